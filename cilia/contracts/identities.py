@@ -1,0 +1,43 @@
+"""Reserved identities and ranges, numbered as the peer numbers them (pkg/identity/numericidentity.go)."""
+
+from enum import IntEnum
+from typing import Final
+
+from cilia.contracts.ids import Identity
+
+
+class Reserved(IntEnum):
+    """Identities that exist without being allocated; the label of each is ``reserved:<name>``."""
+
+    UNKNOWN = 0
+    HOST = 1
+    WORLD = 2
+    UNMANAGED = 3
+    HEALTH = 4
+    INIT = 5
+    REMOTE_NODE = 6
+    KUBE_APISERVER = 7
+    INGRESS = 8
+    WORLD_IPV4 = 9
+    WORLD_IPV6 = 10
+
+    @property
+    def label(self) -> str:
+        """The label that selects it, such as ``reserved:remote-node``."""
+        return f"reserved:{self.name.lower().replace('_', '-')}"
+
+
+FIRST_ALLOCATED: Final = 256
+LAST_ALLOCATED: Final = 65_535
+CLUSTER_ID_SHIFT: Final = 16
+
+
+def cluster_range(cluster_id: int) -> range:
+    """Return the identities that cluster ``cluster_id`` (0..255) may allocate."""
+    base = cluster_id << CLUSTER_ID_SHIFT
+    return range(base + FIRST_ALLOCATED, base + LAST_ALLOCATED + 1)
+
+
+def is_reserved(identity: Identity) -> bool:
+    """Tell whether the identity exists without allocation."""
+    return identity < FIRST_ALLOCATED

@@ -1,0 +1,80 @@
+"""Keys in etcd, one prefix per owning service; values are JSON.
+
+====================================================  ==============================  ==========  =====================
+key                                                   value                           lease       writer
+====================================================  ==============================  ==========  =====================
+``cilia/v1/<c>/nodes/<node>``                         :class:`~.tables.Node`          the node's  ipam
+``cilia/v1/<c>/ipam/pools/<pool>``                    :class:`~.tables.Pool`          none        ipam
+``cilia/v1/<c>/ipam/blocks/<pool>/<address>-<len>``   :class:`Block`                  the node's  ipam
+``cilia/v1/<c>/identities/id/<number>``               canonical labels (text)         none        identity
+``cilia/v1/<c>/identities/value/<canonical labels>``  the number (text)               none        identity
+``cilia/v1/<c>/identities/ref/<number>/<holder>``     empty                           holder's    identity
+``cilia/v1/<c>/endpoints/<node>/<id>``                :class:`~.tables.Endpoint`      the node's  identity
+``cilia/v1/<c>/policies/<kind>/<namespace>/<name>``   :class:`~.tables.PolicyObject`  none        policy
+``cilia/v1/<c>/leaders/<service>``                    replica's name                  replica's   each service
+====================================================  ==============================  ==========  =====================
+"""
+
+from msgspec import Struct
+
+from cilia.contracts.ids import EndpointId, Identity, NodeName
+
+
+class Block(Struct, frozen=True):
+    """A block of pod addresses granted to a node."""
+
+    cidr: str
+    node: NodeName
+    pool: str
+
+
+class Keys:
+    """Keys of one cluster."""
+
+    def __init__(self, cluster: str) -> None:
+        self.root = f"cilia/v1/{cluster}/"
+        self.nodes = self.root + "nodes/"
+        self.pools = self.root + "ipam/pools/"
+        self.blocks = self.root + "ipam/blocks/"
+        self.identities = self.root + "identities/id/"
+        self.identity_values = self.root + "identities/value/"
+        self.identity_refs = self.root + "identities/ref/"
+        self.endpoints = self.root + "endpoints/"
+        self.policies = self.root + "policies/"
+        self.leaders = self.root + "leaders/"
+
+    def node(self, node: NodeName) -> str:
+        """Key of a node."""
+        return self.nodes + node
+
+    def pool(self, pool: str) -> str:
+        """Key of a pool."""
+        return self.pools + pool
+
+    def block(self, pool: str, cidr: str) -> str:
+        """Key of a block; the slash of the CIDR becomes a dash."""
+        return f"{self.blocks}{pool}/{cidr.replace('/', '-')}"
+
+    def identity(self, identity: Identity) -> str:
+        """Key of an identity's labels."""
+        return f"{self.identities}{identity}"
+
+    def identity_value(self, canonical_labels: str) -> str:
+        """Key under which a label set's number is found."""
+        return self.identity_values + canonical_labels
+
+    def identity_ref(self, identity: Identity, holder: str) -> str:
+        """Key of one holder's reference to an identity."""
+        return f"{self.identity_refs}{identity}/{holder}"
+
+    def endpoint(self, node: NodeName, endpoint: EndpointId) -> str:
+        """Key of an endpoint."""
+        return f"{self.endpoints}{node}/{endpoint}"
+
+    def policy(self, object_key: str) -> str:
+        """Key of a policy object (:func:`~.tables.policy_object_key`)."""
+        return self.policies + object_key
+
+    def leader(self, service: str) -> str:
+        """Key whose holder publishes a service's tables."""
+        return self.leaders + service

@@ -1,0 +1,262 @@
+"""Requests, replies and events on the bus, as JSON: unknown fields are ignored, missing ones take their default."""
+
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+from cilia.contracts.ids import Identity, LeaseId, NodeName, Revision
+from cilia.contracts.tables import Endpoint, Node
+
+T = TypeVar("T")
+
+
+class Message(Struct, frozen=True):
+    """A message in JSON; fields may be added with a default, never renamed."""
+
+
+class Problem(Message):
+    """Why a request was refused. ``code`` is for programs: invalid, not_found, conflict, exhausted, busy, unavailable."""
+
+    code: str
+    message: str
+    field: str = ""
+    value: str = ""
+
+
+class Reply(Message, Generic[T], omit_defaults=True):
+    """Answer to a request: ``ok`` or ``problem``, never both."""
+
+    ok: T | None = None
+    problem: Problem | None = None
+
+
+class Empty(Message):
+    """A request or an answer without content."""
+
+
+# ipam
+
+
+class RegisterNode(Message):
+    """``ipam.register``: enter the cluster, or come back. Idempotent; a node that is back gets its lease and blocks back."""
+
+    name: NodeName
+    ipv4: str
+    ipv6: str = ""
+    labels: tuple[str, ...] = ()
+    pool: str = "default"
+
+
+class Registered(Message):
+    """Answer to ``ipam.register``."""
+
+    lease: LeaseId
+    ttl_seconds: int
+    """Send a heartbeat at least every third of it."""
+    node: Node
+    revision: Revision
+
+
+class Heartbeat(Message):
+    """``ipam.heartbeat``: keep the node's lease. Answered by not_found once it has expired: register again."""
+
+    node: NodeName
+    lease: LeaseId
+
+
+class GrowBlocks(Message):
+    """``ipam.grow``: grant the node one more block. Answered by exhausted when the pool is used up."""
+
+    node: NodeName
+    lease: LeaseId
+    pool: str = "default"
+
+
+class Granted(Message):
+    """Answer to ``ipam.grow``."""
+
+    cidr: str
+    revision: Revision
+
+
+class ShrinkBlocks(Message):
+    """``ipam.shrink``: give a block back that holds no address in use."""
+
+    node: NodeName
+    cidr: str
+
+
+class UnregisterNode(Message):
+    """``ipam.unregister``: leave the cluster; the lease is revoked, and all that hangs on it goes."""
+
+    node: NodeName
+
+
+# identity
+
+
+class AllocateIdentity(Message):
+    """``identity.allocate``: the identity of a label set, and a reference to it held under ``lease``."""
+
+    labels: tuple[str, ...]
+    holder: str
+    lease: LeaseId
+
+
+class Allocated(Message):
+    """Answer to ``identity.allocate``. ``revision`` is the one at which the identity and its reference exist."""
+
+    identity: Identity
+    revision: Revision
+
+
+class ReleaseIdentity(Message):
+    """``identity.release``: give one holder's reference up."""
+
+    identity: Identity
+    holder: str
+
+
+class PublishEndpoint(Message):
+    """``identity.publish``: write an endpoint's row, allocating its identity; ``endpoint.identity`` is ignored."""
+
+    endpoint: Endpoint
+    labels: tuple[str, ...]
+    lease: LeaseId
+
+
+class Published(Message):
+    """Answer to ``identity.publish``: the row as written."""
+
+    endpoint: Endpoint
+    revision: Revision
+
+
+class WithdrawEndpoint(Message):
+    """``identity.withdraw``: remove an endpoint's row, and with it its reference to the identity. Idempotent."""
+
+    node: NodeName
+    id: int
+
+
+class Revised(Message):
+    """Answer to a change: it holds from this revision on."""
+
+    revision: Revision
+
+
+# policy
+
+
+class ApplyPolicies(Message):
+    """``policy.apply``: store policies; all of ``text`` (YAML or JSON, one or many documents) or none of it."""
+
+    text: str
+    source: str = ""
+    """Where the text is from, for messages: a file's name, ``-`` for standard input."""
+    namespace: str = "default"
+    """For objects that name none."""
+    author: str = ""
+    dry_run: bool = False
+    allow_unenforced: bool = False
+
+
+class DeletePolicies(Message):
+    """``policy.delete``: remove policies by key (:func:`~.tables.policy_object_key`), all or none."""
+
+    keys: tuple[str, ...]
+    author: str = ""
+
+
+class PolicyChange(Message):
+    """What became of one policy: ``created``, ``changed``, ``unchanged`` or ``deleted``."""
+
+    key: str
+    action: str
+
+
+class PoliciesChanged(Message):
+    """Answer to ``policy.apply`` and ``policy.delete``."""
+
+    revision: Revision
+    changes: tuple[PolicyChange, ...]
+
+
+class WaitRealised(Message):
+    """``policy.wait``: answer once every concerned agent has realised ``revision`` (0: the newest), or at the timeout."""
+
+    revision: Revision
+    timeout_seconds: float = 10.0
+
+
+class NodeRealised(Message):
+    """How far one node is."""
+
+    node: NodeName
+    endpoints: int
+    milliseconds: float
+    """From the acceptance of the change to its realisation in the kernel."""
+
+
+class Realised(Message):
+    """Answer to ``policy.wait``."""
+
+    revision: Revision
+    complete: bool
+    nodes: tuple[NodeRealised, ...] = ()
+    stragglers: tuple[NodeName, ...] = ()
+    """Concerned nodes that have not acknowledged yet."""
+
+
+class Acknowledgement(Message):
+    """An agent has realised resolved policy in its kernel."""
+
+    node: NodeName
+    subjects: dict[Identity, Revision]
+    """Subject identity -> sequence of its shard of RESOLVED that is now in force."""
+    endpoints: int
+    """How many local endpoints that concerns."""
+    realised_ns: int
+    """Unix time in ns."""
+
+
+# observability
+
+
+class Flow(Message, omit_defaults=True):
+    """One observation of the data plane."""
+
+    time_ns: int
+    """Unix time in ns."""
+    node: NodeName
+    kind: str
+    """``verdict`` (first packet of a flow), ``drop``, ``trace``."""
+    verdict: str
+    """``forwarded``, ``dropped`` or ``audit``."""
+    protocol: str
+    source: str
+    destination: str
+    source_port: int = 0
+    destination_port: int = 0
+    """Or the ICMP type."""
+    source_identity: int = 0
+    destination_identity: int = 0
+    source_endpoint: str = ""
+    """``namespace/name`` where the node knows it."""
+    destination_endpoint: str = ""
+    direction: str = ""
+    """``ingress`` or ``egress``: the side whose policy decided."""
+    reason: str = ""
+    """Of a drop: the name in bpf/lib/drop.h, in lower case with dashes."""
+    policy: str = ""
+    """Key of the policy object that decided; empty for default deny."""
+    bytes: int = 0
+
+
+class FlowBatch(Message):
+    """Flows of one node, in the order in which its kernel saw them."""
+
+    node: NodeName
+    flows: tuple[Flow, ...]
+    lost: int = 0
+    """Events that the ring buffer had no room for since the last batch."""

@@ -1,0 +1,54 @@
+"""Subjects on the bus: ``cilia.v1.<cluster>.<what>...``; tokens in lower case, names without dots.
+
+=================================================  ==========================================  ===================
+subject                                            carries                                     who publishes
+=================================================  ==========================================  ===================
+``cilia.v1.<c>.delta.<table>.<shard>``             msgpack :class:`~.tables.Delta`             the table's owner
+``cilia.v1.<c>.beacon.<table>``                    msgpack :class:`~.tables.Beacon`            the table's owner
+``cilia.v1.<c>.snapshot.<table>.<shard>``          request; msgpack chunks to the reply inbox  anyone asks
+``cilia.v1.<c>.request.<service>.<call>``          JSON request and reply                      anyone asks
+``cilia.v1.<c>.node.<node>.<call>``                JSON request and reply, to one agent        CLI, operator
+``cilia.v1.<c>.ack.<node>``                        JSON :class:`~.messages.Acknowledgement`    agents
+``cilia.v1.<c>.flow.<node>``                       JSON :class:`~.messages.FlowBatch`          agents
+=================================================  ==========================================  ===================
+"""
+
+from cilia.contracts.ids import NodeName
+from cilia.contracts.tables import Table
+
+VERSION = "v1"
+
+
+class Subjects:
+    """Subjects of one cluster."""
+
+    def __init__(self, cluster: str) -> None:
+        self._prefix = f"cilia.{VERSION}.{cluster}"
+
+    def delta(self, table: Table, shard: str = "*") -> str:  # type: ignore[type-arg]
+        """Subject of a shard's deltas; ``*`` hears all shards."""
+        return f"{self._prefix}.delta.{table.name}.{shard}"
+
+    def beacon(self, table: Table) -> str:  # type: ignore[type-arg]
+        """Subject of a table's beacon."""
+        return f"{self._prefix}.beacon.{table.name}"
+
+    def snapshot(self, table: Table, shard: str = "*") -> str:  # type: ignore[type-arg]
+        """Subject on which replicas, as a queue group, answer for a shard; ``all`` shards under the token ``_``."""
+        return f"{self._prefix}.snapshot.{table.name}.{shard}"
+
+    def request(self, service: str, call: str = "*") -> str:
+        """Subject of a call to any replica of a service."""
+        return f"{self._prefix}.request.{service}.{call}"
+
+    def node(self, node: NodeName, call: str = "*") -> str:
+        """Subject of a call to one node's agent."""
+        return f"{self._prefix}.node.{node}.{call}"
+
+    def ack(self, node: str = "*") -> str:
+        """Subject of a node's acknowledgements."""
+        return f"{self._prefix}.ack.{node}"
+
+    def flow(self, node: str = "*") -> str:
+        """Subject of a node's flows."""
+        return f"{self._prefix}.flow.{node}"

@@ -1,0 +1,225 @@
+"""The tables that services share, and the messages that carry them.
+
+A table has one writing service, a key, a row and a sequence; where it lives in etcd, etcd's revision is the sequence.
+``cilia.table`` distributes every table in the same way: subscribe, buffer, ask any replica for a snapshot, apply what is newer.
+Rows travel as msgpack arrays: fields are only ever appended, with a default.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from msgspec import Struct
+
+from cilia.contracts.ids import EndpointId, Identity, NodeName
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Row(Struct, frozen=True, array_like=True):
+    """A row of a table: immutable, appended to and never reordered."""
+
+
+class Node(Row):
+    """A machine that runs pods. Writer: ipam. Key: its name."""
+
+    name: NodeName
+    ipv4: str
+    """Address on the underlay; end of the VXLAN tunnel."""
+    ipv6: str = ""
+    labels: tuple[str, ...] = ()
+    pod_cidrs: tuple[str, ...] = ()
+    """Blocks that its agent allocates from, in the order in which they were granted."""
+
+
+class IdentityRow(Row):
+    """An allocated security identity. Writer: identity. Key: its number."""
+
+    labels: tuple[str, ...]
+    """Security labels, sorted (cilia.contracts.labels)."""
+
+
+class Endpoint(Row):
+    """A pod's place and identity. Writer: identity, on request of the pod's node. Key: :class:`EndpointKey`."""
+
+    node: NodeName
+    id: EndpointId
+    identity: Identity
+    ipv4: str
+    ipv6: str = ""
+    namespace: str = ""
+    name: str = ""
+    named_ports: tuple[tuple[str, str, int], ...] = ()
+    """(name, protocol, port) of the ports that policies may name."""
+
+
+class EndpointKey(Row):
+    """Key of an endpoint in the cluster."""
+
+    node: NodeName
+    id: EndpointId
+
+
+class Pool(Row):
+    """Addresses from which nodes get their blocks. Writer: ipam. Key: its name."""
+
+    cidr: str
+    block_prefix: int
+    """Prefix length of a node's block, such as 26."""
+
+
+class PolicyKey(Row):
+    """Which packets of one subject identity an entry is for. Key within the shard of that subject.
+
+    The longest ``prefix`` wins for one ``identity``; 0 as identity means any peer. See bpf/maps/policy.h.
+    """
+
+    egress: bool
+    identity: Identity
+    protocol: int
+    """IP protocol number; 0 means any, and then ``prefix`` is 0."""
+    port: int
+    """Destination port, or ICMP type; host byte order, masked to its leading ``port_bits``."""
+    port_bits: int
+    """Leading bits of the port that must match: 0 (any port) to 16 (this one)."""
+
+
+class PolicyEntry(Row):
+    """What happens to the packets of a :class:`PolicyKey`. Writer: policy."""
+
+    deny: bool
+    precedence: int
+    """Higher wins between the entry of the peer's identity and the one of any; 32 bits."""
+    cookie: int = 0
+    """Names the policy object behind the entry (:func:`policy_cookie`); 0 means the default of the enforcement mode."""
+    audit: bool = False
+
+
+class PolicyObject(Row):
+    """A policy as its user wrote it. Writer: policy. Key: ``<kind>/<namespace>/<name>``, the namespace empty if clusterwide."""
+
+    kind: str
+    namespace: str
+    name: str
+    document: str
+    """The object as JSON, as it was accepted."""
+    author: str = ""
+    applied_ns: int = 0
+    """Unix time in ns."""
+    traceparent: str = ""
+    """W3C trace context of the request that applied it."""
+
+
+def policy_object_key(kind: str, namespace: str, name: str) -> str:
+    """Return the key of a policy object."""
+    return f"{kind}/{namespace}/{name}"
+
+
+def policy_cookie(object_key: str) -> int:
+    """Return the 32-bit name of a policy object in map entries and events; never 0."""
+    return zlib.crc32(object_key.encode()) or 1
+
+
+ONE_SHARD: Final = "all"
+
+
+def _bucket(text: str, buckets: int) -> str:
+    return str(zlib.crc32(text.encode()) % buckets)
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Generic[K, V]):
+    """Describe a shared table.
+
+    Attributes:
+        name: Its token in subjects.
+        owner: The service that writes it.
+        key, row: Types of its keys and rows, for typed decoding.
+        shard: Gives the shard of a row; a NATS token. Agents hear only the shards they ask for.
+    """
+
+    name: str
+    owner: str
+    key: type[K]
+    row: type[V]
+    shard: Callable[[K], str]
+
+
+NODES: Final = Table[NodeName, Node]("nodes", "ipam", str, Node, lambda _: ONE_SHARD)  # type: ignore[arg-type]
+POOLS: Final = Table[str, Pool]("pools", "ipam", str, Pool, lambda _: ONE_SHARD)
+IDENTITIES: Final = Table[Identity, IdentityRow](
+    "identities",
+    "identity",
+    int,  # type: ignore[arg-type]
+    IdentityRow,
+    lambda identity: str(identity % 64),
+)
+ENDPOINTS: Final = Table[EndpointKey, Endpoint](
+    "endpoints", "identity", EndpointKey, Endpoint, lambda key: _bucket(key.node, 256)
+)
+POLICIES: Final = Table[str, PolicyObject]("policies", "policy", str, PolicyObject, lambda _: ONE_SHARD)
+
+
+class SubjectKey(Row):
+    """Key of one policy entry in the cluster: the subject's identity and the entry's key."""
+
+    subject: Identity
+    key: PolicyKey
+
+
+RESOLVED: Final = Table[SubjectKey, PolicyEntry](
+    "resolved", "policy", SubjectKey, PolicyEntry, lambda key: str(key.subject)
+)
+"""Resolved policy, one shard per subject identity: an agent hears the identities that live on its node."""
+
+TABLES: Final[tuple[Table[Any, Any], ...]] = (NODES, POOLS, IDENTITIES, ENDPOINTS, POLICIES, RESOLVED)
+
+
+class Delta(Row, Generic[K, V]):
+    """The changes of one shard in (``previous``, ``sequence``].
+
+    Apply it if ``epoch`` is yours and ``previous <= yours < sequence``; ignore it if ``sequence <= yours``; otherwise something
+    is missing: ask for a snapshot. Rows carry the newest state, so applying an overlap twice does no harm.
+    """
+
+    epoch: int
+    """Names one history; a restored kvstore starts another."""
+    previous: int
+    sequence: int
+    upserts: tuple[tuple[K, V], ...] = ()
+    removes: tuple[K, ...] = ()
+
+
+class Beacon(Row):
+    """Sent for a table each second and after changes: the newest sequence of each shard that changed of late.
+
+    Reveals a lost last delta: a shard whose head is above yours is one to ask for.
+    """
+
+    epoch: int
+    sequence: int
+    """The publisher has seen the history up to here."""
+    heads: dict[str, int] = {}
+
+
+class SnapshotRequest(Row):
+    """Asks for one shard. With ``epoch`` and ``since``, for the changes after ``since`` if they are still at hand."""
+
+    epoch: int = 0
+    since: int = 0
+    at_least: int = 0
+    """The replica waits (bounded) until it has seen this sequence."""
+
+
+class SnapshotChunk(Row, Generic[K, V]):
+    """Part of the answer to a :class:`SnapshotRequest`; the parts arrive in order, all at the same ``sequence``."""
+
+    epoch: int
+    sequence: int
+    since: int
+    """0: the parts together are the whole shard. Otherwise they are the changes in (``since``, ``sequence``]."""
+    last: bool
+    upserts: tuple[tuple[K, V], ...] = ()
+    removes: tuple[K, ...] = ()
