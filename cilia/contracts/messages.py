@@ -14,8 +14,8 @@ class Message(Struct, frozen=True):
     """A message in JSON; fields may be added with a default, never renamed."""
 
 
-class Problem(Message):
-    """Why a request was refused. ``code`` is for programs: invalid, not_found, conflict, exhausted, busy, unavailable."""
+class Problem(Message, frozen=True):
+    """Why a request was refused. ``code``: invalid, not_found, conflict, exhausted, busy, unavailable."""
 
     code: str
     message: str
@@ -23,22 +23,22 @@ class Problem(Message):
     value: str = ""
 
 
-class Reply(Message, Generic[T], omit_defaults=True):
+class Reply(Message, Generic[T], frozen=True, omit_defaults=True):
     """Answer to a request: ``ok`` or ``problem``, never both."""
 
     ok: T | None = None
     problem: Problem | None = None
 
 
-class Empty(Message):
+class Empty(Message, frozen=True):
     """A request or an answer without content."""
 
 
 # ipam
 
 
-class RegisterNode(Message):
-    """``ipam.register``: enter the cluster, or come back. Idempotent; a node that is back gets its lease and blocks back."""
+class RegisterNode(Message, frozen=True):
+    """``ipam.register``: enter the cluster, or come back. Idempotent: the lease and blocks stay."""
 
     name: NodeName
     ipv4: str
@@ -47,7 +47,7 @@ class RegisterNode(Message):
     pool: str = "default"
 
 
-class Registered(Message):
+class Registered(Message, frozen=True):
     """Answer to ``ipam.register``."""
 
     lease: LeaseId
@@ -57,14 +57,14 @@ class Registered(Message):
     revision: Revision
 
 
-class Heartbeat(Message):
+class Heartbeat(Message, frozen=True):
     """``ipam.heartbeat``: keep the node's lease. Answered by not_found once it has expired: register again."""
 
     node: NodeName
     lease: LeaseId
 
 
-class GrowBlocks(Message):
+class GrowBlocks(Message, frozen=True):
     """``ipam.grow``: grant the node one more block. Answered by exhausted when the pool is used up."""
 
     node: NodeName
@@ -72,21 +72,21 @@ class GrowBlocks(Message):
     pool: str = "default"
 
 
-class Granted(Message):
+class Granted(Message, frozen=True):
     """Answer to ``ipam.grow``."""
 
     cidr: str
     revision: Revision
 
 
-class ShrinkBlocks(Message):
+class ShrinkBlocks(Message, frozen=True):
     """``ipam.shrink``: give a block back that holds no address in use."""
 
     node: NodeName
     cidr: str
 
 
-class UnregisterNode(Message):
+class UnregisterNode(Message, frozen=True):
     """``ipam.unregister``: leave the cluster; the lease is revoked, and all that hangs on it goes."""
 
     node: NodeName
@@ -95,7 +95,7 @@ class UnregisterNode(Message):
 # identity
 
 
-class AllocateIdentity(Message):
+class AllocateIdentity(Message, frozen=True):
     """``identity.allocate``: the identity of a label set, and a reference to it held under ``lease``."""
 
     labels: tuple[str, ...]
@@ -103,21 +103,21 @@ class AllocateIdentity(Message):
     lease: LeaseId
 
 
-class Allocated(Message):
+class Allocated(Message, frozen=True):
     """Answer to ``identity.allocate``. ``revision`` is the one at which the identity and its reference exist."""
 
     identity: Identity
     revision: Revision
 
 
-class ReleaseIdentity(Message):
+class ReleaseIdentity(Message, frozen=True):
     """``identity.release``: give one holder's reference up."""
 
     identity: Identity
     holder: str
 
 
-class PublishEndpoint(Message):
+class PublishEndpoint(Message, frozen=True):
     """``identity.publish``: write an endpoint's row, allocating its identity; ``endpoint.identity`` is ignored."""
 
     endpoint: Endpoint
@@ -125,21 +125,21 @@ class PublishEndpoint(Message):
     lease: LeaseId
 
 
-class Published(Message):
+class Published(Message, frozen=True):
     """Answer to ``identity.publish``: the row as written."""
 
     endpoint: Endpoint
     revision: Revision
 
 
-class WithdrawEndpoint(Message):
+class WithdrawEndpoint(Message, frozen=True):
     """``identity.withdraw``: remove an endpoint's row, and with it its reference to the identity. Idempotent."""
 
     node: NodeName
     id: int
 
 
-class Revised(Message):
+class Revised(Message, frozen=True):
     """Answer to a change: it holds from this revision on."""
 
     revision: Revision
@@ -148,7 +148,7 @@ class Revised(Message):
 # policy
 
 
-class ApplyPolicies(Message):
+class ApplyPolicies(Message, frozen=True):
     """``policy.apply``: store policies; all of ``text`` (YAML or JSON, one or many documents) or none of it."""
 
     text: str
@@ -161,35 +161,35 @@ class ApplyPolicies(Message):
     allow_unenforced: bool = False
 
 
-class DeletePolicies(Message):
+class DeletePolicies(Message, frozen=True):
     """``policy.delete``: remove policies by key (:func:`~.tables.policy_object_key`), all or none."""
 
     keys: tuple[str, ...]
     author: str = ""
 
 
-class PolicyChange(Message):
+class PolicyChange(Message, frozen=True):
     """What became of one policy: ``created``, ``changed``, ``unchanged`` or ``deleted``."""
 
     key: str
     action: str
 
 
-class PoliciesChanged(Message):
+class PoliciesChanged(Message, frozen=True):
     """Answer to ``policy.apply`` and ``policy.delete``."""
 
     revision: Revision
     changes: tuple[PolicyChange, ...]
 
 
-class WaitRealised(Message):
-    """``policy.wait``: answer once every concerned agent has realised ``revision`` (0: the newest), or at the timeout."""
+class WaitRealised(Message, frozen=True):
+    """``policy.wait``: answer once every concerned agent has realised ``revision`` (0: newest)."""
 
     revision: Revision
     timeout_seconds: float = 10.0
 
 
-class NodeRealised(Message):
+class NodeRealised(Message, frozen=True):
     """How far one node is."""
 
     node: NodeName
@@ -198,7 +198,7 @@ class NodeRealised(Message):
     """From the acceptance of the change to its realisation in the kernel."""
 
 
-class Realised(Message):
+class Realised(Message, frozen=True):
     """Answer to ``policy.wait``."""
 
     revision: Revision
@@ -208,7 +208,7 @@ class Realised(Message):
     """Concerned nodes that have not acknowledged yet."""
 
 
-class Acknowledgement(Message):
+class Acknowledgement(Message, frozen=True):
     """An agent has realised resolved policy in its kernel."""
 
     node: NodeName
@@ -223,7 +223,7 @@ class Acknowledgement(Message):
 # observability
 
 
-class Flow(Message, omit_defaults=True):
+class Flow(Message, frozen=True, omit_defaults=True):
     """One observation of the data plane."""
 
     time_ns: int
@@ -253,7 +253,7 @@ class Flow(Message, omit_defaults=True):
     bytes: int = 0
 
 
-class FlowBatch(Message):
+class FlowBatch(Message, frozen=True):
     """Flows of one node, in the order in which its kernel saw them."""
 
     node: NodeName

@@ -1,7 +1,8 @@
 """The tables that services share, and the messages that carry them.
 
 A table has one writing service, a key, a row and a sequence; where it lives in etcd, etcd's revision is the sequence.
-``cilia.table`` distributes every table in the same way: subscribe, buffer, ask any replica for a snapshot, apply what is newer.
+``cilia.table`` distributes every table in the same way: subscribe, buffer, ask any replica for a snapshot, apply what
+is newer.
 Rows travel as msgpack arrays: fields are only ever appended, with a default.
 """
 
@@ -22,7 +23,7 @@ class Row(Struct, frozen=True, array_like=True):
     """A row of a table: immutable, appended to and never reordered."""
 
 
-class Node(Row):
+class Node(Row, frozen=True):
     """A machine that runs pods. Writer: ipam. Key: its name."""
 
     name: NodeName
@@ -34,14 +35,14 @@ class Node(Row):
     """Blocks that its agent allocates from, in the order in which they were granted."""
 
 
-class IdentityRow(Row):
+class IdentityRow(Row, frozen=True):
     """An allocated security identity. Writer: identity. Key: its number."""
 
     labels: tuple[str, ...]
     """Security labels, sorted (cilia.contracts.labels)."""
 
 
-class Endpoint(Row):
+class Endpoint(Row, frozen=True):
     """A pod's place and identity. Writer: identity, on request of the pod's node. Key: :class:`EndpointKey`."""
 
     node: NodeName
@@ -55,14 +56,14 @@ class Endpoint(Row):
     """(name, protocol, port) of the ports that policies may name."""
 
 
-class EndpointKey(Row):
+class EndpointKey(Row, frozen=True):
     """Key of an endpoint in the cluster."""
 
     node: NodeName
     id: EndpointId
 
 
-class Pool(Row):
+class Pool(Row, frozen=True):
     """Addresses from which nodes get their blocks. Writer: ipam. Key: its name."""
 
     cidr: str
@@ -70,7 +71,7 @@ class Pool(Row):
     """Prefix length of a node's block, such as 26."""
 
 
-class PolicyKey(Row):
+class PolicyKey(Row, frozen=True):
     """Which packets of one subject identity an entry is for. Key within the shard of that subject.
 
     The longest ``prefix`` wins for one ``identity``; 0 as identity means any peer. See bpf/maps/policy.h.
@@ -86,7 +87,7 @@ class PolicyKey(Row):
     """Leading bits of the port that must match: 0 (any port) to 16 (this one)."""
 
 
-class PolicyEntry(Row):
+class PolicyEntry(Row, frozen=True):
     """What happens to the packets of a :class:`PolicyKey`. Writer: policy."""
 
     deny: bool
@@ -97,8 +98,8 @@ class PolicyEntry(Row):
     audit: bool = False
 
 
-class PolicyObject(Row):
-    """A policy as its user wrote it. Writer: policy. Key: ``<kind>/<namespace>/<name>``, the namespace empty if clusterwide."""
+class PolicyObject(Row, frozen=True):
+    """A policy as its user wrote it. Writer: policy. Key: :func:`policy_object_key`."""
 
     kind: str
     namespace: str
@@ -113,7 +114,7 @@ class PolicyObject(Row):
 
 
 def policy_object_key(kind: str, namespace: str, name: str) -> str:
-    """Return the key of a policy object."""
+    """Return ``<kind>/<namespace>/<name>``; the namespace is empty for clusterwide objects."""
     return f"{kind}/{namespace}/{name}"
 
 
@@ -162,7 +163,7 @@ ENDPOINTS: Final = Table[EndpointKey, Endpoint](
 POLICIES: Final = Table[str, PolicyObject]("policies", "policy", str, PolicyObject, lambda _: ONE_SHARD)
 
 
-class SubjectKey(Row):
+class SubjectKey(Row, frozen=True):
     """Key of one policy entry in the cluster: the subject's identity and the entry's key."""
 
     subject: Identity
@@ -177,11 +178,11 @@ RESOLVED: Final = Table[SubjectKey, PolicyEntry](
 TABLES: Final[tuple[Table[Any, Any], ...]] = (NODES, POOLS, IDENTITIES, ENDPOINTS, POLICIES, RESOLVED)
 
 
-class Delta(Row, Generic[K, V]):
+class Delta(Row, Generic[K, V], frozen=True):
     """The changes of one shard in (``previous``, ``sequence``].
 
-    Apply it if ``epoch`` is yours and ``previous <= yours < sequence``; ignore it if ``sequence <= yours``; otherwise something
-    is missing: ask for a snapshot. Rows carry the newest state, so applying an overlap twice does no harm.
+    Apply it if ``epoch`` is yours and ``previous <= yours < sequence``; ignore it if ``sequence <= yours``; otherwise
+    something is missing: ask for a snapshot. Rows carry the newest state, so applying an overlap twice does no harm.
     """
 
     epoch: int
@@ -192,7 +193,7 @@ class Delta(Row, Generic[K, V]):
     removes: tuple[K, ...] = ()
 
 
-class Beacon(Row):
+class Beacon(Row, frozen=True):
     """Sent for a table each second and after changes: the newest sequence of each shard that changed of late.
 
     Reveals a lost last delta: a shard whose head is above yours is one to ask for.
@@ -204,7 +205,7 @@ class Beacon(Row):
     heads: dict[str, int] = {}
 
 
-class SnapshotRequest(Row):
+class SnapshotRequest(Row, frozen=True):
     """Asks for one shard. With ``epoch`` and ``since``, for the changes after ``since`` if they are still at hand."""
 
     epoch: int = 0
@@ -213,7 +214,7 @@ class SnapshotRequest(Row):
     """The replica waits (bounded) until it has seen this sequence."""
 
 
-class SnapshotChunk(Row, Generic[K, V]):
+class SnapshotChunk(Row, Generic[K, V], frozen=True):
     """Part of the answer to a :class:`SnapshotRequest`; the parts arrive in order, all at the same ``sequence``."""
 
     epoch: int
