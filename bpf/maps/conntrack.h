@@ -10,8 +10,8 @@
  */
 #pragma once
 
-#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
 
 struct ct_key {
 	__be32 address[2];

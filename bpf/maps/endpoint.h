@@ -8,8 +8,8 @@
  */
 #pragma once
 
-#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
 
 #include "maps/address.h"
 

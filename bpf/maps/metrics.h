@@ -5,8 +5,8 @@
  */
 #pragma once
 
-#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
 
 enum hook {
 	HOOK_FROM_POD = 0,

@@ -15,8 +15,8 @@
  */
 #pragma once
 
-#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
 
 enum {
 	SUBJECTS = 4096, /* identities that can live on one node at a time */
