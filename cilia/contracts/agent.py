@@ -1,14 +1,14 @@
 """The agent's API: newline-delimited JSON on its unix socket, and the same calls on the bus.
 
 On the socket a request is one line ``{"call": "endpoint-create", "arguments": {...}}`` and the answer one line
-:class:`~.messages.Reply`; ``monitor`` answers with a line a flow until the caller hangs up. On the bus a call is a request to
-``cilia.v1.<cluster>.node.<node>.<call>``; flows are on ``cilia.v1.<cluster>.flow.<node>``.
+:class:`~.messages.Reply`; ``monitor`` answers with a line a flow until the caller hangs up. On the bus a call is a
+request to ``cilia.v1.<cluster>.node.<node>.<call>``; flows are on ``cilia.v1.<cluster>.flow.<node>``.
 
 ==================  =============================  ===============================================================
 call                arguments                      answer
 ==================  =============================  ===============================================================
 ``status``          :class:`~.messages.Empty`      :class:`AgentStatus`
-``endpoint-create``  :class:`CreateEndpoint`       :class:`LocalEndpoint`, once its policy is realised
+``endpoint-create``   :class:`CreateEndpoint`      :class:`LocalEndpoint`, once its policy is realised
 ``endpoint-delete``  :class:`EndpointReference`    :class:`~.messages.Empty`; idempotent
 ``endpoint-relabel``  :class:`RelabelEndpoint`     :class:`LocalEndpoint`
 ``endpoint-list``   :class:`~.messages.Empty`      :class:`LocalEndpoints`
