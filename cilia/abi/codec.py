@@ -51,15 +51,24 @@ S32: Final = integer("__s32", "i")
 S64: Final = integer("__s64", "q")
 
 
+def exact(value: bytes, size: int) -> bytes:
+    """Return ``value``, or raise OverflowError unless it has ``size`` bytes; struct would cut or pad it."""
+    if len(value) != size:
+        raise OverflowError(f"{len(value)} bytes where {size} are wanted")
+    return value
+
+
+def fit(value: int, bits: int) -> int:
+    """Return ``value``, or raise OverflowError if a bitfield of ``bits`` can't hold it."""
+    if value >> bits:
+        raise OverflowError(f"{value} in {bits} bits")
+    return value
+
+
 def raw(size: int) -> Codec[bytes]:
     """Give the codec of ``size`` bytes without a meaning of their own."""
 
-    def pack(value: bytes) -> bytes:
-        if len(value) != size:
-            raise OverflowError(f"{len(value)} bytes where {size} are wanted")
-        return value
-
-    return Codec(f"__u8[{size}]", size, pack, bytes)
+    return Codec(f"__u8[{size}]", size, lambda value: exact(value, size), bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +87,15 @@ class MapLayout(Generic[K, V]):
     value: Codec[V]
     max_entries: int
     flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RingLayout:
+    """Describe a ring buffer.
+
+    Attributes:
+        max_entries: Its size in bytes.
+    """
+
+    name: str
+    max_entries: int
