@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Flows: what was decided about them, and where their packets go.
+ *
+ * One entry a flow, under a key that both directions share: the end that is lower in memory order of {address, port} is
+ * end 0. A packet of an established flow costs one lookup here, the check that `generation` still is the sum that it
+ * was, and a redirect. Counters are plain adds: two CPUs that carry one direction of one flow at the same time may lose
+ * a count, never a verdict.
+ *
+ * Writers: the programs; the agent removes what has expired. Lifetime: pinned; outlives the agent.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+struct ct_key {
+	__be32 address[2];
+	__be16 port[2]; /* ICMP echo: the identifier at the end that asked, 0 at the other */
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+/* Packets that one end sends. */
+struct ct_side {
+	__u64 packets;
+	__u64 bytes;
+	__u32 source_ifindex; /* device they must come from; 0: this host's stack */
+	__u32 ifindex;        /* device they leave by; 0: to this host's stack */
+	__be32 tunnel;        /* node to which they are sent by VXLAN; 0: delivered here */
+	__u8 mac[6];          /* destination's, where it is a local pod */
+	__u8 tcp_flags;       /* that were seen, ored */
+	__u8 pad;
+};
+
+struct ct_entry {
+	__u32 generation;  /* see cilia_addresses */
+	__u16 subject[2];  /* slot of each end; 0 where it isn't local */
+	__u32 bucket[2];   /* of each end's address in cilia_addresses */
+	__u32 identity[2]; /* of each end */
+	__u32 last_seen;   /* coarse CLOCK_MONOTONIC in ns >> 20: about ms, wraps in 52 days */
+	__u8 initiator;    /* end that sent the first packet */
+	__u8 pad[3];
+	struct ct_side side[2];
+};
+
+_Static_assert(sizeof(struct ct_key) == 16, "ct_key");
+_Static_assert(sizeof(struct ct_side) == 40, "ct_side");
+_Static_assert(sizeof(struct ct_entry) == 112, "ct_entry");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 131072);
+	__type(key, struct ct_key);
+	__type(value, struct ct_entry);
+} cilia_ct4 SEC(".maps");

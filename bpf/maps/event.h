@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What the programs report: the verdict on each new flow, and each drop.
+ *
+ * Writers: the programs; what finds no room is counted under LOST_EVENT in cilia_metrics. Reader: the agent.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "maps/address.h"
+
+enum event_kind {
+	EVENT_VERDICT = 1, /* first packet of a flow, or a flow decided anew */
+	EVENT_DROP = 2,
+};
+
+struct event {
+	__u64 time_ns;  /* CLOCK_MONOTONIC */
+	__u8 kind;      /* enum event_kind */
+	__u8 reason;    /* enum drop_reason; of a verdict 0 */
+	__u8 direction; /* enum policy_direction: the side that decided */
+	__u8 audited;   /* would have been dropped */
+	__u8 family;    /* 4 or 6 */
+	__u8 protocol;
+	__u8 tcp_flags;
+	__u8 hook;    /* enum hook */
+	__u32 length; /* of the packet, in bytes from the Ethernet header on */
+	__u32 ifindex;
+	__u32 identity[2]; /* source's, destination's */
+	__u16 endpoint[2]; /* ids of the local ends; 0: not local */
+	__be16 port[2];    /* ICMP: {0, type} */
+	__u32 cookie;      /* of the policy that decided; 0: none */
+	struct address source;
+	struct address destination;
+	__u32 pad;
+};
+
+_Static_assert(sizeof(struct event) == 80, "event");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 22);
+} cilia_events SEC(".maps");

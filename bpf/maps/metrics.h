@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Packets and bytes by outcome and hook, summed over CPUs by the reader.
+ *
+ * Writers: the programs. Readers: the agent's metrics, `cilia map get`.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+enum hook {
+	HOOK_FROM_POD = 0,
+	HOOK_TO_POD = 1,
+	HOOK_FROM_OVERLAY = 2,
+	HOOKS = 4,
+};
+
+struct metric {
+	__u64 packets;
+	__u64 bytes;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 256 * HOOKS); /* outcome * HOOKS + hook; outcome: 0 forwarded, or enum drop_reason */
+	__type(key, __u32);
+	__type(value, struct metric);
+} cilia_metrics SEC(".maps");

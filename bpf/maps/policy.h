@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Policy of the identities that live on this node.
+ *
+ * A *subject* is an identity with local endpoints; the agent gives it an index, the slot. Its entries stand in
+ * cilia_policy under {slot, set}; the word in cilia_subjects says which of the two sets is in force. A change of rules
+ * is written into the other set and becomes visible when the word is stored: a packet sees the old policy or the new
+ * one. Subjects that change together store their word as `next`, in force from `epoch` on, and then one store
+ * to cilia_epoch switches all of them.
+ *
+ * Lookup: for each shape in use, longest first, probe the entry of the peer's identity and the one of any peer;
+ * between the two longest matches the higher precedence wins, then the longer, then the peer's own.
+ *
+ * Writer: the agent, from the resolved policy. Readers: every program, for the first packet of a flow and for the next
+ * packet of a flow after a change. Lifetime: pinned; outlives the agent.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+enum {
+	SUBJECTS = 4096, /* identities that can live on one node at a time */
+	POLICY_ENTRIES = 262144,
+	ADDRESS_BUCKETS = 65536,
+};
+
+/* Shape: how much of {protocol, port} an entry gives. 0: any protocol; 1 + n: a protocol and n leading bits of the
+ * port. */
+enum {
+	SHAPE_ANY = 0,
+	SHAPE_PROTOCOL = 1,
+	SHAPE_PORT = 17,
+	SHAPES = 18,
+};
+
+enum policy_direction {
+	POLICY_INGRESS = 0,
+	POLICY_EGRESS = 1,
+};
+
+/* One version of a subject's policy; a single 64-bit word, so that it changes at once. */
+struct policy_version {
+	__u32 revision;  /* grows with each change that can alter a verdict; 0: not realised, deny */
+	__u32 set : 1;   /* which entries are in force */
+	__u32 audit : 1; /* would-be drops are reported and let through */
+	__u32 unused : 12;
+	__u32 shapes : 18; /* bit s: entries of shape s exist (a superset is allowed) */
+};
+
+struct subject {
+	struct policy_version current;
+	struct policy_version next; /* in force instead once cilia_epoch has reached `epoch` */
+	__u32 epoch;                /* 0: there is no next */
+	__u32 identity;
+};
+
+_Static_assert(sizeof(struct policy_version) == 8, "policy_version");
+_Static_assert(sizeof(struct subject) == 24, "subject");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SUBJECTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct subject);
+} cilia_subjects SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u32);
+} cilia_epoch SEC(".maps");
+
+/* How often the owner of an address changed, by hash of the address. A flow remembers the sum of the revisions of
+ * its two subjects and the counts of its two addresses: all only grow, so an equal sum means that nothing changed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ADDRESS_BUCKETS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u32);
+} cilia_addresses SEC(".maps");
+
+struct policy_key {
+	__u16 subject; /* slot */
+	__u8 set;
+	__u8 direction; /* enum policy_direction, seen from the subject */
+	__u32 identity; /* of the peer; 0: any */
+	__be16 port;    /* destination port or ICMP type, masked to the shape's bits */
+	__u8 protocol;  /* 0 in SHAPE_ANY */
+	__u8 shape;
+};
+
+struct policy_entry {
+	__u32 precedence; /* the higher wins */
+	__u32 cookie;     /* names the policy behind it, for events */
+	__u8 deny;
+	__u8 audit;
+	__u8 pad[2];
+};
+
+_Static_assert(sizeof(struct policy_key) == 12, "policy_key");
+_Static_assert(sizeof(struct policy_entry) == 12, "policy_entry");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, POLICY_ENTRIES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct policy_key);
+	__type(value, struct policy_entry);
+} cilia_policy SEC(".maps");

@@ -1,0 +1,200 @@
+"""The agent's API: newline-delimited JSON on its unix socket, and the same calls on the bus.
+
+On the socket a request is one line ``{"call": "endpoint-create", "arguments": {...}}`` and the answer one line
+:class:`~.messages.Reply`; ``monitor`` answers with a line a flow until the caller hangs up. On the bus a call is a
+request to ``cilia.v1.<cluster>.node.<node>.<call>``; flows are on ``cilia.v1.<cluster>.flow.<node>``.
+
+==================  =============================  ===============================================================
+call                arguments                      answer
+==================  =============================  ===============================================================
+``status``          :class:`~.messages.Empty`      :class:`AgentStatus`
+``endpoint-create``   :class:`CreateEndpoint`      :class:`LocalEndpoint`, once its policy is realised
+``endpoint-delete``  :class:`EndpointReference`    :class:`~.messages.Empty`; idempotent
+``endpoint-relabel``  :class:`RelabelEndpoint`     :class:`LocalEndpoint`
+``endpoint-list``   :class:`~.messages.Empty`      :class:`LocalEndpoints`
+``endpoint-get``    :class:`EndpointReference`     :class:`LocalEndpoint`
+``policy-get``      :class:`EndpointReference`     :class:`EndpointPolicy`
+``map-list``        :class:`~.messages.Empty`      :class:`MapList`
+``map-get``         :class:`MapQuery`              :class:`MapContents`
+``monitor``         :class:`MonitorFilter`         lines of :class:`~.messages.Flow`; on the socket only
+==================  =============================  ===============================================================
+"""
+
+from msgspec import Raw
+
+from cilia.contracts.ids import EndpointId, Identity, NodeName
+from cilia.contracts.messages import Message
+from cilia.contracts.tables import PolicyEntry, PolicyKey
+
+
+class Call(Message, frozen=True):
+    """A request on the socket."""
+
+    call: str
+    arguments: Raw = Raw(b"{}")
+    traceparent: str = ""
+
+
+class CreateEndpoint(Message, frozen=True):
+    """Connect a pod. Idempotent for the same namespace, name and network namespace."""
+
+    namespace: str
+    name: str
+    netns: str
+    """Path of the pod's network namespace, such as ``/run/netns/web``."""
+    labels: dict[str, str] = {}
+    """The pod's own labels; those of its place are added."""
+    namespace_labels: dict[str, str] = {}
+    interface: str = "eth0"
+    """Name of its device inside."""
+    named_ports: tuple[tuple[str, str, int], ...] = ()
+    """(name, protocol, port)."""
+    timeout_seconds: float = 10.0
+
+
+class EndpointReference(Message, frozen=True):
+    """An endpoint of this node: by ``id``, or by ``namespace`` and ``name``."""
+
+    id: EndpointId = EndpointId(0)
+    namespace: str = ""
+    name: str = ""
+
+
+class RelabelEndpoint(Message, frozen=True):
+    """Give an endpoint other labels, and so, as a rule, another identity."""
+
+    endpoint: EndpointReference
+    labels: dict[str, str]
+    namespace_labels: dict[str, str] = {}
+
+
+class LocalEndpoint(Message, frozen=True):
+    """An endpoint as its node knows it."""
+
+    id: EndpointId
+    namespace: str
+    name: str
+    node: NodeName
+    state: str
+    """``waiting-for-identity``, ``waiting-for-policy``, ``ready`` or ``disconnecting``."""
+    identity: Identity
+    labels: tuple[str, ...]
+    """Security labels, sorted."""
+    ipv4: str
+    gateway: str
+    mac: str
+    interface: str
+    """Device inside the pod."""
+    host_interface: str
+    ifindex: int
+    netns: str
+    policy_revision: int = 0
+    """Sequence of RESOLVED that is in force for it; 0: none, all of its packets are dropped."""
+
+
+class LocalEndpoints(Message, frozen=True):
+    """All endpoints of a node, by id."""
+
+    endpoints: tuple[LocalEndpoint, ...]
+
+
+class PolicyRule(Message, frozen=True):
+    """One entry of an endpoint's policy map, as the kernel holds it."""
+
+    key: PolicyKey
+    entry: PolicyEntry
+
+
+class EndpointPolicy(Message, frozen=True):
+    """The policy in force for an endpoint."""
+
+    endpoint: EndpointId
+    identity: Identity
+    revision: int
+    rules: tuple[PolicyRule, ...]
+
+
+class MapSummary(Message, frozen=True):
+    """A BPF map of this node."""
+
+    name: str
+    kind: str
+    key_bytes: int
+    value_bytes: int
+    entries: int
+    """-1 where counting would mean to walk a large table; see ``map-get``."""
+    max_entries: int
+    memory_bytes: int
+
+
+class MapList(Message, frozen=True):
+    """All maps of this node."""
+
+    maps: tuple[MapSummary, ...]
+
+
+class MapQuery(Message, frozen=True):
+    """Ask for the contents of a map."""
+
+    name: str
+    limit: int = 1000
+
+
+class MapContents(Message, frozen=True):
+    """Entries of a map as fields of its key and value, addresses as text."""
+
+    name: str
+    entries: tuple[tuple[dict[str, int | str], dict[str, int | str]], ...]
+    truncated: bool = False
+
+
+class MonitorFilter(Message, frozen=True):
+    """Which flows to show; empty fields match all."""
+
+    kinds: tuple[str, ...] = ()
+    """``verdict``, ``drop``, ``trace``."""
+    endpoint: str = ""
+    """``namespace/name`` at either end."""
+
+
+class TableStatus(Message, frozen=True):
+    """How far a node has heard a table."""
+
+    name: str
+    complete: bool
+    shards: int
+    rows: int
+    sequence: int
+    resyncs: int
+    """Snapshots asked for after a gap."""
+
+
+class LoopStatus(Message, frozen=True):
+    """A reconciler: what it wants, what failed."""
+
+    name: str
+    desired: int
+    pending: int
+    failures: int
+    last_error: str = ""
+
+
+class AgentStatus(Message, frozen=True):
+    """What an agent says of itself."""
+
+    node: NodeName
+    state: str
+    """``starting``, ``ready`` or ``degraded``."""
+    version: str
+    pid: int
+    uptime_seconds: float
+    ipv4: str
+    pod_cidrs: tuple[str, ...]
+    endpoints: int
+    endpoints_ready: int
+    rss_bytes: int
+    bus_connected: bool
+    tables: tuple[TableStatus, ...] = ()
+    loops: tuple[LoopStatus, ...] = ()
+    missing_features: tuple[str, ...] = ()
+    """Kernel features that it does without."""
