@@ -2,9 +2,10 @@
 
 ::
 
-    cilia_host  gateway address /32; routes the node's own traffic       cilia_net   on the pods' blocks; a block dies
-        \\------------------------ veth pair ------------------------------/            with its last device, this one stays
-    cilia_vxlan   VXLAN with the peer set per packet (collect metadata); no address, learning off
+    cilia_host   the pods' gateway address, so that the node answers for it
+        |        veth pair
+    cilia_net    bound to the pods' blocks: a block dies with its last device, and this one stays
+    cilia_vxlan  VXLAN with the peer set per packet (collect metadata); no address, learning off
 
 All of it is found again after a restart. Blocks on RTNL: for the worker thread.
 """

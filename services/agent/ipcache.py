@@ -41,6 +41,7 @@ class Ipcache:
         self._rows: dict[EndpointKey, tuple[int, Identity]] = {}
         self._owners: dict[int, list[EndpointKey]] = {}
         self._local: dict[int, Identity] = {}
+        self._hosts: dict[int, Location] = {}
         self._own: dict[Prefix, Location] = {WORLD: Location(Reserved.WORLD)}
         self.desired: dict[Prefix, Location] = {}
         self._changed: set[Prefix] = set()
@@ -69,17 +70,22 @@ class Ipcache:
 
     def feed_nodes(self, upserts: Mapping[NodeName, Node], removes: Iterable[NodeName]) -> None:
         """Take changes of the table of nodes; the pods of a node that moves move with it."""
+        moved: set[NodeName] = set()
         for name in (*removes, *upserts):
             old, new = self._nodes.pop(name, None), upserts.get(name)
             if new is not None:
                 self._nodes[name] = new
-            for row in (old, new):
-                for address in _addresses(row):
-                    self._settle(Prefix(address))
+            for address in _addresses(old):
+                self._hosts.pop(address, None)
+            self._hosts.update(self._host_locations(new))
+            for address in {*_addresses(old), *_addresses(new)}:
+                self._settle(Prefix(address))
             if (old and old.ipv4) != (new and new.ipv4):
-                for key, (address, _) in self._rows.items():
-                    if key.node == name:
-                        self._settle(Prefix(address))
+                moved.add(name)
+        if moved:
+            for key, (address, _) in self._rows.items():
+                if key.node in moved:
+                    self._settle(Prefix(address))
 
     def feed_endpoints(self, upserts: Mapping[EndpointKey, Endpoint], removes: Iterable[EndpointKey]) -> None:
         """Take changes of the table of endpoints; rows of this node are passed over."""
@@ -110,7 +116,9 @@ class Ipcache:
 
     def _settle(self, prefix: Prefix) -> None:
         """Compute one entry anew."""
-        wanted = self._own.get(prefix) or self._pod(prefix.address) or self._host_of(prefix)
+        wanted = self._own.get(prefix)
+        if wanted is None and prefix.length == HOST_BITS:
+            wanted = self._pod(prefix.address) or self._hosts.get(prefix.address)
         if wanted == self.desired.get(prefix):
             return
         if wanted is None:
@@ -128,14 +136,12 @@ class Ipcache:
                 return Location(self._rows[key][1], number(home.ipv4))
         return None
 
-    def _host_of(self, prefix: Prefix) -> Location | None:
-        for name, row in self._nodes.items():
-            if prefix.length == HOST_BITS and prefix.address in _addresses(row):
-                if name == self._node:
-                    return Location(Reserved.HOST)
-                behind = 0 if prefix.address == number(row.ipv4) else number(row.ipv4)
-                return Location(Reserved.REMOTE_NODE, behind)
-        return None
+    def _host_locations(self, row: Node | None) -> dict[int, Location]:
+        if row is None or row.name == self._node:
+            return dict.fromkeys(_addresses(row), Location(Reserved.HOST))
+        underlay, *gateways = _addresses(row)
+        behind = dict.fromkeys(gateways, Location(Reserved.REMOTE_NODE, underlay))
+        return {underlay: Location(Reserved.REMOTE_NODE), **behind}
 
 
 def gateway_of(cidr: str) -> int:

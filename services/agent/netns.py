@@ -41,7 +41,7 @@ def inside(fd: int, path: str) -> Iterator[None]:
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if _libc.setns(fd, CLONE_NEWNET):
-            raise NoNetworkNamespace(path, os.strerror(ctypes.get_errno()))
+            raise NoNetworkNamespace(path, os.strerror(ctypes.get_errno() or 0))
         try:
             yield
         finally:
