@@ -44,7 +44,7 @@ class Directory:
         self._keys = keys
         self._numbers: dict[str, Identity] = {}
         self._created: dict[Identity, Revision] = {}
-        self._endpoints: dict[str, Identity] = {}
+        self._uses: dict[str, Identity] = {}
         self._users: Counter[Identity] = Counter()
         self._marks: dict[Identity, Revision] = {}
         self._canonical: dict[Identity, str] = {}
@@ -59,11 +59,6 @@ class Directory:
         """Identities marked as unused, and the revision of the mark."""
         return self._marks
 
-    @property
-    def endpoints(self) -> int:
-        """How many endpoints there are."""
-        return len(self._endpoints)
-
     def number_of(self, canonical: str) -> Identity | None:
         """Return the number of a label set, if it has one."""
         return self._numbers.get(canonical)
@@ -76,7 +71,7 @@ class Directory:
         """Return the identities that nobody uses, and the revision of each one's master key."""
         return {identity: revision for identity, revision in self._created.items() if not self._users[identity]}
 
-    def put(self, key: str, value: bytes, revision: Revision, *, is_new: bool) -> Change | None:
+    def put(self, key: str, value: bytes, revision: Revision) -> Change | None:
         """Fold a written key in; return the change of a table that it means."""
         keys = self._keys
         if key.startswith(keys.endpoints):
@@ -84,7 +79,7 @@ class Directory:
         if key.startswith(keys.identities):
             return self._put_identity(Identity(int(key.removeprefix(keys.identities))), value.decode(), revision)
         if key.startswith(keys.identity_refs):
-            self._users[self._referenced(key)] += is_new
+            self._begin_use(key, Identity(int(key.removeprefix(keys.identity_refs).partition("/")[0])))
         elif key.startswith(keys.identities_unused):
             self._marks[Identity(int(key.removeprefix(keys.identities_unused)))] = revision
         return None
@@ -97,13 +92,10 @@ class Directory:
         if key.startswith(keys.identities):
             return self._delete_identity(Identity(int(key.removeprefix(keys.identities))))
         if key.startswith(keys.identity_refs):
-            self._drop_user(self._referenced(key))
+            self._end_use(key)
         elif key.startswith(keys.identities_unused):
             self._marks.pop(Identity(int(key.removeprefix(keys.identities_unused))), None)
         return None
-
-    def _referenced(self, key: str) -> Identity:
-        return Identity(int(key.removeprefix(self._keys.identity_refs).partition("/")[0]))
 
     def _put_identity(self, identity: Identity, canonical: str, revision: Revision) -> IdentityChange:
         self._canonical[identity] = canonical
@@ -119,23 +111,25 @@ class Directory:
         return IdentityChange(identity, None)
 
     def _put_endpoint(self, key: str, row: Endpoint) -> EndpointChange:
-        before = self._endpoints.get(key)
-        self._endpoints[key] = row.identity
-        self._users[row.identity] += 1
-        if before is not None:
-            self._drop_user(before)
+        self._begin_use(key, row.identity)
         return EndpointChange(EndpointKey(row.node, row.id), row)
 
     def _delete_endpoint(self, key: str) -> EndpointChange:
-        identity = self._endpoints.pop(key, None)
-        if identity is not None:
-            self._drop_user(identity)
+        self._end_use(key)
         node, _, number = key.removeprefix(self._keys.endpoints).rpartition("/")
         return EndpointChange(EndpointKey(NodeName(node), EndpointId(int(number))), None)
 
-    def _drop_user(self, identity: Identity) -> None:
+    def _begin_use(self, key: str, identity: Identity) -> None:
+        self._end_use(key)
+        self._uses[key] = identity
+        self._users[identity] += 1
+
+    def _end_use(self, key: str) -> None:
+        identity = self._uses.pop(key, None)
+        if identity is None:
+            return
         self._users[identity] -= 1
-        if self._users[identity] <= 0:
+        if not self._users[identity]:
             del self._users[identity]
 
 

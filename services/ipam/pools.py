@@ -103,9 +103,7 @@ def choose_block(
             cidr = pool.block((start + step) % pool.blocks)
             if not any(cidr in each for each in avoided):
                 return cidr
-    raise PoolExhausted(
-        pool=pool.name, cidr=str(pool.network), block_prefix=pool.block_prefix, blocks=pool.blocks
-    )
+    raise PoolExhausted(pool=pool.name, cidr=str(pool.network), block_prefix=pool.block_prefix, blocks=pool.blocks)
 
 
 def parse_pools(texts: Sequence[str], *, field: str = "pools") -> Mapping[str, AddressPool]:
@@ -148,6 +146,6 @@ def refuse_overlaps(pools: Iterable[AddressPool], *, field: str = "pools") -> No
         BadConfig: Two pools overlap; names both.
     """
     for one, other in combinations(pools, 2):
-        if one.network.version == other.network.version and one.network.overlaps(other.network):  # type: ignore[arg-type]
+        if one.network.version == other.network.version and one.network.overlaps(other.network):
             value = f"{one.name}={one.network} and {other.name}={other.network}"
             raise BadConfig(field, value, source="configuration", reason="the pools overlap")
