@@ -130,7 +130,7 @@ def _bucket(text: str, buckets: int) -> str:
     return str(zlib.crc32(text.encode()) % buckets)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table(Generic[K, V]):
     """Describe a shared table.
 
