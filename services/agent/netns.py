@@ -22,7 +22,7 @@ def open_netns(path: str) -> Iterator[int]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise NoNetworkNamespace(path, os.strerror(error.errno)) from error
+        raise NoNetworkNamespace(path, error.strerror or str(error)) from error
     try:
         yield fd
     finally:
@@ -41,7 +41,7 @@ def inside(fd: int, path: str) -> Iterator[None]:
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if _libc.setns(fd, CLONE_NEWNET):
-            raise NoNetworkNamespace(path, os.strerror(ctypes.get_errno() or 0))
+            raise NoNetworkNamespace(path, os.strerror(ctypes.get_errno()))
         try:
             yield
         finally:

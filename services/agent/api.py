@@ -1,0 +1,232 @@
+"""The agent's calls (cilia.contracts.agent), the same on its socket and on the bus."""
+
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cilia.calls import Calls
+from cilia.contracts.agent import (
+    AgentStatus,
+    CreateEndpoint,
+    EndpointPolicy,
+    EndpointReference,
+    LocalEndpoint,
+    LocalEndpoints,
+    LoopStatus,
+    MapContents,
+    MapList,
+    MapQuery,
+    PolicyRule,
+    RelabelEndpoint,
+    TableStatus,
+)
+from cilia.contracts.ids import NodeName, Revision
+from cilia.contracts.labels import BadLabel
+from cilia.contracts.messages import Empty, Message, Problem
+from cilia.datapath.errors import DatapathError
+from cilia.datapath.objects import LoadedObject
+from cilia.errors import Refused
+from cilia.table.subscriber import TableSubscriber
+from services.agent.connections import Connections
+from services.agent.endpoints import Endpoints, Pod
+from services.agent.errors import (
+    AgentError,
+    NameTaken,
+    NoEndpointId,
+    NoNetworkNamespace,
+    NoSlot,
+    PoolExhausted,
+    UnknownEndpoint,
+)
+from services.agent.mapview import LAYOUTS, contents, summarise
+from services.agent.realise import Realiser
+
+VERSION = "0.1.0"
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the status asks of the agent's parts.
+
+    Attributes:
+        degraded: Returns why the agent can't do all of its work, or an empty text.
+    """
+
+    started: float
+    """time.monotonic()."""
+    missing_features: tuple[str, ...]
+    degraded: Callable[[], str]
+    starting: Callable[[], bool]
+    bus_connected: Callable[[], bool]
+    blocks: Callable[[], tuple[str, ...]]
+    loops: Callable[[], tuple[LoopStatus, ...]]
+    tables: tuple[tuple[str, TableSubscriber[Any, Any]], ...]
+
+
+class Api:
+    """Answers calls. Raises Refused with the field at fault."""
+
+    def __init__(
+        self,
+        node: NodeName,
+        ipv4: str,
+        *,
+        endpoints: Endpoints,
+        connections: Connections,
+        realiser: Realiser,
+        objects: LoadedObject,
+        health: Health,
+    ) -> None:
+        self._node = node
+        self._ipv4 = ipv4
+        self._endpoints = endpoints
+        self._connections = connections
+        self._realiser = realiser
+        self._objects = objects
+        self._health = health
+
+    def calls(self) -> Calls:
+        """Return every call with the type of its arguments."""
+        return {
+            "status": (Empty, self._status),
+            "endpoint-create": (CreateEndpoint, _refusing(self._create)),
+            "endpoint-delete": (EndpointReference, _refusing(self._delete)),
+            "endpoint-relabel": (RelabelEndpoint, _refusing(self._relabel)),
+            "endpoint-list": (Empty, self._list),
+            "endpoint-get": (EndpointReference, _refusing(self._get)),
+            "policy-get": (EndpointReference, _refusing(self._policy)),
+            "map-list": (Empty, self._maps),
+            "map-get": (MapQuery, _refusing(self._map)),
+        }
+
+    async def _create(self, request: CreateEndpoint) -> LocalEndpoint:
+        for field, value in (("namespace", request.namespace), ("name", request.name), ("netns", request.netns)):
+            if not value or (field != "netns" and "/" in value):
+                raise Refused(Problem("invalid", f"{value!r} is no {field}", field, value))
+        if not 0 < len(request.interface) < 16:
+            raise Refused(Problem("invalid", "a device's name has 1 to 15 bytes", "interface", request.interface))
+        return self._describe(await self._connections.create(request))
+
+    async def _delete(self, request: EndpointReference) -> Empty:
+        await self._connections.delete(request)
+        return Empty()
+
+    async def _relabel(self, request: RelabelEndpoint) -> LocalEndpoint:
+        return self._describe(await self._connections.relabel(request))
+
+    async def _list(self, _request: Empty) -> LocalEndpoints:
+        return LocalEndpoints(tuple(map(self._describe, self._endpoints)))
+
+    async def _get(self, request: EndpointReference) -> LocalEndpoint:
+        return self._describe(self._endpoints.find(request))
+
+    async def _policy(self, request: EndpointReference) -> EndpointPolicy:
+        pod = self._endpoints.find(request)
+        rules = tuple(PolicyRule(key, entry) for key, entry in self._realiser.read(pod.identity).items())
+        return EndpointPolicy(pod.id, pod.identity, self._realiser.realised.get(pod.identity, 0), rules)
+
+    async def _maps(self, _request: Empty) -> MapList:
+        return MapList(summarise(self._objects))
+
+    async def _map(self, request: MapQuery) -> MapContents:
+        if request.name not in LAYOUTS:
+            known = ", ".join(sorted(LAYOUTS))
+            raise Refused(Problem("not_found", f"no map {request.name!r}; there are {known}", "name", request.name))
+        return contents(self._objects, request.name, request.limit)
+
+    async def _status(self, _request: Empty) -> AgentStatus:
+        health = self._health
+        pods = list(self._endpoints)
+        degraded = health.degraded()
+        return AgentStatus(
+            node=self._node,
+            state="starting" if health.starting() else "degraded" if degraded else "ready",
+            version=VERSION,
+            pid=os.getpid(),
+            uptime_seconds=round(time.monotonic() - health.started, 3),
+            ipv4=self._ipv4,
+            pod_cidrs=health.blocks(),
+            endpoints=len(pods),
+            endpoints_ready=sum(self._state(pod) == "ready" for pod in pods),
+            rss_bytes=rss_bytes(),
+            bus_connected=health.bus_connected(),
+            tables=tuple(_table_status(name, table) for name, table in health.tables),
+            loops=health.loops(),
+            missing_features=health.missing_features,
+        )
+
+    def _state(self, pod: Pod) -> str:
+        if pod.disconnecting:
+            return "disconnecting"
+        if not pod.identity:
+            return "waiting-for-identity"
+        return "ready" if self._realiser.in_force(pod.identity) else "waiting-for-policy"
+
+    def _describe(self, pod: Pod) -> LocalEndpoint:
+        return LocalEndpoint(
+            id=pod.id,
+            namespace=pod.namespace,
+            name=pod.name,
+            node=self._node,
+            state=self._state(pod),
+            identity=pod.identity,
+            labels=pod.labels,
+            ipv4=pod.ipv4,
+            gateway=pod.gateway,
+            mac=pod.mac,
+            interface=pod.interface,
+            host_interface=pod.host_interface,
+            ifindex=pod.ifindex,
+            netns=pod.netns,
+            policy_revision=self._realiser.realised.get(pod.identity, Revision(0)),
+        )
+
+
+def problem_of(error: AgentError | BadLabel | DatapathError | TimeoutError) -> Problem:
+    """Describe an error to a caller, with the field at fault."""
+    match error:
+        case UnknownEndpoint():
+            return Problem("not_found", str(error), error.field, error.value)
+        case NameTaken():
+            return Problem("conflict", str(error), "name", error.name)
+        case NoNetworkNamespace():
+            return Problem("invalid", str(error), "netns", error.path)
+        case PoolExhausted() | NoEndpointId() | NoSlot():
+            return Problem("exhausted", str(error))
+        case BadLabel():
+            return Problem("invalid", str(error), "labels", error.text)
+        case TimeoutError():
+            return Problem("unavailable", "not done within the given time; nothing is left of it", "timeout_seconds")
+        case _:
+            return Problem("internal", str(error))
+
+
+def _refusing(answer: Callable[[Any], Awaitable[M]]) -> Callable[[Any], Awaitable[M]]:
+    async def call(request: Any) -> M:
+        try:
+            return await answer(request)
+        except (AgentError, BadLabel, DatapathError, TimeoutError) as error:
+            raise Refused(problem_of(error)) from error
+
+    return call
+
+
+def rss_bytes() -> int:
+    """Return the memory that this process has resident."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _table_status(name: str, table: TableSubscriber[Any, Any]) -> TableStatus:
+    shards = list(table.shards)
+    return TableStatus(
+        name=name,
+        complete=table.complete,
+        shards=len(shards),
+        rows=sum(len(table.rows(shard)) for shard in shards),
+        sequence=max((table.sequence(shard) for shard in shards), default=0),
+        resyncs=table.counters.requests,
+    )
