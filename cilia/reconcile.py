@@ -121,6 +121,7 @@ class Reconciler(Generic[K, V]):
         self._random = random or Random()
         self._desired: dict[K, V] = {}
         self._applied: dict[K, V] = {}
+        self._unknown: dict[K, None] = {}  # tried and failed: the target may hold the old row, the new one or none
         self._failures: dict[K, _Failure[V]] = {}
         self._complete = False
         self._refresh_at = clock()
@@ -166,13 +167,15 @@ class Reconciler(Generic[K, V]):
         if failure is not None:
             return Status(State.FAILING, failure.reason, failure.attempts)
         realised = key in self._applied and key in self._desired and self._applied[key] == self._desired[key]
-        absent = key not in self._applied and key not in self._desired
+        absent = not any(key in each for each in (self._applied, self._desired, self._unknown))
         return Status(State.DONE if realised or absent else State.PENDING)
 
     @property
     def settled(self) -> bool:
         """Tell whether everything is as desired, as far as known."""
-        return self._refresh_failures == 0 and self._applied == self._desired and not self._failures
+        return (
+            self._refresh_failures == 0 and self._applied == self._desired and not self._failures and not self._unknown
+        )
 
     async def wait_settled(self) -> None:
         """Wait until everything is as desired; bound it with ``asyncio.timeout``."""
@@ -201,20 +204,15 @@ class Reconciler(Generic[K, V]):
         if present is not None:
             self._believe(present)
         self._failures = {
-            key: failure
-            for key, failure in self._failures.items()
-            if (key in self._desired or key in self._applied) and self._desired.get(key) == failure.wanted
+            key: failure for key, failure in self._failures.items() if self._desired.get(key) == failure.wanted
         }
         updates = [(key, row) for key, row in todo.updates if self._due(key)]
         for batch in _batches(updates, self._batch):
             failed = await self._try(self._target.update, batch, [key for key, _ in batch])
-            self._applied.update((key, row) for key, row in batch if key not in failed)
             self._note(dict(batch), failed)
-        for keys in _batches([key for key in todo.deletes if self._due(key)], self._batch):
+        deletes = dict.fromkeys((*reversed([key for key in self._unknown if key not in self._desired]), *todo.deletes))
+        for keys in _batches([key for key in deletes if self._due(key)], self._batch):
             failed = await self._try(self._target.delete, keys, keys)
-            for key in keys:
-                if key not in failed:
-                    self._applied.pop(key, None)
             self._note(dict.fromkeys(keys), failed)
         if self.settled:
             self._settled.set()
@@ -226,6 +224,7 @@ class Reconciler(Generic[K, V]):
             key: row for key, row in present.items() if key in self._desired or self._complete
         }
         self._applied = {key: present[key] for key in known}
+        self._unknown = {key: None for key in self._unknown if key not in self._desired and key in present}
 
     async def _look(self) -> Mapping[K, V] | None:
         try:
@@ -254,10 +253,14 @@ class Reconciler(Generic[K, V]):
 
     def _note(self, wanted: Mapping[K, V] | Mapping[K, None], failed: Mapping[K, str]) -> None:
         for key, row in wanted.items():
+            before = self._failures.pop(key, None)
+            self._unknown.pop(key, None)
+            self._applied.pop(key, None)
             if key not in failed:
-                self._failures.pop(key, None)
+                if row is not None:
+                    self._applied[key] = row
                 continue
-            before = self._failures.get(key)
+            self._unknown[key] = None
             attempts = before.attempts + 1 if before is not None else 1
             retry_at = self._clock() + self._backoff(attempts)
             self._failures[key] = _Failure(row, failed[key], attempts, retry_at)
