@@ -130,7 +130,7 @@ def _bucket(text: str, buckets: int) -> str:
     return str(zlib.crc32(text.encode()) % buckets)
 
 
-@dataclass(frozen=True)  # with slots=True, Table[K, V](...) fails on Python 3.11: cpython issue 90562
+@dataclass(frozen=True)
 class Table(Generic[K, V]):
     """Describe a shared table.
 
