@@ -1,7 +1,5 @@
 """Settings of one agent."""
 
-from pathlib import Path
-
 from msgspec import Struct
 
 from cilia.bus import BusConfig
@@ -38,10 +36,10 @@ class Config(Struct, frozen=True, kw_only=True):
     pool: str = "default"
     labels: tuple[str, ...] = ()
     """``key=value`` of the node."""
-    state_directory: Path = Path("/var/lib/cilia")
+    state_directory: str = "/var/lib/cilia"
     """Endpoints are kept here."""
-    socket: Path = Path("/run/cilia/agent.sock")
-    pin_directory: Path = Path("/sys/fs/bpf/cilia")
+    socket: str = "/run/cilia/agent.sock"
+    pin_directory: str = "/sys/fs/bpf/cilia"
     vxlan_port: int = 8472
     block: int = 0xC111A
     """Number of the pods' ingress tc block; the next is the egress block."""

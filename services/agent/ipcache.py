@@ -53,6 +53,11 @@ class Ipcache:
         changed, self._changed = self._changed, set()
         return {prefix: self.desired.get(prefix) for prefix in changed}
 
+    def owner(self, address: int) -> EndpointKey | None:
+        """Return the remote pod that an address (host order) belongs to."""
+        owners = self._owners.get(address)
+        return owners[-1] if owners else None
+
     def set_host(self, ipv4: str) -> None:
         """Note an address of this node itself."""
         prefix = Prefix(number(ipv4))

@@ -49,7 +49,8 @@ def load_datapath(config: Config, devices: NodeDevices) -> LoadedObject:
         LoadFailed: The kernel refused a program.
     """
     ensure_bpffs()
-    config.pin_directory.mkdir(parents=True, exist_ok=True)
+    pins = Path(config.pin_directory)
+    pins.mkdir(parents=True, exist_ok=True)
     sizes = {
         "cilia_ct4": config.maps.conntrack,
         "cilia_endpoints": config.maps.endpoints,
@@ -59,7 +60,7 @@ def load_datapath(config: Config, devices: NodeDevices) -> LoadedObject:
     loading = Loading(
         variables={"node_ipv4": number(config.ipv4), "overlay_ifindex": devices.vxlan},
         max_entries={name: size for name, size in sizes.items() if size},
-        pin_directory=config.pin_directory,
+        pin_directory=pins,
     )
     return load(OBJECT, loading)
 
@@ -70,7 +71,7 @@ def attach(objects: LoadedObject, config: Config, devices: NodeDevices, blocks: 
     try:
         control.replace_block_filter(blocks.ingress, objects.program(FROM_POD).fileno(), FROM_POD)
         control.replace_block_filter(blocks.egress, objects.program(TO_POD).fileno(), TO_POD)
-        return Datapath(objects, _attach_overlay(objects, config.pin_directory, devices, control))
+        return Datapath(objects, _attach_overlay(objects, Path(config.pin_directory), devices, control))
     finally:
         control.close()
 

@@ -57,13 +57,13 @@ def _count(objects: LoadedObject, layout: MapLayout[Any, Any] | None, max_entrie
     if layout.kind in PLAIN:
         return max_entries
     with objects.map(layout) as opened:
-        return sum(1 for _ in opened.keys())
+        return sum(1 for _ in opened.keys())  # noqa: SIM118
 
 
 def _entries(objects: LoadedObject, layout: MapLayout[Any, Any]) -> Iterator[tuple[Fields, Fields]]:
     opener = PerCpuMap if layout.kind.startswith("PERCPU") else Map
     with opener(os.dup(objects.map_fds[layout.name]), layout) as opened:
-        for key in opened.keys():
+        for key in opened.keys():  # noqa: SIM118
             value = opened.lookup(key)
             if value is None or (layout.kind in PLAIN and not any(layout.value.pack(value))):
                 continue
@@ -94,5 +94,7 @@ def _field(name: str, value: Any) -> Fields:
             return {f"{name}.{inner}": each for inner, each in _fields(value).items()}
         case _:
             return {
-                inner: each for index, item in enumerate(value) for inner, each in _field(f"{name}{index}", item).items()
+                inner: each
+                for index, item in enumerate(value)
+                for inner, each in _field(f"{name}{index}", item).items()
             }

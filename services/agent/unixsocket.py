@@ -94,9 +94,7 @@ class Socket:
         decoder, answer = self._calls[call.call]
         return await answer(decoder.decode(call.arguments))
 
-    async def _monitor(
-        self, wanted: MonitorFilter, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _monitor(self, wanted: MonitorFilter, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inbox = self._flows.listen()
         matches = _filter(wanted)
         hung_up = asyncio.ensure_future(reader.read(1))
