@@ -1,10 +1,6 @@
 """The agent's calls (cilia.contracts.agent), the same on its socket and on the bus."""
 
-import os
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from cilia.calls import Calls
@@ -15,13 +11,11 @@ from cilia.contracts.agent import (
     EndpointReference,
     LocalEndpoint,
     LocalEndpoints,
-    LoopStatus,
     MapContents,
     MapList,
     MapQuery,
     PolicyRule,
     RelabelEndpoint,
-    TableStatus,
 )
 from cilia.contracts.ids import NodeName, Revision
 from cilia.contracts.labels import BadLabel
@@ -29,7 +23,6 @@ from cilia.contracts.messages import Empty, Message, Problem
 from cilia.datapath.errors import DatapathError
 from cilia.datapath.objects import LoadedObject
 from cilia.errors import Refused
-from cilia.table.subscriber import TableSubscriber
 from services.agent.connections import Connections
 from services.agent.endpoints import Endpoints, Pod
 from services.agent.errors import (
@@ -38,33 +31,15 @@ from services.agent.errors import (
     NoEndpointId,
     NoNetworkNamespace,
     NoSlot,
+    PolicyDoesNotFit,
     PoolExhausted,
     UnknownEndpoint,
 )
+from services.agent.health import Health
 from services.agent.mapview import LAYOUTS, contents, summarise
 from services.agent.realise import Realiser
 
-VERSION = "0.1.0"
 M = TypeVar("M", bound=Message)
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What the status asks of the agent's parts.
-
-    Attributes:
-        degraded: Returns why the agent can't do all of its work, or an empty text.
-    """
-
-    started: float
-    """time.monotonic()."""
-    missing_features: tuple[str, ...]
-    degraded: Callable[[], str]
-    starting: Callable[[], bool]
-    bus_connected: Callable[[], bool]
-    blocks: Callable[[], tuple[str, ...]]
-    loops: Callable[[], tuple[LoopStatus, ...]]
-    tables: tuple[tuple[str, TableSubscriber[Any, Any]], ...]
 
 
 class Api:
@@ -73,7 +48,6 @@ class Api:
     def __init__(
         self,
         node: NodeName,
-        ipv4: str,
         *,
         endpoints: Endpoints,
         connections: Connections,
@@ -82,7 +56,6 @@ class Api:
         health: Health,
     ) -> None:
         self._node = node
-        self._ipv4 = ipv4
         self._endpoints = endpoints
         self._connections = connections
         self._realiser = realiser
@@ -139,25 +112,7 @@ class Api:
         return contents(self._objects, request.name, request.limit)
 
     async def _status(self, _request: Empty) -> AgentStatus:
-        health = self._health
-        pods = list(self._endpoints)
-        degraded = health.degraded()
-        return AgentStatus(
-            node=self._node,
-            state="starting" if health.starting() else "degraded" if degraded else "ready",
-            version=VERSION,
-            pid=os.getpid(),
-            uptime_seconds=round(time.monotonic() - health.started, 3),
-            ipv4=self._ipv4,
-            pod_cidrs=health.blocks(),
-            endpoints=len(pods),
-            endpoints_ready=sum(self._state(pod) == "ready" for pod in pods),
-            rss_bytes=rss_bytes(),
-            bus_connected=health.bus_connected(),
-            tables=tuple(_table_status(name, table) for name, table in health.tables),
-            loops=health.loops(),
-            missing_features=health.missing_features,
-        )
+        return self._health.status()
 
     def _state(self, pod: Pod) -> str:
         if pod.disconnecting:
@@ -195,7 +150,7 @@ def problem_of(error: AgentError | BadLabel | DatapathError | TimeoutError) -> P
             return Problem("conflict", str(error), "name", error.name)
         case NoNetworkNamespace():
             return Problem("invalid", str(error), "netns", error.path)
-        case PoolExhausted() | NoEndpointId() | NoSlot():
+        case PoolExhausted() | NoEndpointId() | NoSlot() | PolicyDoesNotFit():
             return Problem("exhausted", str(error))
         case BadLabel():
             return Problem("invalid", str(error), "labels", error.text)
@@ -213,20 +168,3 @@ def _refusing(answer: Callable[[Any], Awaitable[M]]) -> Callable[[Any], Awaitabl
             raise Refused(problem_of(error)) from error
 
     return call
-
-
-def rss_bytes() -> int:
-    """Return the memory that this process has resident."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _table_status(name: str, table: TableSubscriber[Any, Any]) -> TableStatus:
-    shards = list(table.shards)
-    return TableStatus(
-        name=name,
-        complete=table.complete,
-        shards=len(shards),
-        rows=sum(len(table.rows(shard)) for shard in shards),
-        sequence=max((table.sequence(shard) for shard in shards), default=0),
-        resyncs=table.counters.requests,
-    )

@@ -40,6 +40,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """Endpoints are kept here."""
     socket: str = "/run/cilia/agent.sock"
     pin_directory: str = "/sys/fs/bpf/cilia"
+    object_file: str = ""
+    """The data plane's object; empty: the one that was shipped."""
     vxlan_port: int = 8472
     block: int = 0xC111A
     """Number of the pods' ingress tc block; the next is the egress block."""

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from cilia.contracts.agent import CreateEndpoint, EndpointReference, RelabelEndpoint
 from cilia.contracts.ids import EndpointId, Identity, Revision
 from cilia.contracts.labels import parse_labels, workload
-from cilia.contracts.messages import Published, Registered
+from cilia.contracts.messages import Published
 from cilia.errors import Refused, Unavailable
 from services.agent.addresses import AddressPool
 from services.agent.endpoints import Endpoints, Pod, PodFiles
@@ -152,7 +152,7 @@ class Connections:
         for address in stale:
             self._parts.maps.remove_endpoint(address)
 
-    async def on_registered(self, _answer: Registered) -> None:
+    def publish_all(self) -> None:
         """Have every row written again under the new lease."""
         self._unpublished.update(pod.id for pod in self._parts.endpoints if not pod.disconnecting)
         self._wake.set()

@@ -62,7 +62,7 @@ def load_datapath(config: Config, devices: NodeDevices) -> LoadedObject:
         max_entries={name: size for name, size in sizes.items() if size},
         pin_directory=pins,
     )
-    return load(OBJECT, loading)
+    return load(Path(config.object_file) if config.object_file else OBJECT, loading)
 
 
 def attach(objects: LoadedObject, config: Config, devices: NodeDevices, blocks: Blocks) -> Datapath:

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from cilia.contracts.ids import Identity, Revision
 from cilia.contracts.tables import PolicyEntry, PolicyKey, SubjectKey
@@ -27,8 +26,6 @@ log = logging.getLogger(__name__)
 
 Acknowledge = Callable[[Mapping[Identity, Revision]], Awaitable[None]]
 WaitForReaders = Callable[[], Awaitable[None]]
-MAX_HAND_OVER: Final = 1024
-"""Subjects in one hand-over."""
 
 
 @dataclass(slots=True)
@@ -38,7 +35,7 @@ class RealiserCounters:
     hand_overs: int = counter("hand-overs of policy to the kernel")
     subjects: int = counter("subjects whose policy changed in the kernel")
     refused: int = counter("subjects whose policy found no room")
-    last_visible_us: int = counter("microseconds that hand-overs took until they were visible, summed")
+    visible_us: int = counter("microseconds from the start of hand-overs until their policy was in force")
 
 
 class Realiser:
@@ -63,6 +60,7 @@ class Realiser:
         self._entries = sum(len(held.entries) + len(held.leftover) for held in self._held.values())
         self._wanted: set[Identity] = set()
         self._dirty: set[Identity] = set(taken)
+        self._cause = ""  # traceparent of the newest change
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         self.realised: dict[Identity, Revision] = {}
@@ -72,6 +70,16 @@ class Realiser:
         self.counters = RealiserCounters()
 
     # what others ask for
+
+    @property
+    def wanted(self) -> int:
+        """Identities that live here."""
+        return len(self._wanted)
+
+    @property
+    def capacity(self) -> int:
+        """Entries that cilia_policy holds at most."""
+        return self._maps.capacity
 
     @property
     def entries(self) -> int:
@@ -117,6 +125,9 @@ class Realiser:
         """Wait until the policy that ``revision`` implies for an identity is in force; bound it with a timeout.
 
         An identity that policy hasn't met yet has an empty shard; one with rows is known to it.
+
+        Raises:
+            PolicyDoesNotFit: The policy finds no room, and no older one is in force.
         """
         shard = str(identity)
         if not (self._resolved.shard_complete(shard) and self._resolved.rows(shard)):
@@ -127,6 +138,8 @@ class Realiser:
         while self.realised.get(identity, 0) < sequence and identity not in self.refused:
             self._touch([identity])
             await self._moved.wait()
+        if identity in self.refused and not self.in_force(identity):
+            raise self.refused[identity]
 
     # the loops
 
@@ -134,18 +147,17 @@ class Realiser:
         """Note which subjects changed, until cancelled."""
         async for changes in self._resolved.changes():
             self._touch(Identity(int(change.shard)) for change in changes)
-            self._parent = next((change.traceparent for change in changes if change.traceparent), "")
-
-    _parent = ""
+            self._cause = next((change.traceparent for change in changes if change.traceparent), "")
 
     async def run(self) -> None:
         """Realise what changed, until cancelled."""
         await self._wait_for_readers()  # a former agent may have died before it waited
+        self._wake.set()
         while True:
             await self._wake.wait()
             self._wake.clear()
             dirty, self._dirty = self._dirty, set()
-            with span("realise", parent=self._parent):
+            with span("realise", parent=self._cause):
                 cleanup = await self._hand_over(dirty)
             await self._clean_up(cleanup)
             await self._release(dirty - self._wanted)
@@ -176,7 +188,7 @@ class Realiser:
         self.realised.update(sequences)
         self.counters.hand_overs += 1
         self.counters.subjects += len(steps.after)
-        self.counters.last_visible_us += (time.perf_counter_ns() - started) // 1000
+        self.counters.visible_us += (time.perf_counter_ns() - started) // 1000
         self._moved.set()
         self._moved = asyncio.Event()
         if sequences:
