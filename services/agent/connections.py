@@ -100,7 +100,7 @@ class Connections:
             try:
                 return await self._connect(pod, lease)
             except (AgentError, Refused, Unavailable, TimeoutError, asyncio.CancelledError):
-                await asyncio.shield(self._disconnect(pod))
+                await asyncio.shield(self._undo(pod))
                 raise
 
     async def delete(self, reference: EndpointReference) -> None:
@@ -113,12 +113,7 @@ class Connections:
             current = self._parts.endpoints.get(pod.id)
             if current is None:
                 return
-            done = await self._disconnect(current)
-        try:
-            async with asyncio.timeout(WITHDRAWAL_SECONDS):
-                await done.wait()
-        except TimeoutError:
-            log.info("endpoint is disconnected; its row goes later", extra={"endpoint": pod.full_name})
+            await self._undo(current)
 
     async def relabel(self, request: RelabelEndpoint) -> Pod:
         """Give a pod other labels; return once the policy of its new identity is in force for it.
@@ -247,6 +242,15 @@ class Connections:
         parts.scrub(address)
         self._release(pod.identity)
         return parts.publication.withdraw(pod.id, lambda: self._forget(pod))
+
+    async def _undo(self, pod: Pod) -> None:
+        """Disconnect a pod and wait, for a while, until nothing is left of it."""
+        done = await self._disconnect(pod)
+        try:
+            async with asyncio.timeout(WITHDRAWAL_SECONDS):
+                await done.wait()
+        except TimeoutError:
+            log.info("endpoint is disconnected; its row goes later", extra={"endpoint": pod.full_name})
 
     def _forget(self, pod: Pod) -> None:
         self._parts.endpoints.remove(pod.id)

@@ -185,14 +185,15 @@ class Realiser:
         for refusal in steps.refused:
             del sequences[refusal.identity]
         self._note_refused(sequences, steps)
+        news = {identity: at for identity, at in sequences.items() if self.realised.get(identity) != at}
         self.realised.update(sequences)
         self.counters.hand_overs += 1
         self.counters.subjects += len(steps.after)
         self.counters.visible_us += (time.perf_counter_ns() - started) // 1000
         self._moved.set()
         self._moved = asyncio.Event()
-        if sequences:
-            await self._acknowledge(sequences)
+        if news:
+            await self._acknowledge(news)
         return steps.cleanup
 
     def _note(self, steps: Plan) -> None:

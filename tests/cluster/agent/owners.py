@@ -46,6 +46,8 @@ class Owners:
     bus: Bus
     policy: Mapping[PolicyKey, PolicyEntry] = field(default_factory=lambda: ALLOW_ALL)
     revision: int = 100
+    resolving: bool = True
+    """False: policy is away, new identities get no entries and no sequence."""
     identities: dict[tuple[str, ...], Identity] = field(default_factory=dict)
     rows: dict[EndpointKey, Endpoint] = field(default_factory=dict)
     resolved: dict[SubjectKey, PolicyEntry] = field(default_factory=dict)
@@ -86,6 +88,8 @@ class Owners:
     def commit(self, table: str, upserts: Mapping[Any, Any], removes: tuple[Any, ...] = ()) -> Revision:
         self.revision += 1
         for name, publisher in self.publishers.items():
+            if name == "resolved" and not self.resolving:
+                continue
             publisher.commit(self.revision, upserts if name == table else {}, removes if name == table else ())
         return Revision(self.revision)
 
@@ -110,7 +114,8 @@ class Owners:
         identity = self.identities.get(request.labels)
         if identity is None:
             identity = self.identities[request.labels] = Identity(256 + len(self.identities))
-            self.resolve(identity, self.policy)
+            if self.resolving:
+                self.resolve(identity, self.policy)
         old = request.endpoint
         row = Endpoint(old.node, old.id, identity, old.ipv4, "", old.namespace, old.name, old.named_ports)
         self.rows[EndpointKey(row.node, row.id)] = row
