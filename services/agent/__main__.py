@@ -12,6 +12,7 @@ from cilia.abi.structs import EVENT
 from cilia.bus import Bus, connect_bus
 from cilia.calls import serve_node
 from cilia.contracts.messages import Registered, RegisterNode
+from cilia.datapath.errors import DatapathError
 from cilia.datapath.features import missing_features
 from cilia.datapath.readers import wait_for_readers
 from cilia.datapath.ring import RingBuffer
@@ -27,6 +28,7 @@ from services.agent.connections import Connections, Parts
 from services.agent.conntrack import Conntrack
 from services.agent.devices import NodeDevices, ensure_devices, set_gateway
 from services.agent.endpoints import Endpoints, PodFiles
+from services.agent.errors import AgentError, CannotStart
 from services.agent.flows import DRAIN, Flows
 from services.agent.health import Health
 from services.agent.ipcache import Ipcache
@@ -59,11 +61,14 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     """Have devices and programs in place; what a former agent left goes on meanwhile, and after."""
     blocks = Blocks(config.block, config.block + 1)
     async with open_worker("links") as links, open_worker("readers") as readers:
-        devices = await links.run(
-            ensure_devices, underlay_ipv4=config.ipv4, vxlan_port=config.vxlan_port, blocks=blocks
-        )
-        objects = await links.run(load_datapath, config, devices)
-        datapath = await links.run(attach, objects, config, devices, blocks)
+        try:
+            devices = await links.run(
+                ensure_devices, underlay_ipv4=config.ipv4, vxlan_port=config.vxlan_port, blocks=blocks
+            )
+            objects = await links.run(load_datapath, config, devices)
+            datapath = await links.run(attach, objects, config, devices, blocks)
+        except (AgentError, DatapathError, OSError) as error:
+            raise CannotStart(str(error)) from error
         wiring = await links.run(PodWiring, blocks)
         try:
             yield Node(devices, datapath, wiring, links, readers)
@@ -109,9 +114,9 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     )
     publication = Publication(bus, config.node)
 
-    async def on_registered(answer: Registered) -> None:
+    async def on_registered(_: Registered) -> None:
         await node.links.run(set_gateway, node.devices.host, pool.gateway)
-        locations.set_gateway(answer.node.pod_cidrs[0])
+        locations.set_gateway(pool.blocks[0])
         connections.publish_all()
 
     me = RegisterNode(config.node, config.ipv4, labels=config.labels, pool=config.pool)
