@@ -15,7 +15,7 @@ class Message(Struct, frozen=True):
 
 
 class Problem(Message, frozen=True):
-    """Why a request was refused. ``code``: invalid, not_found, conflict, exhausted, busy, unavailable."""
+    """Why a request was refused. ``code``: invalid, not_found, conflict, exhausted, busy, unavailable, internal."""
 
     code: str
     message: str

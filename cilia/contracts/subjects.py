@@ -17,6 +17,8 @@ from cilia.contracts.ids import NodeName
 from cilia.contracts.tables import Table
 
 VERSION = "v1"
+EVERY_SHARD = "_"
+"""Token that stands for all shards of a table in a snapshot's subject."""
 
 
 class Subjects:
@@ -34,7 +36,7 @@ class Subjects:
         return f"{self._prefix}.beacon.{table.name}"
 
     def snapshot(self, table: Table, shard: str = "*") -> str:  # type: ignore[type-arg]
-        """Subject on which replicas, as a queue group, answer for a shard; ``all`` shards under the token ``_``."""
+        """Subject on which replicas, as a queue group, answer for a shard, or for :data:`EVERY_SHARD`."""
         return f"{self._prefix}.snapshot.{table.name}.{shard}"
 
     def request(self, service: str, call: str = "*") -> str:

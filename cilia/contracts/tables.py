@@ -130,7 +130,7 @@ def _bucket(text: str, buckets: int) -> str:
     return str(zlib.crc32(text.encode()) % buckets)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table(Generic[K, V]):
     """Describe a shared table.
 
@@ -186,27 +186,35 @@ class Delta(Row, Generic[K, V], frozen=True):
     """
 
     epoch: int
-    """Names one history; a restored kvstore starts another."""
+    """Names one history; a restored kvstore starts another, with a greater number. Of two the greater is the truth."""
     previous: int
     sequence: int
     upserts: tuple[tuple[K, V], ...] = ()
     removes: tuple[K, ...] = ()
+    part: int = 0
+    parts: int = 1
+    """A delta too big for one message comes in parts 0..parts-1, in order, that are applied together."""
+    batch: int = 0
+    """Tells the parts of one delta from those of another leader's."""
 
 
 class Beacon(Row, frozen=True):
-    """Sent for a table each second and after changes: the newest sequence of each shard that changed of late.
+    """Sent for a table each second and after changes, so that a lost last delta is noticed.
 
-    Reveals a lost last delta: a shard whose head is above yours is one to ask for.
+    A shard changed in (``since``, ``sequence``] exactly if ``heads`` names it. So whoever holds a shard at or after
+    ``since``, and after its head, holds it at ``sequence``; everyone else has something to ask for.
     """
 
     epoch: int
+    since: int
     sequence: int
     """The publisher has seen the history up to here."""
     heads: dict[str, int] = {}
+    """Shard -> sequence of its newest change."""
 
 
 class SnapshotRequest(Row, frozen=True):
-    """Asks for one shard. With ``epoch`` and ``since``, for the changes after ``since`` if they are still at hand."""
+    """Asks for a shard or for all. With ``epoch`` and ``since``, for the changes after ``since`` if still at hand."""
 
     epoch: int = 0
     since: int = 0
@@ -215,12 +223,17 @@ class SnapshotRequest(Row, frozen=True):
 
 
 class SnapshotChunk(Row, Generic[K, V], frozen=True):
-    """Part of the answer to a :class:`SnapshotRequest`; the parts arrive in order, all at the same ``sequence``."""
+    """Part of the answer to a :class:`SnapshotRequest`; the parts arrive in order, all at the same ``sequence``.
+
+    An answer for all shards mixes their rows: the key tells the shard.
+    """
 
     epoch: int
     sequence: int
     since: int
-    """0: the parts together are the whole shard. Otherwise they are the changes in (``since``, ``sequence``]."""
+    """0: the parts together are the whole. Otherwise they are the changes in (``since``, ``sequence``]."""
+    part: int
+    """0, 1, ...: a missing one voids the answer."""
     last: bool
     upserts: tuple[tuple[K, V], ...] = ()
     removes: tuple[K, ...] = ()
