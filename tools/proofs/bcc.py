@@ -47,6 +47,7 @@ CONFIG_HEADER = """#define __LINUX_KCONFIG_H
 #include <asm/types.h>
 typedef __s8 s8; typedef __u8 u8; typedef __s16 s16; typedef __u16 u16;
 typedef __s32 s32; typedef __u32 u32; typedef __s64 s64; typedef __u64 u64;
+typedef __SIZE_TYPE__ size_t; typedef __UINTPTR_TYPE__ uintptr_t;
 """
 
 
@@ -62,6 +63,7 @@ def make_headers(directory: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     multiarch = subprocess.run(["cc", "-print-multiarch"], capture_output=True, text=True, check=True).stdout.strip()
+    (directory / "include/linux/byteorder").symlink_to("/usr/include/linux/byteorder")
     for name in Path("/usr/include/linux").glob("*.h"):
         for place in ("include/linux", "include/uapi/linux"):
             copy = directory / place / name.name
@@ -87,10 +89,7 @@ def attempt(text: str, headers: Path) -> str:
     )
     if ran.returncode == 0:
         return "ok"
-    if ran.returncode < 0:
-        how = f"the process dies of signal {-ran.returncode}: "
-    else:
-        how = "refused: "
+    how = f"the process dies of signal {-ran.returncode}: " if ran.returncode < 0 else "refused: "
     telling = [
         line.strip()
         for line in ran.stderr.splitlines()

@@ -16,7 +16,6 @@ import pytest
 from cilia.datapath.errors import KernelError, NotPinned
 from cilia.datapath.features import missing_features
 from cilia.datapath.links import Hook, Link, ensure_attached
-from cilia.datapath.maps import PerCpuMap
 from cilia.datapath.objects import LoadedObject, Loading, load
 from tests.bpf.binding.layouts import COUNTS
 
@@ -73,10 +72,9 @@ def test_a_program_is_replaced_under_traffic_without_losing_a_packet(
         socket_in(namespace) as receiver,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
         Link.attach(old, Hook.TCX_EGRESS, ifindex) as link,
-        loaded.map(COUNTS) as plain,
+        loaded.per_cpu_map(COUNTS) as counts,
     ):
         receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 26)
-        counts = PerCpuMap(plain.fileno(), COUNTS)
         sender.sendto(b"first", ("10.9.9.2", 4242))
         receiver.settimeout(5)
         receiver.recv(16)

@@ -8,7 +8,7 @@ from cilia.abi.codec import U32, U64, MapLayout
 from cilia.datapath import maps
 from cilia.datapath.descriptor import lib
 from cilia.datapath.errors import ENOTSUPP, MapError, MapFull, MapMismatch
-from cilia.datapath.maps import Map, PerCpuMap
+from cilia.datapath.maps import Map
 from cilia.datapath.objects import LoadedObject
 from cilia.datapath.readers import wait_for_readers
 from cilia.datapath.words import SharedWords
@@ -103,8 +103,7 @@ def test_an_array_gives_every_element(loaded: LoadedObject) -> None:
 def test_a_per_cpu_map_gives_the_sum_over_cpus(loaded: LoadedObject) -> None:
     for _ in range(3):
         loaded.program("give_answer").test_run(PACKET, repeat=10)
-    with loaded.map(COUNTS) as plain:
-        counts = PerCpuMap(plain.fileno(), COUNTS)
+    with loaded.per_cpu_map(COUNTS) as counts:
         assert counts.lookup(0) == Pair(30, 30 * 64)
         assert dict(counts.items())[0] == Pair(30, 30 * 64)
 

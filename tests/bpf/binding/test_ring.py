@@ -1,15 +1,16 @@
 """The ring buffer: every record once and in order, within a budget, and from an event loop."""
 
 import asyncio
-import os
 from collections.abc import Iterator
+from pathlib import Path
 from struct import Struct
 
 import pytest
 
+from cilia.abi.codec import RingLayout
 from cilia.datapath.clock import UnixClock, ktime_ns
 from cilia.datapath.errors import MapMismatch
-from cilia.datapath.objects import LoadedObject
+from cilia.datapath.objects import LoadedObject, Loading, load
 from cilia.datapath.programs import skb_context
 from cilia.datapath.ring import RingBuffer
 
@@ -20,7 +21,7 @@ LIMIT = 1000
 
 @pytest.fixture
 def ring(loaded: LoadedObject) -> Iterator[RingBuffer]:
-    with RingBuffer(os.dup(loaded.map_fds["test_ring"]), record_size=RECORD.size, limit=LIMIT) as ring:
+    with RingBuffer(loaded.map_fd("test_ring"), record_size=RECORD.size, limit=LIMIT) as ring:
         yield ring
 
 
@@ -59,6 +60,16 @@ def test_what_was_discarded_or_has_another_size_is_counted(loaded: LoadedObject,
     assert [number for number, _ in RECORD.iter_unpack(drained.records)] == [1, 2]
 
 
+def test_a_ring_is_reopened_by_its_pin(fixture_object: Path, pins: Path) -> None:
+    layout = RingLayout("test_ring", 1 << 22)
+    with (
+        load(fixture_object, Loading(pin_directory=pins)) as loaded,
+        RingBuffer.open_pinned(pins, layout, record_size=RECORD.size, limit=LIMIT) as ring,
+    ):
+        report(loaded, 5)
+        assert ring.drain().taken == 1
+
+
 async def test_an_event_loop_wakes_for_records_until_none_is_left(loaded: LoadedObject, ring: RingBuffer) -> None:
     loop = asyncio.get_running_loop()
     taken: list[int] = []
@@ -89,7 +100,5 @@ def test_the_time_of_a_record_is_ktime(loaded: LoadedObject, ring: RingBuffer) -
 
 
 def test_another_kind_of_map_is_refused(loaded: LoadedObject) -> None:
-    fd = os.dup(loaded.map_fds["test_hash"])
     with pytest.raises(MapMismatch, match="kind is 1, wanted 27"):
-        RingBuffer(fd, record_size=16, limit=1)
-    os.close(fd)
+        RingBuffer(loaded.map_fd("test_hash"), record_size=16, limit=1)
