@@ -74,8 +74,9 @@ def describe(flow: Flow) -> str:
     moment = datetime.fromtimestamp(flow.time_ns / 1e9).strftime("%H:%M:%S.%f")[:-3]
     source = _end(flow.source_endpoint, flow.source, flow.source_port, flow.source_identity)
     destination = _end(flow.destination_endpoint, flow.destination, flow.destination_port, flow.destination_identity)
-    reason = f" ({', '.join(filter(None, (flow.direction, flow.reason, flow.policy)))})"
-    return f"{moment} {flow.node}: {source} -> {destination} {flow.protocol} {flow.verdict.upper()}{'' if reason == ' ()' else reason}"
+    details = ", ".join(filter(None, (flow.direction, flow.reason, flow.policy)))
+    verdict = f"{flow.verdict.upper()} ({details})" if details else flow.verdict.upper()
+    return f"{moment} {flow.node}: {source} -> {destination} {flow.protocol} {verdict}"
 
 
 def _end(name: str, address: str, port: int, identity: int) -> str:

@@ -45,7 +45,9 @@ def add_parser(nouns: Nouns) -> None:
         "apply",
         with_session(apply_policies),
         "store policies, all or none of them",
-        "  cilia policy apply -f policy.yaml --wait\n  cilia policy apply -f examples/\n  kubectl get cnp -o yaml | cilia policy apply -f -\n",
+        "  cilia policy apply -f policy.yaml --wait\n"
+        "  cilia policy apply -f examples/\n"
+        "  kubectl get cnp -o yaml | cilia policy apply -f -\n",
     )
     apply.add_argument(
         "-f", "--file", dest="files", action="append", required=True, help="file, directory or -; repeatable"
