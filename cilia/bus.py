@@ -158,7 +158,7 @@ class Bus:
         try:
             payload = msgspec.json.encode(message)
             answer = await self._client.request(subject, payload, timeout=timeout, headers=_with_trace(None))
-            reply: Reply[R] = _reply_decoder(reply_type).decode(answer.data)
+            reply: Reply[R] = _reply_decoder(reply_type).decode(answer.data)  # type: ignore[arg-type]
         except nats.errors.NoRespondersError as error:
             raise Unavailable(service, f"nobody serves {call!r}") from error
         except nats.errors.TimeoutError as error:

@@ -194,6 +194,8 @@ class Delta(Row, Generic[K, V], frozen=True):
     part: int = 0
     parts: int = 1
     """A delta too big for one message comes in parts 0..parts-1, in order, that are applied together."""
+    batch: int = 0
+    """Tells the parts of one delta from those of another leader's."""
 
 
 class Beacon(Row, frozen=True):

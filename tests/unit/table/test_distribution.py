@@ -1,0 +1,190 @@
+"""Tables over a real nats-server: deltas, interest, failover, and a server killed under load."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from cilia.bus import Bus, BusConfig, connect_bus
+from cilia.contracts.tables import Table
+from cilia.lifecycle import supervise
+from cilia.table.publisher import TablePublisher
+from cilia.table.subscriber import ALL, TableSubscriber
+from tests.nats_server import NatsServer, nats_server
+
+NUMBERS = Table[int, int]("numbers", "tests", int, int, lambda key: str(key % 16))
+
+
+@asynccontextmanager
+async def client(server: NatsServer, name: str) -> AsyncIterator[Bus]:
+    async with connect_bus(BusConfig(urls=(server.url,)), cluster="test", name=name) as bus:
+        yield bus
+
+
+@asynccontextmanager
+async def running(*parts: "TablePublisher[int, int] | TableSubscriber[int, int]") -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    loops = {}
+    for number, part in enumerate(parts):
+        if isinstance(part, TablePublisher):
+            loops |= {f"{number}.{name}": loop for name, loop in part.loops().items()}
+        else:
+            loops[f"{number}.run"] = part.run
+    task = asyncio.create_task(supervise(loops, stop=stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+def state(subscriber: TableSubscriber[int, int]) -> dict[int, int]:
+    return {key: row for shard in subscriber.shards for key, row in subscriber.rows(shard).items()}
+
+
+async def until_equal(subscribers: list[TableSubscriber[int, int]], rows: dict[int, int], seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while any(state(each) != rows for each in subscribers):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_a_change_arrives_with_its_trace_and_only_where_its_shard_is_wanted() -> None:
+    with nats_server() as server:
+        async with client(server, "owner") as owner, client(server, "agent") as agent:
+            publisher = TablePublisher(owner, NUMBERS)
+            publisher.reset({1: 10, 2: 20}, 5, 1)
+            publisher.lead()
+            subscriber = TableSubscriber(agent, NUMBERS, {"1"})
+            async with running(publisher, subscriber), asyncio.timeout(10):
+                await subscriber.wait_complete()
+                assert state(subscriber) == {1: 10}
+                batches = subscriber.changes()
+                assert [change.full for change in await anext(batches)] == [True]
+                publisher.commit(6, {1: 11, 2: 21}, traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01")
+                [change] = await anext(batches)
+                assert (change.shard, change.upserts, change.full) == ("1", {1: 11}, False)
+                assert change.traceparent.startswith("00-11")
+                await subscriber.wait_sequence("1", 6)
+                subscriber.add_shard("2")
+                [change] = await anext(batches)
+                assert (change.upserts, change.full) == ({2: 21}, True)
+                subscriber.drop_shard("1")
+                [change] = await anext(batches)
+                assert change.removes == {1}
+                assert state(subscriber) == {2: 21}
+
+
+async def test_an_unchanged_shard_advances_by_the_beacon_without_asking() -> None:
+    with nats_server() as server:
+        async with client(server, "owner") as owner, client(server, "agent") as agent:
+            publisher = TablePublisher(owner, NUMBERS)
+            publisher.reset({1: 10}, 5, 1)
+            publisher.lead()
+            subscriber = TableSubscriber(agent, NUMBERS, {"1"})
+            async with running(publisher, subscriber), asyncio.timeout(10):
+                await subscriber.wait_complete()
+                publisher.commit(9, {2: 1})
+                await subscriber.wait_sequence("1", 9)
+                assert subscriber.counters.requests == 1
+
+
+async def test_a_big_table_comes_whole_and_a_big_delta_in_parts() -> None:
+    with nats_server() as server:
+        async with client(server, "owner") as owner, client(server, "agent") as agent:
+            publisher = TablePublisher(owner, NUMBERS)
+            rows = {key * 16: 1 << 40 for key in range(20_000)}
+            publisher.reset(rows, 5, 1)
+            publisher.lead()
+            subscriber = TableSubscriber(agent, NUMBERS, ALL)
+            async with running(publisher, subscriber), asyncio.timeout(20):
+                await subscriber.wait_complete()
+                assert state(subscriber) == rows
+                rows = {key * 16: 1 << 41 for key in range(60_000)}
+                publisher.commit(6, rows)
+                await subscriber.wait_sequence("0", 6)
+                assert state(subscriber) == rows
+
+
+async def test_the_next_leader_continues_where_the_last_one_was_cut_off() -> None:
+    with nats_server() as server:
+        async with client(server, "a") as first, client(server, "b") as second, client(server, "agent") as agent:
+            old, new = TablePublisher(first, NUMBERS), TablePublisher(second, NUMBERS)
+            for publisher in (old, new):
+                publisher.reset({1: 1}, 5, 1)
+            old.lead()
+            subscriber = TableSubscriber(agent, NUMBERS, ALL)
+            async with running(old, new, subscriber), asyncio.timeout(10):
+                await subscriber.wait_complete()
+                old.follow()
+                for publisher in (old, new):
+                    publisher.commit(6, {1: 2})
+                new.lead()
+                await until_equal([subscriber], {1: 2}, 5)
+                assert subscriber.counters.requests == 1
+
+
+async def test_a_new_epoch_replaces_everything_even_with_smaller_sequences() -> None:
+    with nats_server() as server:
+        async with client(server, "owner") as owner, client(server, "agent") as agent:
+            publisher = TablePublisher(owner, NUMBERS)
+            publisher.reset({1: 1, 2: 2}, 500, 1)
+            publisher.lead()
+            subscriber = TableSubscriber(agent, NUMBERS, ALL)
+            async with running(publisher, subscriber), asyncio.timeout(10):
+                await subscriber.wait_complete()
+                publisher.reset({2: 3}, 7, 2)
+                await until_equal([subscriber], {2: 3}, 5)
+                assert subscriber.sequence("1") == 7
+
+
+async def change_steadily(
+    publishers: list[TablePublisher[int, int]], rows: dict[int, int], stop: asyncio.Event
+) -> None:
+    """Make 2,000 changes a second, in commits of 20."""
+    source = random.Random(1)
+    while not stop.is_set():
+        upserts = {source.randrange(2000): source.randrange(100) for _ in range(18)}
+        removes = {source.randrange(2000) for _ in range(2)} - upserts.keys()
+        for key in removes:
+            rows.pop(key, None)
+        rows.update(upserts)
+        sequence = publishers[0].history.sequence + 1
+        for publisher in publishers:
+            publisher.commit(sequence, upserts, removes)
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.chaos
+async def test_fifty_subscribers_converge_after_the_server_is_killed_twice_under_load() -> None:
+    rows = dict.fromkeys(range(2000), 0)
+    with nats_server() as server:
+        async with AsyncExitStack() as stack:
+            publishers = [
+                TablePublisher(await stack.enter_async_context(client(server, f"owner-{number}")), NUMBERS)
+                for number in range(2)
+            ]
+            for publisher in publishers:
+                publisher.reset(rows, 1, 1)
+            publishers[0].lead()
+            agents = [await stack.enter_async_context(client(server, f"agent-{number}")) for number in range(50)]
+            subscribers = [TableSubscriber(agent, NUMBERS, ALL, random=random.Random(1)) for agent in agents]
+            await stack.enter_async_context(running(*publishers, *subscribers))
+            async with asyncio.timeout(20):
+                for subscriber in subscribers:
+                    await subscriber.wait_complete()
+            stop = asyncio.Event()
+            changing = asyncio.create_task(change_steadily(publishers, rows, stop))
+            for _ in range(2):
+                await asyncio.sleep(1.0)
+                server.kill()
+                await asyncio.sleep(0.3)
+                server.start()
+                await asyncio.sleep(1.0)
+                publishers.reverse()
+                publishers[0].lead()
+                publishers[1].follow()
+            stop.set()
+            await changing
+            await until_equal(subscribers, rows, 10)

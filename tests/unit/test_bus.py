@@ -1,0 +1,99 @@
+"""Typed requests over a real nats-server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cilia.bus import Bus, BusConfig, connect_bus
+from cilia.calls import serve
+from cilia.contracts.messages import Empty, Granted, GrowBlocks, Problem
+from cilia.errors import Refused, Unavailable
+from tests.nats_server import nats_server
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[Bus]:
+    with nats_server() as server:
+        async with connect_bus(BusConfig(urls=(server.url,)), cluster="test", name="tests") as bus:
+            yield bus
+
+
+async def grow(request: GrowBlocks) -> Granted:
+    if request.pool == "empty":
+        raise Refused(Problem("exhausted", "the pool is used up"))
+    if request.pool == "slow":
+        await asyncio.sleep(0.3)
+    if request.pool == "bug":
+        raise KeyError("oops")
+    return Granted("10.0.0.0/26", 7)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def served(bus: Bus) -> AsyncIterator[str]:
+    server = asyncio.create_task(serve(bus, "ipam", {"grow": (GrowBlocks, grow)}, concurrency=2))
+    await bus.flush()
+    await asyncio.sleep(0.02)
+    yield bus.subjects.request("ipam", "grow")
+    server.cancel()
+
+
+def want(pool: str) -> GrowBlocks:
+    return GrowBlocks("a", 1, pool)  # type: ignore[arg-type]
+
+
+async def test_a_request_is_answered_or_refused_with_its_reason(bus: Bus, served: str) -> None:
+    assert (await bus.request(served, want("default"), Granted)).cidr == "10.0.0.0/26"
+    with pytest.raises(Refused, match="exhausted: the pool is used up"):
+        await bus.request(served, want("empty"), Granted)
+    with pytest.raises(Refused, match="internal: KeyError"):
+        await bus.request(served, want("bug"), Granted)
+
+
+async def test_a_request_of_the_wrong_form_names_the_field(bus: Bus, served: str) -> None:
+    with pytest.raises(Refused) as refused:
+        await bus.request(served, Problem("x", "y"), Granted)
+    assert refused.value.problem.code == "invalid"
+    assert "node" in refused.value.problem.message
+
+
+async def test_too_many_requests_hear_busy(bus: Bus, served: str) -> None:
+    answers = await asyncio.gather(
+        *(bus.request(served, want("slow"), Granted) for _ in range(4)), return_exceptions=True
+    )
+    assert [isinstance(each, Granted) for each in answers] == [True, True, False, False]
+    assert all("busy" in str(each) for each in answers[2:])
+
+
+async def test_who_does_not_answer_is_named(bus: Bus, served: str) -> None:
+    with pytest.raises(Unavailable, match="policy is unavailable: nobody serves 'apply'"):
+        await bus.request(bus.subjects.request("policy", "apply"), Empty(), Empty)
+    with pytest.raises(Unavailable, match="ipam is unavailable: no answer to 'grow' within"):
+        await bus.request(served, want("slow"), Granted, timeout=0.05)
+
+
+async def test_a_bus_that_is_not_there_is_unavailable() -> None:
+    config = BusConfig(urls=("nats://127.0.0.1:9",), connect_seconds=0.3)
+    with pytest.raises(Unavailable, match="no connection to nats://127"):
+        async with connect_bus(config, cluster="test", name="tests"):
+            pass
+
+
+async def flush_until_it_fails(bus: Bus) -> None:
+    for _ in range(100):
+        await bus.flush(timeout=1.0)
+
+
+async def test_the_connection_comes_back_and_a_flush_across_the_break_does_not_hang() -> None:
+    with nats_server() as server:
+        async with connect_bus(BusConfig(urls=(server.url,)), cluster="test", name="tests") as bus:
+            again = asyncio.Event()
+            bus.on_reconnect(again.set)
+            server.kill()
+            with pytest.raises(Unavailable):
+                await flush_until_it_fails(bus)
+            server.start()
+            async with asyncio.timeout(5):
+                await again.wait()
+                await bus.flush()
+            assert bus.counters.disconnects == 1
