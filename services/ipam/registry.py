@@ -64,15 +64,19 @@ class Registry:
         """Return the granted blocks of a pool."""
         return frozenset(self._taken.get(pool, ()))
 
-    def held(self, node: NodeName) -> tuple[str, ...]:
-        """Return the blocks that a node has, or had when it was last seen."""
-        return self._held.get(node, ())
+    def pool_of(self, cidr: str) -> str | None:
+        """Return the name of the pool that ``cidr`` is a block of, if any."""
+        return next((name for name, pool in self._pools.items() if pool.contains(cidr)), None)
+
+    def regainable(self, node: NodeName) -> tuple[str, ...]:
+        """Return the blocks that a node had when it was last seen, and that are free, in the order of their grant."""
+        held = self._held.get(node, ())
+        return tuple(cidr for cidr in held if (pool := self.pool_of(cidr)) and cidr not in self._taken.get(pool, ()))
 
     def remembered(self, node: NodeName) -> set[str]:
         """Return the blocks that absent nodes other than ``node`` had."""
-        return {cidr for other, cidrs in self._held.items() if other not in self._nodes for cidr in cidrs} - set(
-            self.held(node)
-        )
+        absent = (cidrs for other, cidrs in self._held.items() if other not in self._nodes and other != node)
+        return {cidr for cidrs in absent for cidr in cidrs}
 
     def put(self, key: str, value: bytes) -> Change | None:
         """Fold a written key in; return the change of a table that it means."""

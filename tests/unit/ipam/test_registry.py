@@ -41,4 +41,13 @@ def test_what_an_absent_node_had_is_remembered_for_others_but_not_for_itself() -
     some.delete(KEYS.block("default", CIDR))
     assert some.remembered(N2) == {CIDR}
     assert some.remembered(N1) == set()
-    assert some.held(N1) == (CIDR,)
+
+
+def test_a_node_that_returns_regains_what_it_had_and_nobody_took() -> None:
+    some = registry()
+    some.put(KEYS.pool("default"), msgspec.json.encode(Pool("10.244.0.0/16", 26)))
+    some.put(KEYS.held(N1), msgspec.json.encode(Held((CIDR, "10.244.0.128/26", "10.99.0.0/26"))))
+    assert some.regainable(N1) == ("10.244.0.128/26",)
+    some.delete(KEYS.block("default", CIDR))
+    assert some.regainable(N1) == (CIDR, "10.244.0.128/26")
+    assert some.regainable(N2) == ()
