@@ -1,0 +1,21 @@
+"""A real etcd and a real broker for each test module's services, and a connection to ask them by."""
+
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cilia.bus import BusConfig, connect_bus
+from tests.servers import run_etcd, run_nats
+from tests.services.processes import Stage
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    """Servers of this test alone; services are started by the test."""
+    cluster = f"t{os.getpid()}{secrets.token_hex(2)}"
+    async with run_etcd(tmp_path / "etcd") as etcd, run_nats() as nats:
+        async with connect_bus(BusConfig(urls=(nats,)), cluster=cluster, name="test") as bus:
+            yield Stage(cluster, etcd, nats, tmp_path, bus)
