@@ -9,6 +9,7 @@ Whoever begins to use an identity removes the mark of garbage collection in the 
 """
 
 import asyncio
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -16,7 +17,7 @@ from typing import Final
 
 from cilia.contracts.ids import Identity, LeaseId, Revision
 from cilia.contracts.keys import Keys
-from cilia.kvstore import Compare, Etcd, LeaseNotFound, Op
+from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, absent, delete, get, put, value_is
 from services.identity.directory import Directory
 from services.identity.errors import IdentitiesExhausted, LeaseEnded, TooContended
 from services.identity.numbers import pick_number
@@ -24,6 +25,7 @@ from services.identity.numbers import pick_number
 ATTEMPTS: Final = 12
 PAUSE_SECONDS: Final = 0.002
 """Before the second attempt; doubles, with jitter, up to 0.1 s."""
+LONGEST_PAUSE_SECONDS: Final = 0.1
 
 Use = Callable[[Identity], Op]
 """Writes what uses the identity: a reference, or an endpoint's row."""

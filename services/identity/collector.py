@@ -8,7 +8,7 @@ from typing import assert_never
 
 from cilia.contracts.keys import Keys
 from cilia.errors import Unavailable
-from cilia.kvstore import Etcd
+from cilia.kvstore import Etcd, Txn, absent, absent_below, delete, mod_revision_is, put
 from cilia.metrics import counter
 from services.identity.collection import Delete, Mark, Step, Unmark, plan_round
 from services.identity.directory import Directory

@@ -42,6 +42,10 @@ class Directory:
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything; the whole state follows."""
         self._numbers: dict[str, Identity] = {}
         self._created: dict[Identity, Revision] = {}
         self._uses: dict[str, Identity] = {}
@@ -70,6 +74,10 @@ class Directory:
     def unused(self) -> dict[Identity, Revision]:
         """Return the identities that nobody uses, and the revision of each one's master key."""
         return {identity: revision for identity, revision in self._created.items() if not self._users[identity]}
+
+    def fold(self, key: str, value: bytes | None, revision: Revision) -> Change | None:
+        """Fold a change of a key in (None: it was deleted); return the change of a table that it means."""
+        return self.delete(key) if value is None else self.put(key, value, revision)
 
     def put(self, key: str, value: bytes, revision: Revision) -> Change | None:
         """Fold a written key in; return the change of a table that it means."""

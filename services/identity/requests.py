@@ -20,7 +20,7 @@ from cilia.contracts.messages import (
     WithdrawEndpoint,
 )
 from cilia.contracts.tables import Endpoint
-from cilia.kvstore import Etcd, LeaseNotFound, Op
+from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, delete, put
 from services.identity.allocator import Allocator
 from services.identity.errors import BadField, LeaseEnded
 from services.identity.numbers import reserved_identity

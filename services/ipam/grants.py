@@ -17,7 +17,7 @@ from cilia.contracts.ids import LeaseId, NodeName, Revision
 from cilia.contracts.keys import Block, Held, Keys
 from cilia.contracts.messages import Granted, RegisterNode
 from cilia.contracts.tables import Node
-from cilia.kvstore import Etcd, LeaseNotFound, Op
+from cilia.kvstore import Etcd, LeaseNotFound, Txn, absent, delete, get, mod_revision_is, put
 from services.ipam.errors import BlockNotHeld, NodeConflict, NoSuchPool, NotRegistered, TooContended
 from services.ipam.pools import choose_block
 from services.ipam.registry import Registry
@@ -82,6 +82,10 @@ class Grants:
         if found is None:
             return None
         return Registration(_NODE.decode(found.value), LeaseId(found.lease), found.modified, outcome.revision)
+
+    async def keep(self, lease: LeaseId) -> bool:
+        """Keep a lease for as long again; False if it has ended."""
+        return await self.etcd.keep_alive(lease)
 
     async def grow(self, node: NodeName, lease: LeaseId, pool: str) -> Granted:
         """Grant a node one more block.

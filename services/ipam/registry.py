@@ -44,6 +44,10 @@ class Registry:
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything; the whole state follows."""
         self._nodes: dict[NodeName, Node] = {}
         self._pools: dict[str, AddressPool] = {}
         self._blocks: dict[str, Block] = {}
@@ -77,6 +81,10 @@ class Registry:
         """Return the blocks that absent nodes other than ``node`` had."""
         absent = (cidrs for other, cidrs in self._held.items() if other not in self._nodes and other != node)
         return {cidr for cidrs in absent for cidr in cidrs}
+
+    def fold(self, key: str, value: bytes | None) -> Change | None:
+        """Fold a change of a key in (None: it was deleted); return the change of a table that it means."""
+        return self.delete(key) if value is None else self.put(key, value)
 
     def put(self, key: str, value: bytes) -> Change | None:
         """Fold a written key in; return the change of a table that it means."""

@@ -41,7 +41,9 @@ async def register(bus: Bus, name: str, ipv4: str = "192.0.2.1", **fields: str) 
 
 async def allocate(bus: Bus, holder: str, lease: int, *labels: str) -> Identity:
     """Allocate the identity of a label set."""
-    return (await ask(bus, "identity", "allocate", AllocateIdentity(labels, holder, LeaseId(lease)), Allocated)).identity
+    return (
+        await ask(bus, "identity", "allocate", AllocateIdentity(labels, holder, LeaseId(lease)), Allocated)
+    ).identity
 
 
 async def publish(bus: Bus, node: str, number: int, lease: int, *labels: str) -> Published:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cilia.bus import BusConfig, connect_bus
+from cilia.kvstore import EtcdConfig, connect_kvstore
 from tests.servers import run_etcd, run_nats
 from tests.services.processes import Stage
 
@@ -17,5 +18,8 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     """Servers of this test alone; services are started by the test."""
     cluster = f"t{os.getpid()}{secrets.token_hex(2)}"
     async with run_etcd(tmp_path / "etcd") as etcd, run_nats() as nats:
-        async with connect_bus(BusConfig(urls=(nats,)), cluster=cluster, name="test") as bus:
-            yield Stage(cluster, etcd, nats, tmp_path, bus)
+        async with (
+            connect_bus(BusConfig(urls=(nats,)), cluster=cluster, name="test") as bus,
+            connect_kvstore(EtcdConfig(endpoints=(etcd,))) as kvstore,
+        ):
+            yield Stage(cluster, etcd, nats, tmp_path, bus, kvstore)

@@ -9,7 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cilia.bus import Bus, BusConfig, connect_bus
+from cilia.bus import Bus
+from cilia.contracts.ids import Identity
+from cilia.contracts.keys import Keys
+from cilia.kvstore import Etcd
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +44,31 @@ class Stage:
     nats: str
     directory: Path
     bus: Bus
+    kvstore: Etcd
+
+    async def identities(self) -> set[Identity]:
+        """Return the identities in etcd."""
+        prefix = Keys(self.cluster).identities
+        return {Identity(int(key.removeprefix(prefix))) for key in await self._keys(prefix)}
+
+    async def nodes(self) -> set[str]:
+        """Return the names of the nodes in etcd."""
+        prefix = Keys(self.cluster).nodes
+        return {key.removeprefix(prefix) for key in await self._keys(prefix)}
+
+    async def pools(self) -> set[str]:
+        """Return the names of the pools in etcd."""
+        prefix = Keys(self.cluster).pools
+        return {key.removeprefix(prefix) for key in await self._keys(prefix)}
+
+    async def endpoints(self) -> set[str]:
+        """Return the endpoints in etcd as ``node/id``."""
+        prefix = Keys(self.cluster).endpoints
+        return {key.removeprefix(prefix) for key in await self._keys(prefix)}
+
+    async def _keys(self, prefix: str) -> list[str]:
+        _, entries = await self.kvstore.range(prefix)
+        return [entry.key for entry in entries]
 
     @asynccontextmanager
     async def service(self, name: str, replica: str = "a", **settings: str) -> AsyncIterator[Service]:

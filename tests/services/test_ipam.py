@@ -146,9 +146,7 @@ async def test_a_pool_of_ipv6_works_alike(stage: Stage) -> None:
         (RegisterNode(N1, "192.0.2.1", pool="nope"), "pool"),
     ],
 )
-async def test_an_impossible_registration_is_refused_by_field(
-    stage: Stage, request_: RegisterNode, field: str
-) -> None:
+async def test_an_impossible_registration_is_refused_by_field(stage: Stage, request_: RegisterNode, field: str) -> None:
     async with stage.service("ipam"):
         with pytest.raises(Refused) as caught:
             await ask(stage.bus, "ipam", "register", request_, Registered)
