@@ -206,6 +206,7 @@ class Bus:
                 await self.flush(timeout=1.0)
             except Unavailable as error:
                 log.warning("closing: %s", error)
+        self._connected.clear()  # from here on a disconnect is ours
         await self._client.close()
         for flush in self._flushes:
             flush.cancel()

@@ -97,7 +97,7 @@ class _Failure(Generic[V]):
 
 
 class Reconciler(Generic[K, V]):
-    """Keeps one target as desired. ``set``, ``remove`` and ``complete`` are for its owner; ``run`` is the loop.
+    """Keeps one target as desired. ``put``, ``remove`` and ``complete`` are for its owner; ``run`` is the loop.
 
     Args:
         batch: Objects per call of the target.
@@ -134,7 +134,7 @@ class Reconciler(Generic[K, V]):
         """What ought to be there."""
         return self._desired
 
-    def set(self, key: K, row: V) -> None:
+    def put(self, key: K, row: V) -> None:
         """Want an object; at the end of the order if it is new."""
         self._desired[key] = row
         self._wake.set()
@@ -203,20 +203,26 @@ class Reconciler(Generic[K, V]):
         todo = plan(self._desired, self._applied, present, prune=self._complete)
         if present is not None:
             self._believe(present)
-        self._failures = {
-            key: failure for key, failure in self._failures.items() if self._desired.get(key) == failure.wanted
-        }
-        updates = [(key, row) for key, row in todo.updates if self._due(key)]
-        for batch in _batches(updates, self._batch):
+        uncertain = [key for key in self._unknown if key not in self._desired]
+        deletes = list(dict.fromkeys((*reversed(uncertain), *todo.deletes)))
+        self._forget_failures({key for key, _ in todo.updates} | set(deletes))
+        for batch in _batches([(key, row) for key, row in todo.updates if self._due(key)], self._batch):
             failed = await self._try(self._target.update, batch, [key for key, _ in batch])
             self._note(dict(batch), failed)
-        deletes = dict.fromkeys((*reversed([key for key in self._unknown if key not in self._desired]), *todo.deletes))
         for keys in _batches([key for key in deletes if self._due(key)], self._batch):
             failed = await self._try(self._target.delete, keys, keys)
             self._note(dict.fromkeys(keys), failed)
         if self.settled:
             self._settled.set()
             self._settled = asyncio.Event()
+
+    def _forget_failures(self, work: set[K]) -> None:
+        """Forget failures of what is no longer to be done, or is wanted otherwise by now: that is tried at once."""
+        self._failures = {
+            key: failure
+            for key, failure in self._failures.items()
+            if key in work and self._desired.get(key) == failure.wanted
+        }
 
     def _believe(self, present: Mapping[K, V]) -> None:
         """Take over what is there; strangers only once they are to be pruned, so that a failed prune is retried."""

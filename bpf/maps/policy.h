@@ -18,7 +18,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-enum {
+enum policy_limit {
 	SUBJECTS = 4096, /* identities that can live on one node at a time */
 	POLICY_ENTRIES = 262144,
 	ADDRESS_BUCKETS = 65536,
@@ -26,7 +26,7 @@ enum {
 
 /* Shape: how much of {protocol, port} an entry gives. 0: any protocol; 1 + n: a protocol and n leading bits of the
  * port. */
-enum {
+enum policy_shape {
 	SHAPE_ANY = 0,
 	SHAPE_PROTOCOL = 1,
 	SHAPE_PORT = 17,

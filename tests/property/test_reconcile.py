@@ -89,7 +89,7 @@ async def converge(steps: list[tuple[object, ...]], faults: list[str], batch: in
     for step in steps:
         match step:
             case ("set", int(key), int(row)):
-                reconciler.set(key, row)
+                reconciler.put(key, row)
             case ("remove", int(key)):
                 reconciler.remove(key)
             case ("stranger", int(key), int(row)):
@@ -118,7 +118,7 @@ async def test_nothing_of_strangers_is_removed_before_the_desired_table_is_compl
     target, clock = FaultyTarget([]), Clock()
     target.rows[9] = 9
     reconciler = Reconciler(target, clock=clock, random=Random(1))
-    reconciler.set(1, 1)
+    reconciler.put(1, 1)
     await reconciler.reconcile()
     assert target.rows == {9: 9, 1: 1}
     reconciler.complete()
@@ -129,7 +129,7 @@ async def test_nothing_of_strangers_is_removed_before_the_desired_table_is_compl
 async def test_what_failed_is_retried_later_each_time_and_says_why() -> None:
     target, clock = FaultyTarget(["ok", "all", "all"]), Clock()
     reconciler = Reconciler(target, clock=clock, random=Random(1))
-    reconciler.set(1, 1)
+    reconciler.put(1, 1)
     await reconciler.reconcile()
     status = reconciler.status(1)
     assert (status.state, status.reason, status.attempts) == (State.FAILING, "no room", 1)

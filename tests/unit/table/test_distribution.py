@@ -85,9 +85,10 @@ async def test_an_unchanged_shard_advances_by_the_beacon_without_asking() -> Non
             subscriber = TableSubscriber(agent, NUMBERS, {"1"})
             async with running(publisher, subscriber), asyncio.timeout(10):
                 await subscriber.wait_complete()
+                asked = subscriber.counters.requests
                 publisher.commit(9, {2: 1})
                 await subscriber.wait_sequence("1", 9)
-                assert subscriber.counters.requests == 1
+                assert subscriber.counters.requests == asked
 
 
 async def test_a_big_table_comes_whole_and_a_big_delta_in_parts() -> None:
@@ -117,12 +118,13 @@ async def test_the_next_leader_continues_where_the_last_one_was_cut_off() -> Non
             subscriber = TableSubscriber(agent, NUMBERS, ALL)
             async with running(old, new, subscriber), asyncio.timeout(10):
                 await subscriber.wait_complete()
+                asked = subscriber.counters.requests
                 old.follow()
                 for publisher in (old, new):
                     publisher.commit(6, {1: 2})
                 new.lead()
                 await until_equal([subscriber], {1: 2}, 5)
-                assert subscriber.counters.requests == 1
+                assert subscriber.counters.requests == asked
 
 
 async def test_a_new_epoch_replaces_everything_even_with_smaller_sequences() -> None:

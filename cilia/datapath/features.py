@@ -1,0 +1,45 @@
+"""What the data plane needs of its kernel, asked before anything is loaded."""
+
+from pathlib import Path
+
+from cilia.datapath.descriptor import checked, lib
+from cilia.datapath.errors import describe
+
+BPFFS = Path("/sys/fs/bpf")
+BTF = Path("/sys/kernel/btf/vmlinux")
+
+
+def is_bpffs(path: Path) -> bool:
+    """Tell whether a BPF file system is mounted at ``path``."""
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    kinds = [kind for _, target, kind, *_ in mounts if target == str(path)]
+    return bool(kinds) and kinds[-1] == "bpf"  # the last mount covers the others
+
+
+def ensure_bpffs(path: Path = BPFFS) -> None:
+    """Mount a BPF file system at ``path`` unless one is there.
+
+    Raises:
+        KernelError: EPERM without CAP_SYS_ADMIN.
+    """
+    if is_bpffs(path):
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    checked(lib.cilia_mount_bpffs(bytes(path)), f"mount a BPF file system at {path}")
+
+
+def missing_features(bpffs: Path = BPFFS) -> tuple[str, ...]:
+    """Give what this kernel lacks, a sentence each; empty if nothing."""
+    missing = []
+    if not BTF.exists():
+        missing.append(f"BTF: no {BTF} (CONFIG_DEBUG_INFO_BTF)")
+    if not is_bpffs(bpffs):
+        missing.append(f"BPF file system: none at {bpffs}")
+    for feature, probe in (
+        ("ring buffer (Linux 5.8)", lib.cilia_probe_ringbuf),
+        ("TCX links (Linux 6.6)", lib.cilia_probe_tcx),
+    ):
+        result = probe()
+        if result < 0:
+            missing.append(f"{feature}: {describe(-result)}")
+    return tuple(missing)

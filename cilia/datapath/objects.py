@@ -1,0 +1,220 @@
+"""Object files: configured, checked against what is pinned, loaded.
+
+Configuration happens between open and load: ``const volatile`` variables become constants that the verifier prunes by,
+so one object serves every mode.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cilia.abi.codec import K, MapLayout, V
+from cilia.datapath.descriptor import Descriptor, checked, ffi, lib
+from cilia.datapath.errors import LoadFailed, MapMismatch, NotPinned, UnknownName, VariableMismatch
+from cilia.datapath.maps import Map, MapInfo, PerCpuMap, open_map_info
+from cilia.datapath.programs import Program
+
+OBJECTS = Path(__file__).parent / "objects"
+"""Where the build puts compiled objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How to load an object.
+
+    Attributes:
+        variables: ``const volatile`` variable -> value. An int is put in the variable's byte order (``__be*`` in
+            network order); bytes must have its size.
+        max_entries: Map -> capacity, instead of the one in the source.
+        pin_directory: On a BPF file system. Each named map is pinned there under its name, or, if it is there already,
+            used as it is.
+        programs: Which to load; None means all.
+    """
+
+    variables: Mapping[str, int | bytes] = field(default_factory=dict)
+    max_entries: Mapping[str, int] = field(default_factory=dict)
+    pin_directory: Path | None = None
+    programs: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedObject:
+    """The programs and maps of an object, in the kernel."""
+
+    file: Path
+    programs: Mapping[str, Program]
+    maps: Mapping[str, Descriptor]
+
+    def program(self, name: str) -> Program:
+        """Give a program; it belongs to this object. Raises UnknownName."""
+        if name not in self.programs:
+            raise UnknownName(self.file, "program", name, self.programs)
+        return self.programs[name]
+
+    def map_fd(self, name: str) -> int:
+        """Give a descriptor of a map, which the caller owns. Raises UnknownName."""
+        if name not in self.maps:
+            raise UnknownName(self.file, "map", name, self.maps)
+        return os.dup(self.maps[name].fileno())
+
+    def map(self, layout: MapLayout[K, V]) -> Map[K, V]:
+        """Give a map with a descriptor of its own. Raises UnknownName, or MapMismatch for another layout."""
+        return Map(self.map_fd(layout.name), layout)
+
+    def per_cpu_map(self, layout: MapLayout[K, V]) -> PerCpuMap[K, V]:
+        """Do as ``map`` for a map with a value per CPU."""
+        return PerCpuMap(self.map_fd(layout.name), layout)
+
+    def close(self) -> None:
+        """Give every descriptor back; what is pinned or attached stays."""
+        for one in (*self.programs.values(), *self.maps.values()):
+            one.close()
+
+    def __enter__(self) -> "LoadedObject":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def load(file: Path, loading: Loading | None = None) -> LoadedObject:
+    """Load an object file into the kernel.
+
+    libbpf's own copy is released before this returns.
+
+    Raises:
+        UnknownName, VariableMismatch: ``loading`` names what the object doesn't have, or gives what doesn't fit.
+        MapMismatch: A pinned map has another layout. Nothing was changed.
+        LoadFailed: With the end of the verifier's log. Maps pinned by this call are unpinned again.
+    """
+    loading = loading or Loading()
+    with _opened(file) as handle:
+        for name, value in loading.variables.items():
+            _set_variable(handle, file, name, value)
+        _choose_programs(handle, file, loading.programs)
+        _prepare_maps(handle, file, loading)
+        failed = lib.bpf_object__load(handle)
+        if failed:
+            raise _load_failed(file, -failed)
+        return _taken_over(handle, file)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    lib.cilia_log_clear()
+    handle = lib.bpf_object__open(bytes(file))
+    if handle == ffi.NULL:
+        raise _load_failed(file, ffi.errno)
+    try:
+        yield handle
+    finally:
+        lib.bpf_object__close(handle)
+
+
+def _load_failed(file: Path, errno: int) -> LoadFailed:
+    log = ffi.string(lib.cilia_log()).decode(errors="replace")
+    refused = re.search(r"prog '([^']+)': (?:BPF program load failed|failed to load)", log)
+    return LoadFailed(file, refused[1] if refused else "", errno, log)
+
+
+def _maps(handle: Any) -> Iterator[tuple[str, Any]]:
+    """Give the named maps of an object; its sections of globals (.rodata, .bss, .data) aren't among them."""
+    one = lib.bpf_object__next_map(handle, ffi.NULL)
+    while one != ffi.NULL:
+        if not lib.bpf_map__is_internal(one):
+            yield ffi.string(lib.bpf_map__name(one)).decode(), one
+        one = lib.bpf_object__next_map(handle, one)
+
+
+def _programs(handle: Any) -> Iterator[tuple[str, Any]]:
+    one = lib.bpf_object__next_program(handle, ffi.NULL)
+    while one != ffi.NULL:
+        yield ffi.string(lib.bpf_program__name(one)).decode(), one
+        one = lib.bpf_object__next_program(handle, one)
+
+
+def _variable_names(handle: Any) -> Iterator[str]:
+    index = 0
+    while (name := lib.cilia_variable_name(handle, index)) != ffi.NULL:
+        yield ffi.string(name).decode()
+        index += 1
+
+
+def _set_variable(handle: Any, file: Path, name: str, value: int | bytes) -> None:
+    variable = ffi.new("struct cilia_variable *")
+    if lib.cilia_find_variable(handle, name.encode(), variable) < 0:
+        raise UnknownName(file, "variable", name, _variable_names(handle))
+    if isinstance(value, bytes):
+        packed = value
+    else:
+        order = "big" if variable.is_network_order else sys.byteorder
+        try:
+            packed = int(value).to_bytes(variable.size, order, signed=variable.is_signed)
+        except OverflowError as too_big:
+            raise VariableMismatch(file, name, variable.size, value) from too_big
+    if len(packed) != variable.size:
+        raise VariableMismatch(file, name, variable.size, value)
+    ffi.memmove(variable.data, packed, len(packed))
+
+
+def _choose_programs(handle: Any, file: Path, wanted: frozenset[str] | None) -> None:
+    if wanted is None:
+        return
+    present = dict(_programs(handle))
+    for name in sorted(wanted - present.keys()):
+        raise UnknownName(file, "program", name, present)
+    for name, program in present.items():
+        lib.bpf_program__set_autoload(program, name in wanted)
+
+
+def _prepare_maps(handle: Any, file: Path, loading: Loading) -> None:
+    present = dict(_maps(handle))
+    for name, max_entries in loading.max_entries.items():
+        if name not in present:
+            raise UnknownName(file, "map", name, present)
+        checked(lib.bpf_map__set_max_entries(present[name], max_entries), f"set max_entries of map {name}")
+    if loading.pin_directory is None:
+        return
+    for name, one in present.items():
+        path = loading.pin_directory / name
+        _compare_with_pinned(path, name, one)
+        checked(lib.bpf_map__set_pin_path(one, bytes(path)), f"set the pin of map {name}")
+
+
+def _compare_with_pinned(path: Path, name: str, wanted: Any) -> None:
+    """Raise MapMismatch if another layout is pinned at ``path``; libbpf would only say "parameter mismatch"."""
+    try:
+        pinned = open_map_info(path)
+    except NotPinned:
+        return
+    wanted_info = MapInfo(
+        id=pinned.id,
+        kind=lib.bpf_map__type(wanted),
+        key_size=lib.bpf_map__key_size(wanted),
+        value_size=lib.bpf_map__value_size(wanted),
+        max_entries=lib.bpf_map__max_entries(wanted),
+        flags=lib.bpf_map__map_flags(wanted),
+    )
+    differences = {
+        what: (present, want)
+        for what, present, want in zip(MapInfo._fields, pinned, wanted_info, strict=True)
+        if present != want
+    }
+    if differences:
+        raise MapMismatch(name, differences)
+
+
+def _taken_over(handle: Any, file: Path) -> LoadedObject:
+    """Give descriptors that outlive libbpf's object."""
+    programs = {}
+    for name, one in _programs(handle):
+        fd = lib.bpf_program__fd(one)
+        if fd >= 0:  # else it was left out
+            programs[name] = Program(os.dup(fd), name)
+    maps = {name: Descriptor(os.dup(lib.bpf_map__fd(one))) for name, one in _maps(handle)}
+    return LoadedObject(file, programs, maps)
