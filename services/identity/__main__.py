@@ -13,10 +13,10 @@ from cilia.calls import serve
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import ENDPOINTS, IDENTITIES
 from cilia.health import serve_health
-from cilia.kvstore import Election, Replica, connect_kvstore
+from cilia.kvstore import Election, connect_kvstore
 from cilia.lifecycle import run_service, stop_on_signals, supervise
 from cilia.metrics import Metrics
-from cilia.owner import publish_while_elected
+from cilia.owner import publish_while_elected, settle_epoch
 from cilia.table.publisher import TablePublisher
 from cilia.telemetry import open_telemetry
 from services.identity.allocator import Allocator
@@ -43,7 +43,7 @@ async def run(config: Config) -> None:
         ):
             identities, endpoints = TablePublisher(bus, IDENTITIES), TablePublisher(bus, ENDPOINTS)
             election = Election(etcd, keys.leader("identity"), config.replica)
-            mirror = Mirror(Replica(etcd, keys.root), directory, identities, endpoints)
+            mirror = Mirror(etcd, keys, await settle_epoch(etcd, keys), directory, identities, endpoints)
             requests = Requests(etcd, keys, Allocator(etcd, keys, directory, numbers, Random()))
             collector = Collector(
                 etcd,
@@ -65,7 +65,8 @@ async def run(config: Config) -> None:
                     "requests": answer,
                     **identities.loops(),
                     **endpoints.loops(),
-                    "election": lambda: publish_while_elected(election, (identities, endpoints)),
+                    "election": election.run,
+                    "leadership": lambda: publish_while_elected(election, (identities, endpoints)),
                     "gc": collector.run,
                     "health": lambda: serve_health(
                         config.telemetry.listen, metrics, lambda: "" if mirror.ready.is_set() else "no state yet"

@@ -9,8 +9,7 @@ Whoever begins to use an identity removes the mark of garbage collection in the 
 """
 
 import asyncio
-from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -29,6 +28,15 @@ LONGEST_PAUSE_SECONDS: Final = 0.1
 
 Use = Callable[[Identity], Op]
 """Writes what uses the identity: a reference, or an endpoint's row."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Either(Container[Identity]):
+    known: Container[Identity]
+    lost: Container[Identity]
+
+    def __contains__(self, number: object) -> bool:
+        return number in self.known or number in self.lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ class Allocator:
             number = self._free_number(lost) if known is None else known
             outcome = await self.etcd.txn(self._transaction(number, canonical, use, is_new=known is None))
             if outcome.succeeded:
-                return number, outcome.revision
+                return number, Revision(outcome.revision)
             found = outcome.value(self.keys.identity_value(canonical))
             if found is None and known is None:  # the labels are still free, so somebody took the number
                 lost.add(number)
@@ -82,7 +90,7 @@ class Allocator:
         return Txn((absent(value), absent(master)), make + begin_use, (get(value),))
 
     def _free_number(self, lost: set[Identity]) -> Identity:
-        number = pick_number(self.numbers, ChainMap(self.directory.identities, dict.fromkeys(lost)), self.random)
+        number = pick_number(self.numbers, _Either(self.directory.identities, lost), self.random)
         if number is None:
             raise IdentitiesExhausted(self.numbers)
         return number

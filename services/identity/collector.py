@@ -8,7 +8,7 @@ from typing import assert_never
 
 from cilia.contracts.keys import Keys
 from cilia.errors import Unavailable
-from cilia.kvstore import Etcd, Txn, absent, absent_below, delete, mod_revision_is, put
+from cilia.kvstore import Etcd, Txn, absent, absent_prefix, delete, put, unchanged
 from cilia.metrics import counter
 from services.identity.collection import Delete, Mark, Step, Unmark, plan_round
 from services.identity.directory import Directory
@@ -80,14 +80,14 @@ class Collector:
         mark, master = keys.identity_unused(step.identity), keys.identity(step.identity)
         match step:
             case Mark(_, master_revision):
-                return Txn((mod_revision_is(master, master_revision), absent(mark)), (put(mark, b""),))
+                return Txn((unchanged(master, master_revision), absent(mark)), (put(mark, b""),))
             case Unmark(_, mark_revision):
-                return Txn((mod_revision_is(mark, mark_revision), absent(master)), (delete(mark),))
+                return Txn((unchanged(mark, mark_revision), absent(master)), (delete(mark),))
             case Delete(identity, mark_revision, canonical):
                 value = keys.identity_value(canonical)
-                unreferenced = absent_below(f"{keys.identity_refs}{identity}/")
+                unreferenced = absent_prefix(f"{keys.identity_refs}{identity}/")
                 return Txn(
-                    (mod_revision_is(mark, mark_revision), unreferenced),
+                    (unchanged(mark, mark_revision), unreferenced),
                     (delete(master), delete(value), delete(mark)),
                 )
             case _:

@@ -75,10 +75,6 @@ class Directory:
         """Return the identities that nobody uses, and the revision of each one's master key."""
         return {identity: revision for identity, revision in self._created.items() if not self._users[identity]}
 
-    def fold(self, key: str, value: bytes | None, revision: Revision) -> Change | None:
-        """Fold a change of a key in (None: it was deleted); return the change of a table that it means."""
-        return self.delete(key) if value is None else self.put(key, value, revision)
-
     def put(self, key: str, value: bytes, revision: Revision) -> Change | None:
         """Fold a written key in; return the change of a table that it means."""
         keys = self._keys

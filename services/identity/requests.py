@@ -20,7 +20,7 @@ from cilia.contracts.messages import (
     WithdrawEndpoint,
 )
 from cilia.contracts.tables import Endpoint
-from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, delete, put
+from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, put
 from services.identity.allocator import Allocator
 from services.identity.errors import BadField, LeaseEnded
 from services.identity.numbers import reserved_identity
@@ -51,7 +51,7 @@ class Requests:
             raise BadField("holder", request.holder, "a holder has a name, without '/'")
 
         def refer(identity: Identity) -> Op:
-            return put(self.keys.identity_ref(identity, request.holder), b"", lease=request.lease)
+            return put(self.keys.identity_ref(identity, request.holder), b"", request.lease)
 
         reserved = reserved_identity(labels)
         if reserved is not None:
@@ -68,7 +68,7 @@ class Requests:
 
         def write(identity: Identity) -> Op:
             value = msgspec.json.encode(with_identity(identity))
-            return put(self.keys.endpoint(row.node, row.id), value, lease=request.lease)
+            return put(self.keys.endpoint(row.node, row.id), value, request.lease)
 
         identity = reserved_identity(labels)
         if identity is not None:
@@ -87,12 +87,12 @@ class Requests:
 
     async def _write(self, op: Op, lease: LeaseId) -> Revision:
         try:
-            return (await self.etcd.txn(Txn((), (op,)))).revision
+            return Revision((await self.etcd.txn(Txn((), (op,)))).revision)
         except LeaseNotFound as error:
             raise LeaseEnded(lease) from error
 
     async def _remove(self, key: str) -> Revised:
-        return Revised((await self.etcd.txn(Txn((), (delete(key),)))).revision)
+        return Revised(Revision(await self.etcd.delete(key)))
 
 
 def read_labels(texts: Iterable[str]) -> Labels:

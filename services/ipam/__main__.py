@@ -13,10 +13,10 @@ from cilia.calls import serve
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import NODES, POOLS
 from cilia.health import serve_health
-from cilia.kvstore import Election, Replica, connect_kvstore
+from cilia.kvstore import Election, connect_kvstore
 from cilia.lifecycle import run_service, stop_on_signals, supervise
 from cilia.metrics import Metrics
-from cilia.owner import publish_while_elected
+from cilia.owner import publish_while_elected, settle_epoch
 from cilia.table.publisher import TablePublisher
 from cilia.telemetry import open_telemetry
 from services.ipam.config import Config
@@ -43,7 +43,7 @@ async def run(config: Config) -> None:
             await settle_pools(etcd, keys, configured)
             nodes, pools = TablePublisher(bus, NODES), TablePublisher(bus, POOLS)
             election = Election(etcd, keys.leader("ipam"), config.replica)
-            mirror = Mirror(Replica(etcd, keys.root), registry, nodes, pools)
+            mirror = Mirror(etcd, keys, await settle_epoch(etcd, keys), registry, nodes, pools)
             requests = Requests(Grants(etcd, keys, registry, config.lease_seconds, Random()))
 
             async def answer() -> None:
@@ -56,7 +56,8 @@ async def run(config: Config) -> None:
                     "requests": answer,
                     **nodes.loops(),
                     **pools.loops(),
-                    "election": lambda: publish_while_elected(election, (nodes, pools)),
+                    "election": election.run,
+                    "leadership": lambda: publish_while_elected(election, (nodes, pools)),
                     "health": lambda: serve_health(
                         config.telemetry.listen, metrics, lambda: "" if mirror.ready.is_set() else "no state yet"
                     ),

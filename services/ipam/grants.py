@@ -17,7 +17,7 @@ from cilia.contracts.ids import LeaseId, NodeName, Revision
 from cilia.contracts.keys import Block, Held, Keys
 from cilia.contracts.messages import Granted, RegisterNode
 from cilia.contracts.tables import Node
-from cilia.kvstore import Etcd, LeaseNotFound, Txn, absent, delete, get, mod_revision_is, put
+from cilia.kvstore import Etcd, LeaseNotFound, Txn, absent, delete, get, put, unchanged
 from services.ipam.errors import BlockNotHeld, NodeConflict, NoSuchPool, NotRegistered, TooContended
 from services.ipam.pools import choose_block
 from services.ipam.registry import Registry
@@ -36,10 +36,8 @@ class Registration:
 
     row: Node
     lease: LeaseId
-    modified: Revision
-    """Revision of the row's last change."""
     revision: Revision
-    """Revision at which the row was read."""
+    """Of the row's last change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +74,18 @@ class Grants:
 
     async def find(self, name: NodeName) -> Registration | None:
         """Read a node's row from etcd."""
-        key = self.keys.node(name)
-        outcome = await self.etcd.txn(Txn((), (get(key),)))
-        found = outcome.entry(key)
+        found = await self.etcd.get(self.keys.node(name))
         if found is None:
             return None
-        return Registration(_NODE.decode(found.value), LeaseId(found.lease), found.modified, outcome.revision)
+        return Registration(_NODE.decode(found.value), LeaseId(found.lease), Revision(found.mod_revision))
 
     async def keep(self, lease: LeaseId) -> bool:
         """Keep a lease for as long again; False if it has ended."""
-        return await self.etcd.keep_alive(lease)
+        try:
+            await self.etcd.keep_alive(lease)
+        except LeaseNotFound:
+            return False
+        return True
 
     async def grow(self, node: NodeName, lease: LeaseId, pool: str) -> Granted:
         """Grant a node one more block.
@@ -101,7 +101,7 @@ class Grants:
                 raise NotRegistered(node, lease)
             cidr = self._choose(pool, node, lost)
             row = msgspec.structs.replace(found.row, pod_cidrs=(*found.row.pod_cidrs, cidr))
-            revision = await self._write(row, lease, modified=found.modified, granted=(cidr,), lost=lost)
+            revision = await self._write(row, lease, modified=found.revision, granted=(cidr,), lost=lost)
             if revision is not None:
                 return Granted(cidr, revision)
             await self._pause(attempt)
@@ -119,7 +119,7 @@ class Grants:
             if found is None or cidr not in found.row.pod_cidrs:
                 raise BlockNotHeld(node, cidr)
             row = msgspec.structs.replace(found.row, pod_cidrs=tuple(c for c in found.row.pod_cidrs if c != cidr))
-            revision = await self._write(row, found.lease, modified=found.modified, returned=(cidr,))
+            revision = await self._write(row, found.lease, modified=found.revision, returned=(cidr,))
             if revision is not None:
                 return revision
             await self._pause(attempt)
@@ -130,28 +130,28 @@ class Grants:
         found = await self.find(node)
         if found is not None:
             await self.etcd.revoke(found.lease)
-        return (await self.etcd.txn(Txn((), (delete(self.keys.held(node)),)))).revision
+        return Revision(await self.etcd.delete(self.keys.held(node)))
 
     async def _enter(self, request: RegisterNode, lost: set[str]) -> Registration | None:
         """Register a node that has no row; None if another registration or grant came first."""
         cidrs = self._choose_first(request, lost)
         row = Node(request.name, request.ipv4, request.ipv6, request.labels, cidrs)
-        lease = await self.etcd.grant(self.lease_seconds)
+        lease = LeaseId(await self.etcd.grant(self.lease_seconds))
         revision = await self._write(row, lease, modified=None, granted=cidrs, lost=lost)
         if revision is None:
             await self.etcd.revoke(lease)
             return None
-        return Registration(row, lease, revision, revision)
+        return Registration(row, lease, revision)
 
     async def _return(self, found: Registration, request: RegisterNode) -> Registration | None:
         """Keep the lease and blocks of a node that registers again; None if its row changed or ended meanwhile."""
-        if not await self.etcd.keep_alive(found.lease):
+        if not await self.keep(found.lease):
             return None
         row = msgspec.structs.replace(found.row, ipv6=request.ipv6, labels=request.labels)
         if row == found.row:
             return found
-        revision = await self._write(row, found.lease, modified=found.modified)
-        return None if revision is None else Registration(row, found.lease, revision, revision)
+        revision = await self._write(row, found.lease, modified=found.revision)
+        return None if revision is None else Registration(row, found.lease, revision)
 
     async def _write(
         self,
@@ -174,12 +174,12 @@ class Grants:
         """
         node = self.keys.node(row.name)
         blocks = {cidr: self._block_key(cidr) for cidr in granted}
-        compare = [absent(node) if modified is None else mod_revision_is(node, modified)]
+        compare = [absent(node) if modified is None else unchanged(node, modified)]
         compare += [absent(key) for key in blocks.values()]
         ops = [
-            put(node, msgspec.json.encode(row), lease=lease),
+            put(node, msgspec.json.encode(row), lease),
             put(self.keys.held(row.name), msgspec.json.encode(Held(row.pod_cidrs))),
-            *(put(key, self._block_value(cidr, row.name), lease=lease) for cidr, key in blocks.items()),
+            *(put(key, self._block_value(cidr, row.name), lease) for cidr, key in blocks.items()),
             *(delete(self._block_key(cidr)) for cidr in returned),
         ]
         try:
@@ -187,9 +187,9 @@ class Grants:
         except LeaseNotFound:
             return None
         if outcome.succeeded:
-            return outcome.revision
+            return Revision(outcome.revision)
         if lost is not None:
-            lost.update(cidr for cidr, key in blocks.items() if outcome.entry(key) is not None)
+            lost.update(cidr for cidr, key in blocks.items() if outcome.value(key) is not None)
         return None
 
     def _choose_first(self, request: RegisterNode, lost: set[str]) -> tuple[str, ...]:

@@ -4,18 +4,21 @@ import asyncio
 from dataclasses import dataclass, field
 
 from cilia.contracts.ids import NodeName
+from cilia.contracts.keys import Keys
 from cilia.contracts.tables import Node, Pool
-from cilia.kvstore import Batch, Replica
+from cilia.kvstore import Changes, Etcd, Reset, replicate
 from cilia.owner import hand_over
 from cilia.table.publisher import TablePublisher
-from services.ipam.registry import NodeChange, PoolChange, Registry
+from services.ipam.registry import Change, NodeChange, PoolChange, Registry
 
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """Feeds the registry, and from it the two tables, one commit for each of etcd's revisions."""
+    """Feeds the registry, and from it the two tables."""
 
-    replica: Replica
+    etcd: Etcd
+    keys: Keys
+    epoch: int
     registry: Registry
     nodes: TablePublisher[NodeName, Node]
     pools: TablePublisher[str, Pool]
@@ -24,22 +27,30 @@ class Mirror:
 
     async def run(self) -> None:
         """Follow etcd until cancelled."""
-        async for batch in self.replica.batches():
-            self._fold(batch)
+        keys = self.keys
+        async for step in replicate(self.etcd, keys.root, (keys.nodes, keys.pools, keys.blocks, keys.helds)):
+            self._take(step)
             self.ready.set()
 
-    def _fold(self, batch: Batch) -> None:
-        if batch.whole:
-            self.registry.clear()
+    def _take(self, step: Reset | Changes) -> None:
         nodes: dict[NodeName, Node | None] = {}
         pools: dict[str, Pool | None] = {}
-        for change in batch.changes:
-            match self.registry.fold(change.key, change.value):
+        for change in self._fold(step):
+            match change:
                 case NodeChange(name, node):
                     nodes[name] = node
                 case PoolChange(pool, row):
                     pools[pool] = row
-                case None:
-                    pass
-        hand_over(self.nodes, nodes, batch, epoch=self.replica.epoch)
-        hand_over(self.pools, pools, batch, epoch=self.replica.epoch)
+        hand_over(self.nodes, nodes, step, epoch=self.epoch)
+        hand_over(self.pools, pools, step, epoch=self.epoch)
+
+    def _fold(self, step: Reset | Changes) -> list[Change]:
+        if isinstance(step, Reset):
+            self.registry.clear()
+            folded = [self.registry.put(each.key, each.value) for each in step.records]
+        else:
+            folded = [
+                self.registry.delete(each.key) if each.removed else self.registry.put(each.key, each.record.value)
+                for each in step.events
+            ]
+        return [change for change in folded if change is not None]

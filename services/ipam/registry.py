@@ -82,10 +82,6 @@ class Registry:
         absent = (cidrs for other, cidrs in self._held.items() if other not in self._nodes and other != node)
         return {cidr for cidrs in absent for cidr in cidrs}
 
-    def fold(self, key: str, value: bytes | None) -> Change | None:
-        """Fold a change of a key in (None: it was deleted); return the change of a table that it means."""
-        return self.delete(key) if value is None else self.put(key, value)
-
     def put(self, key: str, value: bytes) -> Change | None:
         """Fold a written key in; return the change of a table that it means."""
         keys = self._keys

@@ -8,7 +8,7 @@ import msgspec
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import Pool
 from cilia.errors import BadConfig, Unavailable
-from cilia.kvstore import Etcd, Txn, put, unchanged_below
+from cilia.kvstore import Etcd, Txn, put, unchanged_prefix
 from services.ipam.pools import AddressPool, refuse_overlaps
 
 ATTEMPTS: Final = 10
@@ -24,15 +24,15 @@ async def settle_pools(etcd: Etcd, keys: Keys, configured: Mapping[str, AddressP
         BadConfig: A pool would move, shrink, be cut differently, or overlap another; names both.
     """
     for _ in range(ATTEMPTS):
-        revision, entries = await etcd.range(keys.pools)
-        stored = {pool.name: pool for pool in (_read(keys, entry.key, entry.value) for entry in entries)}
+        records, revision = await etcd.range(keys.pools)
+        stored = {pool.name: pool for pool in (_read(keys, record.key, record.value) for record in records)}
         changed = [pool for pool in configured.values() if stored.get(pool.name) != pool]
         for pool in changed:
             if pool.name in stored:
                 check_growth(stored[pool.name], pool)
         refuse_overlaps((stored | dict(configured)).values())
         rows = tuple(put(keys.pool(pool.name), msgspec.json.encode(pool.row)) for pool in changed)
-        if not rows or (await etcd.txn(Txn((unchanged_below(keys.pools, revision),), rows))).succeeded:
+        if not rows or (await etcd.txn(Txn((unchanged_prefix(keys.pools, revision),), rows))).succeeded:
             return
     raise Unavailable("etcd", "the pools change all the time")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cilia.bus import BusConfig, connect_bus
-from cilia.kvstore import EtcdConfig, connect_kvstore
-from tests.servers import run_etcd, run_nats
+from cilia.kvstore import KvstoreConfig, connect_kvstore
+from tests.servers import start_etcd, start_nats
 from tests.services.processes import Stage
 
 
@@ -17,9 +17,9 @@ from tests.services.processes import Stage
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     """Servers of this test alone; services are started by the test."""
     cluster = f"t{os.getpid()}{secrets.token_hex(2)}"
-    async with run_etcd(tmp_path / "etcd") as etcd, run_nats() as nats:
+    with start_etcd(tmp_path) as etcd, start_nats(tmp_path) as nats:
         async with (
-            connect_bus(BusConfig(urls=(nats,)), cluster=cluster, name="test") as bus,
-            connect_kvstore(EtcdConfig(endpoints=(etcd,))) as kvstore,
+            connect_bus(BusConfig(urls=(nats.url,)), cluster=cluster, name="test") as bus,
+            connect_kvstore(KvstoreConfig(endpoints=(etcd.address,))) as kvstore,
         ):
-            yield Stage(cluster, etcd, nats, tmp_path, bus, kvstore)
+            yield Stage(cluster, etcd.address, nats.url, tmp_path, bus, kvstore)

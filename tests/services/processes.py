@@ -67,8 +67,8 @@ class Stage:
         return {key.removeprefix(prefix) for key in await self._keys(prefix)}
 
     async def _keys(self, prefix: str) -> list[str]:
-        _, entries = await self.kvstore.range(prefix)
-        return [entry.key for entry in entries]
+        records, _ = await self.kvstore.range(prefix)
+        return [record.key for record in records]
 
     @asynccontextmanager
     async def service(self, name: str, replica: str = "a", **settings: str) -> AsyncIterator[Service]:

@@ -17,7 +17,9 @@ def test_an_unused_identity_is_marked_first_and_deleted_in_the_next_round() -> N
 
 
 def test_a_mark_that_was_removed_and_put_again_starts_over() -> None:
-    steps = plan_round(unused=revisions(i300=5), marks=revisions(i300=12), marks_before=revisions(i300=9), known={A: "a;", B: "b;"})
+    steps = plan_round(
+        unused=revisions(i300=5), marks=revisions(i300=12), marks_before=revisions(i300=9), known={A: "a;", B: "b;"}
+    )
     assert steps == []
 
 
