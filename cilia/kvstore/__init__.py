@@ -4,7 +4,7 @@ Our own client of the etcd v3 API on grpc.aio: every other Python client that wa
 """
 
 from cilia.kvstore.client import Etcd, connect_kvstore
-from cilia.kvstore.config import KvstoreConfig
+from cilia.kvstore.config import EtcdConfig
 from cilia.kvstore.election import Election
 from cilia.kvstore.errors import Compacted, KvstoreError, KvstoreRefused, LeaseNotFound, NotAuthorised
 from cilia.kvstore.operations import (
@@ -35,8 +35,8 @@ __all__ = [
     "Compare",
     "Election",
     "Etcd",
+    "EtcdConfig",
     "Event",
-    "KvstoreConfig",
     "KvstoreError",
     "KvstoreRefused",
     "LeaseNotFound",

@@ -12,7 +12,7 @@ from typing import Any, Final
 import grpc
 
 from cilia.errors import Unavailable
-from cilia.kvstore.config import KvstoreConfig
+from cilia.kvstore.config import EtcdConfig
 from cilia.kvstore.errors import Compacted, KvstoreError, KvstoreRefused, LeaseNotFound, NotAuthorised
 from cilia.kvstore.schema import message
 
@@ -33,7 +33,7 @@ _UNREACHED: Final = ("failed to connect", "Connection refused", "connection atte
 class Channel:
     """Channels to all endpoints, and a token where users are in force."""
 
-    def __init__(self, config: KvstoreConfig) -> None:
+    def __init__(self, config: EtcdConfig) -> None:
         self._config = config
         self._channels = [_open(endpoint, config) for endpoint in config.endpoints]
         self._current = 0
@@ -151,7 +151,7 @@ class Channel:
             self._current = (endpoint + 1) % len(self._channels)
 
 
-def _open(endpoint: str, config: KvstoreConfig) -> Any:
+def _open(endpoint: str, config: EtcdConfig) -> Any:
     if config.ca is None:
         return grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
     credentials = grpc.ssl_channel_credentials(

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Final
 
 from cilia.kvstore.channel import Channel
-from cilia.kvstore.config import KvstoreConfig
+from cilia.kvstore.config import EtcdConfig
 from cilia.kvstore.errors import Compacted, LeaseNotFound
 from cilia.kvstore.group import GROUP, GroupCommit
 from cilia.kvstore.operations import Record, Txn, TxnResult, delete, delete_prefix, prefix_end, put
@@ -141,7 +141,7 @@ class Etcd:
 
 
 @asynccontextmanager
-async def connect_kvstore(config: KvstoreConfig) -> AsyncIterator[Etcd]:
+async def connect_kvstore(config: EtcdConfig) -> AsyncIterator[Etcd]:
     """Connect to etcd and see that it answers.
 
     Raises:

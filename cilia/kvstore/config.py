@@ -6,7 +6,7 @@ from pathlib import Path
 from msgspec import Struct
 
 
-class KvstoreConfig(Struct, frozen=True, kw_only=True):
+class EtcdConfig(Struct, frozen=True, kw_only=True):
     """Endpoints are ``host:port``; with ``ca`` the connection is TLS, with ``certificate`` and ``key`` mutual TLS."""
 
     endpoints: tuple[str, ...] = ("127.0.0.1:2379",)

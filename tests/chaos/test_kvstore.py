@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cilia.errors import Unavailable
-from cilia.kvstore import Etcd, KvstoreConfig, connect_kvstore
+from cilia.kvstore import Etcd, EtcdConfig, connect_kvstore
 from tests.servers import start_etcd
 
 
@@ -44,7 +44,7 @@ async def collect_until_end(etcd: Etcd, start: int) -> list[tuple[int, bytes]]:
 @pytest.mark.chaos
 async def test_a_watch_sees_every_acknowledged_put_once_and_in_order_through_two_kills(tmp_path: Path) -> None:
     with start_etcd(tmp_path) as server:
-        async with connect_kvstore(KvstoreConfig(endpoints=(server.address,), timeout_seconds=1)) as etcd:
+        async with connect_kvstore(EtcdConfig(endpoints=(server.address,), timeout_seconds=1)) as etcd:
             watching = asyncio.create_task(collect_until_end(etcd, 1))
             writing = asyncio.create_task(put_for(6, etcd))
             for _ in range(2):
@@ -62,7 +62,7 @@ async def test_a_watch_sees_every_acknowledged_put_once_and_in_order_through_two
 @pytest.mark.chaos
 async def test_a_watch_that_breaks_while_it_catches_up_resumes_at_its_last_event(tmp_path: Path) -> None:
     with start_etcd(tmp_path) as server:
-        async with connect_kvstore(KvstoreConfig(endpoints=(server.address,))) as etcd:
+        async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
             for group in range(0, 3000, 60):
                 await asyncio.gather(*(etcd.put(f"w/{group + number}", b"") for number in range(60)))
             for number in range(3000):  # one revision each: a catch-up of several batches

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cilia.kvstore import Etcd, KvstoreConfig, connect_kvstore
+from cilia.kvstore import Etcd, EtcdConfig, connect_kvstore
 from tests.servers import Server, start_etcd
 
 
@@ -15,5 +15,5 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 async def etcd(server: Server) -> AsyncIterator[Etcd]:
-    async with connect_kvstore(KvstoreConfig(endpoints=(server.address,))) as etcd:
+    async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
         yield etcd

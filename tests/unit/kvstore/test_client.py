@@ -8,7 +8,7 @@ from cilia.errors import Unavailable
 from cilia.kvstore import (
     Compacted,
     Etcd,
-    KvstoreConfig,
+    EtcdConfig,
     LeaseNotFound,
     Txn,
     absent,
@@ -109,13 +109,13 @@ async def test_a_compacted_revision_is_named(etcd: Etcd) -> None:
 
 async def test_a_missing_server_is_named_within_the_timeout() -> None:
     port = free_port()
-    config = KvstoreConfig(endpoints=(f"127.0.0.1:{port}",), timeout_seconds=0.3)
+    config = EtcdConfig(endpoints=(f"127.0.0.1:{port}",), timeout_seconds=0.3)
     with pytest.raises(Unavailable, match=f"etcd at 127.0.0.1:{port} is unavailable"):
         async with connect_kvstore(config):
             pass
 
 
 async def test_a_dead_endpoint_is_passed_over(server: Server) -> None:
-    config = KvstoreConfig(endpoints=(f"127.0.0.1:{free_port()}", server.address))
+    config = EtcdConfig(endpoints=(f"127.0.0.1:{free_port()}", server.address))
     async with connect_kvstore(config) as etcd:
         assert await etcd.put("a", b"") > 0
