@@ -17,7 +17,7 @@ import uvloop
 from bench.report import Figure, report, summarize
 from cilia.bus import BusConfig, connect_bus
 from cilia.contracts.ids import LeaseId
-from cilia.kvstore import KvstoreConfig, connect_kvstore
+from cilia.kvstore import EtcdConfig, connect_kvstore
 from tests.servers import start_etcd, start_nats
 from tests.services.ask import allocate, publish, register
 from tests.services.processes import Stage
@@ -69,7 +69,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as name, start_etcd(Path(name)) as etcd, start_nats(Path(name)) as nats:
         async with (
             connect_bus(BusConfig(urls=(nats.url,)), cluster="bench", name="bench") as bus,
-            connect_kvstore(KvstoreConfig(endpoints=(etcd.address,))) as kvstore,
+            connect_kvstore(EtcdConfig(endpoints=(etcd.address,))) as kvstore,
         ):
             stage = Stage("bench", etcd.address, nats.url, Path(name), bus, kvstore)
             async with stage.service("ipam", lease_seconds="600"), stage.service("identity"):

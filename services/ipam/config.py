@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from cilia.bus import BusConfig
 from cilia.errors import BadConfig
-from cilia.kvstore import KvstoreConfig
+from cilia.kvstore import EtcdConfig
 from cilia.logs import LogConfig
 from cilia.telemetry import TelemetryConfig
 
@@ -25,7 +25,7 @@ class Config(Struct, frozen=True, kw_only=True):
     concurrency: int = 256
     """Requests under way at once; beyond, callers hear ``busy``."""
     nats: BusConfig = BusConfig()
-    etcd: KvstoreConfig = KvstoreConfig()
+    etcd: EtcdConfig = EtcdConfig()
     log: LogConfig = LogConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cilia.bus import BusConfig, connect_bus
-from cilia.kvstore import KvstoreConfig, connect_kvstore
+from cilia.kvstore import EtcdConfig, connect_kvstore
 from tests.servers import start_etcd, start_nats
 from tests.services.processes import Stage
 
@@ -20,6 +20,6 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     with start_etcd(tmp_path) as etcd, start_nats(tmp_path) as nats:
         async with (
             connect_bus(BusConfig(urls=(nats.url,)), cluster=cluster, name="test") as bus,
-            connect_kvstore(KvstoreConfig(endpoints=(etcd.address,))) as kvstore,
+            connect_kvstore(EtcdConfig(endpoints=(etcd.address,))) as kvstore,
         ):
             yield Stage(cluster, etcd.address, nats.url, tmp_path, bus, kvstore)
