@@ -3,6 +3,8 @@
 ====================================================  ==============================  ==========  =====================
 key                                                   value                           lease       writer
 ====================================================  ==============================  ==========  =====================
+``cilia/v1/<c>/epoch``                                Unix time (text); names the     none        whoever is
+                                                      history of this etcd                        first
 ``cilia/v1/<c>/nodes/<node>``                         :class:`~.tables.Node`          the node's  ipam
 ``cilia/v1/<c>/ipam/pools/<pool>``                    :class:`~.tables.Pool`          none        ipam
 ``cilia/v1/<c>/ipam/blocks/<pool>/<address>-<len>``   :class:`Block`                  the node's  ipam
@@ -41,6 +43,7 @@ class Keys:
 
     def __init__(self, cluster: str) -> None:
         self.root = f"cilia/v1/{cluster}/"
+        self.epoch = self.root + "epoch"
         self.nodes = self.root + "nodes/"
         self.pools = self.root + "ipam/pools/"
         self.blocks = self.root + "ipam/blocks/"

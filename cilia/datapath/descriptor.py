@@ -1,5 +1,6 @@
 """File descriptors of kernel objects: owned by one Python object, pinned by path."""
 
+import errno
 import os
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,7 @@ def get_pinned(path: Path) -> int:
         KernelError: It can't be opened.
     """
     fd: int = lib.bpf_obj_get(bytes(path))
-    if fd == -2:
+    if fd == -errno.ENOENT:
         raise NotPinned(path)
     return checked(fd, f"open {path}")
 

@@ -97,8 +97,6 @@ class Map(Descriptor, Generic[K, V]):
         """Memory it takes in the kernel."""
         return memory_bytes(self.fileno())
 
-    # One element
-
     def lookup(self, key: K) -> V | None:
         """Give the value of ``key`` (in an LPM trie, of the longest prefix that covers it), or None."""
         data = self._lookup_bytes(self._pack_key(key))
@@ -111,8 +109,6 @@ class Map(Descriptor, Generic[K, V]):
     def delete(self, key: K) -> bool:
         """Remove ``key``; tell whether it was there."""
         return self._delete_bytes(self._pack_key(key))
-
-    # Many
 
     def update_many(self, entries: Iterable[tuple[K, V]]) -> int:
         """Set every key to its value, in order; give their number.
@@ -189,8 +185,6 @@ class Map(Descriptor, Generic[K, V]):
     def keys(self) -> Iterator[K]:
         """Walk the keys, one call each; a walk past a removed key begins anew, so one may come twice."""
         return map(self.layout.key.unpack, self._walk())
-
-    # Bytes
 
     def _lookup_bytes(self, key: bytes) -> bytes | None:
         value = bytearray(self._value_room())

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cilia.abi.codec import K, MapLayout, V
-from cilia.datapath.descriptor import checked, ffi, lib
+from cilia.datapath.descriptor import Descriptor, checked, ffi, lib
 from cilia.datapath.errors import LoadFailed, MapMismatch, NotPinned, UnknownName, VariableMismatch
-from cilia.datapath.maps import Map, MapInfo, open_map_info
+from cilia.datapath.maps import Map, MapInfo, PerCpuMap, open_map_info
 from cilia.datapath.programs import Program
 
 OBJECTS = Path(__file__).parent / "objects"
@@ -48,8 +48,7 @@ class LoadedObject:
 
     file: Path
     programs: Mapping[str, Program]
-    map_fds: Mapping[str, int]
-    """Name -> descriptor, owned by this object."""
+    maps: Mapping[str, Descriptor]
 
     def program(self, name: str) -> Program:
         """Give a program; it belongs to this object. Raises UnknownName."""
@@ -57,18 +56,24 @@ class LoadedObject:
             raise UnknownName(self.file, "program", name, self.programs)
         return self.programs[name]
 
+    def map_fd(self, name: str) -> int:
+        """Give a descriptor of a map, which the caller owns. Raises UnknownName."""
+        if name not in self.maps:
+            raise UnknownName(self.file, "map", name, self.maps)
+        return os.dup(self.maps[name].fileno())
+
     def map(self, layout: MapLayout[K, V]) -> Map[K, V]:
         """Give a map with a descriptor of its own. Raises UnknownName, or MapMismatch for another layout."""
-        if layout.name not in self.map_fds:
-            raise UnknownName(self.file, "map", layout.name, self.map_fds)
-        return Map(os.dup(self.map_fds[layout.name]), layout)
+        return Map(self.map_fd(layout.name), layout)
+
+    def per_cpu_map(self, layout: MapLayout[K, V]) -> PerCpuMap[K, V]:
+        """Do as ``map`` for a map with a value per CPU."""
+        return PerCpuMap(self.map_fd(layout.name), layout)
 
     def close(self) -> None:
         """Give every descriptor back; what is pinned or attached stays."""
-        for program in self.programs.values():
-            program.close()
-        for fd in self.map_fds.values():
-            os.close(fd)
+        for one in (*self.programs.values(), *self.maps.values()):
+            one.close()
 
     def __enter__(self) -> "LoadedObject":
         return self
@@ -211,4 +216,5 @@ def _taken_over(handle: Any, file: Path) -> LoadedObject:
         fd = lib.bpf_program__fd(one)
         if fd >= 0:  # else it was left out
             programs[name] = Program(os.dup(fd), name)
-    return LoadedObject(file, programs, {name: os.dup(lib.bpf_map__fd(one)) for name, one in _maps(handle)})
+    maps = {name: Descriptor(os.dup(lib.bpf_map__fd(one))) for name, one in _maps(handle)}
+    return LoadedObject(file, programs, maps)

@@ -9,6 +9,9 @@ from cilia.datapath.descriptor import Descriptor, checked, ffi, get_pinned, lib
 GROWTH_BYTES = 256
 """How much longer a packet may leave a program than it came: room for encapsulation."""
 
+CONTEXT_BYTES = 256
+"""Room for the context that a run gives back, which is whole: struct __sk_buff has 192 bytes in Linux 6.18."""
+
 
 class RunResult(NamedTuple):
     """What a program did to a packet."""
@@ -62,7 +65,7 @@ class Program(Descriptor):
         source = ffi.from_buffer(packet)
         room = bytearray(len(packet) + GROWTH_BYTES)
         context_in = ffi.from_buffer(context)
-        context_out = bytearray(len(context))
+        context_out = bytearray(CONTEXT_BYTES if context else 0)
         held = ffi.from_buffer(room), ffi.from_buffer(context_out)
         run = ffi.new(
             "struct cilia_test_run *",
@@ -74,7 +77,7 @@ class Program(Descriptor):
                 "context": context_in if context else ffi.NULL,
                 "context_size": len(context),
                 "context_out": held[1] if context else ffi.NULL,
-                "context_out_size": len(context),
+                "context_out_size": len(context_out),
                 "repeat": repeat,
             },
         )

@@ -4,9 +4,11 @@ The map's own descriptor is pollable: ``loop.add_reader(ring, ...)``. A drain of
 other work alive at any rate of events; while something is left, the descriptor stays readable.
 """
 
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
-from cilia.datapath.descriptor import Descriptor, ffi, lib
+from cilia.abi.codec import RingLayout
+from cilia.datapath.descriptor import Descriptor, ffi, get_pinned, lib
 from cilia.datapath.errors import KernelError, MapMismatch
 from cilia.datapath.maps import map_info
 
@@ -46,17 +48,26 @@ class RingBuffer(Descriptor):
         super().__init__(fd)
         self.record_size = record_size
         self.limit = limit
+        self._ring: Any = ffi.NULL
         info = map_info(fd)
         if info.kind != BPF_MAP_TYPE_RINGBUF:
+            self.close()
             raise MapMismatch(name, {"kind": (info.kind, BPF_MAP_TYPE_RINGBUF)})
         self.size_bytes = info.max_entries
         self._buffer = bytearray(record_size * limit)
         self._view = memoryview(self._buffer)
         self._target = ffi.from_buffer(self._buffer)
         self._outcome = ffi.new("struct cilia_drained *")
-        self._ring: Any = lib.cilia_ring_open(fd, info.max_entries)
+        self._ring = lib.cilia_ring_open(fd, info.max_entries)
         if self._ring == ffi.NULL:
-            raise KernelError(f"map {name}", ffi.errno)
+            failure = KernelError(f"map {name}", ffi.errno)
+            self.close()
+            raise failure
+
+    @classmethod
+    def open_pinned(cls, directory: Path, layout: RingLayout, *, record_size: int, limit: int) -> Self:
+        """Open the ring buffer pinned under its name in ``directory``; raises NotPinned, MapMismatch."""
+        return cls(get_pinned(directory / layout.name), record_size=record_size, limit=limit, name=layout.name)
 
     def drain(self) -> Drained:
         """Take the records that are there, oldest first, at most ``limit``."""

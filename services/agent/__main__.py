@@ -83,7 +83,7 @@ async def run(config: Config) -> None:
     async with (
         stop_on_signals(SIGTERM, SIGINT) as stop,
         open_node(config) as node,
-        connect_bus(config.bus, cluster=config.cluster, name=f"agent-{config.node}") as bus,
+        connect_bus(config.nats, cluster=config.cluster, name=f"agent-{config.node}") as bus,
     ):
         with ExitStack() as stack:
             loops = await build(config, node, bus, metrics, stack)

@@ -11,7 +11,7 @@ mark itself, which is newer. A use that commits after the mark removes it, and t
 So neither references of endpoints nor a touch of the master key are needed to make the two exclude each other.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cilia.contracts.ids import Identity, Revision
@@ -31,6 +31,7 @@ class Delete:
 
     identity: Identity
     mark_revision: Revision
+    canonical: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def plan_round(
     unused: Mapping[Identity, Revision],
     marks: Mapping[Identity, Revision],
     marks_before: Mapping[Identity, Revision],
-    known: Iterable[Identity],
+    known: Mapping[Identity, str],
 ) -> list[Step]:
     """Plan one round.
 
@@ -57,14 +58,13 @@ def plan_round(
         unused: Identities without a user -> revision of their master key.
         marks: The marks there are -> their revision.
         marks_before: The marks that the previous round saw. A new leader has none, and so only begins to count.
-        known: All identities.
+        known: All identities -> their canonical labels.
     """
-    identities = frozenset(known)
     steps: list[Step] = [
-        Delete(identity, mark)
+        Delete(identity, mark, known[identity])
         for identity, mark in marks.items()
         if identity in unused and marks_before.get(identity) == mark
     ]
     steps += [Mark(identity, master) for identity, master in unused.items() if identity not in marks]
-    steps += [Unmark(identity, mark) for identity, mark in marks.items() if identity not in identities]
+    steps += [Unmark(identity, mark) for identity, mark in marks.items() if identity not in known]
     return steps

@@ -42,6 +42,10 @@ class Directory:
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything; the whole state follows."""
         self._numbers: dict[str, Identity] = {}
         self._created: dict[Identity, Revision] = {}
         self._uses: dict[str, Identity] = {}

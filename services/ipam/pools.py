@@ -78,24 +78,19 @@ def choose_block(
     *,
     taken: Collection[str],
     remembered: Collection[str] = (),
-    wanted: Iterable[str] = (),
 ) -> str:
-    """Choose a free block for a node.
+    """Choose a free block for a node, one that no absent node had if there is any.
 
-    In this order: what the node had before, what no absent node had, anything. Each node starts to look at a place of
-    its own (a hash of its name), so that nodes that register at once seldom want the same block.
+    Each node starts to look at a place of its own (a hash of its name), so that nodes that register at once seldom
+    want the same block.
 
     Args:
         taken: CIDRs of granted blocks.
         remembered: Blocks that absent nodes had and get back if they return in time.
-        wanted: Blocks that this node had.
 
     Raises:
         PoolExhausted: Every block is granted.
     """
-    for cidr in wanted:
-        if cidr not in taken and pool.contains(cidr):
-            return cidr
     start = zlib.crc32(node.encode()) % pool.blocks
     for avoided in ((taken, remembered), (taken,)):
         limit = min(pool.blocks, sum(map(len, avoided)) + 1)  # one more than can be occupied

@@ -59,7 +59,7 @@ class Node:
             "socket": self.socket,
             "pin-directory": self.pins,
             "object-file": self._object,
-            "bus-urls": self.nats.url,
+            "nats-urls": self.nats.url,
         }
         flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
         self._agent = subprocess.Popen([sys.executable, "-m", "services.agent", *flags], cwd=ROOT)

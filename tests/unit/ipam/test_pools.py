@@ -26,16 +26,6 @@ def test_a_pool_of_ipv6_is_never_enumerated() -> None:
     assert wide.contains(choose_block(wide, N1, taken=set()))
 
 
-def test_a_node_gets_back_what_it_had_if_it_is_still_free() -> None:
-    before = pool().block(17)
-    assert choose_block(pool(), N1, taken=set(), wanted=[before]) == before
-    assert choose_block(pool(), N1, taken={before}, wanted=[before]) != before
-
-
-def test_a_block_of_another_pool_is_not_given_back() -> None:
-    assert pool().contains(choose_block(pool(), N1, taken=set(), wanted=["10.99.0.0/26", "10.244.0.0/24", "fd00::/26"]))
-
-
 def test_blocks_of_absent_nodes_are_given_last() -> None:
     tiny = pool("tiny=10.0.0.0/24/26")
     remembered = {tiny.block(index) for index in range(3)}

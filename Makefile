@@ -1,0 +1,42 @@
+# `make demo` and `make test` prepare whatever they need; `make help` lists the rest.
+PYTHON := .venv/bin/python
+SOURCES := cilia services bench tests tools
+BPF_SOURCES := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h)
+
+.PHONY: help setup build demo test abi format check bench clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/'
+
+setup: ## install what is missing: packages, .venv, compiled parts
+	@tools/bootstrap
+
+build: setup ## compile the data plane and its binding
+
+demo: setup ## three nodes, a dozen pods, real policy on real traffic (KEEP=1 leaves the cluster up)
+	@$(PYTHON) -m cilia.cluster.demo $(if $(KEEP),--keep)
+
+test: setup ## all tests, on real kernels, brokers and kvstores
+	@$(PYTHON) -m pytest
+
+abi: setup ## generate cilia/abi from the C objects' BTF
+	@$(PYTHON) tools/abi.py
+
+format: setup ## format Python and C
+	@.venv/bin/ruff format $(SOURCES)
+	@clang-format -i $(BPF_SOURCES)
+
+check: setup ## lint, types, layers, generated files, leftovers of tests
+	.venv/bin/ruff check $(SOURCES)
+	.venv/bin/ruff format --check $(SOURCES)
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	clang-format --dry-run -Werror $(BPF_SOURCES)
+	$(PYTHON) tools/abi.py --check
+	tools/leftovers
+
+bench: setup ## every benchmark, as tables
+	@for name in kvstore table identity datapath endpoint; do $(PYTHON) -m bench.$$name || exit 1; done
+
+clean: ## remove what the build made
+	rm -rf build dist cilia/datapath/objects cilia/datapath/_libbpf* .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,199 @@
+"""One local cluster: up, status, down, and what tests do to it.
+
+Synchronous: it starts processes and waits for them. Every piece that it makes bears the cluster's name, so ``down``
+finds it also when the record is lost.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+from cilia.cluster import agentapi, processes
+from cilia.cluster.health import ailment, wait_healthy
+from cilia.cluster.layout import Layout, netns_path, node_address, node_names
+from cilia.cluster.network import create_underlay, delete_namespace, namespaces_of
+from cilia.cluster.pod import Pod, create_pod
+from cilia.cluster.record import (
+    ClusterRecord,
+    NodeRecord,
+    ProcessRecord,
+    cluster_names,
+    load_record,
+    pids_in,
+    start_time,
+)
+from cilia.contracts.messages import Message
+from cilia.errors import Failure
+from cilia.netns import inside
+
+STARTUP_SECONDS: Final = 30.0
+R = TypeVar("R")
+
+
+class ClusterExists(Failure):
+    """A cluster of this name runs already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"cluster {name!r} exists; 'cilia cluster down --name {name}' removes it")
+
+
+class NoSuchProcess(Failure):
+    """A cluster has no process of this name."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"no process {name!r}; there are: {', '.join(known)}")
+
+
+class LocalCluster:
+    """A running cluster."""
+
+    def __init__(self, record: ClusterRecord) -> None:
+        self.record = record
+        self.layout = Layout(record.name)
+        self.pods: list[Pod] = []
+
+    @classmethod
+    def up(
+        cls,
+        name: str,
+        *,
+        nodes: int = 3,
+        replicas: int = 1,
+        progress: Callable[[str], None] = lambda _: None,
+        timeout_seconds: float = STARTUP_SECONDS,
+    ) -> "LocalCluster":
+        """Start a cluster and wait until all of it is healthy; what was begun is removed if that fails.
+
+        Raises:
+            ClusterExists: The name is in use.
+            NotHealthy, ProgramMissing, NetworkFailed: It can't be started.
+        """
+        layout = Layout(name)
+        members = tuple(NodeRecord(node, str(node_address(index))) for index, node in enumerate(node_names(nodes)))
+        if name in cluster_names() or namespaces_of(layout):
+            raise ClusterExists(name)
+        cluster = cls(ClusterRecord(name, layout.nats, layout.etcd, members))
+        try:
+            cluster.record.save()
+            create_underlay(layout, members)
+            cluster._start(processes.commands(layout, members, replicas), progress, timeout_seconds)
+        except BaseException:
+            cluster.down()
+            raise
+        return cluster
+
+    @classmethod
+    def open(cls, name: str) -> "LocalCluster":
+        """Return a cluster that runs already.
+
+        Raises:
+            NoSuchCluster: There is none.
+        """
+        return cls(load_record(name))
+
+    def _start(
+        self, wanted: dict[str, tuple[str, tuple[str, ...]]], progress: Callable[[str], None], timeout_seconds: float
+    ) -> None:
+        ground = {name: command for name, command in wanted.items() if name in ("etcd", "nats")}
+        rest = {name: command for name, command in wanted.items() if name not in ground}
+        for group in (ground, rest):
+            started = {name: processes.start(self.layout, name, *command) for name, command in group.items()}
+            self._remember(started)
+            wait_healthy(self.layout, started, timeout_seconds=timeout_seconds, progress=progress)
+
+    def _remember(self, started: dict[str, ProcessRecord]) -> None:
+        old = self.record
+        self.record = ClusterRecord(old.name, old.nats, old.etcd, old.nodes, old.processes | started)
+        self.record.save()
+
+    def process(self, name: str) -> ProcessRecord:
+        """Return a process such as ``agent/node1``, ``service/policy-1``, ``nats`` or ``etcd``.
+
+        Raises:
+            NoSuchProcess: There is none of this name.
+        """
+        try:
+            return self.record.processes[name]
+        except KeyError:
+            raise NoSuchProcess(name, tuple(self.record.processes)) from None
+
+    def ailments(self) -> dict[str, str]:
+        """Return what is wrong with each process; an empty text where nothing is."""
+        return {name: ailment(self.layout, name, process) for name, process in self.record.processes.items()}
+
+    def kill(self, name: str) -> None:
+        """kill -9 a process."""
+        processes.kill(self.process(name))
+
+    def start(self, name: str, *, wait: bool = True) -> None:
+        """Start a process again that has ended.
+
+        Raises:
+            NotHealthy: It doesn't come up.
+        """
+        old = self.process(name)
+        new = processes.start(self.layout, name, old.namespace, old.command)
+        self._remember({name: new})
+        if wait:
+            wait_healthy(self.layout, {name: new}, timeout_seconds=STARTUP_SECONDS)
+
+    def restart(self, name: str) -> None:
+        """kill -9 a process, start it and wait until it is healthy."""
+        self.kill(name)
+        self.start(name)
+
+    def agent_call(self, node: str, name: str, arguments: Message, reply: type[R]) -> R:
+        """Call a node's agent on its socket (:mod:`cilia.contracts.agent`)."""
+        return agentapi.call(self.layout.agent_socket(node), name, arguments, reply)
+
+    def pod(
+        self,
+        node: str,
+        namespace: str,
+        name: str,
+        labels: dict[str, str],
+        *,
+        namespace_labels: dict[str, str] | None = None,
+    ) -> Pod:
+        """Make a pod: a network namespace that the node's agent has connected, policy in force.
+
+        Raises:
+            Refused: The agent said no.
+        """
+        pod = create_pod(self.layout, node, namespace, name, labels, namespace_labels or {})
+        self.pods.append(pod)
+        return pod
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Have the calling thread open its sockets beside etcd and NATS for the block."""
+        with inside(netns_path(self.layout.hub)):
+            yield
+
+    def down(self) -> None:
+        """End all processes, remove namespaces, pins and files. What is gone already is fine."""
+        for pod in self.pods:
+            pod.close()
+        processes.end(self.record.processes.values())
+        remove(self.layout)
+
+
+def remove(layout: Layout) -> None:
+    """Remove whatever bears a cluster's name, recorded or not."""
+    for namespace in namespaces_of(layout):
+        path = netns_path(namespace)
+        left = [ProcessRecord((), namespace, pid, start_time(pid) or 0) for pid in pids_in(path)]
+        processes.end(left, grace_seconds=0.5)
+        delete_namespace(namespace)
+    for directory in (layout.pins, layout.directory):
+        shutil.rmtree(directory, ignore_errors=True)
+        _remove_if_empty(directory.parent)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    try:
+        directory.rmdir()
+    except OSError:
+        return

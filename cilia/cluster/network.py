@@ -1,0 +1,75 @@
+"""The underlay of a local cluster: namespaces joined by a bridge, made and removed with iproute2."""
+
+import subprocess
+from collections.abc import Sequence
+
+from cilia.cluster.layout import HUB_ADDRESS, UNDERLAY_PREFIX, Layout, netns_path
+from cilia.cluster.record import NodeRecord
+from cilia.errors import Failure
+from cilia.netns import DIRECTORY
+
+
+class NetworkFailed(Failure):
+    """iproute2 refused something."""
+
+    def __init__(self, command: str, reason: str) -> None:
+        super().__init__(f"ip {command}: {reason.strip()}")
+
+
+def create_underlay(layout: Layout, nodes: Sequence[NodeRecord]) -> None:
+    """Make the hub with its bridge, and each node with a device ``eth0`` on it.
+
+    Raises:
+        NetworkFailed: A namespace exists already, or root is missing.
+    """
+    hub = layout.hub
+    create_namespace(hub)
+    _ip(
+        f"-n {hub}",
+        ["link add br0 type bridge", f"addr add {HUB_ADDRESS}/{UNDERLAY_PREFIX} dev br0", "link set br0 up"],
+    )
+    for node in nodes:
+        namespace = layout.namespace(node.name)
+        create_namespace(namespace)
+        port = f"to-{node.name}"
+        _ip(
+            f"-n {hub}",
+            [
+                f"link add {port} type veth peer name eth0 netns {namespace}",
+                f"link set {port} master br0 up",
+            ],
+        )
+        _ip(f"-n {namespace}", [f"addr add {node.ipv4}/{UNDERLAY_PREFIX} dev eth0", "link set eth0 up"])
+
+
+def create_namespace(name: str) -> None:
+    """Make a network namespace with its loopback up, forwarding IPv4.
+
+    Raises:
+        NetworkFailed: It exists already, or root is missing.
+    """
+    _ip("", [f"netns add {name}"])
+    _ip(f"-n {name}", ["link set lo up"])
+    enable = "echo 1 > /proc/sys/net/ipv4/ip_forward"
+    subprocess.run(["nsenter", f"--net={netns_path(name)}", "sh", "-c", enable], check=True)
+
+
+def delete_namespace(name: str) -> None:
+    """Remove a network namespace and the links in it; one that is gone is fine."""
+    if netns_path(name).exists():
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def namespaces_of(layout: Layout) -> list[str]:
+    """Return all network namespaces of a cluster, its pods' included."""
+    if not DIRECTORY.exists():
+        return []
+    return sorted(path.name for path in DIRECTORY.iterdir() if path.name.startswith(layout.namespace_prefix))
+
+
+def _ip(options: str, commands: Sequence[str]) -> None:
+    run = subprocess.run(
+        ["ip", *options.split(), "-batch", "-"], input="\n".join(commands), text=True, capture_output=True, check=False
+    )
+    if run.returncode:
+        raise NetworkFailed("; ".join(commands), run.stderr)

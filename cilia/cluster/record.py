@@ -1,0 +1,101 @@
+"""What is known of a running cluster: one JSON file, replaced by rename after each change."""
+
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from cilia.cluster.layout import STATE, Layout
+from cilia.contracts.ids import NodeName
+from cilia.errors import Failure
+
+
+class NoSuchCluster(Failure):
+    """No local cluster has this name."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        there = f"there are: {', '.join(known)}" if known else "none is running; start one with 'cilia cluster up'"
+        super().__init__(f"no cluster {name!r}; {there}")
+
+
+class ProcessRecord(Struct, frozen=True):
+    """One process: ``started`` (clock ticks since boot) tells it from a later one of the same number."""
+
+    command: tuple[str, ...]
+    namespace: str
+    pid: int
+    started: int
+
+
+class NodeRecord(Struct, frozen=True):
+    """One node."""
+
+    name: NodeName
+    ipv4: str
+
+
+class ClusterRecord(Struct, frozen=True):
+    """One cluster."""
+
+    name: str
+    nats: str
+    etcd: str
+    nodes: tuple[NodeRecord, ...]
+    processes: dict[str, ProcessRecord] = {}
+
+    def save(self) -> None:
+        """Write it, all or nothing."""
+        path = Layout(self.name).record
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".new")
+        draft.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2))
+        draft.replace(path)
+
+
+def load_record(name: str) -> ClusterRecord:
+    """Read what is known of a cluster.
+
+    Raises:
+        NoSuchCluster: There is none of this name.
+    """
+    try:
+        return msgspec.json.decode(Layout(name).record.read_bytes(), type=ClusterRecord)
+    except FileNotFoundError:
+        raise NoSuchCluster(name, cluster_names()) from None
+
+
+def cluster_names() -> tuple[str, ...]:
+    """Return the names of the clusters on this machine."""
+    return tuple(sorted(path.parent.name for path in STATE.glob("*/cluster.json")))
+
+
+def start_time(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None if it doesn't run (any more)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def is_running(process: ProcessRecord) -> bool:
+    """Tell whether the very process runs, not another with its number."""
+    return start_time(process.pid) == process.started
+
+
+def pids_in(namespace: Path) -> set[int]:
+    """Return the processes in a network namespace."""
+    try:
+        wanted = os.stat(namespace).st_ino
+    except FileNotFoundError:
+        return set()
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if os.stat(entry / "ns/net").st_ino == wanted:
+                    found.add(int(entry.name))
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+    return found

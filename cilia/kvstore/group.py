@@ -1,0 +1,133 @@
+"""Group commit: transactions that arrive while one is on its way to etcd go together in the next one.
+
+etcd makes a raft entry and an fsync of each request, so a burst of small transactions is bound by the disk. Nested in one
+outer transaction they share both. etcd evaluates all nested conditions before it carries any of them out, so only those
+go together that touch no key in common: then the outcome is that of one after the other. One that touches a range of
+keys goes alone.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cilia.errors import Failure
+from cilia.kvstore.errors import KvstoreError
+from cilia.kvstore.operations import Txn, TxnResult
+from cilia.kvstore.schema import message
+
+GROUP: Final = 128  # etcd's --max-txn-ops
+
+Send = Callable[[Any], Awaitable[Any]]
+"""TxnRequest -> TxnResponse."""
+
+
+@dataclass(eq=False, slots=True)
+class _Pending:
+    request: Any
+    keys: frozenset[bytes]
+    """Empty: touches ranges."""
+    result: "asyncio.Future[TxnResult]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class GroupCommit:
+    """Carries transactions out: alone while the line is idle, in groups while it is busy."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._pending: list[_Pending] = []
+        self._wake = asyncio.Event()
+
+    async def commit(self, txn: Txn) -> TxnResult:
+        """Carry one transaction out; the refusal of one is never that of another.
+
+        Raises:
+            Unavailable: No endpoint answered; it may have been carried out.
+            KvstoreError: etcd refused it.
+        """
+        request = txn.request()
+        mine = _Pending(request, _keys(request))
+        self._pending.append(mine)
+        self._wake.set()
+        return await mine.result
+
+    async def run(self) -> None:
+        """Send groups, one after the other, until cancelled."""
+        try:
+            while True:
+                await self._wake.wait()
+                while self._pending:
+                    group, self._pending = _split(self._pending)
+                    await self._commit_group(group)
+                self._wake.clear()
+        finally:
+            for pending in self._pending:
+                pending.result.cancel()
+
+    async def _commit_group(self, group: list[_Pending]) -> None:
+        try:
+            results = await (self._send_one(group[0]) if len(group) == 1 else self._send_nested(group))
+        except KvstoreError as error:
+            if len(group) == 1:
+                _refuse(group, error)
+            else:  # etcd refused all for one: find out which
+                for pending in group:
+                    await self._commit_group([pending])
+        except Failure as error:
+            _refuse(group, error)
+        except asyncio.CancelledError:
+            for pending in group:
+                pending.result.cancel()
+            raise
+        else:
+            for pending, result in zip(group, results, strict=True):
+                if not pending.result.done():
+                    pending.result.set_result(result)
+
+    async def _send_one(self, pending: _Pending) -> list[TxnResult]:
+        response = await self._send(pending.request)
+        return [TxnResult.read(response, response.header.revision)]
+
+    async def _send_nested(self, group: list[_Pending]) -> list[TxnResult]:
+        outer = message("TxnRequest")()
+        for pending in group:
+            outer.success.add().request_txn.CopyFrom(pending.request)
+        response = await self._send(outer)
+        return [TxnResult.read(part.response_txn, response.header.revision) for part in response.responses]
+
+
+def _split(pending: list[_Pending]) -> tuple[list[_Pending], list[_Pending]]:
+    """Take the next group; none overtakes an earlier one that touches the same keys."""
+    group: list[_Pending] = [pending[0]]
+    rest: list[_Pending] = []
+    if not pending[0].keys:
+        return group, pending[1:]
+    seen = set(pending[0].keys)
+    for later in pending[1:]:
+        if later.keys and len(group) < GROUP and seen.isdisjoint(later.keys) and (not rest or rest[0].keys):
+            group.append(later)
+        else:
+            rest.append(later)
+        seen |= later.keys
+    return group, rest
+
+
+def _refuse(group: list[_Pending], error: Failure) -> None:
+    for pending in group:
+        if not pending.result.done():
+            pending.result.set_exception(error)
+
+
+def _keys(request: Any) -> frozenset[bytes]:
+    """Return the keys that a TxnRequest touches; none if it touches a range."""
+    keys: set[bytes] = set()
+    for compare in request.compare:
+        if compare.range_end:
+            return frozenset()
+        keys.add(compare.key)
+    for op in (*request.success, *request.failure):
+        part = getattr(op, op.WhichOneof("request"))
+        if op.HasField("request_txn") or (not op.HasField("request_put") and part.range_end):
+            return frozenset()
+        keys.add(part.key)
+    return frozenset(keys)

@@ -1,0 +1,96 @@
+"""Watching a prefix, through every death of etcd, without losing an event.
+
+A stream that broke is resumed at the revision after the last *event*. The header's revision is no place to resume from: while
+a watch catches up it runs ahead of the events (a client that resumed there lost 5,000 of 6,000). Only a progress
+notification, which has no events, says that everything up to the header's revision was delivered.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+
+from cilia.errors import Unavailable
+from cilia.kvstore.channel import Channel
+from cilia.kvstore.errors import Compacted, KvstoreRefused
+from cilia.kvstore.operations import Event, Record, prefix_end
+from cilia.kvstore.schema import message
+
+log = logging.getLogger(__name__)
+
+_DELETE: Final = 1  # mvccpb.Event.EventType
+_LONGEST_PAUSE_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """All events of the revisions after the batch before, up to ``revision``; never part of a revision's."""
+
+    revision: int
+    events: tuple[Event, ...]
+
+
+async def watch(channel: Channel, prefix: str, start: int) -> AsyncGenerator[Batch, None]:
+    """Yield what happens below ``prefix`` from revision ``start`` on, for ever; a batch without events is progress.
+
+    Raises:
+        Compacted: The revision to go on from is no longer kept: read everything again.
+        KvstoreRefused, NotAuthorised: etcd will not have it.
+    """
+    pause = 0.05
+    while True:
+        try:
+            async with _open(channel, prefix, start) as stream:
+                async for batch in _batches(stream, start):
+                    start = batch.revision + 1
+                    pause = 0.05
+                    yield batch
+        except (grpc.aio.AioRpcError, Unavailable) as error:
+            if isinstance(error, grpc.aio.AioRpcError):
+                failure = channel.translate(error, "Watch")
+                if not isinstance(failure, Unavailable):
+                    raise failure from error
+            log.debug("watch of %s resumes at revision %d: %s", prefix, start, error)
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+@asynccontextmanager
+async def _open(channel: Channel, prefix: str, start: int) -> AsyncIterator[Any]:
+    endpoint, stream = channel.open_stream("Watch/Watch", "WatchRequest", "WatchResponse")
+    create = message("WatchCreateRequest")(
+        key=prefix.encode(), range_end=prefix_end(prefix), start_revision=start, progress_notify=True, fragment=True
+    )
+    try:
+        await stream.write(message("WatchRequest")(create_request=create))
+        yield stream
+    except grpc.aio.AioRpcError:
+        channel.leave_endpoint(endpoint)
+        raise
+    finally:
+        stream.cancel()
+
+
+async def _batches(stream: Any, start: int) -> AsyncGenerator[Batch, None]:
+    fragments: list[Any] = []
+    async for response in stream:
+        if response.canceled:
+            if response.compact_revision:
+                raise Compacted(start, response.compact_revision)
+            if "leader" in response.cancel_reason:
+                raise Unavailable("etcd", response.cancel_reason)
+            raise KvstoreRefused("Watch", "CANCELLED", response.cancel_reason)
+        fragments.extend(response.events)
+        if response.fragment or response.created:
+            continue
+        events = tuple(Event(Record.read(event.kv), event.type == _DELETE) for event in fragments)
+        fragments.clear()
+        revision = events[-1].revision if events else response.header.revision
+        if revision >= start:
+            yield Batch(revision, events)
+    raise Unavailable("etcd", "the watch ended")

@@ -1,0 +1,74 @@
+"""Mirrors and elections against a real etcd."""
+
+import asyncio
+from contextlib import aclosing
+
+from cilia.kvstore import Changes, Election, Etcd, Record, Reset, replicate
+from tests.servers import Server
+
+
+async def test_a_mirror_starts_with_everything_and_goes_on_with_changes(etcd: Etcd) -> None:
+    await etcd.put("m/a/1", b"x")
+    await etcd.put("m/c/1", b"unwanted")
+    async with aclosing(replicate(etcd, "m/", ("m/a/", "m/b/"))) as mirror:
+        reset = await anext(mirror)
+        assert isinstance(reset, Reset)
+        assert [record.key for record in reset.records] == ["m/a/1"]
+        await etcd.put("m/c/2", b"unwanted")
+        await etcd.put("m/b/1", b"y")
+        await etcd.delete("m/a/1")
+        seen: list[tuple[str, bool]] = []
+        previous = reset.revision
+        while len(seen) < 2:
+            changes = await anext(mirror)
+            assert isinstance(changes, Changes)
+            assert changes.previous == previous
+            previous = changes.revision
+            seen += [(event.key, event.removed) for event in changes.events]
+        assert seen == [("m/b/1", False), ("m/a/1", True)]
+
+
+async def test_a_mirror_reads_again_when_its_history_was_compacted(etcd: Etcd, server: Server) -> None:
+    await etcd.put("m/1", b"x")
+    async with aclosing(replicate(etcd, "m/", ("m/",))) as mirror:
+        await anext(mirror)
+        upcoming = asyncio.ensure_future(anext(mirror))
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        # The watch resumes by itself; whether it meets the compaction depends on who is first: both must end at the truth.
+        for number in range(5):
+            last = await etcd.put(f"m/{number}", b"y")
+        await etcd.compact(last)
+        state: dict[str, Record] = {}
+        async with asyncio.timeout(10):
+            while len(state) < 5:
+                step = await upcoming
+                records = step.records if isinstance(step, Reset) else [event.record for event in step.events]
+                state |= {record.key: record for record in records}
+                upcoming = asyncio.ensure_future(anext(mirror))
+        upcoming.cancel()
+        await asyncio.gather(upcoming, return_exceptions=True)
+        assert set(state) == {f"m/{number}" for number in range(5)}
+
+
+async def until_leading(candidate: Election) -> None:
+    while not candidate.leading:  # noqa: ASYNC110 - an election has no event to wait for
+        await asyncio.sleep(0.02)
+
+
+async def test_one_replica_leads_and_another_takes_over(etcd: Etcd) -> None:
+    candidates = [Election(etcd, "leader", name, ttl_seconds=2) for name in ("one", "two")]
+    tasks = [asyncio.create_task(candidate.run()) for candidate in candidates]
+    async with asyncio.timeout(10):
+        await asyncio.wait(
+            [asyncio.ensure_future(until_leading(each)) for each in candidates], return_when=asyncio.FIRST_COMPLETED
+        )
+        assert sum(candidate.leading for candidate in candidates) == 1
+        first = 0 if candidates[0].leading else 1
+        tasks[first].cancel()
+        await asyncio.gather(tasks[first], return_exceptions=True)
+        assert not candidates[first].leading
+        await until_leading(candidates[1 - first])
+    tasks[1 - first].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
