@@ -211,7 +211,6 @@ class Connections:
             interface=request.interface,
             host_interface=f"lxc{endpoint}",
             mac=random_mac(),
-            host_mac=random_mac(),
             ipv4=ipv4,
             gateway=parts.pool.gateway,
             labels=labels,
@@ -325,7 +324,6 @@ class Connections:
             ipv4=pod.ipv4,
             gateway=pod.gateway,
             host_interface=pod.host_interface,
-            host_mac=pod.host_mac,
             mtu_bytes=self._parts.mtu_bytes,
         )
 

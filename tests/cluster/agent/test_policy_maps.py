@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,7 @@ from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.objects import LoadedObject, Loading, load
 from services.agent.kernel import PolicyMaps
 from services.agent.policy import UNREALISED, Change, Held, Wait, plan
-from tools.build import compile_bpf
+from tools.build import ROOT, compile_bpf
 
 pytestmark = pytest.mark.cluster
 
@@ -33,8 +32,8 @@ NEW: dict[int, Mapping[PolicyKey, PolicyEntry]] = {
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedObject]:
     if os.geteuid() != 0:
         pytest.skip("needs root for eBPF")
-    object_file = tmp_path_factory.mktemp("stub") / "stub.o"
-    compile_bpf(Path(__file__).parent / "stub.bpf.c", object_file)
+    object_file = tmp_path_factory.mktemp("bpf") / "cilia.o"
+    compile_bpf(ROOT / "bpf/cilia.c", object_file)
     with load(object_file, Loading(max_entries={"cilia_ct4": 64, "cilia_ipcache": 64})) as objects:
         yield objects
 
