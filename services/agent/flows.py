@@ -30,9 +30,10 @@ log = logging.getLogger(__name__)
 DRAIN: Final = 256
 """Events taken at a time; the loop's other work runs in between."""
 WAITING: Final = 8192
-POLL_SECONDS: Final = 0.05
+LIVE_SECONDS: Final = 0.05
+PUBLISH_SECONDS: Final = 0.2
 IDLE_SECONDS: Final = 0.5
-"""Between two looks at the ring, when flows are wanted and when they are only counted."""
+"""Between two looks at the ring: while someone watches, while flows go to the bus, and when they are only counted."""
 LISTENER_LIMIT: Final = 4096
 PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 
@@ -128,7 +129,7 @@ class Flows:
         lost = self._lost_in_kernel()
         try:
             while True:
-                await asyncio.sleep(POLL_SECONDS if self._wanted else IDLE_SECONDS)
+                await asyncio.sleep(self._pause())
                 for _ in range(self._ring.size_bytes // (DRAIN * self._ring.record_size)):
                     if self._drain() < DRAIN:
                         break
@@ -136,6 +137,11 @@ class Flows:
                 lost = await self._hand_on(lost)
         finally:
             loop.remove_reader(self._ring.fileno())
+
+    def _pause(self) -> float:
+        if self._listeners:
+            return LIVE_SECONDS
+        return PUBLISH_SECONDS if self._publish else IDLE_SECONDS
 
     @property
     def _wanted(self) -> bool:

@@ -48,8 +48,8 @@ class Node:
         self._pods.append(name)
         return f"/run/netns/{name}"
 
-    async def start(self) -> float:
-        """Start the agent; return after how many seconds it answered."""
+    async def start(self, **others: object) -> float:
+        """Start the agent, with other settings if given; return after how many seconds it answered."""
         began = time.perf_counter()
         settings = {
             "node": "node1",
@@ -60,6 +60,7 @@ class Node:
             "pin-directory": self.pins,
             "object-file": self._object,
             "nats-urls": self.nats.url,
+            **{name.replace("_", "-"): value for name, value in others.items()},
         }
         flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
         self._agent = subprocess.Popen([sys.executable, "-m", "services.agent", *flags], cwd=ROOT)

@@ -13,6 +13,7 @@ from cilia.contracts.messages import (
     Granted,
     GrowBlocks,
     Heartbeat,
+    Problem,
     Published,
     PublishEndpoint,
     Registered,
@@ -32,6 +33,7 @@ from cilia.contracts.tables import (
     PolicyKey,
     SubjectKey,
 )
+from cilia.errors import Refused
 from cilia.table.publisher import TablePublisher
 
 ALLOW_ALL: Mapping[PolicyKey, PolicyEntry] = {
@@ -46,6 +48,8 @@ class Owners:
     bus: Bus
     policy: Mapping[PolicyKey, PolicyEntry] = field(default_factory=lambda: ALLOW_ALL)
     revision: int = 100
+    ttl_seconds: int = 15
+    lease: int = 7
     resolving: bool = True
     """False: policy is away, new identities get no entries and no sequence."""
     identities: dict[tuple[str, ...], Identity] = field(default_factory=dict)
@@ -104,9 +108,16 @@ class Owners:
     async def _register(self, request: RegisterNode) -> Registered:
         third = 66 + self.nodes.setdefault(request.name, len(self.nodes))
         node = Node(request.name, request.ipv4, pod_cidrs=(f"10.{third}.0.0/24",))
-        return Registered(LeaseId(7), 15, node, self.commit("nodes", {request.name: node}))
+        return Registered(LeaseId(self.lease), self.ttl_seconds, node, self.commit("nodes", {request.name: node}))
 
-    async def _heartbeat(self, _request: Heartbeat) -> Empty:
+    def expire(self) -> None:
+        """Let the lease of every node expire: its rows go."""
+        self.lease += 1
+        self.rows.clear()
+
+    async def _heartbeat(self, request: Heartbeat) -> Empty:
+        if request.lease != self.lease:
+            raise Refused(Problem("not_found", "the lease has expired"))
         return Empty()
 
     async def _grow(self, _request: GrowBlocks) -> Granted:

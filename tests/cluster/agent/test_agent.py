@@ -5,8 +5,9 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -41,6 +42,29 @@ async def monitor(node: Node, kind: str) -> AsyncIterator[asyncio.StreamReader]:
     finally:
         writer.close()
         await writer.wait_closed()
+
+
+async def until(look: Callable[[], Awaitable[Any]], *, gone: bool = False) -> Any:
+    """Look until there is something, or nothing any more; return it."""
+    for _ in range(100):
+        seen = await look()
+        if bool(seen) is not gone:
+            return seen
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"still {seen!r}")
+
+
+async def has_rows(node: Node) -> bool:
+    return bool(node.owners.rows)
+
+
+async def policy_error(node: Node) -> str:
+    loops = (await node.call("status"))["loops"]
+    return str(next(loop["last_error"] for loop in loops if loop["name"] == "policy"))
+
+
+async def listed(node: Node) -> list[Any]:
+    return list((await node.call("endpoint-list"))["endpoints"])
 
 
 def devices() -> list[str]:
@@ -177,3 +201,36 @@ async def test_an_agent_that_is_told_to_stop_ends_well(node: Node) -> None:
     await node.start()
     await node.add_pod("web")
     assert node.stop() == 0
+
+
+async def test_a_node_whose_lease_expired_registers_and_publishes_again(node: Node) -> None:
+    node.owners.ttl_seconds = 1
+    await node.start()
+    web = await node.add_pod("web")
+    node.owners.expire()
+    await until(lambda: has_rows(node))
+    (row,) = node.owners.rows.values()
+    assert (row.id, row.ipv4, row.identity) == (web["id"], web["ipv4"], web["identity"])
+
+
+async def test_a_policy_that_finds_no_room_is_refused_by_name_and_the_older_one_stays(node: Node) -> None:
+    await node.start(maps_policy=8)
+    web = await node.add_pod("web")
+    many = {PolicyKey(False, Identity(0), 6, port, 16): PolicyEntry(False, 1) for port in range(10)}
+    node.owners.resolve(web["identity"], many)
+    refusal = await until(lambda: policy_error(node))
+    assert refusal == f"policy of identity {web['identity']}: 10 entries wanted, 6 free in cilia_policy"
+    assert len((await node.call("policy-get", id=web["id"]))["rules"]) == len(ALLOW_ALL)
+    node.owners.resolve(web["identity"], ALLOW_ALL)
+    await until(lambda: policy_error(node), gone=True)
+
+
+async def test_a_pod_that_vanished_while_the_agent_was_away_is_forgotten(node: Node) -> None:
+    await node.start()
+    web = await node.add_pod("web")
+    node.kill()
+    subprocess.run(["ip", "netns", "del", web["netns"].rpartition("/")[2]], check=True)
+    await asyncio.sleep(0.1)
+    await node.start()
+    await until(lambda: listed(node), gone=True)
+    assert (await node.call("map-get", name="cilia_endpoints"))["entries"] == []
