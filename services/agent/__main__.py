@@ -1,6 +1,5 @@
 """The agent of one node: opens the kernel, the bus and its records, builds the parts, supervises the loops."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -91,7 +90,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     objects = node.datapath.objects
     policy_maps, address_maps = PolicyMaps(objects), AddressMaps(objects)
     conntrack = Conntrack(objects, config.timeouts, config.conntrack_sweep_seconds)
-    ring = RingBuffer(os.dup(objects.map_fds[EVENTS.name]), record_size=EVENT.size, limit=DRAIN, name=EVENTS.name)
+    ring = RingBuffer(objects.map_fd(EVENTS.name), record_size=EVENT.size, limit=DRAIN, name=EVENTS.name)
     for opened in (policy_maps, address_maps, conntrack, ring):
         stack.callback(opened.close)
 

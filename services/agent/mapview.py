@@ -1,6 +1,5 @@
 """BPF maps as people read them: what there are, and their entries as named fields."""
 
-import os
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
@@ -25,7 +24,7 @@ Fields = dict[str, int | str]
 
 def summarise(objects: LoadedObject) -> tuple[MapSummary, ...]:
     """Return every map of the data plane."""
-    return tuple(_summary(objects, name, fd) for name, fd in sorted(objects.map_fds.items()))
+    return tuple(_summary(objects, name, fd) for name, fd in sorted((name, held.fileno()) for name, held in objects.maps.items()))
 
 
 def contents(objects: LoadedObject, name: str, limit: int) -> MapContents:
@@ -62,7 +61,7 @@ def _count(objects: LoadedObject, layout: MapLayout[Any, Any] | None, max_entrie
 
 def _entries(objects: LoadedObject, layout: MapLayout[Any, Any]) -> Iterator[tuple[Fields, Fields]]:
     opener = PerCpuMap if layout.kind.startswith("PERCPU") else Map
-    with opener(os.dup(objects.map_fds[layout.name]), layout) as opened:
+    with opener(objects.map_fd(layout.name), layout) as opened:
         for key in opened.keys():  # noqa: SIM118
             value = opened.lookup(key)
             if value is None or (layout.kind in PLAIN and not any(layout.value.pack(value))):
