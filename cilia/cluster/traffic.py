@@ -137,7 +137,7 @@ async def _exchange(opened: socket.socket, address: tuple[str, int], message: by
 def _checksum(data: bytes) -> int:
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
-    return ~(total + (total >> 16)) & 0xFFFF
+    return int(~(total + (total >> 16)) & 0xFFFF)
 
 
 @dataclass(slots=True)
