@@ -78,7 +78,8 @@ class Mirror:
         policies, resolved = self._fold(event for event in events if event is not None)
         self.policies.reset({key: row for key, row in policies.items() if row is not None}, step.revision, self.epoch)
         self.resolved.reset({key: row for key, row in resolved.items() if row is not None}, step.revision, self.epoch)
-        self.realisation.start(Revision(step.revision))
+        revisions = (record.mod_revision for record in step.records if record.key.startswith(self.keys.policies))
+        self.realisation.start(Revision(step.revision), newest=Revision(max(revisions, default=0)))
 
     def _advance(self, step: Changes) -> None:
         for revision, group in groupby(step.events, key=lambda event: event.revision):

@@ -47,8 +47,8 @@ def read_event(keys: Keys, key: str, value: bytes | None) -> Event | None:
     if key.startswith(keys.policies):
         return PolicyEvent(key.removeprefix(keys.policies), None if value is None else _POLICY.decode(value))
     if key.startswith(keys.identities):
-        number = Identity(int(key.removeprefix(keys.identities)))
-        return IdentityEvent(number, None if value is None else from_canonical(value.decode()))
+        identity = Identity(int(key.removeprefix(keys.identities)))
+        return IdentityEvent(identity, None if value is None else from_canonical(value.decode()))
     if key.startswith(keys.endpoints):
         node, _, number = key.removeprefix(keys.endpoints).rpartition("/")
         place = EndpointKey(NodeName(node), EndpointId(int(number)))
