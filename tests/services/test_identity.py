@@ -95,9 +95,10 @@ async def test_no_use_that_begins_during_collection_is_lost(stage: Stage) -> Non
 
 async def test_an_ended_lease_is_named_so_that_the_agent_registers_anew(stage: Stage) -> None:
     async with stage.service("identity"):
-        with pytest.raises(Refused) as caught:
-            await allocate(stage.bus, "n1", 12345, "app=web")
-        assert (caught.value.problem.code, caught.value.problem.field) == ("not_found", "lease")
+        for lease in (12345, 0):
+            with pytest.raises(Refused) as caught:
+                await allocate(stage.bus, "n1", lease, "app=web")
+            assert (caught.value.problem.code, caught.value.problem.field) == ("not_found", "lease")
         with pytest.raises(Refused) as caught:
             await publish(stage.bus, "n1", 7, 12345, "app=web")
         assert (caught.value.problem.code, caught.value.problem.field) == ("not_found", "lease")
