@@ -41,6 +41,18 @@ async def test_allocations_survive_the_kill_of_a_replica_that_carries_them_out(s
         assert len(set(again)) == 50
 
 
+async def test_the_service_outlives_etcd_and_the_broker(stage: Stage) -> None:
+    async with stage.service("ipam"), stage.service("identity") as service:
+        lease = (await register(stage.bus, "n1")).lease
+        before = await allocate(stage.bus, "n1", lease, "app=web")
+        await stage.etcd.restart(after_seconds=0.3)
+        assert await allocate(stage.bus, "n2", lease, "app=web") == before
+        await stage.nats.restart(after_seconds=0.3)
+        assert await allocate(stage.bus, "n3", lease, "app=web") == before
+        assert await allocate(stage.bus, "n3", lease, "app=db") != before
+        assert service.process.returncode is None
+
+
 async def test_labels_of_a_reserved_identity_need_no_allocation(stage: Stage) -> None:
     async with stage.service("ipam"), stage.service("identity"):
         lease = (await register(stage.bus, "n1")).lease
