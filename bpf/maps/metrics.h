@@ -15,6 +15,12 @@ enum hook {
 	HOOKS = 4,
 };
 
+/* What became of a packet, or an enum drop_reason. */
+enum outcome {
+	FORWARDED = 0,
+	LOST_EVENT = 1, /* no packet's: a report that found no room */
+};
+
 struct metric {
 	__u64 packets;
 	__u64 bytes;
@@ -22,7 +28,7 @@ struct metric {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 256 * HOOKS); /* outcome * HOOKS + hook; outcome: 0 forwarded, or enum drop_reason */
+	__uint(max_entries, 256 * HOOKS); /* outcome * HOOKS + hook; outcome: enum outcome or drop_reason */
 	__type(key, __u32);
 	__type(value, struct metric);
 } cilia_metrics SEC(".maps");

@@ -3,6 +3,26 @@
 from enum import IntEnum
 
 
+class DropReason(IntEnum):
+    """``enum drop_reason``."""
+
+    INVALID_SOURCE = 132
+    POLICY_DENIED = 133
+    INVALID_PACKET = 134
+    CT_INVALID = 135
+    UNKNOWN_L3 = 139
+    UNKNOWN_L4 = 142
+    UNKNOWN_ICMP_TYPE = 144
+    NO_TUNNEL_KEY = 147
+    UNKNOWN_TARGET = 150
+    NO_ENDPOINT = 152
+    CT_CREATE = 155
+    FRAGMENT = 157
+    NO_OVERLAY = 160
+    DENIED_BY_RULE = 181
+    POLICY_NOT_READY = 203
+
+
 class EventKind(IntEnum):
     """``enum event_kind``."""
 
@@ -17,6 +37,13 @@ class Hook(IntEnum):
     TO_POD = 1
     FROM_OVERLAY = 2
     HOOKS = 4
+
+
+class Outcome(IntEnum):
+    """``enum outcome``."""
+
+    FORWARDED = 0
+    LOST_EVENT = 1
 
 
 class PolicyDirection(IntEnum):

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Flows: their keys, whether what was decided still holds, and what a packet leaves behind. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/packet.h"
+#include "lib/policy.h"
+#include "maps/conntrack.h"
+
+#define TICK_SHIFT 20
+
+static __always_inline __u64 end_order(__be32 address, __be16 port)
+{
+	return (__u64)bpf_ntohl(address) << 16 | bpf_ntohs(port);
+}
+
+/* Make the key of a packet's flow; returns the end that sent it. */
+static __always_inline __u32 ct_key_of(const struct packet *packet, struct ct_key *key)
+{
+	key->protocol = packet->protocol;
+	key->pad[0] = key->pad[1] = key->pad[2] = 0;
+	if (end_order(packet->source, packet->source_port) <=
+	    end_order(packet->destination, packet->destination_port)) {
+		key->address[0] = packet->source;
+		key->address[1] = packet->destination;
+		key->port[0] = packet->source_port;
+		key->port[1] = packet->destination_port;
+		return 0;
+	}
+	key->address[0] = packet->destination;
+	key->address[1] = packet->source;
+	key->port[0] = packet->destination_port;
+	key->port[1] = packet->source_port;
+	return 1;
+}
+
+static __always_inline __u32 owner_changes(__u32 bucket)
+{
+	__u32 *changes = bpf_map_lookup_elem(&cilia_addresses, &bucket);
+
+	return changes ? *(volatile __u32 *)changes : 0;
+}
+
+/* Never 0, which no flow's generation is. */
+static __always_inline __u32 generation_of(__u32 revision_sum, __u32 bucket, __u32 other_bucket)
+{
+	__u32 sum = revision_sum + owner_changes(bucket) + owner_changes(other_bucket);
+
+	return sum ? sum : 1;
+}
+
+/* Tell whether nothing has changed since the flow was decided. A local end whose policy is withdrawn is a change. */
+static __always_inline bool is_current(const struct ct_entry *entry)
+{
+	__u32 epoch = epoch_now(), sum = 0;
+	struct policy_version version;
+
+	if (entry->subject[0]) {
+		if (!version_at(entry->subject[0], epoch, &version))
+			return false;
+		sum = version.revision;
+	}
+	if (entry->subject[1]) {
+		if (!version_at(entry->subject[1], epoch, &version))
+			return false;
+		sum += version.revision;
+	}
+	return entry->generation == generation_of(sum, entry->bucket[0], entry->bucket[1]);
+}
+
+static __always_inline bool is_closed(const struct ct_entry *entry)
+{
+	__u8 one = entry->side[0].tcp_flags, other = entry->side[1].tcp_flags;
+
+	return (one | other) & TCP_RST || one & other & TCP_FIN;
+}
+
+/* Tell whether a packet begins a new connection where a former one has ended. */
+static __always_inline bool is_reopening(const struct ct_entry *entry, const struct packet *packet)
+{
+	return (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && is_closed(entry);
+}
+
+static __always_inline __u32 coarse_now(void)
+{
+	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
+}
+
+/* Account for a packet. Plain adds: two CPUs that carry the same direction of a flow may lose a count, and a TCP flag
+ * of one packet; FIN and RST that are lost so leave the flow to its longer timeout. */
+static __always_inline void ct_account(struct ct_entry *entry, struct ct_side *side, __u8 tcp_flags, __u32 bytes)
+{
+	__u32 now = coarse_now();
+
+	side->packets++;
+	side->bytes += bytes;
+	if (tcp_flags & ~side->tcp_flags)
+		side->tcp_flags |= tcp_flags;
+	if (entry->last_seen != now)
+		entry->last_seen = now;
+}

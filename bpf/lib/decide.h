@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The slow path: the first packet of a flow, and the next one after something has changed.
+ *
+ * Both local ends' policies are consulted at once, and both directions are written into the flow, so that replies need
+ * no policy. A flow that is decided anew is decided in the direction of its initiator, whichever end sent the packet.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/conntrack.h"
+#include "lib/end.h"
+#include "lib/event.h"
+#include "lib/forward.h"
+#include "lib/policy.h"
+
+static __always_inline int locate_source(struct __sk_buff *ctx, const struct packet *packet, struct end *source)
+{
+	if (packet->hook == HOOK_FROM_OVERLAY) {
+		source->identity = packet->identity;
+		source->tunnel = packet->tunnel;
+		return 0;
+	}
+	if (packet->hook == HOOK_FROM_POD)
+		return locate_pod(packet->source, source) && source->ifindex == ctx->ifindex ? 0 : DROP_INVALID_SOURCE;
+	locate(packet->source, source);
+	return source->ifindex || source->tunnel ? DROP_INVALID_SOURCE : 0;
+}
+
+/* Pods come to this host's stack neither by their own link (they are redirected past it) nor from another node (they
+ * come by the overlay); who has the address of one there is not it. */
+static __always_inline int locate_destination(struct __sk_buff *ctx, const struct packet *packet,
+					      struct end *destination)
+{
+	locate(packet->destination, destination);
+	if (packet->hook == HOOK_TO_POD)
+		return destination->ifindex == ctx->ifindex ? 0 : DROP_NO_ENDPOINT;
+	if (packet->hook == HOOK_FROM_OVERLAY)
+		return destination->ifindex || destination->identity == IDENTITY_HOST ? 0 : DROP_NO_ENDPOINT;
+	return is_nowhere(destination) ? DROP_NO_ENDPOINT : 0;
+}
+
+static __always_inline bool add_revision(const struct end *end, __u32 epoch, struct policy_version *version, __u32 *sum)
+{
+	if (!end->ifindex)
+		return true;
+	if (!version_at(end->subject, epoch, version))
+		return false;
+	*sum += version->revision;
+	return true;
+}
+
+static __always_inline int consult_one(struct decision *decision, struct policy_query *query, const struct end *subject,
+				       const struct end *peer)
+{
+	struct policy_answer answer = {};
+
+	query->subject = subject->subject;
+	query->identity = peer->identity;
+	decision->direction = query->direction;
+	consult(query, &answer);
+	decision->cookie = answer.cookie;
+	decision->audited |= answer.audited;
+	return answer.reason;
+}
+
+/* Consult the policies of both ends. The generation is summed before any entry is looked up: what changes in between
+ * makes the flow stale at its next packet. */
+static __always_inline int judge(struct decision *decision, const struct packet *packet, const struct end *initiator,
+				 const struct end *responder, __be16 port)
+{
+	struct policy_query query = {.protocol = packet->protocol, .port = port};
+	struct policy_version egress = {}, ingress = {};
+	__u32 epoch = epoch_now(), sum = 0;
+	int reason;
+
+	decision->direction = POLICY_EGRESS;
+	if (!add_revision(initiator, epoch, &egress, &sum))
+		return DROP_POLICY_NOT_READY;
+	decision->direction = POLICY_INGRESS;
+	if (!add_revision(responder, epoch, &ingress, &sum))
+		return DROP_POLICY_NOT_READY;
+	decision->generation = generation_of(sum, initiator->bucket, responder->bucket);
+	if (initiator->ifindex) {
+		query.version = egress;
+		query.direction = POLICY_EGRESS;
+		reason = consult_one(decision, &query, initiator, responder);
+		if (reason)
+			return reason;
+	}
+	if (!responder->ifindex)
+		return 0;
+	query.version = ingress;
+	query.direction = POLICY_INGRESS;
+	return consult_one(decision, &query, responder, initiator);
+}
+
+static __always_inline void fill_side(struct ct_side *side, const struct end *from, const struct end *to)
+{
+	side->source_ifindex = from->tunnel ? overlay_ifindex : from->ifindex;
+	side->ifindex = to->ifindex;
+	side->tunnel = to->tunnel;
+	__builtin_memcpy(side->mac, to->mac, sizeof(side->mac));
+}
+
+static __always_inline void keep_counts(struct ct_entry *fresh, const struct ct_entry *former)
+{
+	fresh->side[0].packets = former->side[0].packets;
+	fresh->side[0].bytes = former->side[0].bytes;
+	fresh->side[0].tcp_flags = former->side[0].tcp_flags;
+	fresh->side[1].packets = former->side[1].packets;
+	fresh->side[1].bytes = former->side[1].bytes;
+	fresh->side[1].tcp_flags = former->side[1].tcp_flags;
+}
+
+/* A function of its own, since the compiler must not know where on the stack the ends lie: it would choose between the
+ * two by arithmetic on pointers that the verifier refuses. */
+static __noinline void fill_entry(struct ct_entry *entry, const struct end *low, const struct end *high)
+{
+	entry->subject[0] = low->subject;
+	entry->subject[1] = high->subject;
+	entry->identity[0] = low->identity;
+	entry->identity[1] = high->identity;
+	entry->bucket[0] = low->bucket;
+	entry->bucket[1] = high->bucket;
+	fill_side(&entry->side[0], low, high);
+	fill_side(&entry->side[1], high, low);
+}
+
+/* A flow that came by the overlay keeps what its packets said of their sender while the ipcache doesn't know it. */
+static __always_inline void recall_remote(struct end *end, const struct ct_entry *former, __u32 which)
+{
+	const struct ct_side *towards = which ? &former->side[0] : &former->side[1];
+
+	if (end->ifindex || end->tunnel || !towards->tunnel)
+		return;
+	end->identity = which ? former->identity[1] : former->identity[0];
+	end->tunnel = towards->tunnel;
+}
+
+static __always_inline int decide_ends(struct decision *decision, const struct packet *packet, bool is_reply)
+{
+	__be16 port = is_reply ? packet->source_port : packet->destination_port;
+
+	if (packet->protocol == IPPROTO_ICMP)
+		port = bpf_htons(ICMP_ECHO);
+	if (is_reply)
+		return judge(decision, packet, &decision->destination, &decision->source, port);
+	return judge(decision, packet, &decision->source, &decision->destination, port);
+}
+
+static __always_inline int enter(const struct ct_key *key, struct ct_entry *entry, __u32 from, __u8 tcp_flags,
+				 __u32 bytes)
+{
+	ct_account(entry, from ? &entry->side[1] : &entry->side[0], tcp_flags, bytes);
+	return bpf_map_update_elem(&cilia_ct4, key, entry, BPF_ANY) ? DROP_CT_CREATE : 0;
+}
+
+static __always_inline int send(struct __sk_buff *ctx, const struct packet *packet, const struct ct_entry *entry,
+				__u32 from, const struct decision *decision)
+{
+	const struct ct_side *side = from ? &entry->side[1] : &entry->side[0];
+	int action = forward(ctx, side, decision->source.identity, packet->hook);
+
+	if (action < 0)
+		return drop(ctx, packet, decision, DROP_NO_OVERLAY);
+	report(ctx, packet, decision, 0);
+	count(FORWARDED, packet->hook, ctx->len);
+	return action;
+}
+
+/* Decide about a packet whose flow isn't known, isn't current, or came from where it shouldn't; returns a TC action.
+ *
+ * Two CPUs may decide about one flow at the same time: the later entry stays, and the earlier packet isn't counted. If
+ * they carry its two directions, the answer may stand as the initiator; such a flow is denied after a change that
+ * wouldn't have denied it, and begins anew with the next packet of the real initiator. */
+static __noinline int decide(struct __sk_buff *ctx, const struct packet *packet)
+{
+	struct decision decision = {};
+	struct ct_entry entry = {};
+	const struct ct_entry *former;
+	bool is_reply = false;
+	struct ct_key key;
+	__u32 from;
+	int reason;
+
+	decision.source.bucket = bucket_of(packet->source);
+	decision.destination.bucket = bucket_of(packet->destination);
+	reason = locate_source(ctx, packet, &decision.source);
+	if (reason)
+		return drop(ctx, packet, &decision, reason);
+	reason = locate_destination(ctx, packet, &decision.destination);
+	if (reason)
+		return drop(ctx, packet, &decision, reason);
+	if (!decision.source.ifindex && !decision.destination.ifindex)
+		return hand_up(ctx);
+	from = ct_key_of(packet, &key);
+	former = bpf_map_lookup_elem(&cilia_ct4, &key);
+	if (former && is_reopening(former, packet))
+		former = NULL;
+	if (former) {
+		is_reply = former->initiator != from;
+		keep_counts(&entry, former);
+		recall_remote(&decision.destination, former, !from);
+	} else if (packet->protocol == IPPROTO_ICMP && packet->icmp_type == ICMP_ECHOREPLY) {
+		return drop(ctx, packet, &decision, DROP_CT_INVALID);
+	}
+	decision.initiator = is_reply ? !from : from;
+	reason = decide_ends(&decision, packet, is_reply);
+	if (reason) {
+		bpf_map_delete_elem(&cilia_ct4, &key);
+		return drop(ctx, packet, &decision, reason);
+	}
+	entry.generation = decision.generation;
+	entry.initiator = decision.initiator;
+	if (from)
+		fill_entry(&entry, &decision.destination, &decision.source);
+	else
+		fill_entry(&entry, &decision.source, &decision.destination);
+	reason = enter(&key, &entry, from, packet->tcp_flags, ctx->len);
+	if (reason)
+		return drop(ctx, packet, &decision, reason);
+	return send(ctx, packet, &entry, from, &decision);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Through the VXLAN device: the sender's identity travels as the tunnel's key. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/config.h"
+#include "lib/drop.h"
+#include "lib/packet.h"
+
+#define TUNNEL_TTL       64
+#define TUNNEL_KEY_BYTES offsetof(struct bpf_tunnel_key, local_ipv4) /* what 6.1 and later agree on */
+
+/* Returns a TC action, or -1 if there is no way out. */
+static __always_inline int encapsulate(struct __sk_buff *ctx, __u32 identity, __be32 node)
+{
+	struct bpf_tunnel_key key = {
+	    .tunnel_id = identity,
+	    .remote_ipv4 = bpf_ntohl(node),
+	    .tunnel_ttl = TUNNEL_TTL,
+	};
+
+	if (!overlay_ifindex || bpf_skb_set_tunnel_key(ctx, &key, TUNNEL_KEY_BYTES, BPF_F_ZERO_CSUM_TX))
+		return -1;
+	return bpf_redirect(overlay_ifindex, 0);
+}
+
+static __always_inline bool read_tunnel(struct __sk_buff *ctx, struct packet *packet)
+{
+	struct bpf_tunnel_key key = {};
+
+	if (bpf_skb_get_tunnel_key(ctx, &key, TUNNEL_KEY_BYTES, 0))
+		return false;
+	packet->identity = key.tunnel_id;
+	packet->tunnel = bpf_htonl(key.remote_ipv4);
+	return true;
+}

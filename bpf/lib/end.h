@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Who is at either end of a packet. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/address.h"
+#include "lib/config.h"
+#include "maps/endpoint.h"
+#include "maps/ipcache.h"
+
+#define IDENTITY_HOST        1
+#define IDENTITY_WORLD       2
+#define IDENTITY_REMOTE_NODE 6
+#define IDENTITY_ALLOCATED   256
+#define IDENTITY_SCOPE_SHIFT 24 /* what lies above is only known to one node, as a CIDR's identity */
+
+struct end {
+	__u32 identity;
+	__u32 ifindex; /* host's end of the pod's link; 0: not a pod of this node */
+	__be32 tunnel; /* node behind which it lives */
+	__u32 bucket;  /* of its address in cilia_addresses */
+	__u16 subject;
+	__u16 endpoint;
+	__u8 mac[6];
+	__u8 pad[2];
+};
+
+static __always_inline bool is_own_address(__be32 address)
+{
+	return address && (address == node_ipv4 || address == gateway_ipv4);
+}
+
+static __always_inline bool locate_pod(__be32 address, struct end *end)
+{
+	struct endpoint_key key;
+	const struct endpoint *endpoint;
+
+	map_ipv4(&key.address, address);
+	endpoint = bpf_map_lookup_elem(&cilia_endpoints, &key);
+	if (!endpoint)
+		return false;
+	end->identity = endpoint->identity;
+	end->ifindex = endpoint->ifindex;
+	end->subject = endpoint->subject;
+	end->endpoint = endpoint->id;
+	__builtin_memcpy(end->mac, endpoint->mac, sizeof(end->mac));
+	return true;
+}
+
+static __always_inline void locate(__be32 address, struct end *end)
+{
+	struct ipcache_key key = {.prefixlen = 128};
+	const struct ipcache_entry *entry;
+
+	if (locate_pod(address, end))
+		return;
+	end->identity = is_own_address(address) ? IDENTITY_HOST : IDENTITY_WORLD;
+	if (end->identity == IDENTITY_HOST)
+		return;
+	map_ipv4(&key.address, address);
+	entry = bpf_map_lookup_elem(&cilia_ipcache, &key);
+	if (!entry)
+		return;
+	end->identity = entry->identity;
+	end->tunnel = entry->tunnel;
+}
+
+/* Tell whether an end is a pod by its identity, though it is neither here nor behind a tunnel. */
+static __always_inline bool is_nowhere(const struct end *end)
+{
+	return !end->ifindex && !end->tunnel && end->identity >= IDENTITY_ALLOCATED &&
+	       !(end->identity >> IDENTITY_SCOPE_SHIFT);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The way of a packet through any of the programs: one lookup if its flow is known and current. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/conntrack.h"
+#include "lib/count.h"
+#include "lib/decide.h"
+#include "lib/forward.h"
+
+/* Tell whether the packet comes from where the flow's packets come from, and its sender is who it was. */
+static __always_inline bool is_from(const struct ct_side *side, __u32 identity, const struct packet *packet,
+				    __u32 source_ifindex)
+{
+	if (side->source_ifindex != source_ifindex)
+		return false;
+	return packet->hook != HOOK_FROM_OVERLAY || packet->identity == identity;
+}
+
+static __always_inline int pass(struct __sk_buff *ctx, const struct packet *packet, __u32 source_ifindex)
+{
+	struct ct_entry *entry;
+	struct ct_side *side;
+	__u32 from, identity;
+	struct ct_key key;
+	int action;
+
+	from = ct_key_of(packet, &key);
+	entry = bpf_map_lookup_elem(&cilia_ct4, &key);
+	if (!entry)
+		return decide(ctx, packet);
+	side = from ? &entry->side[1] : &entry->side[0];
+	identity = from ? entry->identity[1] : entry->identity[0];
+	if (!is_from(side, identity, packet, source_ifindex) || !is_current(entry) || is_reopening(entry, packet))
+		return decide(ctx, packet);
+	ct_account(entry, side, packet->tcp_flags, ctx->len);
+	action = forward(ctx, side, identity, packet->hook);
+	if (action < 0)
+		return drop_unseen(ctx, packet, DROP_NO_OVERLAY);
+	count(FORWARDED, packet->hook, ctx->len);
+	return action;
+}

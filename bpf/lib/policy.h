@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What the policy of one subject says about one peer. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/drop.h"
+#include "maps/policy.h"
+
+#define PRECEDENCE_FINAL 0xffffffff /* of a deny that nothing overrules */
+
+struct policy_query {
+	struct policy_version version;
+	__u32 identity; /* of the peer */
+	__u16 subject;
+	__be16 port;
+	__u8 protocol;
+	__u8 direction; /* enum policy_direction */
+	__u8 pad[2];
+};
+
+struct policy_answer {
+	__u32 cookie;
+	__u8 reason; /* 0 or enum drop_reason */
+	__u8 audited;
+	__u8 pad[2];
+};
+
+static __always_inline __u32 epoch_now(void)
+{
+	__u32 zero = 0, *epoch = bpf_map_lookup_elem(&cilia_epoch, &zero);
+
+	return epoch ? *(volatile __u32 *)epoch : 0;
+}
+
+/* The version in force at `epoch`; false if there is none, which denies.
+ *
+ * The agent ends a switch by storing `next` as `current` and only then 0 as `epoch`; so `epoch` is read first: who
+ * still sees it takes `next`, who doesn't sees the same word in `current`. */
+static __always_inline bool version_at(__u32 slot, __u32 epoch, struct policy_version *version)
+{
+	const struct subject *subject = bpf_map_lookup_elem(&cilia_subjects, &slot);
+	__u32 due;
+
+	if (!subject || !slot)
+		return false;
+	due = *(const volatile __u32 *)&subject->epoch;
+	*(__u64 *)version = *(const volatile __u64 *)(due && epoch >= due ? &subject->next : &subject->current);
+	return version->revision;
+}
+
+static __always_inline const struct policy_entry *find_entry(struct policy_key *key, __u32 identity)
+{
+	key->identity = identity;
+	return bpf_map_lookup_elem(&cilia_policy, key);
+}
+
+/* The longest match of the peer's identity and of any peer, so far. */
+struct policy_matches {
+	const struct policy_entry *exact;
+	const struct policy_entry *any;
+	bool is_any_longer;
+};
+
+/* Probe one shape for what isn't found yet; tells whether both are. */
+static __always_inline bool probe(struct policy_matches *found, struct policy_key *key, __u32 identity, __u8 shape)
+{
+	key->shape = shape;
+	if (!found->exact)
+		found->exact = find_entry(key, identity);
+	if (!found->any) {
+		found->any = find_entry(key, 0);
+		found->is_any_longer = found->any && !found->exact;
+	}
+	return found->exact && found->any;
+}
+
+static __always_inline void find_matches(const struct policy_query *query, struct policy_matches *found)
+{
+	struct policy_key key = {
+	    .subject = query->subject,
+	    .set = query->version.set,
+	    .direction = query->direction,
+	    .port = query->port,
+	    .protocol = query->protocol,
+	};
+	__u32 shapes = query->version.shapes;
+	__u32 shape;
+
+	if (shapes & 1 << SHAPE_PORT && probe(found, &key, query->identity, SHAPE_PORT))
+		return;
+	if (shapes >> 2 & (1 << (SHAPE_PORT - 2)) - 1) {
+		for (shape = SHAPE_PORT - 1; shape > SHAPE_PROTOCOL; shape--) {
+			if (!(shapes & 1 << shape))
+				continue;
+			key.port = query->port & bpf_htons(0xffff << (SHAPE_PORT - shape));
+			if (probe(found, &key, query->identity, shape))
+				return;
+		}
+	}
+	key.port = 0;
+	if (shapes & 1 << SHAPE_PROTOCOL && probe(found, &key, query->identity, SHAPE_PROTOCOL))
+		return;
+	key.protocol = 0;
+	if (shapes & 1 << SHAPE_ANY)
+		probe(found, &key, query->identity, SHAPE_ANY);
+}
+
+/* Between the two longest matches: the higher precedence, then the longer, then the peer's own. */
+static __always_inline const struct policy_entry *choose(const struct policy_matches *found)
+{
+	if (!found->exact)
+		return found->any;
+	if (!found->any || found->exact->precedence == PRECEDENCE_FINAL)
+		return found->exact;
+	if (found->any->precedence > found->exact->precedence)
+		return found->any;
+	if (found->any->precedence == found->exact->precedence && found->is_any_longer)
+		return found->any;
+	return found->exact;
+}
+
+/* Returns 0 or a drop reason. Global, so that the verifier looks at it once, not on each way that leads here. */
+__noinline int consult(const struct policy_query *query, struct policy_answer *answer)
+{
+	struct policy_matches found = {};
+	const struct policy_entry *entry;
+
+	if (!query || !answer)
+		return DROP_POLICY_NOT_READY;
+	find_matches(query, &found);
+	entry = choose(&found);
+	answer->reason = DROP_POLICY_DENIED;
+	if (entry) {
+		answer->cookie = entry->cookie;
+		answer->reason = entry->deny ? DROP_DENIED_BY_RULE : 0;
+	}
+	answer->audited = answer->reason && (query->version.audit || (entry && entry->audit));
+	if (answer->audited)
+		answer->reason = 0;
+	return answer->reason;
+}
