@@ -183,7 +183,7 @@ static __noinline int decide(struct __sk_buff *ctx, const struct packet *packet)
 	struct decision decision = {};
 	struct ct_entry entry = {};
 	const struct ct_entry *former;
-	bool is_reply = false;
+	bool is_reply = false, known;
 	struct ct_key key;
 	__u32 from;
 	int reason;
@@ -200,6 +200,7 @@ static __noinline int decide(struct __sk_buff *ctx, const struct packet *packet)
 		return hand_up(ctx);
 	from = ct_key_of(packet, &key);
 	former = bpf_map_lookup_elem(&cilia_ct4, &key);
+	known = former;
 	if (former && is_reopening(former, packet))
 		former = NULL;
 	if (former) {
@@ -212,7 +213,8 @@ static __noinline int decide(struct __sk_buff *ctx, const struct packet *packet)
 	decision.initiator = is_reply ? !from : from;
 	reason = decide_ends(&decision, packet, is_reply);
 	if (reason) {
-		bpf_map_delete_elem(&cilia_ct4, &key);
+		if (known)
+			bpf_map_delete_elem(&cilia_ct4, &key);
 		return drop(ctx, packet, &decision, reason);
 	}
 	entry.generation = decision.generation;

@@ -1,6 +1,5 @@
 """The agent of one node: opens the kernel, the bus and its records, builds the parts, supervises the loops."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from cilia.abi.structs import EVENT
 from cilia.bus import Bus, connect_bus
 from cilia.calls import serve_node
 from cilia.contracts.messages import Registered, RegisterNode
+from cilia.datapath.errors import DatapathError
 from cilia.datapath.features import missing_features
+from cilia.datapath.objects import LoadedObject
 from cilia.datapath.readers import wait_for_readers
 from cilia.datapath.ring import RingBuffer
 from cilia.health import serve_health
@@ -27,11 +28,12 @@ from services.agent.connections import Connections, Parts
 from services.agent.conntrack import Conntrack
 from services.agent.devices import NodeDevices, ensure_devices, set_gateway
 from services.agent.endpoints import Endpoints, PodFiles
+from services.agent.errors import AgentError, CannotStart
 from services.agent.flows import DRAIN, Flows
 from services.agent.health import Health
 from services.agent.ipcache import Ipcache
 from services.agent.kernel import AddressMaps, PolicyMaps
-from services.agent.loading import Datapath, attach, load_datapath
+from services.agent.loading import attach, load_datapath, renew
 from services.agent.locations import Locations
 from services.agent.names import PolicyNames, names_of
 from services.agent.publication import Publication
@@ -45,31 +47,58 @@ from services.agent.worker import Worker, open_worker
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The node's kernel, opened: devices, programs in place, and the thread that changes links."""
+    """The node's kernel, opened: devices, programs in place, and the threads for calls that block."""
 
+    config: Config
+    blocks: Blocks
     devices: NodeDevices
-    datapath: Datapath
+    objects: LoadedObject
+    gateway: str
+    """That the programs in place know; empty: none yet."""
     wiring: PodWiring
     links: Worker
     readers: Worker
 
+    async def set_gateway(self, gateway: str) -> None:
+        """Have the node answer for the pods' gateway, and the programs know it."""
+        await self.links.run(set_gateway, self.devices.host, gateway)
+        if gateway != self.gateway:
+            await self.links.run(renew, self.config, self.devices, self.blocks, gateway)
+
 
 @asynccontextmanager
-async def open_node(config: Config) -> AsyncIterator[Node]:
-    """Have devices and programs in place; what a former agent left goes on meanwhile, and after."""
+async def open_node(config: Config, gateway: str) -> AsyncIterator[Node]:
+    """Have devices and programs in place; what a former agent left goes on meanwhile, and after.
+
+    Raises:
+        CannotStart: The kernel refuses.
+    """
     blocks = Blocks(config.block, config.block + 1)
     async with open_worker("links") as links, open_worker("readers") as readers:
-        devices = await links.run(
-            ensure_devices, underlay_ipv4=config.ipv4, vxlan_port=config.vxlan_port, blocks=blocks
-        )
-        objects = await links.run(load_datapath, config, devices)
-        datapath = await links.run(attach, objects, config, devices, blocks)
+        try:
+            devices = await links.run(
+                ensure_devices, underlay_ipv4=config.ipv4, vxlan_port=config.vxlan_port, blocks=blocks
+            )
+            objects = await links.run(load_datapath, config, devices, gateway)
+            await links.run(attach, objects, config, devices, blocks)
+        except (AgentError, DatapathError, OSError) as error:
+            raise CannotStart(str(error)) from error
         wiring = await links.run(PodWiring, blocks)
         try:
-            yield Node(devices, datapath, wiring, links, readers)
+            yield Node(config, blocks, devices, objects, gateway, wiring, links, readers)
         finally:
             await links.run(wiring.close)
-            datapath.close()
+            objects.close()
+
+
+def pod_files(config: Config) -> PodFiles:
+    """Return where pods are kept."""
+    return PodFiles(Path(config.state_directory) / "endpoints")
+
+
+def known_gateway(config: Config) -> str:
+    """Return the gateway that pods of a former agent have; empty if there are none."""
+    return next((pod.gateway for pod in pod_files(config).load()), "")
 
 
 async def run(config: Config) -> None:
@@ -77,8 +106,8 @@ async def run(config: Config) -> None:
     metrics = Metrics()
     async with (
         stop_on_signals(SIGTERM, SIGINT) as stop,
-        open_node(config) as node,
-        connect_bus(config.bus, cluster=config.cluster, name=f"agent-{config.node}") as bus,
+        open_node(config, known_gateway(config)) as node,
+        connect_bus(config.nats, cluster=config.cluster, name=f"agent-{config.node}") as bus,
     ):
         with ExitStack() as stack:
             loops = await build(config, node, bus, metrics, stack)
@@ -88,15 +117,15 @@ async def run(config: Config) -> None:
 
 async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: ExitStack) -> dict[str, Loop]:
     """Build the agent's parts over what is open and return their loops; state has come back before they start."""
-    objects = node.datapath.objects
+    objects = node.objects
     policy_maps, address_maps = PolicyMaps(objects), AddressMaps(objects)
     conntrack = Conntrack(objects, config.timeouts, config.conntrack_sweep_seconds)
-    ring = RingBuffer(os.dup(objects.map_fds[EVENTS.name]), record_size=EVENT.size, limit=DRAIN, name=EVENTS.name)
+    ring = RingBuffer(objects.map_fd(EVENTS.name), record_size=EVENT.size, limit=DRAIN, name=EVENTS.name)
     for opened in (policy_maps, address_maps, conntrack, ring):
         stack.callback(opened.close)
 
     tables = Tables.subscribe(bus)
-    files = PodFiles(Path(config.state_directory) / "endpoints")
+    files = pod_files(config)
     endpoints = Endpoints(files.load())
     pool = AddressPool()
     ipcache = Ipcache(config.node, config.ipv4)
@@ -109,9 +138,9 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     )
     publication = Publication(bus, config.node)
 
-    async def on_registered(answer: Registered) -> None:
-        await node.links.run(set_gateway, node.devices.host, pool.gateway)
-        locations.set_gateway(answer.node.pod_cidrs[0])
+    async def on_registered(_: Registered) -> None:
+        await node.set_gateway(pool.gateway)
+        locations.set_gateway(pool.blocks[0])
         connections.publish_all()
 
     me = RegisterNode(config.node, config.ipv4, labels=config.labels, pool=config.pool)

@@ -33,6 +33,7 @@ from services.agent.errors import (
     NoSlot,
     PolicyDoesNotFit,
     PoolExhausted,
+    TooSlow,
     UnknownEndpoint,
 )
 from services.agent.health import Health
@@ -154,8 +155,10 @@ def problem_of(error: AgentError | BadLabel | DatapathError | TimeoutError) -> P
             return Problem("exhausted", str(error))
         case BadLabel():
             return Problem("invalid", str(error), "labels", error.text)
+        case TooSlow():
+            return Problem("unavailable", str(error), "timeout_seconds", f"{error.seconds:g}")
         case TimeoutError():
-            return Problem("unavailable", "not done within the given time; nothing is left of it", "timeout_seconds")
+            return Problem("unavailable", "not done within the given time", "timeout_seconds")
         case _:
             return Problem("internal", str(error))
 

@@ -48,7 +48,7 @@ class Config(Struct, frozen=True, kw_only=True):
     conntrack_sweep_seconds: float = 30.0
     flows: bool = True
     """Publish flows on the bus."""
-    bus: BusConfig = BusConfig()
+    nats: BusConfig = BusConfig()
     maps: MapSizes = MapSizes()
     timeouts: TimeoutConfig = TimeoutConfig()
     telemetry: TelemetryConfig = TelemetryConfig()

@@ -21,13 +21,13 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 
 from cilia.contracts.agent import CreateEndpoint, EndpointReference, RelabelEndpoint
-from cilia.contracts.ids import EndpointId, Identity, Revision
+from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
 from cilia.contracts.labels import parse_labels, workload
 from cilia.contracts.messages import Published
 from cilia.errors import Refused, Unavailable
 from services.agent.addresses import AddressPool
 from services.agent.endpoints import Endpoints, Pod, PodFiles
-from services.agent.errors import AgentError, NameTaken, UnknownBlock, UnknownEndpoint
+from services.agent.errors import AgentError, NameTaken, TooSlow, UnknownBlock, UnknownEndpoint
 from services.agent.ipcache import number
 from services.agent.kernel import AddressMaps
 from services.agent.locations import Locations
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 WITHDRAWAL_SECONDS: Final = 2.0
 """How long a deletion waits for identity's answer; after that it goes on in the background."""
+RELABEL_SECONDS: Final = 5.0
 PUBLISH_AT_ONCE: Final = 32
 RETRY_SECONDS: Final = 1.0
 
@@ -87,19 +88,24 @@ class Connections:
             AgentError: It can't be; nothing is left of it.
             BadLabel: A label is none.
             Refused, Unavailable: The identity service said no, or nothing; nothing is left of it.
-            TimeoutError: ``request.timeout_seconds`` passed; nothing is left of it.
+            TooSlow: ``request.timeout_seconds`` passed; nothing is left of it.
         """
         labels = tuple(sorted(map(str, workload(request.namespace, request.labels, request.namespace_labels))))
         parse_labels(labels)
-        async with self._turn(request.namespace, request.name), asyncio.timeout(request.timeout_seconds):
+        async with self._turn(request.namespace, request.name):
+            deadline = asyncio.get_running_loop().time() + request.timeout_seconds
             known = self._parts.endpoints.named(request.namespace, request.name)
             if known is not None:
                 return await self._known(known, request)
-            lease = await self._parts.registration.lease()
+            lease = await self._lease(request.timeout_seconds)
             pod = self._record(request, labels)
             try:
-                return await self._connect(pod, lease)
-            except (AgentError, Refused, Unavailable, TimeoutError, asyncio.CancelledError):
+                async with asyncio.timeout_at(deadline):
+                    return await self._connect(pod, lease)
+            except TimeoutError as error:
+                await asyncio.shield(self._undo(pod))
+                raise TooSlow(self._step_of(pod), request.timeout_seconds) from error
+            except (AgentError, Refused, Unavailable, asyncio.CancelledError):
                 await asyncio.shield(self._undo(pod))
                 raise
 
@@ -126,7 +132,7 @@ class Connections:
         parse_labels(labels)
         async with self._turn(pod.namespace, pod.name):
             pod = replace(self._parts.endpoints.find(request.endpoint), labels=labels)
-            published = await self._parts.publication.publish(pod, await self._parts.registration.lease())
+            published = await self._parts.publication.publish(pod, await self._lease(RELABEL_SECONDS))
             return await self._adopt_identity(pod, published)
 
     # restart and re-registration
@@ -172,8 +178,27 @@ class Connections:
             raise Unavailable("identity", f"the row of the former {pod.full_name} is not withdrawn yet")
         if pod.netns != request.netns or pod.interface != request.interface:
             raise NameTaken(pod.full_name, pod.netns)
-        await self._parts.realiser.wait_realised(pod.identity, Revision(0))
+        if not self._parts.realiser.in_force(pod.identity):
+            async with asyncio.timeout(request.timeout_seconds):
+                await self._parts.realiser.wait_realised(pod.identity, Revision(0))
         return pod
+
+    async def _lease(self, seconds: float) -> LeaseId:
+        """Return the node's lease.
+
+        Raises:
+            Unavailable: The node isn't registered, and wasn't within ``seconds``.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._parts.registration.lease()
+        except TimeoutError as error:
+            raise Unavailable("ipam", f"the node is not registered ({self._parts.registration.last_error})") from error
+
+    def _step_of(self, pod: Pod) -> str:
+        """Say what a call that gave up was waiting for."""
+        known = self._parts.endpoints.get(pod.id) or pod
+        return f"the policy of identity {known.identity}" if known.identity else "its link and its identity"
 
     def _record(self, request: CreateEndpoint, labels: tuple[str, ...]) -> Pod:
         parts = self._parts
@@ -186,7 +211,6 @@ class Connections:
             interface=request.interface,
             host_interface=f"lxc{endpoint}",
             mac=random_mac(),
-            host_mac=random_mac(),
             ipv4=ipv4,
             gateway=parts.pool.gateway,
             labels=labels,
@@ -195,12 +219,12 @@ class Connections:
         self._keep(pod)
         return pod
 
-    async def _connect(self, pod: Pod, lease: int) -> Pod:
+    async def _connect(self, pod: Pod, lease: LeaseId) -> Pod:
         """Wire and publish side by side: neither needs the other."""
         parts = self._parts
         wired, published = await asyncio.gather(
             parts.worker.run(parts.wiring.connect, self._link(pod)),
-            parts.publication.publish(pod, lease),  # type: ignore[arg-type]
+            parts.publication.publish(pod, lease),
             return_exceptions=True,
         )
         if isinstance(wired, BaseException):
@@ -300,7 +324,6 @@ class Connections:
             ipv4=pod.ipv4,
             gateway=pod.gateway,
             host_interface=pod.host_interface,
-            host_mac=pod.host_mac,
             mtu_bytes=self._parts.mtu_bytes,
         )
 

@@ -21,6 +21,8 @@ from services.agent.config import TimeoutConfig
 log = logging.getLogger(__name__)
 
 STEP: Final = 256
+GATHER_SECONDS: Final = 1.0
+"""Pods that go together share a sweep."""
 TCP: Final = 6
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 TICK_SHIFT: Final = 20
@@ -87,6 +89,7 @@ class Conntrack:
                     await self._wake.wait()
             except TimeoutError:
                 pass
+            await asyncio.sleep(GATHER_SECONDS)
             self._wake.clear()
             try:
                 await self._sweep()

@@ -30,7 +30,6 @@ class Pod(Struct, frozen=True, kw_only=True):
     interface: str
     host_interface: str
     mac: str
-    host_mac: str
     ipv4: str
     gateway: str
     labels: tuple[str, ...]

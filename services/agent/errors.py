@@ -12,9 +12,20 @@
     +-- WiringFailed           the kernel refused a link, an address or a route
     +-- NoSlot                 4,095 identities live here
     +-- PolicyDoesNotFit       a subject's entries exceed what is free in cilia_policy
+    +-- TooSlow                a step of a call took longer than its caller would wait
+
+    CannotStart                (a Failure) the node's devices or programs can't be had
 """
 
 from cilia.contracts.ids import Identity
+from cilia.errors import Failure
+
+
+class CannotStart(Failure):
+    """The kernel refuses what the agent can't do without; pods keep what is in place."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the node's data plane can't be had: {reason}")
 
 
 class AgentError(Exception):
@@ -100,3 +111,12 @@ class PolicyDoesNotFit(AgentError):
         self.identity = identity
         self.wanted = wanted
         self.free = free
+
+
+class TooSlow(AgentError):
+    """A call gave up; what it had begun is undone."""
+
+    def __init__(self, step: str, seconds: float) -> None:
+        super().__init__(f"{step} took longer than {seconds:g} s")
+        self.step = step
+        self.seconds = seconds

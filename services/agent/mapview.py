@@ -1,6 +1,5 @@
 """BPF maps as people read them: what there are, and their entries as named fields."""
 
-import os
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
@@ -9,7 +8,8 @@ from typing import Any, Final
 from cilia.abi import maps
 from cilia.abi.codec import MapLayout
 from cilia.contracts.agent import MapContents, MapSummary
-from cilia.datapath.maps import Map, PerCpuMap, map_info, memory_bytes
+from cilia.datapath.descriptor import Descriptor
+from cilia.datapath.maps import map_info, memory_bytes
 from cilia.datapath.objects import LoadedObject
 
 LAYOUTS: Final[Mapping[str, MapLayout[Any, Any]]] = {
@@ -25,7 +25,7 @@ Fields = dict[str, int | str]
 
 def summarise(objects: LoadedObject) -> tuple[MapSummary, ...]:
     """Return every map of the data plane."""
-    return tuple(_summary(objects, name, fd) for name, fd in sorted(objects.map_fds.items()))
+    return tuple(_summary(objects, name) for name in sorted({*LAYOUTS, maps.EVENTS.name}))
 
 
 def contents(objects: LoadedObject, name: str, limit: int) -> MapContents:
@@ -38,17 +38,19 @@ def contents(objects: LoadedObject, name: str, limit: int) -> MapContents:
     return MapContents(name, tuple(entries[:limit]), truncated=len(entries) > limit)
 
 
-def _summary(objects: LoadedObject, name: str, fd: int) -> MapSummary:
-    info, layout = map_info(fd), LAYOUTS.get(name)
-    return MapSummary(
-        name=name,
-        kind=layout.kind.lower() if layout else "ringbuf",
-        key_bytes=info.key_size,
-        value_bytes=info.value_size,
-        entries=_count(objects, layout, info.max_entries),
-        max_entries=info.max_entries,
-        memory_bytes=memory_bytes(fd),
-    )
+def _summary(objects: LoadedObject, name: str) -> MapSummary:
+    layout = LAYOUTS.get(name)
+    with Descriptor(objects.map_fd(name)) as held:
+        info = map_info(held.fileno())
+        return MapSummary(
+            name=name,
+            kind=layout.kind.lower() if layout else "ringbuf",
+            key_bytes=info.key_size,
+            value_bytes=info.value_size,
+            entries=_count(objects, layout, info.max_entries),
+            max_entries=info.max_entries,
+            memory_bytes=memory_bytes(held.fileno()),
+        )
 
 
 def _count(objects: LoadedObject, layout: MapLayout[Any, Any] | None, max_entries: int) -> int:
@@ -61,8 +63,8 @@ def _count(objects: LoadedObject, layout: MapLayout[Any, Any] | None, max_entrie
 
 
 def _entries(objects: LoadedObject, layout: MapLayout[Any, Any]) -> Iterator[tuple[Fields, Fields]]:
-    opener = PerCpuMap if layout.kind.startswith("PERCPU") else Map
-    with opener(os.dup(objects.map_fds[layout.name]), layout) as opened:
+    opener = objects.per_cpu_map if layout.kind.startswith("PERCPU") else objects.map
+    with opener(layout) as opened:
         for key in opened.keys():  # noqa: SIM118
             value = opened.lookup(key)
             if value is None or (layout.kind in PLAIN and not any(layout.value.pack(value))):

@@ -1,5 +1,6 @@
 """Names for what the kernel knows by number: endpoints, addresses, policies, reasons."""
 
+from cilia.abi.enums import DropReason
 from cilia.contracts.ids import EndpointId
 from cilia.contracts.tables import ENDPOINTS, Endpoint, EndpointKey, PolicyObject, policy_cookie
 from cilia.table.subscriber import TableSubscriber
@@ -48,4 +49,7 @@ def names_of(
 
 def reason_name(reason: int) -> str:
     """Return the name of a drop's reason in lower case with dashes."""
-    return f"reason-{reason}"
+    try:
+        return DropReason(reason).name.lower().replace("_", "-")
+    except ValueError:
+        return f"reason-{reason}"

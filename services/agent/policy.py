@@ -181,6 +181,9 @@ def plan(changes: Sequence[Change], *, epoch: int, free: int) -> Plan:
     for change in changes:
         held = change.held
         if held.version.revision and held.entries == change.desired:
+            if held.leftover:
+                cleanup += _sweep(change)
+                after[change.slot] = Held(held.version, held.entries)
             continue
         churn = bool(held.version.shapes) and is_churn(held.entries, change.desired)
         added = len(change.desired.keys() - held.entries.keys()) if churn else len(change.desired)
@@ -191,6 +194,7 @@ def plan(changes: Sequence[Change], *, epoch: int, free: int) -> Plan:
         if churn:
             steps, after[change.slot] = _churn(change)
             visible += steps
+            cleanup += _sweep(change)
         elif held.version.shapes:
             switching.append(change)
         else:
@@ -224,7 +228,13 @@ def _churn(change: Change) -> tuple[list[Instruction], Held]:
     if removed:
         version = Version(version.revision + 1, version.set, version.shapes)
         steps += [Remove(slot, version.set, removed), Store(slot, version)]
-    return steps, Held(version, change.desired, held.leftover)
+    return steps, Held(version, change.desired)
+
+
+def _sweep(change: Change) -> list[Instruction]:
+    """Remove what an agent left in the other set when it died between a switch and its cleanup."""
+    removes = _removes(change.slot, change.held.version.set ^ 1, change.held.leftover)
+    return [Wait(), *removes] if removes else []
 
 
 def _first(change: Change) -> tuple[list[Instruction], Held]:

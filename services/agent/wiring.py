@@ -4,7 +4,7 @@
 
     pod's namespace                      node's namespace
     eth0  a.b.c.d/32, default via gw --- lxc<id>  clsact on the shared blocks, route a.b.c.d/32
-          gw is at lxc<id>'s MAC                  (for the node's own traffic to the pod)
+          gw is at GATEWAY_MAC                    (for the node's own traffic to the pod)
 
 The device inside is created in the pod's namespace at once (moving it would cost an RCU grace period), and comes up
 last, after the programs are in place. Everything here blocks on RTNL and belongs in the worker thread.
@@ -26,6 +26,8 @@ from services.agent.tc import TrafficControl
 
 log = logging.getLogger(__name__)
 
+GATEWAY_MAC: Final = "02:63:69:6c:69:61"
+"""Of the host's end of every pod's link: what the programs give as the gateway's (bpf/lib/config.h)."""
 NUD_PERMANENT: Final = 0x80
 RTNH_F_ONLINK: Final = 4
 RT_SCOPE_LINK: Final = 253
@@ -42,7 +44,6 @@ class PodLink:
     ipv4: str
     gateway: str
     host_interface: str
-    host_mac: str
     mtu_bytes: int
 
 
@@ -104,7 +105,7 @@ class PodWiring:
                 "add",
                 kind="veth",
                 ifname=link.host_interface,
-                address=link.host_mac,
+                address=GATEWAY_MAC,
                 mtu=link.mtu_bytes,
                 peer={"ifname": link.interface, "net_ns_fd": netns, "address": link.mac, "mtu": link.mtu_bytes},
             )
@@ -115,7 +116,7 @@ class PodWiring:
             pod.link("set", index=LOOPBACK, state="up")
             pod.addr("add", index=pod_index, address=link.ipv4, prefixlen=32)
             pod.link("set", index=pod_index, state="up")
-            pod.neigh("add", ifindex=pod_index, dst=link.gateway, lladdr=link.host_mac, state=NUD_PERMANENT)
+            pod.neigh("add", ifindex=pod_index, dst=link.gateway, lladdr=GATEWAY_MAC, state=NUD_PERMANENT)
             pod.route("add", dst="0.0.0.0/0", gateway=link.gateway, oif=pod_index, flags=RTNH_F_ONLINK)
         with _step("configuration", link.host_interface):
             self._host.link("set", index=host_index, state="up")

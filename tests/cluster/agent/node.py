@@ -59,7 +59,7 @@ class Node:
             "socket": self.socket,
             "pin-directory": self.pins,
             "object-file": self._object,
-            "bus-urls": self.nats.url,
+            "nats-urls": self.nats.url,
         }
         flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
         self._agent = subprocess.Popen([sys.executable, "-m", "services.agent", *flags], cwd=ROOT)
@@ -130,8 +130,8 @@ def node_namespace(tag: str) -> Iterator[None]:
 async def running_node(directory: Path) -> AsyncIterator[Node]:
     """Yield a node whose agent is not started yet."""
     tag = f"cag{os.getpid()}"
-    object_file = directory / "stub.o"
-    compile_bpf(Path(__file__).parent / "stub.bpf.c", object_file)
+    object_file = directory / "cilia.o"
+    compile_bpf(ROOT / "bpf/cilia.c", object_file)
     with node_namespace(tag), nats_server() as nats:
         async with connect_bus(BusConfig(urls=(nats.url,)), cluster="test", name="owners") as bus:
             owners = Owners(bus)

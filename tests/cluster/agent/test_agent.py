@@ -5,6 +5,8 @@ import json
 import socket
 import subprocess
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -27,6 +29,18 @@ def answered(process: "subprocess.Popen[str]") -> int:
     """How many of the packets came back."""
     out, _ = process.communicate(timeout=20)
     return int(out.split(" received")[0].rsplit(" ", 1)[1])
+
+
+@asynccontextmanager
+async def monitor(node: Node) -> AsyncIterator[asyncio.StreamReader]:
+    reader, writer = await asyncio.open_unix_connection(node.socket)
+    writer.write(b'{"call": "monitor"}\n')
+    await writer.drain()
+    try:
+        yield reader
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 def devices() -> list[str]:
@@ -137,15 +151,26 @@ async def test_a_pod_is_not_ready_before_its_policy_is_and_nothing_is_left_when_
 async def test_the_monitor_shows_flows_by_name(node: Node) -> None:
     await node.start()
     web, db = await node.add_pod("web"), await node.add_pod("db")
-    reader, writer = await asyncio.open_unix_connection(node.socket)
-    writer.write(b'{"call": "monitor"}\n')
-    await node.call("status")
-    ping(web, db, "-c1", "-W1").communicate(timeout=5)
-    async with asyncio.timeout(5):
-        flow = json.loads(await reader.readline())
+    async with monitor(node) as reader:
+        await node.call("status")
+        ping(web, db, "-c1", "-W1").communicate(timeout=5)
+        async with asyncio.timeout(5):
+            flow = json.loads(await reader.readline())
     assert (flow["verdict"], flow["protocol"]) == ("forwarded", "icmp")
-    assert (flow["source"], flow["destination"]) == (web["ipv4"], db["ipv4"])
-    writer.close()
+    assert (flow["source"], flow["source_endpoint"]) == (web["ipv4"], "default/web")
+    assert (flow["destination"], flow["destination_endpoint"]) == (db["ipv4"], "default/db")
+
+
+async def test_a_denied_packet_is_reported_with_its_reason(node: Node) -> None:
+    await node.start()
+    node.owners.policy = {}
+    web, db = await node.add_pod("web"), await node.add_pod("db")
+    async with monitor(node) as reader:
+        await node.call("status")
+        assert answered(ping(web, db, "-c1", "-W1")) == 0
+        async with asyncio.timeout(5):
+            flow = json.loads(await reader.readline())
+    assert (flow["verdict"], flow["reason"], flow["direction"]) == ("dropped", "policy-denied", "egress")
 
 
 async def test_an_agent_that_is_told_to_stop_ends_well(node: Node) -> None:

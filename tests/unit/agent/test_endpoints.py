@@ -18,7 +18,6 @@ def pod(number: int, name: str = "web", identity: int = 300) -> Pod:
         interface="eth0",
         host_interface=f"lxc{number}",
         mac="02:00:00:00:00:01",
-        host_mac="02:00:00:00:00:02",
         ipv4="10.1.0.2",
         gateway="10.1.0.1",
         labels=("k8s:app=web",),
