@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from cilia.bus import Bus
-from cilia.calls import serve, serve_node
+from cilia.bus import Bus, BusConfig
+from cilia.calls import serve_node
 from cilia.contracts.agent import EndpointPolicy, EndpointReference, LocalEndpoint, LocalEndpoints, PolicyRule
 from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
 from cilia.contracts.keys import Keys
@@ -22,22 +22,18 @@ from cilia.contracts.messages import (
     WaitRealised,
 )
 from cilia.contracts.tables import (
-    POLICIES,
-    RESOLVED,
     Endpoint,
     PolicyEntry,
     PolicyKey,
     PolicyObject,
     SubjectKey,
 )
+from cilia.kvstore import EtcdConfig
 from cilia.lifecycle import supervise
-from cilia.table.publisher import TablePublisher
-from services.policy.mirror import Difference, Mirror
-from services.policy.realisation import Realisation
-from services.policy.requests import Requests, hear_acknowledgements
-from services.policy.state import Event, IdentityEvent, Places, PolicyEvent
-from services.policy.store import Store
-from services.policy.waiting import Moved, Waiting
+from services.policy.config import Config
+from services.policy.mirror import Difference
+from services.policy.service import run
+from services.policy.state import Event, IdentityEvent, PolicyEvent
 from tests.services.ask import ask
 from tests.services.processes import Stage
 
@@ -76,35 +72,20 @@ class OneRule:
 
 @asynccontextmanager
 async def policy_service(stage: Stage) -> AsyncIterator[None]:
-    keys, places, realisation, moved = Keys(stage.cluster), Places(), Realisation(), Moved(asyncio.Event())
-    policies, resolved = TablePublisher(stage.bus, POLICIES), TablePublisher(stage.bus, RESOLVED)
-    mirror = Mirror(stage.kvstore, keys, 1, OneRule(), places, realisation, policies, resolved, moved)
-    waiting = Waiting(
-        stage.bus,
-        realisation,
-        lambda: places.counts,
-        lambda subject: resolved.history.rows.get(str(subject), {}),
-        mirror.reach,
-        moved,
-    )
-
     def parse(request: ApplyPolicies) -> list[PolicyObject]:
         return [PolicyObject("CiliumNetworkPolicy", "default", "web", request.text, applied_ns=time.time_ns())]
 
-    requests = Requests(Store(stage.kvstore, keys), parse, waiting)
-    stop = asyncio.Event()
-    loops = {
-        "mirror": mirror.run,
-        "requests": lambda: serve(stage.bus, "policy", requests.calls),
-        "acknowledgements": lambda: hear_acknowledgements(stage.bus, realisation, moved),
-    }
-    running = asyncio.create_task(supervise(loops, stop=stop))
-    await mirror.ready.wait()
+    config = Config(
+        cluster=stage.cluster,
+        nats=BusConfig(urls=(stage.nats.url,)),
+        etcd=EtcdConfig(endpoints=(stage.etcd.address,)),
+    )
+    running = asyncio.create_task(run(config, OneRule(), parse))
     try:
         yield
     finally:
-        stop.set()
-        await running
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def place_web(stage: Stage) -> None:
