@@ -36,6 +36,7 @@ from services.agent.kernel import AddressMaps, PolicyMaps
 from services.agent.loading import attach, load_datapath, renew
 from services.agent.locations import Locations
 from services.agent.names import PolicyNames, names_of
+from services.agent.outcomes import Outcomes
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
 from services.agent.registration import Registration
@@ -121,7 +122,8 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     policy_maps, address_maps = PolicyMaps(objects), AddressMaps(objects)
     conntrack = Conntrack(objects, config.timeouts, config.conntrack_sweep_seconds)
     ring = RingBuffer(objects.map_fd(EVENTS.name), record_size=EVENT.size, limit=DRAIN, name=EVENTS.name)
-    for opened in (policy_maps, address_maps, conntrack, ring):
+    outcomes = Outcomes(objects)
+    for opened in (policy_maps, address_maps, conntrack, ring, outcomes):
         stack.callback(opened.close)
 
     tables = Tables.subscribe(bus)
@@ -164,7 +166,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
 
     policy_names = PolicyNames(tables.policies)
     names = names_of(endpoints, ipcache, tables.endpoints, policy_names)
-    flows = Flows(ring, bus, config.node, names, publish=config.flows)
+    flows = Flows(ring, bus, config.node, names, outcomes.lost_events, publish=config.flows)
     health = Health(
         config=config,
         bus=bus,
@@ -181,6 +183,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         missing_features=missing_features(),
     )
     health.measure(metrics)
+    outcomes.measure(metrics)
     api = Api(
         config.node, endpoints=endpoints, connections=connections, realiser=realiser, objects=objects, health=health
     )

@@ -20,7 +20,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from services.agent.errors import WiringFailed
 from services.agent.tc import TrafficControl
-from services.agent.wiring import Blocks
+from services.agent.wiring import Blocks, without_ipv6
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ def _ensure(netlink: IPRoute, underlay_ipv4: str, vxlan_port: int, blocks: Block
         vxlan = _lookup(netlink, VXLAN)
     _bind(net, blocks)
     for index in (host, net, vxlan):
+        without_ipv6(netlink, index)
         netlink.link("set", index=index, state="up")
     return NodeDevices(host=host, net=net, vxlan=vxlan, underlay=underlay, mtu_bytes=mtu)
 

@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 DRAIN: Final = 256
 """Events taken at a time; the loop's other work runs in between."""
 WAITING: Final = 8192
-GATHER_SECONDS: Final = 0.05
+POLL_SECONDS: Final = 0.05
+IDLE_SECONDS: Final = 0.5
+"""Between two looks at the ring, when flows are wanted and when they are only counted."""
 LISTENER_LIMIT: Final = 4096
 PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 
@@ -86,14 +88,23 @@ def flow_of(event: Event, node: NodeName, clock: UnixClock, names: Names) -> Flo
 class Flows:
     """The ring's one consumer. ``run`` goes to the supervisor."""
 
-    def __init__(self, ring: RingBuffer, bus: Bus, node: NodeName, names: Names, *, publish: bool) -> None:
+    def __init__(
+        self,
+        ring: RingBuffer,
+        bus: Bus,
+        node: NodeName,
+        names: Names,
+        lost_in_kernel: Callable[[], int],
+        *,
+        publish: bool,
+    ) -> None:
         self._ring = ring
         self._bus = bus
         self._node = node
         self._names = names
+        self._lost_in_kernel = lost_in_kernel
         self._publish = publish
         self._waiting: deque[bytes] = deque()
-        self._some = asyncio.Event()
         self._listeners: set[Inbox[Flow]] = set()
         self.counters = FlowCounters()
 
@@ -108,33 +119,41 @@ class Flows:
         self._listeners.discard(inbox)
 
     async def run(self) -> None:
-        """Take events, and hand flows on, until cancelled."""
+        """Take events, and hand flows on, until cancelled.
+
+        The programs wake us only when much has piled up (a wake-up costs more than a packet); otherwise we come.
+        """
         loop = asyncio.get_running_loop()
         loop.add_reader(self._ring.fileno(), self._drain)
-        lost = 0
+        lost = self._lost_in_kernel()
         try:
             while True:
-                await self._some.wait()
-                await asyncio.sleep(GATHER_SECONDS)
-                self._some.clear()
+                await asyncio.sleep(POLL_SECONDS if self._wanted else IDLE_SECONDS)
+                for _ in range(self._ring.size_bytes // (DRAIN * self._ring.record_size)):
+                    if self._drain() < DRAIN:
+                        break
+                    await asyncio.sleep(0)
                 lost = await self._hand_on(lost)
         finally:
             loop.remove_reader(self._ring.fileno())
 
-    def _drain(self) -> None:
+    @property
+    def _wanted(self) -> bool:
+        return self._publish or bool(self._listeners)
+
+    def _drain(self) -> int:
+        """Take events from the ring, at most DRAIN; return how many they were."""
         drained = self._ring.drain()
         self.counters.events += drained.taken
-        if not self._publish and not self._listeners:
-            return
-        room = WAITING - len(self._waiting) * DRAIN
-        if room <= 0:
-            self.counters.dropped += drained.taken
-        elif drained.taken:
-            self._waiting.append(bytes(drained.records))
-        self._some.set()
+        if drained.taken and self._wanted:
+            if len(self._waiting) * DRAIN < WAITING:
+                self._waiting.append(bytes(drained.records))
+            else:
+                self.counters.dropped += drained.taken
+        return drained.taken
 
     async def _hand_on(self, lost: int) -> int:
-        """Name and send what waits; return the count of dropped events that the bus was told."""
+        """Name and send what waits; return the count of lost events that the bus was told."""
         clock = UnixClock.now()
         while self._waiting:
             records = self._waiting.popleft()
@@ -143,9 +162,9 @@ class Flows:
                 for flow in flows:
                     inbox.offer(flow)
             if self._publish and self._bus.connected:
-                dropped = self.counters.dropped
-                await self._send(FlowBatch(self._node, flows, dropped - lost))
-                lost = dropped
+                so_far = self.counters.dropped + self._lost_in_kernel()
+                await self._send(FlowBatch(self._node, flows, so_far - lost))
+                lost = so_far
             await asyncio.sleep(0)
         return lost
 
@@ -164,4 +183,11 @@ def _name(endpoint: int, address: bytes, names: Names) -> str:
 
 
 def _address(data: bytes, family: int) -> str:
-    return str(IPv4Address(data[12:])) if family == 4 else str(IPv6Address(data))
+    """Return an address as text; empty where the packet has none that we know to read."""
+    match family:
+        case 4:
+            return str(IPv4Address(data[12:]))
+        case 6:
+            return str(IPv6Address(data))
+        case _:
+            return ""

@@ -32,6 +32,7 @@ NUD_PERMANENT: Final = 0x80
 RTNH_F_ONLINK: Final = 4
 RT_SCOPE_LINK: Final = 253
 LOOPBACK: Final = 1
+IN6_ADDR_GEN_MODE_NONE: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +111,12 @@ class PodWiring:
                 peer={"ifname": link.interface, "net_ns_fd": netns, "address": link.mac, "mtu": link.mtu_bytes},
             )
         host_index, pod_index = self.ifindex(link.host_interface), _ifindex(pod, link.interface)
+        with _step("configuration", link.host_interface):
+            without_ipv6(self._host, host_index)
         with _step("attachment", link.host_interface):
             self._tc.bind_to_blocks(host_index, ingress=self._blocks.ingress, egress=self._blocks.egress)
         with _step("configuration", link.interface, link.netns):
+            without_ipv6(pod, pod_index)
             pod.link("set", index=LOOPBACK, state="up")
             pod.addr("add", index=pod_index, address=link.ipv4, prefixlen=32)
             pod.link("set", index=pod_index, state="up")
@@ -129,6 +133,12 @@ def random_mac() -> str:
     """Return a fresh locally administered unicast MAC address."""
     first, *rest = os.urandom(6)
     return ":".join(f"{byte:02x}" for byte in (first & 0xFC | 0x02, *rest))
+
+
+def without_ipv6(netlink: IPRoute, ifindex: int) -> None:
+    """Give a device no link-local address: nobody would answer its solicitations, and each would count as a drop."""
+    inet6 = {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE]]}
+    netlink.link("set", index=ifindex, IFLA_AF_SPEC={"attrs": [["AF_INET6", inet6]]})
 
 
 def _ifindex(netlink: IPRoute, interface: str) -> int:

@@ -49,6 +49,7 @@ class Owners:
     resolving: bool = True
     """False: policy is away, new identities get no entries and no sequence."""
     identities: dict[tuple[str, ...], Identity] = field(default_factory=dict)
+    nodes: dict[NodeName, int] = field(default_factory=dict)
     rows: dict[EndpointKey, Endpoint] = field(default_factory=dict)
     resolved: dict[SubjectKey, PolicyEntry] = field(default_factory=dict)
 
@@ -101,14 +102,15 @@ class Owners:
         return self.commit("resolved", new, tuple(old - new.keys()))
 
     async def _register(self, request: RegisterNode) -> Registered:
-        node = Node(request.name, request.ipv4, pod_cidrs=("10.66.0.0/24",))
+        third = 66 + self.nodes.setdefault(request.name, len(self.nodes))
+        node = Node(request.name, request.ipv4, pod_cidrs=(f"10.{third}.0.0/24",))
         return Registered(LeaseId(7), 15, node, self.commit("nodes", {request.name: node}))
 
     async def _heartbeat(self, _request: Heartbeat) -> Empty:
         return Empty()
 
     async def _grow(self, _request: GrowBlocks) -> Granted:
-        return Granted("10.67.0.0/24", Revision(self.revision))
+        return Granted("10.99.0.0/24", Revision(self.revision))
 
     async def _publish(self, request: PublishEndpoint) -> Published:
         identity = self.identities.get(request.labels)

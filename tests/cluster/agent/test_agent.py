@@ -32,9 +32,9 @@ def answered(process: "subprocess.Popen[str]") -> int:
 
 
 @asynccontextmanager
-async def monitor(node: Node) -> AsyncIterator[asyncio.StreamReader]:
+async def monitor(node: Node, kind: str) -> AsyncIterator[asyncio.StreamReader]:
     reader, writer = await asyncio.open_unix_connection(node.socket)
-    writer.write(b'{"call": "monitor"}\n')
+    writer.write(json.dumps({"call": "monitor", "arguments": {"kinds": [kind]}}).encode() + b"\n")
     await writer.drain()
     try:
         yield reader
@@ -151,7 +151,7 @@ async def test_a_pod_is_not_ready_before_its_policy_is_and_nothing_is_left_when_
 async def test_the_monitor_shows_flows_by_name(node: Node) -> None:
     await node.start()
     web, db = await node.add_pod("web"), await node.add_pod("db")
-    async with monitor(node) as reader:
+    async with monitor(node, "verdict") as reader:
         await node.call("status")
         ping(web, db, "-c1", "-W1").communicate(timeout=5)
         async with asyncio.timeout(5):
@@ -165,7 +165,7 @@ async def test_a_denied_packet_is_reported_with_its_reason(node: Node) -> None:
     await node.start()
     node.owners.policy = {}
     web, db = await node.add_pod("web"), await node.add_pod("db")
-    async with monitor(node) as reader:
+    async with monitor(node, "drop") as reader:
         await node.call("status")
         assert answered(ping(web, db, "-c1", "-W1")) == 0
         async with asyncio.timeout(5):
