@@ -75,7 +75,7 @@ def subjects(here: Node, empty: Program, minimal: LoadedObject) -> dict[str, Cal
 
 def main() -> None:
     with ExitStack() as stack:
-        here = stack.enter_context(node(stack.enter_context(compiled("new"))))
+        here = stack.enter_context(node(stack.enter_context(compiled("new")), max_entries={}))
         prepare(here)
         empty, minimal = (stack.enter_context(load(stack.enter_context(compiled(n)))) for n in ("empty", "minimal"))
         measured = subjects(here, empty.program("empty"), minimal)

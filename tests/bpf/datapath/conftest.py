@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from cilia.abi.codec import K, V
+from cilia.datapath.maps import Map
 from tests.bpf.datapath.rig import Node, node, populate
 
 
@@ -16,8 +18,10 @@ def loaded() -> Iterator[Node]:
 @pytest.fixture
 def here(loaded: Node) -> Node:
     """Emptied: pods A and B are known and nobody is allowed anything."""
-    for table in (loaded.flows, loaded.policy, loaded.endpoints, loaded.ipcache):
-        table.delete_many(list(table.keys()))
+    empty(loaded.flows)
+    empty(loaded.policy)
+    empty(loaded.endpoints)
+    empty(loaded.ipcache)
     for slot in range(8):
         for offset in (0, 8, 16):
             loaded.subjects.store_u64(slot, 0, offset)
@@ -26,3 +30,7 @@ def here(loaded: Node) -> Node:
         pass
     populate(loaded)
     return loaded
+
+
+def empty(table: Map[K, V]) -> None:
+    table.delete_many(list(table.keys()))

@@ -4,7 +4,7 @@ Two pods live here (A and B), a third one (R) on another node, W somewhere in th
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -176,7 +176,13 @@ def version_word(revision: int, entry_set: int, audit: bool = False, shapes: int
 
 @contextmanager
 def node(
-    file: Path = OBJECTS / "cilia.o", *, ipv4: str = NODE, gateway: str = GATEWAY, pods: Sequence[Pod] = (A, B)
+    file: Path = OBJECTS / "cilia.o",
+    *,
+    ipv4: str = NODE,
+    gateway: str = GATEWAY,
+    pods: Sequence[Pod] = (A, B),
+    max_entries: Mapping[str, int] = SIZES,
+    has_overlay: bool = True,
 ) -> Iterator[Node]:
     """Load the programs in a namespace with the pods' devices and an overlay; all maps are empty.
 
@@ -192,7 +198,7 @@ def node(
         variables = {
             "node_ipv4": int(IPv4Address(ipv4)),
             "gateway_ipv4": int(IPv4Address(gateway)),
-            "overlay_ifindex": devices["overlay"],
+            "overlay_ifindex": devices["overlay"] if has_overlay else 0,
         }
         made = Node(namespace, load(file, Loading(variables=variables, max_entries=SIZES)), devices)
         try:

@@ -21,6 +21,8 @@ from tests.bpf.datapath.rig import (
     Pod,
     R,
     W,
+    node,
+    populate,
 )
 
 THIS_NODE, ITS_GATEWAY = Pod(NODE, HOST), Pod(GATEWAY, HOST)
@@ -116,8 +118,8 @@ def test_the_longest_prefix_of_the_ipcache_names_the_peer(here: Node) -> None:
     assert reason_of(here, "from_pod", tcp(A, Pod("203.0.113.1", WORLD)), "lxc1") == DropReason.POLICY_DENIED
 
 
-def test_reports_that_find_no_room_are_counted_and_the_packet_fares_as_before(here: Node) -> None:
-    before = here.counted(1, Hook.FROM_POD)
-    ran = here.run("from_pod", tcp(A, B), "lxc1", repeat=60_000)
-    assert ran.retval == TC_ACT_SHOT
-    assert here.counted(1, Hook.FROM_POD) > before
+def test_without_an_overlay_another_nodes_pods_are_out_of_reach() -> None:
+    with node(has_overlay=False) as lonely:
+        populate(lonely)
+        lonely.allow(A, EGRESS)
+        assert reason_of(lonely, "from_pod", tcp(A, R), "lxc1") == DropReason.NO_OVERLAY
