@@ -15,7 +15,7 @@ from cilia.abi import maps
 from cilia.abi.enums import PolicyShape
 from cilia.datapath.objects import LoadedObject, load
 from cilia.datapath.programs import Program
-from tests.bpf.datapath.rig import EGRESS, INGRESS, A, B, Node, node
+from tests.bpf.datapath.rig import EGRESS, INGRESS, A, B, Node, node, populate
 from tools.build import ROOT, compile_bpf
 
 REPEAT: Final = 200
@@ -44,6 +44,7 @@ def compiled(name: str) -> Iterator[Path]:
 
 def prepare(node: Node) -> None:
     """Let A reach B's port 80, by one rule on each side."""
+    populate(node)
     node.allow(A, EGRESS, B.identity, TCP, 80)
     node.allow(B, INGRESS, A.identity, TCP, 80)
     for pod in (A, B):
@@ -74,7 +75,7 @@ def subjects(here: Node, empty: Program, minimal: LoadedObject) -> dict[str, Cal
 
 def main() -> None:
     with ExitStack() as stack:
-        here = stack.enter_context(node(stack.enter_context(compiled("new"))))
+        here = stack.enter_context(node(stack.enter_context(compiled("new")), max_entries={}))
         prepare(here)
         empty, minimal = (stack.enter_context(load(stack.enter_context(compiled(n)))) for n in ("empty", "minimal"))
         measured = subjects(here, empty.program("empty"), minimal)

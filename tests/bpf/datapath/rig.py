@@ -4,7 +4,7 @@ Two pods live here (A and B), a third one (R) on another node, W somewhere in th
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -175,30 +175,40 @@ def version_word(revision: int, entry_set: int, audit: bool = False, shapes: int
 
 
 @contextmanager
-def node(file: Path = OBJECTS / "cilia.o") -> Iterator[Node]:
-    """Load the programs in a namespace with two pods' devices and an overlay; nobody is allowed anything yet."""
+def node(
+    file: Path = OBJECTS / "cilia.o",
+    *,
+    ipv4: str = NODE,
+    gateway: str = GATEWAY,
+    pods: Sequence[Pod] = (A, B),
+    max_entries: Mapping[str, int] = SIZES,
+    has_overlay: bool = True,
+) -> Iterator[Node]:
+    """Load the programs in a namespace with the pods' devices and an overlay; all maps are empty.
+
+    The other end of device ``lxcN`` is ``plxcN``, in the same namespace.
+    """
     build_objects()
     with Namespace() as namespace:
-        for pod in (A, B):
-            peer = {"ifname": f"p{pod.device}"}
-            namespace.netlink.link("add", ifname=pod.device, kind="veth", peer=peer)
-        namespace.netlink.link("add", ifname="overlay", kind="vxlan", vxlan_collect_metadata=True, vxlan_port=8472)
-        devices = {name: namespace.ifindex(name) for name in ("lo", "lxc1", "lxc2", "overlay")}
+        link = namespace.netlink.link
+        for pod in pods:
+            link("add", ifname=pod.device, kind="veth", peer={"ifname": f"p{pod.device}"})
+        link("add", ifname="overlay", kind="vxlan", vxlan_collect_metadata=True, vxlan_learning=False, vxlan_port=8472)
+        devices = {name: namespace.ifindex(name) for name in ("lo", "overlay", *(pod.device for pod in pods))}
         variables = {
-            "node_ipv4": int(IPv4Address(NODE)),
-            "gateway_ipv4": int(IPv4Address(GATEWAY)),
-            "overlay_ifindex": devices["overlay"],
+            "node_ipv4": int(IPv4Address(ipv4)),
+            "gateway_ipv4": int(IPv4Address(gateway)),
+            "overlay_ifindex": devices["overlay"] if has_overlay else 0,
         }
         made = Node(namespace, load(file, Loading(variables=variables, max_entries=SIZES)), devices)
         try:
-            populate(made)
             yield made
         finally:
             made.close()
 
 
 def populate(node: Node) -> None:
-    """Make the pods known, and their policies empty: they deny."""
+    """Make A, B, R and the world known, and the policies of A and B empty: they deny."""
     for pod in (A, B):
         node.add_pod(pod)
         node.locate(pod.ipv4, pod.identity)
