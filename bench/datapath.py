@@ -1,120 +1,92 @@
-"""What a packet costs in the data plane, by BPF_PROG_TEST_RUN: ours beside a minimal and an empty program.
+"""What a packet costs in the data plane, by BPF_PROG_TEST_RUN, beside an empty and a minimal program.
 
-Rounds of all programs alternate, so that what else the machine does hits all of them alike. The packet has 118 bytes;
-both ends are pods of this node. Run as root: ``python -m bench.datapath [--json]``.
+Each figure is the median over rounds of the mean of a run; the programs take turns within a round, so that a slow
+moment of the machine meets them all. Run: ``python -m bench.datapath [--json]``.
 """
 
-import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
-from bench.report import Figure, report, summarize
-from bench.scene import SERVER_PORT, TCP_ACK, TCP_SYN, Pod, frame, make_pods, own_network, realise
-from cilia.abi.codec import U32, MapLayout, raw
-from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
-from cilia.datapath.programs import Program, skb_context
+from bench.report import report, summarize
+from cilia.abi import maps
+from cilia.abi.enums import PolicyShape
+from cilia.datapath.objects import LoadedObject, load
+from cilia.datapath.programs import Program
+from tests.bpf.datapath.rig import EGRESS, INGRESS, A, B, Node, node, populate
 from tools.build import ROOT, compile_bpf
 
 REPEAT: Final = 200
 ROUNDS: Final = 60
-CLIENT_PORT: Final = 40_000
-MANY_ENTRIES: Final = 10_000
-TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
-
-RENEWED: Final = MapLayout("renewed", "PROG_ARRAY", U32, U32, 1)
-MINIMAL_FLOWS: Final = MapLayout("minimal_flows", "LRU_HASH", raw(16), U32, 131072)
-
-Run = Callable[[int], int]
-"""Runs a program so many times; gives the mean in ns."""
+TCP: Final = 6
+ESTABLISHED: Final = 0x10
+"""TCP's ACK."""
 
 
-class WrongVerdict(Exception):
-    """A program did something else than what is being measured."""
-
-    def __init__(self, program: str, verdict: int, wanted: int) -> None:
-        super().__init__(f"{program} returned {verdict} instead of {wanted}")
-        self.program, self.verdict, self.wanted = program, verdict, wanted
-
-
-def runner(program: Program, packet: bytes, ifindex: int, wanted: int) -> Run:
-    """Return the run of a program on a packet that comes by a device; raises WrongVerdict when run."""
-    context = skb_context(ifindex=ifindex, ingress_ifindex=ifindex)
-
-    def run(repeat: int) -> int:
-        outcome = program.test_run(packet, context, repeat)
-        if outcome.retval != wanted:
-            raise WrongVerdict(program.name, outcome.retval, wanted)
-        return outcome.duration_ns
-
-    return run
+def tcp(source: str, destination: str, source_port: int, destination_port: int) -> bytes:
+    """Return a TCP segment with 10 bytes of payload."""
+    addresses = bytes(int(part) for part in f"{source}.{destination}".split("."))
+    ports = source_port.to_bytes(2, "big") + destination_port.to_bytes(2, "big")
+    ip = bytes.fromhex("45000032000040004006") + bytes(2) + addresses
+    return bytes(12) + b"\x08\x00" + ip + ports + bytes(8) + bytes((0x50, ESTABLISHED)) + bytes(6) + bytes(10)
 
 
-def load_test(stack: ExitStack, scratch: Path, name: str) -> LoadedObject:
-    """Compile and load bpf/tests/NAME.c."""
-    target = scratch / f"{name}.o"
-    compile_bpf(ROOT / "bpf/tests" / f"{name}.c", target)
-    return stack.enter_context(load(target))
+@contextmanager
+def compiled(name: str) -> Iterator[Path]:
+    """Compile a program of bpf/tests."""
+    with TemporaryDirectory() as scratch:
+        target = Path(scratch) / f"{name}.o"
+        compile_bpf(ROOT / f"bpf/tests/{name}.c", target)
+        yield target
 
 
-def baselines(stack: ExitStack, scratch: Path, client: Pod, packet: bytes) -> dict[str, Run]:
-    """Return the runs that ours are held against."""
-    minimal = load_test(stack, scratch, "minimal")
-    with minimal.map(MINIMAL_FLOWS) as flows:
-        flows.update(packet[26:38] + bytes([packet[23], 0, 0, 0]), client.ifindex)
+def prepare(node: Node) -> None:
+    """Let A reach B's port 80, by one rule on each side."""
+    populate(node)
+    node.allow(A, EGRESS, B.identity, TCP, 80)
+    node.allow(B, INGRESS, A.identity, TCP, 80)
+    for pod in (A, B):
+        node.realise(pod.slot, shapes=1 << PolicyShape.PORT)
+
+
+def subjects(here: Node, empty: Program, minimal: LoadedObject) -> dict[str, Callable[[], float]]:
+    """Return what is measured: name -> mean of one round, in ns."""
+    forward, reply = tcp(A.ipv4, B.ipv4, 40000, 80), tcp(B.ipv4, A.ipv4, 80, 40000)
+    denied = tcp(A.ipv4, B.ipv4, 40000, 81)
+    here.run("from_pod", forward, "lxc1")
+    with minimal.map(maps.CT4) as flows:
+        flows.update(*here.flow())
+    floor = minimal.program("minimal")
+
+    def runs(program: str, device: str, packet: bytes) -> Callable[[], float]:
+        return lambda: here.run(program, packet, device, REPEAT).duration_ns
+
     return {
-        "empty": runner(load_test(stack, scratch, "empty").program("empty"), packet, client.ifindex, 0),
-        "minimal": runner(minimal.program("minimal"), packet, client.ifindex, TC_ACT_REDIRECT),
+        "empty": lambda: empty.test_run(forward, repeat=REPEAT).duration_ns,
+        "minimal": lambda: floor.test_run(forward, repeat=REPEAT).duration_ns,
+        "forward": runs("from_pod", "lxc1", forward),
+        "reply": runs("from_pod", "lxc2", reply),
+        "new": runs("first_from_pod", "lxc1", forward),
+        "drop": runs("from_pod", "lxc1", denied),
     }
 
 
-def renewing(stack: ExitStack, scratch: Path, program: Program) -> Program:
-    """Return a program that calls ``program`` with another source port each time."""
-    renew = load_test(stack, scratch, "renew")
-    with renew.map(RENEWED) as renewed:
-        renewed.update(0, program.fileno())
-    return renew.program("renew")
-
-
-def load_datapath(stack: ExitStack, client: Pod, server: Pod, fillers: int) -> LoadedObject:
-    """Load the data plane with maps of its own."""
-    loaded = stack.enter_context(load(OBJECTS / "cilia.o", Loading()))
-    realise(loaded, client, server, fillers)
-    return loaded
-
-
-def prepare(stack: ExitStack) -> Mapping[str, Run]:
-    """Return what is measured, by the figure's name."""
-    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    stack.enter_context(own_network())
-    client, server = make_pods()
-    asking = frame(client, server, (CLIENT_PORT, SERVER_PORT))
-    opening = frame(client, server, (CLIENT_PORT, SERVER_PORT), TCP_SYN)
-    answering = frame(server, client, (SERVER_PORT, CLIENT_PORT), TCP_SYN | TCP_ACK)
-    refused = frame(client, server, (CLIENT_PORT, SERVER_PORT + 1), TCP_SYN)
-    runs = baselines(stack, scratch, client, asking)
-    few = load_datapath(stack, client, server, 0).program("from_pod")
-    many = load_datapath(stack, client, server, MANY_ENTRIES).program("from_pod")
-    runner(few, opening, client.ifindex, TC_ACT_REDIRECT)(1)
-    runs["forward"] = runner(few, asking, client.ifindex, TC_ACT_REDIRECT)
-    runs["reply"] = runner(few, answering, server.ifindex, TC_ACT_REDIRECT)
-    runs["drop"] = runner(few, refused, client.ifindex, TC_ACT_SHOT)
-    runs["new"] = runner(renewing(stack, scratch, few), opening, client.ifindex, TC_ACT_REDIRECT)
-    runs["new.10k_entries"] = runner(renewing(stack, scratch, many), opening, client.ifindex, TC_ACT_REDIRECT)
-    return runs
-
-
-def measure() -> list[Figure]:
-    """Return the figures of all programs, each the median of alternating rounds."""
+def main() -> None:
     with ExitStack() as stack:
-        runs = prepare(stack)
-        samples: dict[str, list[float]] = {name: [] for name in runs}
+        here = stack.enter_context(node(stack.enter_context(compiled("new")), max_entries={}))
+        prepare(here)
+        empty, minimal = (stack.enter_context(load(stack.enter_context(compiled(n)))) for n in ("empty", "minimal"))
+        measured = subjects(here, empty.program("empty"), minimal)
+        samples: dict[str, list[float]] = {name: [] for name in measured}
         for _ in range(ROUNDS):
-            for name, run in runs.items():
-                samples[name].append(run(REPEAT))
-    return [summarize(f"datapath.{name}.ns", "ns", values) for name, values in samples.items()]
+            for name, measure in measured.items():
+                samples[name].append(measure())
+                while here.events():
+                    pass
+    report(summarize(f"datapath.{name}.ns", "ns", values) for name, values in samples.items())
 
 
 if __name__ == "__main__":
-    report(measure())
+    main()

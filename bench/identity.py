@@ -71,7 +71,7 @@ async def main() -> None:
             connect_bus(BusConfig(urls=(nats.url,)), cluster="bench", name="bench") as bus,
             connect_kvstore(EtcdConfig(endpoints=(etcd.address,))) as kvstore,
         ):
-            stage = Stage("bench", etcd.address, nats.url, Path(name), bus, kvstore)
+            stage = Stage("bench", etcd, nats, Path(name), bus, kvstore)
             async with stage.service("ipam", lease_seconds="600"), stage.service("identity"):
                 lease = (await register(bus, "n1")).lease
                 report(await measure(stage, lease))

@@ -14,14 +14,15 @@
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
-static __noinline int handle_arp(struct __sk_buff *ctx, const struct packet *packet)
+static __noinline int pass_arp(struct __sk_buff *ctx, const struct packet *packet)
 {
-	int reason = answer_arp(ctx);
+	int action = TC_ACT_SHOT;
+	int reason = handle_arp(ctx, &action);
 
 	if (reason)
 		return drop_unseen(ctx, packet, reason);
 	count(FORWARDED, packet->hook, ctx->len);
-	return bpf_redirect(ctx->ifindex, 0);
+	return action;
 }
 
 /* What a pod sends: TC ingress of the host's end of its link. */
@@ -32,7 +33,7 @@ int from_pod(struct __sk_buff *ctx)
 	int reason = parse(ctx, &packet);
 
 	if (reason == DROP_UNKNOWN_L3 && ethernet_protocol(ctx) == bpf_htons(ETH_P_ARP))
-		return handle_arp(ctx, &packet);
+		return pass_arp(ctx, &packet);
 	if (reason)
 		return drop_unseen(ctx, &packet, reason);
 	return pass(ctx, &packet, ctx->ifindex);

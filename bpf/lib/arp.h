@@ -4,11 +4,14 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
+#include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "lib/config.h"
 #include "lib/drop.h"
+#include "lib/end.h"
 
 #define ARP_ETHERNET 1
 #define ARP_REQUEST  1
@@ -30,26 +33,15 @@ struct arp_ipv4 {
 
 _Static_assert(sizeof(struct arp_ipv4) == 42, "arp_ipv4");
 
-static __always_inline void write_gateway_mac(__u8 *mac)
+static __always_inline bool is_ipv4_over_ethernet(const struct arp_ipv4 *arp)
 {
-	for (int i = 0; i < ETH_ALEN; i++)
-		mac[i] = gateway_mac[i];
+	return arp->hardware == bpf_htons(ARP_ETHERNET) && arp->protocol == bpf_htons(ETH_P_IP);
 }
 
-/* Turn a request into its answer; returns 0 or a drop reason. */
-static __always_inline int answer_arp(struct __sk_buff *ctx)
+static __always_inline void turn_into_answer(struct arp_ipv4 *arp)
 {
-	struct arp_ipv4 *arp = (void *)(long)ctx->data;
-	__be32 target;
+	__be32 target = arp->target;
 
-	if ((void *)(arp + 1) > (void *)(long)ctx->data_end)
-		return DROP_INVALID_PACKET;
-	if (arp->hardware != bpf_htons(ARP_ETHERNET) || arp->protocol != bpf_htons(ETH_P_IP) ||
-	    arp->operation != bpf_htons(ARP_REQUEST))
-		return DROP_INVALID_PACKET;
-	target = arp->target;
-	if (target != gateway_ipv4 || !target)
-		return DROP_UNKNOWN_TARGET;
 	__builtin_memcpy(arp->ethernet.h_dest, arp->sender_mac, ETH_ALEN);
 	write_gateway_mac(arp->ethernet.h_source);
 	arp->operation = bpf_htons(ARP_REPLY);
@@ -57,5 +49,25 @@ static __always_inline int answer_arp(struct __sk_buff *ctx)
 	arp->target = arp->sender;
 	write_gateway_mac(arp->sender_mac);
 	arp->sender = target;
+}
+
+/* Answer what a pod asks; let its own answers to this host through. Returns 0, with `action` set, or a drop reason. */
+static __always_inline int handle_arp(struct __sk_buff *ctx, int *action)
+{
+	struct arp_ipv4 *arp = (void *)(long)ctx->data;
+	struct end sender = {};
+
+	if ((void *)(arp + 1) > (void *)(long)ctx->data_end || !is_ipv4_over_ethernet(arp))
+		return DROP_INVALID_PACKET;
+	if (arp->operation == bpf_htons(ARP_REPLY)) {
+		*action = TC_ACT_OK;
+		return locate_pod(arp->sender, &sender) && sender.ifindex == ctx->ifindex ? 0 : DROP_INVALID_SOURCE;
+	}
+	if (arp->operation != bpf_htons(ARP_REQUEST))
+		return DROP_INVALID_PACKET;
+	if (!gateway_ipv4 || arp->target != gateway_ipv4)
+		return DROP_UNKNOWN_TARGET;
+	turn_into_answer(arp);
+	*action = bpf_redirect(ctx->ifindex, 0);
 	return 0;
 }

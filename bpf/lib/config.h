@@ -14,3 +14,9 @@ const volatile __u8 gateway_mac[6] = {0x02, 'c', 'i', 'l', 'i', 'a'};
 
 /* The collect-metadata VXLAN device; 0: none. */
 const volatile __u32 overlay_ifindex = 0;
+
+static __always_inline void write_gateway_mac(__u8 *mac)
+{
+	for (int i = 0; i < (int)sizeof(gateway_mac); i++)
+		mac[i] = gateway_mac[i];
+}

@@ -13,6 +13,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/conntrack.h"
+#include "lib/count.h"
 #include "lib/end.h"
 #include "lib/event.h"
 #include "lib/forward.h"
@@ -196,10 +197,12 @@ static __noinline int decide(struct __sk_buff *ctx, const struct packet *packet)
 	reason = locate_destination(ctx, packet, &decision.destination);
 	if (reason)
 		return drop(ctx, packet, &decision, reason);
-	if (!decision.source.ifindex && !decision.destination.ifindex)
-		return hand_up(ctx);
+	if (!decision.source.ifindex && !decision.destination.ifindex) {
+		count(FORWARDED, packet->hook, ctx->len);
+		return hand_up(ctx); /* from another node to this host: no pod's policy is concerned */
+	}
 	from = ct_key_of(packet, &key);
-	former = bpf_map_lookup_elem(&cilia_ct4, &key);
+	former = packet->is_known ? bpf_map_lookup_elem(&cilia_ct4, &key) : NULL;
 	if (former && is_reopening(former, packet))
 		former = NULL;
 	if (former) {
@@ -212,7 +215,8 @@ static __noinline int decide(struct __sk_buff *ctx, const struct packet *packet)
 	decision.initiator = is_reply ? !from : from;
 	reason = decide_ends(&decision, packet, is_reply);
 	if (reason) {
-		bpf_map_delete_elem(&cilia_ct4, &key);
+		if (packet->is_known)
+			bpf_map_delete_elem(&cilia_ct4, &key);
 		return drop(ctx, packet, &decision, reason);
 	}
 	entry.generation = decision.generation;

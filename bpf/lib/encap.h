@@ -9,7 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/config.h"
-#include "lib/drop.h"
+#include "lib/end.h"
 #include "lib/packet.h"
 
 #define TUNNEL_TTL       64
@@ -29,13 +29,14 @@ static __always_inline int encapsulate(struct __sk_buff *ctx, __u32 identity, __
 	return bpf_redirect(overlay_ifindex, 0);
 }
 
+/* What is another node's host to us is not ours, whatever it calls itself. */
 static __always_inline bool read_tunnel(struct __sk_buff *ctx, struct packet *packet)
 {
 	struct bpf_tunnel_key key = {};
 
-	if (bpf_skb_get_tunnel_key(ctx, &key, TUNNEL_KEY_BYTES, 0))
+	if (bpf_skb_get_tunnel_key(ctx, &key, TUNNEL_KEY_BYTES, 0) || !key.tunnel_id)
 		return false;
-	packet->identity = key.tunnel_id;
+	packet->identity = key.tunnel_id == IDENTITY_HOST ? IDENTITY_REMOTE_NODE : key.tunnel_id;
 	packet->tunnel = bpf_htonl(key.remote_ipv4);
 	return true;
 }

@@ -8,7 +8,7 @@
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
 
-#include "lib/arp.h"
+#include "lib/config.h"
 #include "lib/encap.h"
 #include "maps/conntrack.h"
 #include "maps/metrics.h"

@@ -47,6 +47,7 @@ struct packet {
 	__u8 protocol;
 	__u8 tcp_flags;
 	__u8 icmp_type;
+	__u8 is_known;  /* its flow was found */
 	__u8 hook;      /* enum hook */
 	__u32 identity; /* from the overlay: the sender's, by the tunnel's key */
 	__be32 tunnel;  /* from the overlay: the node that sent it */

@@ -20,7 +20,7 @@ static __always_inline bool is_from(const struct ct_side *side, __u32 identity, 
 	return packet->hook != HOOK_FROM_OVERLAY || packet->identity == identity;
 }
 
-static __always_inline int pass(struct __sk_buff *ctx, const struct packet *packet, __u32 source_ifindex)
+static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __u32 source_ifindex)
 {
 	struct ct_entry *entry;
 	struct ct_side *side;
@@ -32,6 +32,7 @@ static __always_inline int pass(struct __sk_buff *ctx, const struct packet *pack
 	entry = bpf_map_lookup_elem(&cilia_ct4, &key);
 	if (!entry)
 		return decide(ctx, packet);
+	packet->is_known = true;
 	side = from ? &entry->side[1] : &entry->side[0];
 	identity = from ? entry->identity[1] : entry->identity[0];
 	if (!is_from(side, identity, packet, source_ifindex) || !is_current(entry) || is_reopening(entry, packet))

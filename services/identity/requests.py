@@ -47,6 +47,7 @@ class Requests:
     async def allocate(self, request: AllocateIdentity) -> Allocated:
         """Give the identity of a label set, referenced by the holder until its lease ends or it releases it."""
         labels = read_labels(request.labels)
+        check_lease(request.lease)
         if not request.holder or "/" in request.holder:
             raise BadField("holder", request.holder, "a holder has a name, without '/'")
 
@@ -61,6 +62,7 @@ class Requests:
     async def publish(self, request: PublishEndpoint) -> Published:
         """Write an endpoint's row under the node's lease, with the identity of its labels, in one transaction."""
         row, labels = request.endpoint, read_labels(request.labels)
+        check_lease(request.lease)
         check_endpoint(row)
 
         def with_identity(identity: Identity) -> Endpoint:
@@ -108,6 +110,16 @@ def read_labels(texts: Iterable[str]) -> Labels:
     if not labels:
         raise BadField("labels", "", "an identity stands for at least one label")
     return labels
+
+
+def check_lease(lease: LeaseId) -> None:
+    """Refuse to write what would never go again.
+
+    Raises:
+        LeaseEnded: There is no lease.
+    """
+    if lease <= 0:
+        raise LeaseEnded(lease)
 
 
 def check_endpoint(row: Endpoint) -> None:

@@ -207,10 +207,16 @@ class Grants:
         return choose_block(pool, node, taken=taken, remembered=self.registry.remembered(node))
 
     def _block_key(self, cidr: str) -> str:
-        return self.keys.block(self.registry.pool_of(cidr) or "", cidr)
+        return self.keys.block(self._pool_of(cidr), cidr)
 
     def _block_value(self, cidr: str, node: NodeName) -> bytes:
-        return msgspec.json.encode(Block(cidr, node, self.registry.pool_of(cidr) or ""))
+        return msgspec.json.encode(Block(cidr, node, self._pool_of(cidr)))
+
+    def _pool_of(self, cidr: str) -> str:
+        pool = self.registry.pool_of(cidr)
+        if pool is None:
+            raise NoSuchPool(cidr, tuple(self.registry.pools))
+        return pool
 
     async def _pause(self, attempt: int) -> None:
         await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, PAUSE_SECONDS * 2**attempt) * self.random.uniform(0.5, 1.0))

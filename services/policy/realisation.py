@@ -35,16 +35,22 @@ class Realisation:
     def __init__(self) -> None:
         self._changes: OrderedDict[Revision, Changed] = OrderedDict()
         self._acks: dict[NodeName, dict[Identity, deque[tuple[Revision, int]]]] = defaultdict(dict)
-        self._since: Revision = Revision(0)
+        self._since = Revision(0)
+        self._newest = Revision(0)
 
     @property
     def newest(self) -> Revision:
-        """The newest revision that changed resolved policy; 0 if there was none."""
-        return next(reversed(self._changes), Revision(0))
+        """The newest revision that changed policies; 0 if there was none."""
+        return next(reversed(self._changes), self._newest)
 
-    def start(self, revision: Revision) -> None:
-        """Forget all changes: this replica resolved everything anew as of ``revision``."""
+    def start(self, revision: Revision, newest: Revision) -> None:
+        """Forget all changes: this replica resolved everything anew as of ``revision``.
+
+        Args:
+            newest: Of the policies that there are, the revision of the last change.
+        """
         self._changes.clear()
+        self._newest = newest
         self._since = revision
 
     def remembers(self, revision: Revision) -> bool:

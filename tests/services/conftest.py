@@ -22,4 +22,4 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
             connect_bus(BusConfig(urls=(nats.url,)), cluster=cluster, name="test") as bus,
             connect_kvstore(EtcdConfig(endpoints=(etcd.address,))) as kvstore,
         ):
-            yield Stage(cluster, etcd.address, nats.url, tmp_path, bus, kvstore)
+            yield Stage(cluster, etcd, nats, tmp_path, bus, kvstore)

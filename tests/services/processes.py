@@ -13,6 +13,7 @@ from cilia.bus import Bus
 from cilia.contracts.ids import Identity
 from cilia.contracts.keys import Keys
 from cilia.kvstore import Etcd
+from tests.servers import Server
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,8 +41,8 @@ class Stage:
     """Servers, and what is needed to start services against them."""
 
     cluster: str
-    etcd: str
-    nats: str
+    etcd: Server
+    nats: Server
     directory: Path
     bus: Bus
     kvstore: Etcd
@@ -75,7 +76,7 @@ class Stage:
         """Run a replica of ``services.<name>`` until the block ends."""
         log = self.directory / f"{name}-{replica}.log"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "CILIA_CLUSTER": self.cluster, "CILIA_REPLICA": replica}
-        environment |= {"CILIA_NATS_URLS": self.nats, "CILIA_ETCD_ENDPOINTS": self.etcd}
+        environment |= {"CILIA_NATS_URLS": self.nats.url, "CILIA_ETCD_ENDPOINTS": self.etcd.address}
         environment |= {f"CILIA_{key.upper()}": value for key, value in settings.items()}
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(

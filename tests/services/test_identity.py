@@ -41,6 +41,18 @@ async def test_allocations_survive_the_kill_of_a_replica_that_carries_them_out(s
         assert len(set(again)) == 50
 
 
+async def test_the_service_outlives_etcd_and_the_broker(stage: Stage) -> None:
+    async with stage.service("ipam"), stage.service("identity") as service:
+        lease = (await register(stage.bus, "n1")).lease
+        before = await allocate(stage.bus, "n1", lease, "app=web")
+        await stage.etcd.restart(after_seconds=0.3)
+        assert await allocate(stage.bus, "n2", lease, "app=web") == before
+        await stage.nats.restart(after_seconds=0.3)
+        assert await allocate(stage.bus, "n3", lease, "app=web") == before
+        assert await allocate(stage.bus, "n3", lease, "app=db") != before
+        assert service.process.returncode is None
+
+
 async def test_labels_of_a_reserved_identity_need_no_allocation(stage: Stage) -> None:
     async with stage.service("ipam"), stage.service("identity"):
         lease = (await register(stage.bus, "n1")).lease
@@ -95,9 +107,10 @@ async def test_no_use_that_begins_during_collection_is_lost(stage: Stage) -> Non
 
 async def test_an_ended_lease_is_named_so_that_the_agent_registers_anew(stage: Stage) -> None:
     async with stage.service("identity"):
-        with pytest.raises(Refused) as caught:
-            await allocate(stage.bus, "n1", 12345, "app=web")
-        assert (caught.value.problem.code, caught.value.problem.field) == ("not_found", "lease")
+        for lease in (12345, 0):
+            with pytest.raises(Refused) as caught:
+                await allocate(stage.bus, "n1", lease, "app=web")
+            assert (caught.value.problem.code, caught.value.problem.field) == ("not_found", "lease")
         with pytest.raises(Refused) as caught:
             await publish(stage.bus, "n1", 7, 12345, "app=web")
         assert (caught.value.problem.code, caught.value.problem.field) == ("not_found", "lease")

@@ -63,7 +63,8 @@ def test_subjects_without_endpoints_concern_nobody() -> None:
 
 def test_what_is_older_than_the_memory_is_not_known() -> None:
     realisation = Realisation()
-    realisation.start(Revision(5))
+    realisation.start(Revision(5), newest=Revision(3))
+    assert realisation.newest == 3
     assert not realisation.remembers(Revision(5))
     for revision in range(6, REMEMBERED_CHANGES + 8):
         realisation.change(Revision(revision), [WEB], accepted_ns=0)

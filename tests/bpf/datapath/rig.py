@@ -1,0 +1,218 @@
+"""A node's data plane with maps written by hand, for tests and for bench.datapath.
+
+Two pods live here (A and B), a third one (R) on another node, W somewhere in the world.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cilia.abi import maps
+from cilia.abi.enums import PolicyDirection, PolicyLimit, PolicyShape
+from cilia.abi.structs import (
+    EVENT,
+    CtEntry,
+    CtKey,
+    Endpoint,
+    EndpointKey,
+    Event,
+    IpcacheEntry,
+    IpcacheKey,
+    Metric,
+    PolicyEntry,
+    PolicyKey,
+    PolicyVersion,
+)
+from cilia.datapath.maps import Map, PerCpuMap
+from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
+from cilia.datapath.programs import RunResult, skb_context
+from cilia.datapath.ring import RingBuffer
+from cilia.datapath.words import SharedWords
+from tests.bpf.datapath.namespace import Namespace
+from tools.build import build_objects
+
+INGRESS, EGRESS = PolicyDirection.INGRESS, PolicyDirection.EGRESS
+HOST, WORLD, REMOTE_NODE = 1, 2, 6
+NODE, OTHER_NODE, GATEWAY = "192.0.2.1", "192.0.2.2", "10.1.0.1"
+GATEWAY_MAC: Final = bytes.fromhex("0263696c6961")
+TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT = 0, 2, 7
+CURRENT, NEXT, EPOCH = 0, 8, 16
+EVERY_SHAPE: Final = (1 << PolicyShape.SHAPES) - 1
+SIZES: Final = {"cilia_ipcache": 64, "cilia_endpoints": 16, "cilia_policy": 1024, "cilia_ct4": 4096}
+
+
+class Pod(NamedTuple):
+    """A pod as the tests know it; slot and device are 0 where it lives elsewhere."""
+
+    ipv4: str
+    identity: int
+    id: int = 0
+    slot: int = 0
+    mac: bytes = bytes(6)
+    device: str = ""
+
+
+A = Pod("10.1.0.10", 1001, 1, 1, bytes.fromhex("02aa00000001"), "lxc1")
+B = Pod("10.1.0.11", 1002, 2, 2, bytes.fromhex("02bb00000002"), "lxc2")
+R = Pod("10.2.0.10", 1003)
+W = Pod("198.51.100.7", WORLD)
+
+
+@dataclass
+class Node:
+    """One loaded data plane. Addresses are text, everything else as cilia.abi has it."""
+
+    namespace: Namespace
+    objects: LoadedObject
+    devices: dict[str, int]
+
+    def __post_init__(self) -> None:
+        self.flows: Map[CtKey, CtEntry] = self.objects.map(maps.CT4)
+        self.endpoints: Map[EndpointKey, Endpoint] = self.objects.map(maps.ENDPOINTS)
+        self.ipcache: Map[IpcacheKey, IpcacheEntry] = self.objects.map(maps.IPCACHE)
+        self.policy: Map[PolicyKey, PolicyEntry] = self.objects.map(maps.POLICY)
+        self.metrics: PerCpuMap[int, Metric] = self.objects.per_cpu_map(maps.METRICS)
+        with (
+            self.objects.map(maps.SUBJECTS) as subjects,
+            self.objects.map(maps.EPOCH) as epoch,
+            self.objects.map(maps.ADDRESSES) as addresses,
+        ):
+            self.subjects, self.epoch = SharedWords(subjects), SharedWords(epoch)
+            self.addresses = SharedWords(addresses)
+        self.ring = RingBuffer(self.objects.map_fd("cilia_events"), record_size=EVENT.size, limit=64)
+
+    def close(self) -> None:
+        for one in (self.flows, self.endpoints, self.ipcache, self.policy, self.metrics, self.subjects):
+            one.close()
+        for other in (self.epoch, self.addresses, self.ring, self.objects):
+            other.close()
+
+    # what the agent would write
+
+    def add_pod(self, pod: Pod, slot: int | None = None) -> None:
+        """Make a local pod known, in place of what is known of its address."""
+        slot = pod.slot if slot is None else slot
+        value = Endpoint(self.devices[pod.device], pod.identity, pod.id, slot, pod.mac)
+        self.endpoints.update(EndpointKey(mapped(pod.ipv4)), value)
+
+    def locate(self, prefix: str, identity: int, tunnel: str = "") -> None:
+        """Write an entry of the ipcache; ``prefix`` with a length or an address."""
+        address, _, length = prefix.partition("/")
+        key = IpcacheKey(96 + int(length or 32), mapped(address))
+        self.ipcache.update(key, IpcacheEntry(identity, int(IPv4Address(tunnel)) if tunnel else 0))
+
+    def renew(self, ipv4: str) -> None:
+        """Have the flows of an address decided anew."""
+        self.addresses.add_u32(int(IPv4Address(ipv4)) % PolicyLimit.ADDRESS_BUCKETS)
+
+    def allow(
+        self,
+        pod: Pod,
+        direction: int,
+        identity: int = 0,
+        protocol: int = 0,
+        port: int = 0,
+        *,
+        bits: int | None = None,
+        precedence: int = 1,
+        deny: bool = False,
+        audit: bool = False,
+        entry_set: int = 0,
+        cookie: int = 7,
+    ) -> None:
+        """Write one entry; ``bits`` of the port are given, by default all if there is a port and none if not."""
+        if bits is None:
+            bits = 16 if port else 0
+        shape = PolicyShape.PROTOCOL + bits if protocol else PolicyShape.ANY
+        key = PolicyKey(pod.slot, entry_set, direction, identity, port, protocol, shape)
+        self.policy.update(key, PolicyEntry(precedence, cookie, int(deny), int(audit)))
+
+    def realise(
+        self, slot: int, revision: int = 1, *, entry_set: int = 0, audit: bool = False, shapes: int = EVERY_SHAPE
+    ) -> None:
+        """Put a version of a subject's policy in force."""
+        self.subjects.store_u64(slot, version_word(revision, entry_set, audit, shapes), CURRENT)
+
+    def prepare(self, slot: int, revision: int, epoch: int, *, entry_set: int) -> None:
+        """Have a version come into force with an epoch."""
+        self.subjects.store_u64(slot, version_word(revision, entry_set), NEXT)
+        self.subjects.store_u32(slot, epoch, EPOCH)
+
+    # what happens then
+
+    def run(self, program: str, packet: bytes, device: str = "lo", repeat: int = 1) -> RunResult:
+        """Run a program on a packet as if it came by (or left by) a device of the node."""
+        with self.namespace.inside():
+            context = skb_context(ifindex=self.devices[device])
+            return self.objects.program(program).test_run(packet, context, repeat)
+
+    def events(self) -> list[Event]:
+        """Take what was reported since the last call."""
+        return list(Event.unpack_each(self.ring.drain().records))
+
+    def counted(self, outcome: int, hook: int) -> int:
+        """Return the packets counted under an outcome at a hook."""
+        found = self.metrics.lookup(outcome * 4 + hook)
+        return found.packets if found else 0
+
+    def flow(self) -> tuple[CtKey, CtEntry]:
+        """Return the only flow."""
+        (only,) = self.flows.items()
+        return only
+
+
+def mapped(ipv4: str) -> bytes:
+    return bytes(10) + b"\xff\xff" + IPv4Address(ipv4).packed
+
+
+def version_word(revision: int, entry_set: int, audit: bool = False, shapes: int = EVERY_SHAPE) -> int:
+    (word,) = struct.unpack("=Q", PolicyVersion(revision, entry_set, int(audit), shapes).pack())
+    return int(word)
+
+
+@contextmanager
+def node(
+    file: Path = OBJECTS / "cilia.o",
+    *,
+    ipv4: str = NODE,
+    gateway: str = GATEWAY,
+    pods: Sequence[Pod] = (A, B),
+    max_entries: Mapping[str, int] = SIZES,
+    has_overlay: bool = True,
+) -> Iterator[Node]:
+    """Load the programs in a namespace with the pods' devices and an overlay; all maps are empty.
+
+    The other end of device ``lxcN`` is ``plxcN``, in the same namespace.
+    """
+    build_objects()
+    with Namespace() as namespace:
+        link = namespace.netlink.link
+        for pod in pods:
+            link("add", ifname=pod.device, kind="veth", peer={"ifname": f"p{pod.device}"})
+        link("add", ifname="overlay", kind="vxlan", vxlan_collect_metadata=True, vxlan_learning=False, vxlan_port=8472)
+        devices = {name: namespace.ifindex(name) for name in ("lo", "overlay", *(pod.device for pod in pods))}
+        variables = {
+            "node_ipv4": int(IPv4Address(ipv4)),
+            "gateway_ipv4": int(IPv4Address(gateway)),
+            "overlay_ifindex": devices["overlay"] if has_overlay else 0,
+        }
+        made = Node(namespace, load(file, Loading(variables=variables, max_entries=SIZES)), devices)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def populate(node: Node) -> None:
+    """Make A, B, R and the world known, and the policies of A and B empty: they deny."""
+    for pod in (A, B):
+        node.add_pod(pod)
+        node.locate(pod.ipv4, pod.identity)
+        node.realise(pod.slot)
+    node.locate("0.0.0.0/0", WORLD)
+    node.locate(R.ipv4, R.identity, OTHER_NODE)
+    node.locate(OTHER_NODE, REMOTE_NODE)
