@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -86,14 +86,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def start_etcd(directory: Path) -> Iterator[Server]:
-    """Run etcd, its data below ``directory``."""
+def start_etcd(directory: Path, options: Sequence[str] = (), scheme: str = "http") -> Iterator[Server]:
+    """Run etcd, its data below ``directory``; ``scheme`` https needs ``options`` that name certificates."""
     port, peer = free_port(), free_port()
-    client_url, peer_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer}"
+    client_url, peer_url = f"{scheme}://127.0.0.1:{port}", f"http://127.0.0.1:{peer}"
     command = ["etcd", "--name", "one", "--data-dir", str(directory / "etcd"), "--log-level", "error"]
     command += ["--listen-client-urls", client_url, "--advertise-client-urls", client_url]
     command += ["--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url]
-    command += ["--initial-cluster", f"one={peer_url}"]
+    command += ["--initial-cluster", f"one={peer_url}", *options]
     yield from _run(Server(command, port, directory))
 
 

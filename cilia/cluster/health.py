@@ -31,7 +31,7 @@ class NotHealthy(Failure):
 def ailment(layout: Layout, name: str, process: ProcessRecord) -> str:
     """Return what is wrong with a part of the cluster; an empty text if it is healthy."""
     if not is_running(process):
-        return f"not running; it was process {process.pid}"
+        return f"not running; the last that it said: {_last_words(layout.log(name))}"
     kind, _, node = name.partition("/")
     match kind:
         case "etcd":
@@ -69,6 +69,11 @@ def wait_healthy(
         if time.monotonic() > deadline or any(not is_running(process) for process in waiting.values()):
             raise NotHealthy({name: reason for name, reason in reasons.items() if reason}, layout.directory / "logs")
         time.sleep(0.05)
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return lines[-1] if lines else "nothing"
 
 
 def _open(namespace: str) -> socket.socket:

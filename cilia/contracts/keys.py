@@ -3,12 +3,16 @@
 ====================================================  ==============================  ==========  =====================
 key                                                   value                           lease       writer
 ====================================================  ==============================  ==========  =====================
+``cilia/v1/<c>/epoch``                                Unix time (text); names the     none        whoever is
+                                                      history of this etcd                        first
 ``cilia/v1/<c>/nodes/<node>``                         :class:`~.tables.Node`          the node's  ipam
 ``cilia/v1/<c>/ipam/pools/<pool>``                    :class:`~.tables.Pool`          none        ipam
 ``cilia/v1/<c>/ipam/blocks/<pool>/<address>-<len>``   :class:`Block`                  the node's  ipam
+``cilia/v1/<c>/ipam/held/<node>``                     :class:`Held`                   none        ipam
 ``cilia/v1/<c>/identities/id/<number>``               canonical labels (text)         none        identity
 ``cilia/v1/<c>/identities/value/<canonical labels>``  the number (text)               none        identity
 ``cilia/v1/<c>/identities/ref/<number>/<holder>``     empty                           holder's    identity
+``cilia/v1/<c>/identities/unused/<number>``           empty                           none        identity
 ``cilia/v1/<c>/endpoints/<node>/<id>``                :class:`~.tables.Endpoint`      the node's  identity
 ``cilia/v1/<c>/policies/<kind>/<namespace>/<name>``   :class:`~.tables.PolicyObject`  none        policy
 ``cilia/v1/<c>/leaders/<service>``                    replica's name                  replica's   each service
@@ -28,17 +32,26 @@ class Block(Struct, frozen=True):
     pool: str
 
 
+class Held(Struct, frozen=True):
+    """What a node was granted last; outlives its lease, so that a node that returns can have it again."""
+
+    cidrs: tuple[str, ...]
+
+
 class Keys:
     """Keys of one cluster."""
 
     def __init__(self, cluster: str) -> None:
         self.root = f"cilia/v1/{cluster}/"
+        self.epoch = self.root + "epoch"
         self.nodes = self.root + "nodes/"
         self.pools = self.root + "ipam/pools/"
         self.blocks = self.root + "ipam/blocks/"
+        self.helds = self.root + "ipam/held/"
         self.identities = self.root + "identities/id/"
         self.identity_values = self.root + "identities/value/"
         self.identity_refs = self.root + "identities/ref/"
+        self.identities_unused = self.root + "identities/unused/"
         self.endpoints = self.root + "endpoints/"
         self.policies = self.root + "policies/"
         self.leaders = self.root + "leaders/"
@@ -55,6 +68,10 @@ class Keys:
         """Key of a block; the slash of the CIDR becomes a dash."""
         return f"{self.blocks}{pool}/{cidr.replace('/', '-')}"
 
+    def held(self, node: NodeName) -> str:
+        """Key of what a node was granted last."""
+        return self.helds + node
+
     def identity(self, identity: Identity) -> str:
         """Key of an identity's labels."""
         return f"{self.identities}{identity}"
@@ -66,6 +83,10 @@ class Keys:
     def identity_ref(self, identity: Identity, holder: str) -> str:
         """Key of one holder's reference to an identity."""
         return f"{self.identity_refs}{identity}/{holder}"
+
+    def identity_unused(self, identity: Identity) -> str:
+        """Key of the mark under which an identity awaits its deletion; whoever uses the identity removes it."""
+        return f"{self.identities_unused}{identity}"
 
     def endpoint(self, node: NodeName, endpoint: EndpointId) -> str:
         """Key of an endpoint."""

@@ -235,7 +235,18 @@ class Map(Descriptor, Generic[K, V]):
 
     def _dump_batched(self) -> tuple[memoryview, memoryview]:
         keys, values = bytearray(), bytearray()
-        step = min(DUMP_STEP, self.info.max_entries)
+        for some_keys, some_values in self.batches():
+            keys += some_keys
+            values += some_values
+        return memoryview(keys), memoryview(values)
+
+    def batches(self, step: int = DUMP_STEP) -> Iterator[tuple[memoryview, memoryview]]:
+        """Read the whole map in steps of about ``step`` elements, packed; between two steps others may run.
+
+        Raises:
+            MapError: EINTR if too many removals went on meanwhile; ENOTSUPP, EINVAL if the kernel can't.
+        """
+        step = min(step, self.info.max_entries)
         key_size, room = self.layout.key.size, self._value_room()
         after, cursor = ffi.NULL, ffi.new("char[]", max(key_size, 8))  # a trie's cursor is a key, a hash's a u32
         while True:
@@ -249,10 +260,9 @@ class Map(Descriptor, Generic[K, V]):
                 continue
             if result < 0 and result != -errno.ENOENT:
                 raise MapError(self.name, "read", -result)
-            keys += some_keys[: size[0] * key_size]
-            values += some_values[: size[0] * room]
+            yield memoryview(some_keys)[: size[0] * key_size], memoryview(some_values)[: size[0] * room]
             if result:
-                return memoryview(keys), memoryview(values)
+                return
             after = ffi.new("char[]", bytes(ffi.buffer(cursor)))
 
 

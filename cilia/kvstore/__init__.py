@@ -22,6 +22,7 @@ from cilia.kvstore.operations import (
     get_prefix,
     put,
     unchanged,
+    unchanged_prefix,
     value_is,
 )
 from cilia.kvstore.replica import Changes, Reset, replicate
@@ -55,5 +56,6 @@ __all__ = [
     "put",
     "replicate",
     "unchanged",
+    "unchanged_prefix",
     "value_is",
 ]

@@ -1,11 +1,12 @@
 """Calls to whichever etcd answers: one channel per endpoint, the next one tried when one is gone.
 
 A read is tried again until the time is up. A write is tried again only if it can't have been sent: whether a lost one was
-carried out is for its caller to find out.
+carried out is for its caller to find out. A token that etcd no longer knows is renewed once, however many calls met it.
 """
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,12 +22,14 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 1_000),  # despite its name the least time that an attempt to connect is given
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 )
 _HAS_LEADER: Final = ("hasleader", "true")  # a member cut off from its leader refuses instead of serving stale state
+_AUTHENTICATE: Final = "Auth/Authenticate"
+_STALE_TOKEN: Final = ("invalid auth token", "revision of auth store is old")
 _UNREACHED: Final = ("failed to connect", "Connection refused", "connection attempt timed out", "No route to host")
 
 
@@ -38,26 +41,41 @@ class Channel:
         self._channels = [_open(endpoint, config) for endpoint in config.endpoints]
         self._current = 0
         self._token = ""
+        self._renewal = asyncio.Lock()
 
     @property
-    def _who(self) -> str:
+    def who(self) -> str:
+        """What doesn't answer, in words for an operator."""
         return f"etcd at {', '.join(self._config.endpoints)}"
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Bound of one call."""
+        return self._config.timeout_seconds
+
+    @property
+    def token(self) -> str:
+        """The one that calls carry now; empty without a user."""
+        return self._token
 
     async def close(self) -> None:
         """Close all connections."""
         for channel in self._channels:
             await channel.close(None)
 
-    async def authenticate(self) -> None:
-        """Get a token for the configured user; without a user there is nothing to do.
+    async def authenticate(self, stale: str = "") -> None:
+        """Get a token for the configured user in place of ``stale``; without a user there is nothing to do.
 
         Raises:
             NotAuthorised: User or password is wrong.
         """
-        if self._config.user:
+        if not self._config.user:
+            return
+        async with self._renewal:
+            if self._token != stale:
+                return  # another call has renewed it meanwhile
             credentials = message("AuthenticateRequest")(name=self._config.user, password=self._config.password)
-            self._token = ""
-            reply = await self.call("Auth/Authenticate", credentials, "AuthenticateResponse", idempotent=True)
+            reply = await self.call(_AUTHENTICATE, credentials, "AuthenticateResponse", idempotent=True)
             self._token = reply.token
 
     async def call(self, method: str, request: Any, reply: str, *, idempotent: bool) -> Any:
@@ -67,32 +85,67 @@ class Channel:
             Unavailable: No endpoint answered in time.
             KvstoreError: etcd refused.
         """
-        try:
-            async with asyncio.timeout(self._config.timeout_seconds):
-                return await self._try_until_answered(method, request, reply, idempotent)
-        except TimeoutError:
-            raise Unavailable(self._who, f"no answer within {self._config.timeout_seconds:g} s") from None
 
-    async def _try_until_answered(self, method: str, request: Any, reply: str, idempotent: bool) -> Any:
-        pause = 0.02
-        while True:
-            endpoint = self._current
-            stub = self._channels[endpoint].unary_unary(
+        async def ask() -> Any:
+            stub = self._channels[self._current].unary_unary(
                 f"/etcdserverpb.{method}",
                 request_serializer=type(request).SerializeToString,
                 response_deserializer=message(reply).FromString,
             )
+            return await stub(request, metadata=self._metadata(method))
+
+        return await self._ask_in_time(ask, method, idempotent)
+
+    async def exchange(self, method: str, request: Any, reply: str) -> Any:
+        """Send one message on a stream of its own and return the first answer; may be sent twice.
+
+        Raises:
+            Unavailable: No answer in time.
+            KvstoreError: etcd refused.
+        """
+
+        async def ask() -> Any:
+            _, stream = self.open_stream(method, type(request).DESCRIPTOR.name, reply)
             try:
-                return await stub(request, metadata=self._metadata())
+                await stream.write(request)
+                return await stream.read()
+            finally:
+                stream.cancel()
+
+        answer = await self._ask_in_time(ask, method, idempotent=True)
+        if answer is grpc.aio.EOF:
+            raise Unavailable(self.who, f"{method} ended without an answer")
+        return answer
+
+    async def _ask_in_time(self, ask: Callable[[], Awaitable[Any]], method: str, idempotent: bool) -> Any:
+        reasons: list[str] = []
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                return await self._ask_until_answered(ask, method, idempotent, reasons)
+        except TimeoutError:
+            self.leave_endpoint(self._current)  # it may hang where another would answer
+            last = f" ({reasons[-1]})" if reasons else ""
+            raise Unavailable(self.who, f"no answer within {self.timeout_seconds:g} s{last}") from None
+
+    async def _ask_until_answered(
+        self, ask: Callable[[], Awaitable[Any]], method: str, idempotent: bool, reasons: list[str]
+    ) -> Any:
+        pause = 0.02
+        while True:
+            endpoint, token = self._current, self._token
+            try:
+                return await ask()
             except grpc.aio.AioRpcError as error:
-                if _is_stale_token(error) and self._token:
-                    await self.authenticate()
+                if token and is_stale_token(error.details() or ""):
+                    await self.authenticate(token)
                     continue
-                if not _is_absence(error):
-                    raise self.translate(error, method) from error
-                self._leave(endpoint)
+                failure = self.translate(error, method)
+                if not isinstance(failure, Unavailable):
+                    raise failure from error
+                self.leave_endpoint(endpoint)
                 if not (idempotent or _was_not_sent(error)):
-                    raise Unavailable(self._who, str(error.details())) from error
+                    raise failure from error
+                reasons.append(failure.reason)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 0.5)
 
@@ -102,53 +155,35 @@ class Channel:
             f"/etcdserverpb.{method}",
             request_serializer=message(request).SerializeToString,
             response_deserializer=message(reply).FromString,
-        )(metadata=self._metadata())
+        )(metadata=self._metadata(method))
         return self._current, opened
 
-    async def exchange(self, endpoint: int, stream: Any, request: Any, call: str) -> Any:
-        """Send one message on a stream, return the first answer and end the stream.
-
-        Raises:
-            Unavailable: No answer in time.
-            KvstoreError: etcd refused.
-        """
-        try:
-            async with asyncio.timeout(self._config.timeout_seconds):
-                await stream.write(request)
-                return await stream.read()
-        except grpc.aio.AioRpcError as error:
-            self._leave(endpoint)
-            raise self.translate(error, call) from error
-        except TimeoutError:
-            self._leave(endpoint)
-            raise Unavailable(self._who, f"no answer within {self._config.timeout_seconds:g} s") from None
-        finally:
-            stream.cancel()
-
     def leave_endpoint(self, endpoint: int) -> None:
-        """Use another endpoint from now on: a stream to this one broke."""
-        self._leave(endpoint)
+        """Use another endpoint from now on, unless that has happened already: this one broke or hangs."""
+        if endpoint == self._current:
+            self._current = (endpoint + 1) % len(self._channels)
 
     def translate(self, error: grpc.aio.AioRpcError, call: str) -> KvstoreError | Unavailable:
         """Return our error for one of gRPC's."""
         details = error.details() or ""
-        code = error.code()
         if _is_absence(error):
-            return Unavailable(self._who, details)
+            return Unavailable(self.who, details)
+        return self.refusal(call, error.code().name, details)
+
+    def refusal(self, call: str, status: str, details: str) -> KvstoreError:
+        """Return our error for etcd's words, be they the status of a call or the reason that a watch was cancelled."""
         if "lease not found" in details:
             return LeaseNotFound()
         if "compacted" in details:
             return Compacted(0, 0)
-        if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED) or "auth" in details:
+        if any(words in details for words in ("auth", "permission denied", "user name is empty")):
             return NotAuthorised(self._config.user, details)
-        return KvstoreRefused(call, code.name, details)
+        return KvstoreRefused(call, status, details)
 
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
-        return (_HAS_LEADER, ("token", self._token)) if self._token else (_HAS_LEADER,)
-
-    def _leave(self, endpoint: int) -> None:
-        if endpoint == self._current:
-            self._current = (endpoint + 1) % len(self._channels)
+    def _metadata(self, method: str) -> tuple[tuple[str, str], ...]:
+        if not self._token or method == _AUTHENTICATE:  # with a stale token even the call for a new one is refused
+            return (_HAS_LEADER,)
+        return (_HAS_LEADER, ("token", self._token))
 
 
 def _open(endpoint: str, config: EtcdConfig) -> Any:
@@ -174,5 +209,6 @@ def _was_not_sent(error: grpc.aio.AioRpcError) -> bool:
     return any(words in (error.details() or "") for words in _UNREACHED)
 
 
-def _is_stale_token(error: grpc.aio.AioRpcError) -> bool:
-    return "invalid auth token" in (error.details() or "")
+def is_stale_token(details: str) -> bool:
+    """Tell whether etcd refused for a token that it no longer knows."""
+    return any(words in details for words in _STALE_TOKEN)

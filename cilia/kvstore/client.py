@@ -6,15 +6,14 @@ revision, group commit, resumption (:mod:`cilia.kvstore.watch`), bounded time.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from itertools import islice
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from cilia.kvstore.channel import Channel
 from cilia.kvstore.config import EtcdConfig
 from cilia.kvstore.errors import Compacted, LeaseNotFound
-from cilia.kvstore.group import GROUP, GroupCommit
-from cilia.kvstore.operations import Record, Txn, TxnResult, delete, delete_prefix, prefix_end, put
+from cilia.kvstore.group import MOST_BYTES, MOST_OPERATIONS, GroupCommit
+from cilia.kvstore.operations import Op, Record, Txn, TxnResult, delete, delete_prefix, prefix_end, put
 from cilia.kvstore.schema import message
 from cilia.kvstore.watch import Batch, watch
 
@@ -66,11 +65,14 @@ class Etcd:
 
     async def put_many(self, records: Iterable[tuple[str, bytes]], lease: int = 0) -> int:
         """Write distinct keys, many to a transaction; returns the last revision."""
-        revision, remaining = 0, iter(records)
-        while part := list(islice(remaining, GROUP)):
-            operations = [put(key, value, lease) for key, value in part]
-            revision = (await self.txn(Txn((), operations))).revision
-        return revision
+        revision, part, size = 0, list[Op](), 0
+        for key, value in records:
+            if part and (len(part) == MOST_OPERATIONS or size + len(value) > MOST_BYTES):
+                revision = (await self.txn(Txn((), part))).revision
+                part, size = [], 0
+            part.append(put(key, value, lease))
+            size += len(key) + len(value)
+        return (await self.txn(Txn((), part))).revision if part else revision
 
     async def delete(self, key: str) -> int:
         """Remove a key if it exists; returns the revision."""
@@ -97,12 +99,8 @@ class Etcd:
         Raises:
             LeaseNotFound: It has expired.
         """
-        endpoint, stream = self._channel.open_stream(
-            "Lease/LeaseKeepAlive", "LeaseKeepAliveRequest", "LeaseKeepAliveResponse"
-        )
-        seconds = await self._channel.exchange(
-            endpoint, stream, message("LeaseKeepAliveRequest")(ID=lease), "KeepAlive"
-        )
+        request = message("LeaseKeepAliveRequest")(ID=lease)
+        seconds = await self._channel.exchange("Lease/LeaseKeepAlive", request, "LeaseKeepAliveResponse")
         if seconds.TTL <= 0:
             raise LeaseNotFound(lease)
         return int(seconds.TTL)
@@ -121,9 +119,12 @@ class Etcd:
         return int(reply.TTL)
 
     async def compact(self, revision: int) -> None:
-        """Forget the history before ``revision``."""
+        """Forget the history before ``revision``; what is forgotten already is fine."""
         request = message("CompactionRequest")(revision=revision, physical=True)
-        await self._call("KV/Compact", request, "CompactionResponse")
+        try:
+            await self._call("KV/Compact", request, "CompactionResponse")
+        except Compacted:
+            return
 
     async def status(self) -> tuple[str, int]:
         """Return the version of the server that answers, and the cluster's id."""
@@ -163,6 +164,7 @@ async def connect_kvstore(config: EtcdConfig) -> AsyncIterator[Etcd]:
             yield etcd
         finally:
             sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+            with suppress(asyncio.CancelledError):
+                await sender
     finally:
         await channel.close()

@@ -11,12 +11,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cilia.errors import Failure
+from cilia.errors import Failure, Unavailable
 from cilia.kvstore.errors import KvstoreError
 from cilia.kvstore.operations import Txn, TxnResult
 from cilia.kvstore.schema import message
 
-GROUP: Final = 128  # etcd's --max-txn-ops
+MOST_OPERATIONS: Final = 128
+"""etcd's --max-txn-ops. Nested transactions are charged for their number and for the longest list in one of them."""
+MOST_BYTES: Final = 1_000_000
+"""Of keys and values in one transaction; etcd's --max-request-bytes is 1.5 MiB."""
 
 Send = Callable[[Any], Awaitable[Any]]
 """TxnRequest -> TxnResponse."""
@@ -27,6 +30,10 @@ class _Pending:
     request: Any
     keys: frozenset[bytes]
     """Empty: touches ranges."""
+    depth: int
+    """Its longest list: conditions, or operations of a branch."""
+    size: int
+    """Bytes on the wire."""
     result: "asyncio.Future[TxnResult]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -37,6 +44,7 @@ class GroupCommit:
         self._send = send
         self._pending: list[_Pending] = []
         self._wake = asyncio.Event()
+        self._closed = False
 
     async def commit(self, txn: Txn) -> TxnResult:
         """Carry one transaction out; the refusal of one is never that of another.
@@ -45,14 +53,18 @@ class GroupCommit:
             Unavailable: No endpoint answered; it may have been carried out.
             KvstoreError: etcd refused it.
         """
+        if self._closed:
+            raise _closed()
         request = txn.request()
-        mine = _Pending(request, _keys(request))
+        depth = max(len(txn.compares), len(txn.success), len(txn.failure))
+        mine = _Pending(request, _keys(request), depth, request.ByteSize())
         self._pending.append(mine)
         self._wake.set()
         return await mine.result
 
     async def run(self) -> None:
-        """Send groups, one after the other, until cancelled."""
+        """Send groups, one after the other, until cancelled; nobody is left waiting."""
+        group: list[_Pending] = []
         try:
             while True:
                 await self._wake.wait()
@@ -61,8 +73,8 @@ class GroupCommit:
                     await self._commit_group(group)
                 self._wake.clear()
         finally:
-            for pending in self._pending:
-                pending.result.cancel()
+            self._closed = True
+            _refuse(group + self._pending, _closed())
 
     async def _commit_group(self, group: list[_Pending]) -> None:
         try:
@@ -75,10 +87,6 @@ class GroupCommit:
                     await self._commit_group([pending])
         except Failure as error:
             _refuse(group, error)
-        except asyncio.CancelledError:
-            for pending in group:
-                pending.result.cancel()
-            raise
         else:
             for pending, result in zip(group, results, strict=True):
                 if not pending.result.done():
@@ -98,18 +106,26 @@ class GroupCommit:
 
 def _split(pending: list[_Pending]) -> tuple[list[_Pending], list[_Pending]]:
     """Take the next group; none overtakes an earlier one that touches the same keys."""
-    group: list[_Pending] = [pending[0]]
-    rest: list[_Pending] = []
-    if not pending[0].keys:
-        return group, pending[1:]
-    seen = set(pending[0].keys)
-    for later in pending[1:]:
-        if later.keys and len(group) < GROUP and seen.isdisjoint(later.keys) and (not rest or rest[0].keys):
+    first = pending[0]
+    if not first.keys:
+        return [first], pending[1:]
+    group, rest = [first], list[_Pending]()
+    seen, depth, size = set(first.keys), first.depth, first.size
+    for at, later in enumerate(pending[1:], 1):
+        deepest, total = max(depth, later.depth), size + later.size
+        if not later.keys or len(group) + 1 + deepest > MOST_OPERATIONS or total > MOST_BYTES:
+            return group, rest + pending[at:]
+        if seen.isdisjoint(later.keys):
             group.append(later)
+            depth, size = deepest, total
         else:
             rest.append(later)
         seen |= later.keys
     return group, rest
+
+
+def _closed() -> Unavailable:
+    return Unavailable("the kvstore", "the connection is closed")
 
 
 def _refuse(group: list[_Pending], error: Failure) -> None:

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from cilia.kvstore.schema import message
 
-_EQUAL: Final = 0
+_EQUAL: Final = 0  # Compare.CompareResult
+_LESS: Final = 2
 _VERSION, _CREATE, _MOD, _VALUE = 0, 1, 2, 3  # Compare.CompareTarget
 
 
@@ -145,6 +146,13 @@ def absent_prefix(prefix: str) -> Compare:
 def unchanged(key: str, mod_revision: int) -> Compare:
     """The key was last written at ``mod_revision``."""
     return Compare(message("Compare")(result=_EQUAL, target=_MOD, key=key.encode(), mod_revision=mod_revision))
+
+
+def unchanged_prefix(prefix: str, revision: int) -> Compare:
+    """Nothing that begins with ``prefix`` was written after ``revision``; a removal is not seen."""
+    request = message("Compare")(result=_LESS, target=_MOD, key=prefix.encode(), mod_revision=revision + 1)
+    request.range_end = prefix_end(prefix)
+    return Compare(request)
 
 
 def value_is(key: str, value: bytes) -> Compare:

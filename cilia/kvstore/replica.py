@@ -5,11 +5,14 @@ revision, and then each later change in order, of all its prefixes together. Whe
 meanwhile, everything comes again.
 """
 
+import asyncio
 import logging
+import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from cilia.errors import Unavailable
 from cilia.kvstore.client import Etcd
 from cilia.kvstore.errors import Compacted
 from cilia.kvstore.operations import Event, Record
@@ -45,6 +48,7 @@ async def replicate(etcd: Etcd, root: str, prefixes: Sequence[str]) -> AsyncGene
         Unavailable: etcd doesn't answer the first read; later it is waited for.
     """
     interest = tuple(prefixes)
+    revision = 0
     while True:
         try:
             reset = await _read(etcd, interest)
@@ -57,6 +61,11 @@ async def replicate(etcd: Etcd, root: str, prefixes: Sequence[str]) -> AsyncGene
                     revision = batch.revision
         except Compacted as error:
             log.info("reading %s again: %s", root, error)
+        except Unavailable as error:
+            if not revision:
+                raise
+            log.info("reading %s later: %s", root, error)
+            await asyncio.sleep(random.uniform(0.1, 0.5))
 
 
 async def _read(etcd: Etcd, prefixes: tuple[str, ...]) -> Reset:

@@ -9,15 +9,15 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 
 from cilia.errors import Unavailable
-from cilia.kvstore.channel import Channel
-from cilia.kvstore.errors import Compacted, KvstoreRefused
+from cilia.kvstore.channel import Channel, is_stale_token
+from cilia.kvstore.errors import Compacted
 from cilia.kvstore.operations import Event, Record, prefix_end
 from cilia.kvstore.schema import message
 
@@ -44,53 +44,84 @@ async def watch(channel: Channel, prefix: str, start: int) -> AsyncGenerator[Bat
     """
     pause = 0.05
     while True:
+        token = channel.token
         try:
-            async with _open(channel, prefix, start) as stream:
-                async for batch in _batches(stream, start):
+            async with _open(channel, prefix, start) as stream, aclosing(_batches(stream, start)) as batches:
+                async for batch in batches:
                     start = batch.revision + 1
                     pause = 0.05
                     yield batch
         except (grpc.aio.AioRpcError, Unavailable) as error:
-            if isinstance(error, grpc.aio.AioRpcError):
-                failure = channel.translate(error, "Watch")
-                if not isinstance(failure, Unavailable):
-                    raise failure from error
-            log.debug("watch of %s resumes at revision %d: %s", prefix, start, error)
+            failure = channel.translate(error, "Watch") if isinstance(error, grpc.aio.AioRpcError) else error
+            if not isinstance(failure, Unavailable):
+                raise failure from error
+            log.debug("watch of %s resumes at revision %d: %s", prefix, start, failure)
+        except _Cancelled as cancelled:
+            if not (token and is_stale_token(cancelled.reason)):
+                raise channel.refusal("Watch", "CANCELLED", cancelled.reason) from None
+            await _renew(channel, token)
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
+class _Cancelled(Exception):
+    """etcd ended the watch, for ``reason``."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+async def _renew(channel: Channel, token: str) -> None:
+    try:
+        await channel.authenticate(token)
+    except Unavailable as error:
+        log.debug("the watch's token is renewed later: %s", error)
+
+
 @asynccontextmanager
 async def _open(channel: Channel, prefix: str, start: int) -> AsyncIterator[Any]:
+    """Open a stream with one watch on it, on an endpoint that confirms it in time."""
     endpoint, stream = channel.open_stream("Watch/Watch", "WatchRequest", "WatchResponse")
     create = message("WatchCreateRequest")(
         key=prefix.encode(), range_end=prefix_end(prefix), start_revision=start, progress_notify=True, fragment=True
     )
     try:
-        await stream.write(message("WatchRequest")(create_request=create))
+        async with asyncio.timeout(channel.timeout_seconds):
+            await stream.write(message("WatchRequest")(create_request=create))
+            _check(await stream.read(), start)
         yield stream
     except grpc.aio.AioRpcError:
         channel.leave_endpoint(endpoint)
         raise
+    except TimeoutError:
+        channel.leave_endpoint(endpoint)
+        raise Unavailable(channel.who, f"the watch was not confirmed within {channel.timeout_seconds:g} s") from None
     finally:
         stream.cancel()
 
 
 async def _batches(stream: Any, start: int) -> AsyncGenerator[Batch, None]:
     fragments: list[Any] = []
-    async for response in stream:
-        if response.canceled:
-            if response.compact_revision:
-                raise Compacted(start, response.compact_revision)
-            if "leader" in response.cancel_reason:
-                raise Unavailable("etcd", response.cancel_reason)
-            raise KvstoreRefused("Watch", "CANCELLED", response.cancel_reason)
+    while True:
+        response = await stream.read()
+        _check(response, start)
         fragments.extend(response.events)
-        if response.fragment or response.created:
+        if response.fragment:
             continue
         events = tuple(Event(Record.read(event.kv), event.type == _DELETE) for event in fragments)
         fragments.clear()
         revision = events[-1].revision if events else response.header.revision
         if revision >= start:
             yield Batch(revision, events)
-    raise Unavailable("etcd", "the watch ended")
+
+
+def _check(response: Any, start: int) -> None:
+    if response is grpc.aio.EOF:
+        raise Unavailable("etcd", "the watch ended")
+    if response.canceled:
+        if response.compact_revision:
+            raise Compacted(start, response.compact_revision)
+        if "leader" in response.cancel_reason:
+            raise Unavailable("etcd", response.cancel_reason)
+        raise _Cancelled(response.cancel_reason)

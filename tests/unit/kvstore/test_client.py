@@ -1,6 +1,7 @@
 """The client against a real etcd."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
@@ -86,6 +87,38 @@ async def test_a_refusal_in_a_group_hits_only_the_one_it_concerns(etcd: Etcd) ->
     assert all(isinstance(outcome, int) for number, outcome in enumerate(outcomes) if number != 7)
 
 
+async def test_a_burst_larger_than_a_transaction_takes_few_requests(etcd: Etcd) -> None:
+    """etcd charges nested transactions for their number and their longest list: 128 of one operation are too many."""
+    for burst, operations in ((300, 1), (126, 3)):
+        before = await etcd.put("before", b"")
+        creations = []
+        for number in range(burst):
+            keys = [f"burst/{operations}/{number}/{part}" for part in range(operations)]
+            creations.append(etcd.txn(Txn((absent(keys[0]),), [put(key, b"") for key in keys])))
+        results = await asyncio.gather(*creations)
+        assert all(result.succeeded for result in results)
+        revisions = {result.revision for result in results}
+        assert max(revisions) - before == len(revisions) <= burst / 60
+
+
+async def test_many_large_values_are_written_in_transactions_that_etcd_takes(etcd: Etcd) -> None:
+    await etcd.put_many((f"large/{number}", bytes(20_000)) for number in range(300))
+    await asyncio.gather(*(etcd.put(f"large/more/{number}", bytes(50_000)) for number in range(60)))
+    records, _ = await etcd.range("large/")
+    assert len(records) == 360
+
+
+async def test_a_lease_that_nobody_extends_ends_with_its_keys(etcd: Etcd) -> None:
+    lease = await etcd.grant(1)
+    await etcd.put("fleeting", b"", lease)
+    async with asyncio.timeout(6), aclosing(etcd.watch("fleeting", 1)) as batches:
+        async for batch in batches:
+            if any(event.removed for event in batch.events):
+                break
+    with pytest.raises(LeaseNotFound):
+        await etcd.put("fleeting", b"", lease)
+
+
 async def test_what_hangs_on_a_lease_goes_with_it(etcd: Etcd) -> None:
     lease = await etcd.grant(60)
     await etcd.put("leased", b"", lease)
@@ -103,14 +136,17 @@ async def test_a_compacted_revision_is_named(etcd: Etcd) -> None:
     for _ in range(5):
         last = await etcd.put("c", b"")
     await etcd.compact(last)
+    await etcd.compact(last)
     with pytest.raises(Compacted, match="revision 2"):
         await etcd.range("c", revision=2)
+    with pytest.raises(Compacted, match=f"oldest kept: {last}"):
+        await anext(etcd.watch("c", 2))
 
 
 async def test_a_missing_server_is_named_within_the_timeout() -> None:
     port = free_port()
     config = EtcdConfig(endpoints=(f"127.0.0.1:{port}",), timeout_seconds=0.3)
-    with pytest.raises(Unavailable, match=f"etcd at 127.0.0.1:{port} is unavailable"):
+    with pytest.raises(Unavailable, match=f"etcd at 127.0.0.1:{port} is unavailable: .*0.3 s .*refused"):
         async with connect_kvstore(config):
             pass
 
@@ -119,3 +155,10 @@ async def test_a_dead_endpoint_is_passed_over(server: Server) -> None:
     config = EtcdConfig(endpoints=(f"127.0.0.1:{free_port()}", server.address))
     async with connect_kvstore(config) as etcd:
         assert await etcd.put("a", b"") > 0
+
+
+async def test_a_commit_after_the_end_is_refused_instead_of_waiting(server: Server) -> None:
+    async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
+        await etcd.put("a", b"")
+    with pytest.raises(Unavailable, match="connection is closed"):
+        await etcd.put("a", b"")

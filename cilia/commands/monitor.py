@@ -1,0 +1,83 @@
+"""``cilia monitor``: flows as the kernels see them."""
+
+import argparse
+import asyncio
+import sys
+from datetime import datetime
+
+import msgspec
+
+from cilia.commands.arguments import Nouns, add_output, command
+from cilia.commands.output import note
+from cilia.commands.session import Session, with_session
+from cilia.contracts.messages import Flow, FlowBatch
+
+
+def add_parser(nouns: Nouns) -> None:
+    """Add the noun."""
+    parser = command(
+        nouns,
+        "monitor",
+        with_session(show),
+        "flows as they happen: the verdict on each new one, and every drop",
+        "  cilia monitor --drops\n  cilia monitor --endpoint shop/web --count 10 -o json\n",
+    )
+    parser.add_argument("--node", default="*", help="only this node's")
+    parser.add_argument("--drops", action="store_true", help="only what is dropped")
+    parser.add_argument("--endpoint", metavar="NAMESPACE/NAME", help="only what it sends or receives")
+    parser.add_argument("--count", type=int, default=0, help="end after so many")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="end after so long")
+    add_output(parser)
+
+
+async def show(arguments: argparse.Namespace, session: Session) -> None:
+    """Print flows until told to stop."""
+    arrived: asyncio.Queue[FlowBatch] = asyncio.Queue()
+    decoder = msgspec.json.Decoder(FlowBatch)
+
+    async def deliver(message: object) -> None:
+        arrived.put_nowait(decoder.decode(message.data))  # type: ignore[attr-defined]
+
+    await session.bus.subscribe(session.bus.subjects.flow(arguments.node), deliver)
+    await session.bus.flush()
+    note("listening; ^C ends")
+    try:
+        async with asyncio.timeout(arguments.timeout):
+            await _print(arguments, arrived)
+    except TimeoutError:
+        return
+
+
+async def _print(arguments: argparse.Namespace, arrived: "asyncio.Queue[FlowBatch]") -> None:
+    shown = 0
+    while True:
+        batch = await arrived.get()
+        if batch.lost:
+            note(f"{batch.node}: {batch.lost} events lost")
+        for flow in batch.flows:
+            if _is_wanted(arguments, flow):
+                print(msgspec.json.encode(flow).decode() if arguments.output == "json" else describe(flow), flush=True)
+                shown += 1
+                if shown == arguments.count:
+                    return
+        sys.stdout.flush()
+
+
+def _is_wanted(arguments: argparse.Namespace, flow: Flow) -> bool:
+    if arguments.drops and flow.verdict != "dropped":
+        return False
+    return not arguments.endpoint or arguments.endpoint in (flow.source_endpoint, flow.destination_endpoint)
+
+
+def describe(flow: Flow) -> str:
+    """Return a flow as one line for people."""
+    moment = datetime.fromtimestamp(flow.time_ns / 1e9).strftime("%H:%M:%S.%f")[:-3]
+    source = _end(flow.source_endpoint, flow.source, flow.source_port, flow.source_identity)
+    destination = _end(flow.destination_endpoint, flow.destination, flow.destination_port, flow.destination_identity)
+    details = ", ".join(filter(None, (flow.direction, flow.reason, flow.policy)))
+    verdict = f"{flow.verdict.upper()} ({details})" if details else flow.verdict.upper()
+    return f"{moment} {flow.node}: {source} -> {destination} {flow.protocol} {verdict}"
+
+
+def _end(name: str, address: str, port: int, identity: int) -> str:
+    return f"{name or address}{f':{port}' if port else ''} [{identity}]"

@@ -1,0 +1,244 @@
+"""``cilia policy``: what may talk to what."""
+
+import argparse
+import getpass
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from cilia.commands.arguments import Nouns, add_output, command, noun
+from cilia.commands.output import note, print_json, print_table
+from cilia.commands.session import Session, with_session
+from cilia.contracts.agent import EndpointPolicy
+from cilia.contracts.ids import Revision
+from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChanged, Realised, WaitRealised
+from cilia.contracts.tables import POLICIES, PolicyObject, policy_cookie
+from cilia.errors import Failure
+from cilia.telemetry import TelemetryConfig, open_telemetry, span
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+class BadInput(Failure):
+    """A file of policies can't be read."""
+
+    exit_code = 2
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+
+
+class NoSuchPolicy(Failure):
+    """No policy has this name."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"no policy {name!r}; there are: {', '.join(known) or 'none'}")
+
+
+def add_parser(nouns: Nouns) -> None:
+    """Add the noun."""
+    verbs = noun(nouns, "policy", "what may talk to what")
+    apply = command(
+        verbs,
+        "apply",
+        with_session(apply_policies),
+        "store policies, all or none of them",
+        "  cilia policy apply -f policy.yaml --wait\n"
+        "  cilia policy apply -f examples/\n"
+        "  kubectl get cnp -o yaml | cilia policy apply -f -\n",
+    )
+    apply.add_argument(
+        "-f", "--file", dest="files", action="append", required=True, help="file, directory or -; repeatable"
+    )
+    apply.add_argument("-n", "--namespace", default="default", help="of policies that name none (default %(default)s)")
+    apply.add_argument("--dry-run", action="store_true", help="check, and say what would change")
+    apply.add_argument("--allow-unenforced", action="store_true", help="store what can't be enforced yet, too")
+    _add_wait(apply)
+    apply.add_argument("--otlp", metavar="URL", default="", help="trace the change into this OTLP/HTTP collector")
+    add_output(apply)
+    delete = command(
+        verbs,
+        "delete",
+        with_session(delete_policies),
+        "remove policies",
+        "  cilia policy delete shop/allow-web --wait\n",
+    )
+    delete.add_argument("names", nargs="+", metavar="NAME", help="namespace/name, or kind/namespace/name")
+    _add_wait(delete)
+    add_output(delete)
+    listing = command(verbs, "list", with_session(show), "all policies", "  cilia policy list\n")
+    add_output(listing)
+    get = command(
+        verbs,
+        "get",
+        with_session(show_one),
+        "one policy as it was written, or what is in force for an endpoint",
+        "  cilia policy get shop/allow-web\n  cilia policy get --endpoint shop/web\n",
+    )
+    get.add_argument("name", nargs="?", help="namespace/name, or kind/namespace/name")
+    get.add_argument("--endpoint", metavar="NAMESPACE/NAME", help="the entries that its kernel holds for it")
+    add_output(get)
+    wait = command(
+        verbs, "wait", with_session(wait_realised), "wait until a revision is in force", "  cilia policy wait 4711\n"
+    )
+    wait.add_argument("revision", type=int, nargs="?", default=0, help="as printed by apply (default: the newest)")
+    wait.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default %(default)s")
+    add_output(wait)
+
+
+async def apply_policies(arguments: argparse.Namespace, session: Session) -> int:
+    """Store policies."""
+    text, source = _read_all(arguments.files)
+    request = ApplyPolicies(
+        text,
+        source,
+        arguments.namespace,
+        author=getpass.getuser(),
+        dry_run=arguments.dry_run,
+        allow_unenforced=arguments.allow_unenforced,
+    )
+    with open_telemetry(TelemetryConfig(otlp_endpoint=arguments.otlp), "cli"), span("policy apply"):
+        changed = await session.request("policy", "apply", request, PoliciesChanged)
+        return await _conclude(arguments, session, changed)
+
+
+async def delete_policies(arguments: argparse.Namespace, session: Session) -> int:
+    """Remove policies."""
+    known = await session.read(POLICIES)
+    keys = tuple(_find(known, name) for name in arguments.names)
+    request = DeletePolicies(keys, author=getpass.getuser())
+    return await _conclude(arguments, session, await session.request("policy", "delete", request, PoliciesChanged))
+
+
+async def show(arguments: argparse.Namespace, session: Session) -> None:
+    """Print the table of policies."""
+    rows = sorted((await session.read(POLICIES)).items())
+    if arguments.output == "json":
+        print_json([row for _, row in rows])
+    else:
+        columns = ("kind", "namespace", "name", "author")
+        print_table(
+            columns, [(row.kind, row.namespace or "-", row.name, row.author) for _, row in rows], empty="no policies"
+        )
+
+
+async def show_one(arguments: argparse.Namespace, session: Session) -> None:
+    """Print a policy's document, or an endpoint's entries."""
+    if bool(arguments.name) == bool(arguments.endpoint):
+        raise BadInput("policy get", "name a policy, or an endpoint by --endpoint")
+    known = await session.read(POLICIES)
+    if arguments.name:
+        document = known[_find(known, arguments.name)].document
+        print(msgspec.json.format(document, indent=2) if arguments.output == "json" else _yaml(document), end="")
+        return
+    node, reference = await session.find_endpoint(arguments.endpoint)
+    policy = await session.ask_node(node, "policy-get", reference, EndpointPolicy)
+    if arguments.output == "json":
+        print_json(policy)
+        return
+    names = {policy_cookie(key): key for key in known}
+    rows = [
+        (
+            "egress" if rule.key.egress else "ingress",
+            "deny" if rule.entry.deny else "allow",
+            rule.key.identity or "any",
+            rule.key.protocol or "any",
+            f"{rule.key.port}/{rule.key.port_bits}" if 0 < rule.key.port_bits < 16 else rule.key.port or "any",
+            names.get(rule.entry.cookie, "-"),
+        )
+        for rule in sorted(policy.rules, key=lambda rule: str(rule.key))
+    ]
+    note(f"endpoint {arguments.endpoint}, identity {policy.identity}, revision {policy.revision}")
+    print_table(
+        ("direction", "verdict", "peer", "protocol", "port", "policy"), rows, empty="no entries: everything is denied"
+    )
+
+
+async def wait_realised(arguments: argparse.Namespace, session: Session) -> int:
+    """Wait for a revision."""
+    return await _wait(arguments, session, Revision(arguments.revision))
+
+
+def _add_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--wait", action="store_true", help="return when it is in force on every concerned node")
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, metavar="SECONDS", help="of --wait (default %(default)s)"
+    )
+
+
+async def _conclude(arguments: argparse.Namespace, session: Session, changed: PoliciesChanged) -> int:
+    if arguments.output == "json" and not arguments.wait:
+        print_json(changed)
+    elif arguments.output == "table":
+        for change in changed.changes:
+            print(f"{change.action:10}{change.key}")
+        dry = getattr(arguments, "dry_run", False)
+        note("dry run: nothing was stored" if dry else f"revision {changed.revision}")
+    if arguments.wait and not getattr(arguments, "dry_run", False):
+        return await _wait(arguments, session, changed.revision)
+    return 0
+
+
+async def _wait(arguments: argparse.Namespace, session: Session, revision: Revision) -> int:
+    request = WaitRealised(revision, arguments.timeout)
+    realised = await session.request("policy", "wait", request, Realised, timeout=arguments.timeout + 2)
+    if arguments.output == "json":
+        print_json(realised)
+    else:
+        note(describe(realised))
+    return 0 if realised.complete else 3
+
+
+def describe(realised: Realised) -> str:
+    """Return what became of a revision, for people."""
+    times = sorted(node.milliseconds for node in realised.nodes)
+    endpoints = sum(node.endpoints for node in realised.nodes)
+    if realised.stragglers:
+        return f"revision {realised.revision} is NOT in force yet on {', '.join(realised.stragglers)}"
+    if not times:
+        return f"revision {realised.revision} concerns no endpoint"
+    slowest = max(realised.nodes, key=lambda node: node.milliseconds)
+    return (
+        f"revision {realised.revision} is in force for {endpoints} endpoints on {len(times)} nodes: "
+        f"median {times[len(times) // 2]:.1f} ms, slowest {slowest.milliseconds:.1f} ms ({slowest.node})"
+    )
+
+
+def _find(known: dict[str, PolicyObject], name: str) -> str:
+    """Return the one key that a user means by ``[kind/]namespace/name``."""
+    found = [key for key in known if name in (key, key.partition("/")[2], key.partition("/")[2].removeprefix("/"))]
+    if len(found) != 1:
+        raise NoSuchPolicy(name, sorted(found or known))
+    return found[0]
+
+
+def _read_all(paths: list[str]) -> tuple[str, str]:
+    """Return the text of all files as one stream of documents, and where it is from."""
+    files = [file for path in paths for file in _files(path)]
+    texts = [sys.stdin.read() if file == "-" else _read(Path(file)) for file in files]
+    return "\n---\n".join(texts), files[0] if len(files) == 1 else ", ".join(paths)
+
+
+def _files(path: str) -> Iterator[str]:
+    if path == "-" or not Path(path).is_dir():
+        yield path
+        return
+    found = sorted(str(file) for file in Path(path).iterdir() if file.suffix in _SUFFIXES)
+    if not found:
+        raise BadInput(path, f"no {', '.join(_SUFFIXES)} file in this directory")
+    yield from found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(str(path), str(error)) from error
+
+
+def _yaml(document: str) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(msgspec.json.decode(document), sort_keys=False))

@@ -1,0 +1,141 @@
+"""Which cluster a command means, and the way to it."""
+
+import argparse
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from cilia.bus import Bus, BusConfig, connect_bus
+from cilia.cluster.layout import Layout, netns_path
+from cilia.cluster.record import ClusterRecord, NoSuchCluster, cluster_names, load_record
+from cilia.contracts.agent import EndpointReference
+from cilia.contracts.ids import NodeName
+from cilia.contracts.messages import Message
+from cilia.contracts.tables import ENDPOINTS, NODES, Endpoint, Node, Table
+from cilia.errors import Failure, Unavailable
+from cilia.netns import enter
+from cilia.table.subscriber import ALL, TableSubscriber
+
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R")
+
+READ_SECONDS = 5.0
+
+
+class Ambiguous(Failure):
+    """More than one cluster runs, and none was named."""
+
+    exit_code = 2
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(f"which cluster? There are {', '.join(names)}: name one by --cluster or $CILIA_CLUSTER")
+
+
+class NoSuchEndpoint(Failure):
+    """No endpoint of the cluster has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no endpoint {name!r}; 'cilia endpoint list' names them")
+
+
+class Session:
+    """A connection to a cluster, for one command."""
+
+    def __init__(self, bus: Bus, cluster: str) -> None:
+        self.bus = bus
+        self.cluster = cluster
+
+    async def request(self, service: str, call: str, message: Message, reply: type[R], *, timeout: float = 10.0) -> R:
+        """Ask any replica of a service."""
+        return await self.bus.request(self.bus.subjects.request(service, call), message, reply, timeout=timeout)
+
+    async def ask_node(self, node: NodeName, call: str, message: Message, reply: type[R], timeout: float = 15.0) -> R:
+        """Ask a node's agent."""
+        return await self.bus.request(self.bus.subjects.node(node, call), message, reply, timeout=timeout)
+
+    async def read(self, table: Table[K, V]) -> dict[K, V]:
+        """Return a table as it is now.
+
+        Raises:
+            Unavailable: Its owner doesn't answer.
+        """
+        subscriber = TableSubscriber(self.bus, table, ALL)
+        running = asyncio.create_task(subscriber.run(), name=f"read {table.name}")
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await subscriber.wait_complete()
+        except TimeoutError:
+            raise Unavailable(table.owner, f"no snapshot of {table.name} within {READ_SECONDS:g} s") from None
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        return {key: row for shard in subscriber.shards for key, row in subscriber.rows(shard).items()}
+
+    async def nodes(self) -> list[Node]:
+        """Return all nodes, by name."""
+        return sorted((await self.read(NODES)).values(), key=lambda node: node.name)
+
+    async def endpoints(self) -> list[Endpoint]:
+        """Return all endpoints, by namespace and name."""
+        rows = (await self.read(ENDPOINTS)).values()
+        return sorted(rows, key=lambda endpoint: (endpoint.namespace, endpoint.name, endpoint.node))
+
+    async def find_endpoint(self, name: str) -> tuple[NodeName, EndpointReference]:
+        """Find an endpoint by ``namespace/name``, ``name`` (in default) or ``node/id``.
+
+        Raises:
+            NoSuchEndpoint: There is none.
+        """
+        place, _, rest = name.rpartition("/")
+        for endpoint in await self.endpoints():
+            if (endpoint.namespace, endpoint.name) == (place or "default", rest) or (
+                endpoint.node == place and str(endpoint.id) == rest
+            ):
+                return endpoint.node, EndpointReference(id=endpoint.id)
+        raise NoSuchEndpoint(name)
+
+
+def find_cluster(name: str | None) -> ClusterRecord:
+    """Return the cluster that is meant: the named one, ``$CILIA_CLUSTER``, or the only one.
+
+    Raises:
+        NoSuchCluster, Ambiguous: There is none, or more than one.
+    """
+    names = cluster_names()
+    wanted = name or os.environ.get("CILIA_CLUSTER")
+    if wanted:
+        return load_record(wanted)
+    if not names:
+        raise NoSuchCluster("local", ())
+    if len(names) > 1:
+        raise Ambiguous(names)
+    return load_record(names[0])
+
+
+@asynccontextmanager
+async def open_session(arguments: argparse.Namespace) -> AsyncIterator[Session]:
+    """Connect to the cluster that the arguments mean: ``--nats URL`` anywhere, or a local one by name."""
+    if arguments.nats:
+        cluster, url = arguments.cluster or "local", arguments.nats
+    else:
+        record = find_cluster(arguments.cluster)
+        enter(netns_path(Layout(record.name).hub))
+        cluster, url = record.name, record.nats
+    config = BusConfig(urls=(url,), connect_seconds=3.0)
+    async with connect_bus(config, cluster=cluster, name="cilia-cli") as bus:
+        yield Session(bus, cluster)
+
+
+def with_session(
+    command: Callable[[argparse.Namespace, Session], Awaitable[int | None]],
+) -> Callable[[argparse.Namespace], int]:
+    """Make a command of a coroutine function that needs a session."""
+
+    async def run(arguments: argparse.Namespace) -> int:
+        async with open_session(arguments) as session:
+            return await command(arguments, session) or 0
+
+    return lambda arguments: asyncio.run(run(arguments))

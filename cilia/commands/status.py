@@ -1,0 +1,61 @@
+"""``cilia status``: is all of it well?"""
+
+import argparse
+import asyncio
+
+from cilia.commands.arguments import Nouns, add_output, command
+from cilia.commands.output import print_json, print_table
+from cilia.commands.session import Session, with_session
+from cilia.contracts.agent import AgentStatus
+from cilia.contracts.ids import NodeName
+from cilia.contracts.messages import Empty
+from cilia.errors import Refused, Unavailable
+
+
+def add_parser(nouns: Nouns) -> None:
+    """Add the noun."""
+    parser = command(
+        nouns,
+        "status",
+        with_session(show),
+        "what every node says of itself",
+        "  cilia status\n  cilia status -o json\n",
+    )
+    add_output(parser)
+
+
+async def show(arguments: argparse.Namespace, session: Session) -> int:
+    """Ask every agent; exit code 1 if one is not ready."""
+    nodes = await session.nodes()
+    answers = await asyncio.gather(*(_ask(session, node.name) for node in nodes))
+    if arguments.output == "json":
+        print_json({node.name: answer for node, answer in zip(nodes, answers, strict=True)})
+    else:
+        columns = ("node", "state", "address", "pod cidrs", "endpoints", "memory", "up", "tables")
+        print_table(
+            columns, [_row(node.name, answer) for node, answer in zip(nodes, answers, strict=True)], empty="no nodes"
+        )
+    return 0 if all(isinstance(answer, AgentStatus) and answer.state == "ready" for answer in answers) else 1
+
+
+async def _ask(session: Session, node: NodeName) -> AgentStatus | str:
+    try:
+        return await session.ask_node(node, "status", Empty(), AgentStatus, timeout=3.0)
+    except (Unavailable, Refused) as error:
+        return str(error)
+
+
+def _row(node: NodeName, answer: AgentStatus | str) -> tuple[object, ...]:
+    if isinstance(answer, str):
+        return (node, "unreachable", answer, "", "", "", "", "")
+    complete = sum(table.complete for table in answer.tables)
+    return (
+        node,
+        answer.state,
+        answer.ipv4,
+        ",".join(answer.pod_cidrs),
+        f"{answer.endpoints_ready}/{answer.endpoints}",
+        f"{answer.rss_bytes / 1e6:.0f} MB",
+        f"{answer.uptime_seconds:.0f}s",
+        f"{complete}/{len(answer.tables)} complete",
+    )

@@ -1,0 +1,218 @@
+"""The agent of one node: opens the kernel, the bus and its records, builds the parts, supervises the loops."""
+
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGINT, SIGTERM
+
+from cilia.abi.maps import EVENTS
+from cilia.abi.structs import EVENT
+from cilia.bus import Bus, connect_bus
+from cilia.calls import serve_node
+from cilia.contracts.messages import Registered, RegisterNode
+from cilia.datapath.errors import DatapathError
+from cilia.datapath.features import missing_features
+from cilia.datapath.objects import LoadedObject
+from cilia.datapath.readers import wait_for_readers
+from cilia.datapath.ring import RingBuffer
+from cilia.health import serve_health
+from cilia.lifecycle import Loop, run_service, stop_on_signals, supervise
+from cilia.metrics import Metrics
+from cilia.telemetry import open_telemetry
+from services.agent.acknowledgements import Acknowledgements
+from services.agent.addresses import AddressPool
+from services.agent.api import Api
+from services.agent.config import Config
+from services.agent.connections import Connections, Parts
+from services.agent.conntrack import Conntrack
+from services.agent.devices import NodeDevices, ensure_devices, set_gateway
+from services.agent.endpoints import Endpoints, PodFiles
+from services.agent.errors import AgentError, CannotStart
+from services.agent.flows import DRAIN, Flows
+from services.agent.health import Health
+from services.agent.ipcache import Ipcache
+from services.agent.kernel import AddressMaps, PolicyMaps
+from services.agent.loading import attach, load_datapath, renew
+from services.agent.locations import Locations
+from services.agent.names import PolicyNames, names_of
+from services.agent.outcomes import Outcomes
+from services.agent.publication import Publication
+from services.agent.realise import Realiser
+from services.agent.registration import Registration
+from services.agent.tables import Tables
+from services.agent.unixsocket import Socket
+from services.agent.wiring import Blocks, PodWiring
+from services.agent.worker import Worker, open_worker
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The node's kernel, opened: devices, programs in place, and the threads for calls that block."""
+
+    config: Config
+    blocks: Blocks
+    devices: NodeDevices
+    objects: LoadedObject
+    gateway: str
+    """That the programs in place know; empty: none yet."""
+    wiring: PodWiring
+    links: Worker
+    readers: Worker
+
+    async def set_gateway(self, gateway: str) -> None:
+        """Have the node answer for the pods' gateway, and the programs know it."""
+        await self.links.run(set_gateway, self.devices.host, gateway)
+        if gateway != self.gateway:
+            await self.links.run(renew, self.config, self.devices, self.blocks, gateway)
+
+
+@asynccontextmanager
+async def open_node(config: Config, gateway: str) -> AsyncIterator[Node]:
+    """Have devices and programs in place; what a former agent left goes on meanwhile, and after.
+
+    Raises:
+        CannotStart: The kernel refuses.
+    """
+    blocks = Blocks(config.block, config.block + 1)
+    async with open_worker("links") as links, open_worker("readers") as readers:
+        try:
+            devices = await links.run(
+                ensure_devices, underlay_ipv4=config.ipv4, vxlan_port=config.vxlan_port, blocks=blocks
+            )
+            objects = await links.run(load_datapath, config, devices, gateway)
+            await links.run(attach, objects, config, devices, blocks)
+        except (AgentError, DatapathError, OSError) as error:
+            raise CannotStart(str(error)) from error
+        wiring = await links.run(PodWiring, blocks)
+        try:
+            yield Node(config, blocks, devices, objects, gateway, wiring, links, readers)
+        finally:
+            await links.run(wiring.close)
+            objects.close()
+
+
+def pod_files(config: Config) -> PodFiles:
+    """Return where pods are kept."""
+    return PodFiles(Path(config.state_directory) / "endpoints")
+
+
+def known_gateway(config: Config) -> str:
+    """Return the gateway that pods of a former agent have; empty if there are none."""
+    return next((pod.gateway for pod in pod_files(config).load()), "")
+
+
+async def run(config: Config) -> None:
+    """Run the agent until a signal says stop; pods keep talking after it."""
+    metrics = Metrics()
+    async with (
+        stop_on_signals(SIGTERM, SIGINT) as stop,
+        open_node(config, known_gateway(config)) as node,
+        connect_bus(config.nats, cluster=config.cluster, name=f"agent-{config.node}") as bus,
+    ):
+        with ExitStack() as stack:
+            loops = await build(config, node, bus, metrics, stack)
+            stack.enter_context(open_telemetry(config.telemetry, "agent", metrics))
+            await supervise(loops, stop=stop)
+
+
+async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: ExitStack) -> dict[str, Loop]:
+    """Build the agent's parts over what is open and return their loops; state has come back before they start."""
+    objects = node.objects
+    policy_maps, address_maps = PolicyMaps(objects), AddressMaps(objects)
+    conntrack = Conntrack(objects, config.timeouts, config.conntrack_sweep_seconds)
+    ring = RingBuffer(objects.map_fd(EVENTS.name), record_size=EVENT.size, limit=DRAIN, name=EVENTS.name)
+    outcomes = Outcomes(objects)
+    for opened in (policy_maps, address_maps, conntrack, ring, outcomes):
+        stack.callback(opened.close)
+
+    tables = Tables.subscribe(bus)
+    files = pod_files(config)
+    endpoints = Endpoints(files.load())
+    pool = AddressPool()
+    ipcache = Ipcache(config.node, config.ipv4)
+    locations = Locations(address_maps, ipcache, tables.nodes, tables.endpoints)
+    realiser = Realiser(
+        policy_maps,
+        tables.resolved,
+        acknowledge=Acknowledgements(bus, config.node, endpoints).publish,
+        wait_for_readers=lambda: node.readers.run(wait_for_readers),
+    )
+    publication = Publication(bus, config.node)
+
+    async def on_registered(_: Registered) -> None:
+        await node.set_gateway(pool.gateway)
+        locations.set_gateway(pool.blocks[0])
+        connections.publish_all()
+
+    me = RegisterNode(config.node, config.ipv4, labels=config.labels, pool=config.pool)
+    registration = Registration(bus, me, pool, on_registered)
+    parts = Parts(
+        endpoints=endpoints,
+        files=files,
+        pool=pool,
+        wiring=node.wiring,
+        worker=node.links,
+        maps=address_maps,
+        locations=locations,
+        realiser=realiser,
+        publication=publication,
+        registration=registration,
+        scrub=conntrack.scrub,
+        mtu_bytes=node.devices.mtu_bytes,
+    )
+    connections = Connections(parts)
+    await connections.restore()
+
+    policy_names = PolicyNames(tables.policies)
+    names = names_of(endpoints, ipcache, tables.endpoints, policy_names)
+    flows = Flows(ring, bus, config.node, names, outcomes.lost_events, publish=config.flows)
+    health = Health(
+        config=config,
+        bus=bus,
+        tables=tables,
+        endpoints=endpoints,
+        pool=pool,
+        registration=registration,
+        publication=publication,
+        connections=connections,
+        locations=locations,
+        realiser=realiser,
+        conntrack=conntrack,
+        flows=flows,
+        missing_features=missing_features(),
+    )
+    health.measure(metrics)
+    outcomes.measure(metrics)
+    api = Api(
+        config.node, endpoints=endpoints, connections=connections, realiser=realiser, objects=objects, health=health
+    )
+    socket = Socket(Path(config.socket), api.calls(), flows)
+    return {
+        **tables.loops(),
+        "nodes": locations.watch_nodes,
+        "locations": locations.watch_endpoints,
+        "ipcache": locations.run,
+        "prune": locations.prune,
+        "resolved": realiser.watch,
+        "realise": realiser.run,
+        "policy names": policy_names.watch,
+        "registration": registration.run,
+        "growth": registration.grow,
+        "withdrawals": publication.run,
+        "publications": connections.run,
+        "conntrack": conntrack.run,
+        "flows": flows.run,
+        "socket": socket.run,
+        "calls": lambda: serve_node(bus, config.node, api.calls()),
+        "health": lambda: serve_health(config.telemetry.listen, metrics, health.degraded),
+    }
+
+
+def main() -> None:
+    """Entry point of ``cilia-agent``."""
+    run_service("agent", Config, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Devices of the node itself: the overlay's end, and the pair that keeps the pods' tc blocks alive.
+
+::
+
+    cilia_host   the pods' gateway address, so that the node answers for it
+        |        veth pair
+    cilia_net    bound to the pods' blocks: a block dies with its last device, and this one stays
+    cilia_vxlan  VXLAN with the peer set per packet (collect metadata); no address, learning off
+
+All of it is found again after a restart. Blocks on RTNL: for the worker thread.
+"""
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from pyroute2.iproute.linux import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from services.agent.errors import WiringFailed
+from services.agent.tc import TrafficControl
+from services.agent.wiring import Blocks, without_ipv6
+
+log = logging.getLogger(__name__)
+
+VXLAN_OVERHEAD_BYTES: Final = 50
+HOST, NET, VXLAN = "cilia_host", "cilia_net", "cilia_vxlan"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDevices:
+    """Indexes of the node's devices, and the MTU that pods get."""
+
+    host: int
+    net: int
+    vxlan: int
+    underlay: int
+    mtu_bytes: int
+
+
+def ensure_devices(*, underlay_ipv4: str, vxlan_port: int, blocks: Blocks) -> NodeDevices:
+    """Have the node's devices, up and bound to their blocks; what exists is kept.
+
+    Raises:
+        WiringFailed: No device holds the underlay's address, or the kernel refused a device.
+    """
+    with IPRoute() as netlink:
+        try:
+            return _ensure(netlink, underlay_ipv4, vxlan_port, blocks)
+        except NetlinkError as error:
+            raise WiringFailed("creation", "cilia_*", "", str(error)) from error
+
+
+def set_gateway(ifindex: int, gateway: str) -> None:
+    """Give ``cilia_host`` the pods' gateway address, so that the node answers for it."""
+    with IPRoute() as netlink, suppress(FileExistsError):
+        try:
+            netlink.addr("add", index=ifindex, address=gateway, prefixlen=32)
+        except NetlinkError as error:
+            if error.code != 17:
+                raise WiringFailed("address", HOST, "", str(error)) from error
+
+
+def _ensure(netlink: IPRoute, underlay_ipv4: str, vxlan_port: int, blocks: Blocks) -> NodeDevices:
+    underlay, mtu = _underlay(netlink, underlay_ipv4)
+    mtu -= VXLAN_OVERHEAD_BYTES
+    host = _lookup(netlink, HOST)
+    if not host:
+        netlink.link("add", ifname=HOST, kind="veth", mtu=mtu, peer={"ifname": NET, "mtu": mtu})
+        host = _lookup(netlink, HOST)
+    net, vxlan = _lookup(netlink, NET), _lookup(netlink, VXLAN)
+    if not vxlan:
+        netlink.link(
+            "add",
+            ifname=VXLAN,
+            kind="vxlan",
+            vxlan_collect_metadata=True,
+            vxlan_learning=False,
+            vxlan_port=vxlan_port,
+            mtu=mtu,
+        )
+        vxlan = _lookup(netlink, VXLAN)
+    _bind(net, blocks)
+    for index in (host, net, vxlan):
+        without_ipv6(netlink, index)
+        netlink.link("set", index=index, state="up")
+    return NodeDevices(host=host, net=net, vxlan=vxlan, underlay=underlay, mtu_bytes=mtu)
+
+
+def _bind(ifindex: int, blocks: Blocks) -> None:
+    control = TrafficControl()
+    with suppress(FileExistsError):
+        control.bind_to_blocks(ifindex, ingress=blocks.ingress, egress=blocks.egress)
+    control.close()
+
+
+def _underlay(netlink: IPRoute, address: str) -> tuple[int, int]:
+    """Return index and MTU in bytes of the device with the underlay's address."""
+    found = list(netlink.get_addr(address=address))
+    if not found:
+        raise WiringFailed("lookup", f"the device with address {address}", "", "no device has it")
+    ifindex = int(found[0]["index"])
+    (link,) = netlink.get_links(ifindex)
+    return ifindex, int(link.get("mtu"))
+
+
+def _lookup(netlink: IPRoute, interface: str) -> int:
+    found = netlink.link_lookup(ifname=interface)
+    return int(found[0]) if found else 0

@@ -1,0 +1,166 @@
+"""Which identity each address belongs to, and behind which node it lives: tables in, entries of cilia_ipcache out.
+
+Pure. The node's own pods come from the agent itself, not from the table, so that they are known at once and stay known
+while the bus is away. Where two rows claim an address (a pod's successor is heard of before its end), the newer wins.
+"""
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final, NamedTuple
+
+from cilia.contracts.identities import Reserved
+from cilia.contracts.ids import Identity, NodeName
+from cilia.contracts.tables import Endpoint, EndpointKey, Node
+
+HOST_BITS: Final = 32
+
+
+class Prefix(NamedTuple):
+    """An IPv4 prefix; the address in host order."""
+
+    address: int
+    length: int = HOST_BITS
+
+
+class Location(NamedTuple):
+    """An entry of cilia_ipcache: whose the address is, and behind which node (host order, 0: no tunnel)."""
+
+    identity: int
+    tunnel: int = 0
+
+
+WORLD: Final = Prefix(0, 0)
+
+
+class Ipcache:
+    """The desired entries, kept up to date row by row."""
+
+    def __init__(self, node: NodeName, ipv4: str) -> None:
+        self._node = node
+        self._nodes: dict[NodeName, Node] = {}
+        self._rows: dict[EndpointKey, tuple[int, Identity]] = {}
+        self._owners: dict[int, list[EndpointKey]] = {}
+        self._local: dict[int, Identity] = {}
+        self._hosts: dict[int, Location] = {}
+        self._own: dict[Prefix, Location] = {WORLD: Location(Reserved.WORLD)}
+        self.desired: dict[Prefix, Location] = {}
+        self._changed: set[Prefix] = set()
+        self._settle(WORLD)
+        self.set_host(ipv4)
+
+    def take_changes(self) -> dict[Prefix, Location | None]:
+        """Return what changed since the last call; None where an entry shall go."""
+        changed, self._changed = self._changed, set()
+        return {prefix: self.desired.get(prefix) for prefix in changed}
+
+    def owner(self, address: int) -> EndpointKey | None:
+        """Return the remote pod that an address (host order) belongs to."""
+        owners = self._owners.get(address)
+        return owners[-1] if owners else None
+
+    def set_host(self, ipv4: str) -> None:
+        """Note an address of this node itself."""
+        prefix = Prefix(number(ipv4))
+        self._own[prefix] = Location(Reserved.HOST)
+        self._settle(prefix)
+
+    def set_local(self, ipv4: str, identity: Identity | None) -> None:
+        """Note a pod of this node, or with None that it is gone."""
+        address = number(ipv4)
+        if identity is None:
+            self._local.pop(address, None)
+        else:
+            self._local[address] = identity
+        self._settle(Prefix(address))
+
+    def feed_nodes(self, upserts: Mapping[NodeName, Node], removes: Iterable[NodeName]) -> None:
+        """Take changes of the table of nodes; the pods of a node that moves move with it."""
+        moved: set[NodeName] = set()
+        for name in (*removes, *upserts):
+            old, new = self._nodes.pop(name, None), upserts.get(name)
+            if new is not None:
+                self._nodes[name] = new
+            for address in _addresses(old):
+                self._hosts.pop(address, None)
+            self._hosts.update(self._host_locations(new))
+            for address in {*_addresses(old), *_addresses(new)}:
+                self._settle(Prefix(address))
+            if (old and old.ipv4) != (new and new.ipv4):
+                moved.add(name)
+        if moved:
+            for key, (address, _) in self._rows.items():
+                if key.node in moved:
+                    self._settle(Prefix(address))
+
+    def feed_endpoints(self, upserts: Mapping[EndpointKey, Endpoint], removes: Iterable[EndpointKey]) -> None:
+        """Take changes of the table of endpoints; rows of this node are passed over."""
+        for key in removes:
+            self._forget(key)
+        for key, row in upserts.items():
+            if key.node == self._node or not row.ipv4:
+                continue
+            address = number(row.ipv4)
+            known = self._rows.get(key)
+            if known is not None and known[0] != address:
+                self._forget(key)
+            self._rows[key] = (address, row.identity)
+            owners = self._owners.setdefault(address, [])
+            if key not in owners:
+                owners.append(key)
+            self._settle(Prefix(address))
+
+    def _forget(self, key: EndpointKey) -> None:
+        known = self._rows.pop(key, None)
+        if known is None:
+            return
+        owners = self._owners[known[0]]
+        owners.remove(key)
+        if not owners:
+            del self._owners[known[0]]
+        self._settle(Prefix(known[0]))
+
+    def _settle(self, prefix: Prefix) -> None:
+        """Compute one entry anew."""
+        wanted = self._own.get(prefix)
+        if wanted is None and prefix.length == HOST_BITS:
+            wanted = self._pod(prefix.address) or self._hosts.get(prefix.address)
+        if wanted == self.desired.get(prefix):
+            return
+        if wanted is None:
+            del self.desired[prefix]
+        else:
+            self.desired[prefix] = wanted
+        self._changed.add(prefix)
+
+    def _pod(self, address: int) -> Location | None:
+        if address in self._local:
+            return Location(self._local[address])
+        for key in reversed(self._owners.get(address, ())):
+            home = self._nodes.get(key.node)
+            if home is not None:
+                return Location(self._rows[key][1], number(home.ipv4))
+        return None
+
+    def _host_locations(self, row: Node | None) -> dict[int, Location]:
+        if row is None or row.name == self._node:
+            return dict.fromkeys(_addresses(row), Location(Reserved.HOST))
+        underlay, *gateways = _addresses(row)
+        behind = dict.fromkeys(gateways, Location(Reserved.REMOTE_NODE, underlay))
+        return {underlay: Location(Reserved.REMOTE_NODE), **behind}
+
+
+def gateway_of(cidr: str) -> int:
+    """Return the first usable address of a block: the gateway of its node's pods, if the block is its first."""
+    return int(IPv4Network(cidr).network_address) + 1
+
+
+def number(ipv4: str) -> int:
+    """Return an IPv4 address as a number in host order."""
+    return int(IPv4Address(ipv4))
+
+
+def _addresses(row: Node | None) -> tuple[int, ...]:
+    """Return a node's own addresses: on the underlay, and the gateway of its pods."""
+    if row is None:
+        return ()
+    return (number(row.ipv4), *(gateway_of(cidr) for cidr in row.pod_cidrs[:1]))

@@ -1,0 +1,88 @@
+"""Programs into the kernel and into their places, without a packet that meets none.
+
+Maps are pinned and found again; programs are loaded anew at each start and replace those of a former agent in one step
+per place: the two tc blocks that all pods share, and a pinned TCX link at the overlay's device (a clsact filter where
+the kernel has no TCX). Blocks on RTNL, and on RCU when a link is new: for the worker thread.
+"""
+
+import errno
+import logging
+from pathlib import Path
+from typing import Final
+
+from cilia.datapath.errors import KernelError
+from cilia.datapath.features import ensure_bpffs
+from cilia.datapath.links import Hook, ensure_attached
+from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
+from services.agent.config import Config
+from services.agent.devices import NodeDevices
+from services.agent.ipcache import number
+from services.agent.tc import TrafficControl
+from services.agent.wiring import Blocks
+
+log = logging.getLogger(__name__)
+
+OBJECT: Final = OBJECTS / "cilia.o"
+FROM_POD, TO_POD, FROM_OVERLAY = "from_pod", "to_pod", "from_overlay"
+
+
+def load_datapath(config: Config, devices: NodeDevices, gateway: str) -> LoadedObject:
+    """Load the programs over the pinned maps.
+
+    Args:
+        gateway: Of the pods; empty while the node has no block.
+
+    Raises:
+        MapMismatch: A pinned map has another layout than this version's; remove the pin directory to start afresh.
+        LoadFailed: The kernel refused a program.
+    """
+    ensure_bpffs()
+    pins = Path(config.pin_directory)
+    pins.mkdir(parents=True, exist_ok=True)
+    sizes = {
+        "cilia_ct4": config.maps.conntrack,
+        "cilia_endpoints": config.maps.endpoints,
+        "cilia_ipcache": config.maps.ipcache,
+        "cilia_policy": config.maps.policy,
+    }
+    loading = Loading(
+        variables={
+            "node_ipv4": number(config.ipv4),
+            "gateway_ipv4": number(gateway) if gateway else 0,
+            "overlay_ifindex": devices.vxlan,
+        },
+        max_entries={name: size for name, size in sizes.items() if size},
+        pin_directory=pins,
+    )
+    return load(Path(config.object_file) if config.object_file else OBJECT, loading)
+
+
+def attach(objects: LoadedObject, config: Config, devices: NodeDevices, blocks: Blocks) -> None:
+    """Put the programs in their places, in place of former ones; they stay there without us."""
+    control = TrafficControl()
+    try:
+        control.replace_block_filter(blocks.ingress, objects.program(FROM_POD).fileno(), FROM_POD)
+        control.replace_block_filter(blocks.egress, objects.program(TO_POD).fileno(), TO_POD)
+        _attach_overlay(objects, Path(config.pin_directory), devices, control)
+    finally:
+        control.close()
+
+
+def _attach_overlay(objects: LoadedObject, pins: Path, devices: NodeDevices, control: TrafficControl) -> None:
+    program = objects.program(FROM_OVERLAY)
+    try:
+        ensure_attached(pins / f"link_{FROM_OVERLAY}", program, Hook.TCX_INGRESS, devices.vxlan).close()
+    except KernelError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+    else:
+        return
+    log.info("no TCX in this kernel; the overlay gets a clsact filter")
+    control.ensure_clsact(devices.vxlan)
+    control.replace_ingress_filter(devices.vxlan, program.fileno(), FROM_OVERLAY)
+
+
+def renew(config: Config, devices: NodeDevices, blocks: Blocks, gateway: str) -> None:
+    """Load the programs anew and put them in place: the gateway has become known, or another."""
+    with load_datapath(config, devices, gateway) as objects:
+        attach(objects, config, devices, blocks)

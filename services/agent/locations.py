@@ -1,0 +1,134 @@
+"""The ipcache loop: tables of nodes and endpoints, and the node's own pods, into cilia_ipcache.
+
+After a restart the kernel's entries stay until both tables are complete; then what they don't name goes. An entry that
+is already there is not written, so that no flow is decided anew for nothing.
+"""
+
+import asyncio
+import logging
+from itertools import islice
+from typing import Final
+
+from cilia.contracts.ids import Identity, NodeName
+from cilia.contracts.tables import Endpoint, EndpointKey, Node
+from cilia.datapath.errors import MapFull
+from cilia.table.subscriber import TableSubscriber
+from services.agent.ipcache import Ipcache, Location, Prefix, gateway_of
+from services.agent.kernel import BATCH, AddressMaps
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 5.0
+LINGER_SECONDS: Final = 1.0
+"""Between the completion of the tables and the removal of what they don't name; the watchers run meanwhile."""
+
+
+class Locations:
+    """Keeps cilia_ipcache as desired. ``run``, ``watch_nodes`` and ``watch_endpoints`` go to the supervisor."""
+
+    def __init__(
+        self,
+        maps: AddressMaps,
+        ipcache: Ipcache,
+        nodes: TableSubscriber[NodeName, Node],
+        endpoints: TableSubscriber[EndpointKey, Endpoint],
+    ) -> None:
+        self._maps = maps
+        self._ipcache = ipcache
+        self._nodes = nodes
+        self._endpoints = endpoints
+        self._present: dict[Prefix, Location] | None = maps.read_ipcache()
+        self._pending: dict[Prefix, Location | None] = {}
+        self._wake = asyncio.Event()
+        self._wake.set()
+        self.last_error = ""
+        self.failures = 0
+
+    @property
+    def desired(self) -> int:
+        """Entries that shall be."""
+        return len(self._ipcache.desired)
+
+    @property
+    def pending(self) -> int:
+        """Entries that are not written yet."""
+        return len(self._pending)
+
+    def set_local(self, ipv4: str, identity: Identity | None) -> None:
+        """Note a pod of this node, or that it is gone, and write it at once."""
+        self._ipcache.set_local(ipv4, identity)
+        self._take()
+        self._write(BATCH)
+
+    def set_gateway(self, cidr: str) -> None:
+        """Note the node's first block, whose first address is the pods' gateway."""
+        self._ipcache.set_host(".".join(map(str, gateway_of(cidr).to_bytes(4, "big"))))
+        self._wake.set()
+
+    async def watch_nodes(self) -> None:
+        """Take changes of the table of nodes until cancelled."""
+        async for changes in self._nodes.changes():
+            for change in changes:
+                self._ipcache.feed_nodes(change.upserts, change.removes)
+            self._wake.set()
+
+    async def watch_endpoints(self) -> None:
+        """Take changes of the table of endpoints until cancelled."""
+        async for changes in self._endpoints.changes():
+            for change in changes:
+                self._ipcache.feed_endpoints(change.upserts, change.removes)
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Write what changed, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._take()
+            if self._pending and not self._write(BATCH):
+                await asyncio.sleep(RETRY_SECONDS)
+            if self._pending:
+                self._wake.set()
+                await asyncio.sleep(0)
+
+    async def prune(self) -> None:
+        """Once both tables are complete, remove what a former agent left and they don't name; then idle."""
+        await self._nodes.wait_complete()
+        await self._endpoints.wait_complete()
+        await asyncio.sleep(LINGER_SECONDS)
+        self._take()
+        present, self._present = self._present or {}, None
+        stale = present.keys() - self._ipcache.desired.keys()
+        self._pending.update(dict.fromkeys(stale))
+        self._wake.set()
+        log.info("the ipcache is complete", extra={"entries": self.desired, "pruned": len(stale)})
+        await asyncio.Event().wait()
+
+    def _take(self) -> None:
+        for prefix, location in self._ipcache.take_changes().items():
+            if self._present is not None and self._present.get(prefix) == location:
+                self._pending.pop(prefix, None)
+            else:
+                self._pending[prefix] = location
+
+    def _write(self, limit: int) -> bool:
+        """Write some of what is pending; return False if there was no room."""
+        some = dict(islice(self._pending.items(), limit))
+        try:
+            self._maps.write_ipcache(some)
+        except MapFull as full:
+            self.failures += 1
+            if not self.last_error:
+                log.error("%s; %d entries wait", full, len(self._pending))
+            self.last_error = str(full)
+            return False
+        self.last_error = ""
+        if self._present is not None:
+            for prefix, location in some.items():
+                if location is None:
+                    self._present.pop(prefix, None)
+                else:
+                    self._present[prefix] = location
+        for prefix in some:
+            del self._pending[prefix]
+        return True

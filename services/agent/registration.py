@@ -1,0 +1,126 @@
+"""Membership of the node: its lease, its blocks of addresses, and the rows that hang on the lease.
+
+While ipam or the bus is away the node keeps what it has; when the lease has expired meanwhile, etcd has dropped the
+node's rows, and it registers and publishes again. Everything is retried with backoff and jitter.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from cilia.bus import Bus
+from cilia.contracts.ids import LeaseId, NodeName
+from cilia.contracts.messages import Empty, Granted, GrowBlocks, Heartbeat, Registered, RegisterNode
+from cilia.errors import Refused, Unavailable
+from services.agent.addresses import AddressPool
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS: Final = 0.2
+LONGEST_PAUSE_SECONDS: Final = 10.0
+GROWTH_SECONDS: Final = 0.5
+"""Between two looks at the pool."""
+
+
+class Registration:
+    """The node's lease. ``run`` and ``grow`` go to the supervisor.
+
+    Args:
+        register: What the node says of itself.
+        pool: Gets the granted blocks.
+        registered: Called after each registration, before ``lease`` is handed to others; publishes what hangs on it.
+    """
+
+    def __init__(
+        self, bus: Bus, register: RegisterNode, pool: AddressPool, registered: Callable[[Registered], Awaitable[None]]
+    ) -> None:
+        self._bus = bus
+        self._register = register
+        self._pool = pool
+        self._registered = registered
+        self._standing = asyncio.Event()
+        self._answer: Registered | None = None
+        self.last_error = "not registered yet"
+
+    @property
+    def node(self) -> NodeName:
+        """The node's name."""
+        return self._register.name
+
+    @property
+    def standing(self) -> bool:
+        """Tell whether the node is registered, as far as it knows."""
+        return self._standing.is_set()
+
+    async def lease(self) -> LeaseId:
+        """Wait until the node is registered and return its lease; bound it with a timeout."""
+        await self._standing.wait()
+        assert self._answer is not None
+        return self._answer.lease
+
+    async def run(self) -> None:
+        """Register, and keep the lease, until cancelled."""
+        while True:
+            answer = await self._register_at_last()
+            self._answer = answer
+            for cidr in answer.node.pod_cidrs:
+                self._pool.add_block(cidr)
+            self.last_error = ""
+            self._standing.set()
+            log.info("registered", extra={"lease": f"{answer.lease:x}", "blocks": ",".join(answer.node.pod_cidrs)})
+            await self._registered(answer)
+            await self._keep(answer)
+            self._standing.clear()
+
+    async def grow(self) -> None:
+        """Ask for another block whenever addresses run low, until cancelled."""
+        pause = GROWTH_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            lease = await self.lease()
+            pause = GROWTH_SECONDS
+            if not self._pool.wants_growth:
+                continue
+            try:
+                granted = await self._bus.request(
+                    self._bus.subjects.request("ipam", "grow"),
+                    GrowBlocks(self.node, lease, self._register.pool),
+                    Granted,
+                )
+            except (Refused, Unavailable) as error:
+                log.warning("no further block of addresses: %s", error)
+                pause = LONGEST_PAUSE_SECONDS
+            else:
+                self._pool.add_block(granted.cidr)
+
+    async def _register_at_last(self) -> Registered:
+        pause = FIRST_PAUSE_SECONDS
+        subject = self._bus.subjects.request("ipam", "register")
+        while True:
+            try:
+                return await self._bus.request(subject, self._register, Registered)
+            except (Refused, Unavailable) as error:
+                if str(error) != self.last_error:
+                    log.warning("not registered: %s", error)
+                self.last_error = str(error)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    async def _keep(self, answer: Registered) -> None:
+        """Send heartbeats until ipam says that the lease is gone."""
+        subject = self._bus.subjects.request("ipam", "heartbeat")
+        beat = Heartbeat(self.node, answer.lease)
+        while True:
+            await asyncio.sleep(answer.ttl_seconds / 3 * random.uniform(0.8, 1.0))
+            try:
+                await self._bus.request(subject, beat, Empty, timeout=max(1.0, answer.ttl_seconds / 3))
+                self.last_error = ""
+            except Refused as refused:
+                if refused.problem.code == "not_found":
+                    log.warning("the lease has expired; registering again")
+                    return
+                self.last_error = str(refused)
+            except Unavailable as error:
+                self.last_error = str(error)

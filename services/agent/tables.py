@@ -1,0 +1,57 @@
+"""The tables that an agent hears, and its interest in each."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from cilia.bus import Bus
+from cilia.contracts.ids import NodeName
+from cilia.contracts.tables import (
+    ENDPOINTS,
+    NODES,
+    ONE_SHARD,
+    POLICIES,
+    RESOLVED,
+    Endpoint,
+    EndpointKey,
+    Node,
+    PolicyEntry,
+    PolicyObject,
+    SubjectKey,
+)
+from cilia.lifecycle import Loop
+from cilia.table.subscriber import ALL, TableSubscriber
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Mirrors of the cluster's tables."""
+
+    nodes: TableSubscriber[NodeName, Node]
+    endpoints: TableSubscriber[EndpointKey, Endpoint]
+    resolved: TableSubscriber[SubjectKey, PolicyEntry]
+    """Only the subjects that live here; their realiser adds and drops shards."""
+    policies: TableSubscriber[str, PolicyObject]
+    """For the names behind cookies."""
+
+    @classmethod
+    def subscribe(cls, bus: Bus) -> Self:
+        """Make the mirrors; they fill once their loops run."""
+        return cls(
+            nodes=TableSubscriber(bus, NODES, [ONE_SHARD]),
+            endpoints=TableSubscriber(bus, ENDPOINTS, ALL),
+            resolved=TableSubscriber(bus, RESOLVED),
+            policies=TableSubscriber(bus, POLICIES, [ONE_SHARD]),
+        )
+
+    def named(self) -> dict[str, TableSubscriber[Any, Any]]:
+        """Return the mirrors by their tables' names."""
+        return {
+            "nodes": self.nodes,
+            "endpoints": self.endpoints,
+            "resolved": self.resolved,
+            "policies": self.policies,
+        }
+
+    def loops(self) -> dict[str, Loop]:
+        """Return the loops to supervise."""
+        return {f"table {name}": table.run for name, table in self.named().items()}

@@ -1,0 +1,99 @@
+"""Numbers for label sets, unique in the cluster: every allocation is one transaction in etcd.
+
+Any number of replicas allocate at once. The directory of a replica, which may lag, only proposes::
+
+    labels known as n    if value/<labels> = n:        put the use                                  else look there
+    labels unknown       if no value/<labels>, no id/n: put id/n, value/<labels>, the use            else look there
+
+Whoever begins to use an identity removes the mark of garbage collection in the same transaction (collection.py).
+"""
+
+import asyncio
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from cilia.contracts.ids import Identity, LeaseId, Revision
+from cilia.contracts.keys import Keys
+from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, absent, delete, get, put, value_is
+from services.identity.directory import Directory
+from services.identity.errors import IdentitiesExhausted, LeaseEnded, TooContended
+from services.identity.numbers import pick_number
+
+ATTEMPTS: Final = 12
+PAUSE_SECONDS: Final = 0.002
+"""Before the second attempt; doubles, with jitter, up to 0.1 s."""
+LONGEST_PAUSE_SECONDS: Final = 0.1
+
+Use = Callable[[Identity], Op]
+"""Writes what uses the identity: a reference, or an endpoint's row."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Either(Container[Identity]):
+    known: Container[Identity]
+    lost: Container[Identity]
+
+    def __contains__(self, number: object) -> bool:
+        return number in self.known or number in self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class Allocator:
+    """Finds or makes the identity of a label set."""
+
+    etcd: Etcd
+    keys: Keys
+    directory: Directory
+    numbers: range
+    random: Random
+
+    async def allocate(self, canonical: str, use: Use, lease: LeaseId) -> tuple[Identity, Revision]:
+        """Write ``use`` of the identity of ``canonical``, which is made if need be.
+
+        Returns:
+            The identity, and the revision at which it and its use exist.
+
+        Raises:
+            IdentitiesExhausted: The labels are new, and every number is in use.
+            LeaseEnded: ``lease``, which the use hangs on, is gone.
+            TooContended: Others won every attempt.
+            Unavailable: etcd doesn't answer.
+        """
+        try:
+            return await self._attempt(canonical, use)
+        except LeaseNotFound as error:
+            raise LeaseEnded(lease) from error
+
+    async def _attempt(self, canonical: str, use: Use) -> tuple[Identity, Revision]:
+        known = self.directory.number_of(canonical)
+        lost: set[Identity] = set()
+        for attempt in range(ATTEMPTS):
+            number = self._free_number(lost) if known is None else known
+            outcome = await self.etcd.txn(self._transaction(number, canonical, use, is_new=known is None))
+            if outcome.succeeded:
+                return number, Revision(outcome.revision)
+            found = outcome.value(self.keys.identity_value(canonical))
+            if found is None and known is None:  # the labels are still free, so somebody took the number
+                lost.add(number)
+                await self._pause(attempt)
+            known = None if found is None else Identity(int(found))
+        raise TooContended(f"identity of {canonical}", ATTEMPTS)
+
+    def _transaction(self, number: Identity, canonical: str, use: Use, *, is_new: bool) -> Txn:
+        master, value = self.keys.identity(number), self.keys.identity_value(canonical)
+        begin_use = (use(number), delete(self.keys.identity_unused(number)))
+        if not is_new:
+            return Txn((value_is(value, str(number).encode()),), begin_use, (get(value),))
+        make = (put(master, canonical.encode()), put(value, str(number).encode()))
+        return Txn((absent(value), absent(master)), make + begin_use, (get(value),))
+
+    def _free_number(self, lost: set[Identity]) -> Identity:
+        number = pick_number(self.numbers, _Either(self.directory.identities, lost), self.random)
+        if number is None:
+            raise IdentitiesExhausted(self.numbers)
+        return number
+
+    async def _pause(self, attempt: int) -> None:
+        await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, PAUSE_SECONDS * 2**attempt) * self.random.uniform(0.5, 1.0))

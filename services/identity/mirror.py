@@ -1,0 +1,59 @@
+"""The loop that follows etcd: the only writer of the directory and of the tables' state."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from cilia.contracts.ids import Identity, Revision
+from cilia.contracts.keys import Keys
+from cilia.contracts.tables import Endpoint, EndpointKey, IdentityRow
+from cilia.kvstore import Changes, Etcd, Reset, replicate
+from cilia.owner import hand_over
+from cilia.table.publisher import TablePublisher
+from services.identity.directory import Change, Directory, EndpointChange, IdentityChange
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Feeds the directory, and from it the two tables."""
+
+    etcd: Etcd
+    keys: Keys
+    epoch: int
+    directory: Directory
+    identities: TablePublisher[Identity, IdentityRow]
+    endpoints: TablePublisher[EndpointKey, Endpoint]
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the whole state is here."""
+
+    async def run(self) -> None:
+        """Follow etcd until cancelled."""
+        keys = self.keys
+        prefixes = (keys.identities, keys.identity_refs, keys.identities_unused, keys.endpoints)
+        async for step in replicate(self.etcd, keys.root, prefixes):
+            self._take(step)
+            self.ready.set()
+
+    def _take(self, step: Reset | Changes) -> None:
+        identities: dict[Identity, IdentityRow | None] = {}
+        endpoints: dict[EndpointKey, Endpoint | None] = {}
+        for change in self._fold(step):
+            match change:
+                case IdentityChange(identity, row):
+                    identities[identity] = row
+                case EndpointChange(key, endpoint):
+                    endpoints[key] = endpoint
+        hand_over(self.identities, identities, step, epoch=self.epoch)
+        hand_over(self.endpoints, endpoints, step, epoch=self.epoch)
+
+    def _fold(self, step: Reset | Changes) -> list[Change]:
+        if isinstance(step, Reset):
+            self.directory.clear()
+            folded = [self.directory.put(each.key, each.value, Revision(each.mod_revision)) for each in step.records]
+        else:
+            folded = [
+                self.directory.delete(each.key)
+                if each.removed
+                else self.directory.put(each.key, each.record.value, Revision(each.revision))
+                for each in step.events
+            ]
+        return [change for change in folded if change is not None]

@@ -1,0 +1,141 @@
+"""The calls of the identity service: validate, carry out in etcd, answer. Nothing is kept between two calls."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+import msgspec
+
+from cilia.calls import Calls
+from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
+from cilia.contracts.keys import Keys
+from cilia.contracts.labels import BadLabel, Labels, canonical, parse_labels
+from cilia.contracts.messages import (
+    Allocated,
+    AllocateIdentity,
+    Published,
+    PublishEndpoint,
+    ReleaseIdentity,
+    Revised,
+    WithdrawEndpoint,
+)
+from cilia.contracts.tables import Endpoint
+from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, put
+from services.identity.allocator import Allocator
+from services.identity.errors import BadField, LeaseEnded
+from services.identity.numbers import reserved_identity
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What the service answers to."""
+
+    etcd: Etcd
+    keys: Keys
+    allocator: Allocator
+
+    @property
+    def calls(self) -> Calls:
+        """The calls, for :func:`cilia.calls.serve`."""
+        return {
+            "allocate": (AllocateIdentity, self.allocate),
+            "release": (ReleaseIdentity, self.release),
+            "publish": (PublishEndpoint, self.publish),
+            "withdraw": (WithdrawEndpoint, self.withdraw),
+        }
+
+    async def allocate(self, request: AllocateIdentity) -> Allocated:
+        """Give the identity of a label set, referenced by the holder until its lease ends or it releases it."""
+        labels = read_labels(request.labels)
+        check_lease(request.lease)
+        if not request.holder or "/" in request.holder:
+            raise BadField("holder", request.holder, "a holder has a name, without '/'")
+
+        def refer(identity: Identity) -> Op:
+            return put(self.keys.identity_ref(identity, request.holder), b"", request.lease)
+
+        reserved = reserved_identity(labels)
+        if reserved is not None:
+            return Allocated(reserved, await self._write(refer(reserved), request.lease))
+        return Allocated(*await self.allocator.allocate(canonical(labels), refer, request.lease))
+
+    async def publish(self, request: PublishEndpoint) -> Published:
+        """Write an endpoint's row under the node's lease, with the identity of its labels, in one transaction."""
+        row, labels = request.endpoint, read_labels(request.labels)
+        check_lease(request.lease)
+        check_endpoint(row)
+
+        def with_identity(identity: Identity) -> Endpoint:
+            return msgspec.structs.replace(row, identity=identity)
+
+        def write(identity: Identity) -> Op:
+            value = msgspec.json.encode(with_identity(identity))
+            return put(self.keys.endpoint(row.node, row.id), value, request.lease)
+
+        identity = reserved_identity(labels)
+        if identity is not None:
+            revision = await self._write(write(identity), request.lease)
+        else:
+            identity, revision = await self.allocator.allocate(canonical(labels), write, request.lease)
+        return Published(with_identity(identity), revision)
+
+    async def release(self, request: ReleaseIdentity) -> Revised:
+        """Give up a holder's reference; one that is not there is given up already."""
+        return await self._remove(self.keys.identity_ref(request.identity, request.holder))
+
+    async def withdraw(self, request: WithdrawEndpoint) -> Revised:
+        """Remove an endpoint's row; one that is not there is withdrawn already."""
+        return await self._remove(self.keys.endpoint(request.node, EndpointId(request.id)))
+
+    async def _write(self, op: Op, lease: LeaseId) -> Revision:
+        try:
+            return Revision((await self.etcd.txn(Txn((), (op,)))).revision)
+        except LeaseNotFound as error:
+            raise LeaseEnded(lease) from error
+
+    async def _remove(self, key: str) -> Revised:
+        return Revised(Revision(await self.etcd.delete(key)))
+
+
+def read_labels(texts: Iterable[str]) -> Labels:
+    """Parse a request's labels.
+
+    Raises:
+        BadField: One is no label, a key has two values, or there are none.
+    """
+    try:
+        labels = parse_labels(texts)
+    except BadLabel as error:
+        raise BadField("labels", error.text, str(error)) from error
+    if not labels:
+        raise BadField("labels", "", "an identity stands for at least one label")
+    return labels
+
+
+def check_lease(lease: LeaseId) -> None:
+    """Refuse to write what would never go again.
+
+    Raises:
+        LeaseEnded: There is no lease.
+    """
+    if lease <= 0:
+        raise LeaseEnded(lease)
+
+
+def check_endpoint(row: Endpoint) -> None:
+    """Refuse a row that nodes could not use.
+
+    Raises:
+        BadField: Names the field.
+    """
+    if not row.node or "/" in row.node:
+        raise BadField("endpoint.node", row.node, "a node has a name, without '/'")
+    if not 1 <= row.id <= 65_535:
+        raise BadField("endpoint.id", str(row.id), "an endpoint's number is 1 to 65535")
+    for field, address, kind in (("ipv4", row.ipv4, IPv4Address), ("ipv6", row.ipv6, IPv6Address)):
+        if not address and field == "ipv6":
+            continue
+        try:
+            kind(address)
+        except AddressValueError as error:
+            raise BadField(f"endpoint.{field}", address, str(error)) from error

@@ -1,0 +1,73 @@
+"""Why ipam refuses a request.
+
+::
+
+    Refused                 (cilia.errors)
+    +-- PoolExhausted       no free block
+    +-- NoSuchPool
+    +-- NodeConflict        the name belongs to another machine
+    +-- NotRegistered       the node's lease has ended: register again
+    +-- BlockNotHeld        the node gives back what it doesn't have
+    +-- BadField            a field of the request makes no sense
+    +-- TooContended        others were faster, time and again
+"""
+
+from cilia.contracts.ids import LeaseId, NodeName
+from cilia.contracts.messages import Problem
+from cilia.errors import Refused
+
+
+class PoolExhausted(Refused):
+    """Every block of a pool is granted."""
+
+    def __init__(self, *, pool: str, cidr: str, block_prefix: int, blocks: int) -> None:
+        text = f"pool {pool!r} is exhausted: all {blocks} blocks of /{block_prefix} in {cidr} are granted"
+        super().__init__(Problem("exhausted", text, field="pool", value=pool))
+
+
+class NoSuchPool(Refused):
+    """A pool is not configured."""
+
+    def __init__(self, pool: str, known: tuple[str, ...]) -> None:
+        text = f"there is no pool {pool!r}; configured are {', '.join(known) or 'none'}"
+        super().__init__(Problem("not_found", text, field="pool", value=pool))
+
+
+class NodeConflict(Refused):
+    """Two machines claim one name."""
+
+    def __init__(self, name: NodeName, *, held_by: str, claimed_by: str) -> None:
+        text = (
+            f"node {name!r} is registered with underlay address {held_by}, and {claimed_by} claims the name too; "
+            "rename one of them, or unregister the old one"
+        )
+        super().__init__(Problem("conflict", text, field="ipv4", value=claimed_by))
+
+
+class NotRegistered(Refused):
+    """The lease is not, or no more, the node's."""
+
+    def __init__(self, node: NodeName, lease: LeaseId) -> None:
+        text = f"lease {lease:x} of node {node!r} has ended or never was; register again"
+        super().__init__(Problem("not_found", text, field="lease", value=str(lease)))
+
+
+class BlockNotHeld(Refused):
+    """A node gives a block back that it doesn't hold."""
+
+    def __init__(self, node: NodeName, cidr: str) -> None:
+        super().__init__(Problem("not_found", f"node {node!r} holds no block {cidr}", field="cidr", value=cidr))
+
+
+class BadField(Refused):
+    """A field of a request makes no sense."""
+
+    def __init__(self, field: str, value: str, reason: str) -> None:
+        super().__init__(Problem("invalid", f"{field} {value!r}: {reason}", field=field, value=value))
+
+
+class TooContended(Refused):
+    """Other writers won every attempt."""
+
+    def __init__(self, what: str, attempts: int) -> None:
+        super().__init__(Problem("busy", f"{what}: lost against other writers {attempts} times; try again"))

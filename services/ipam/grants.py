@@ -1,0 +1,222 @@
+"""Nodes' leases and blocks: every grant is one transaction in etcd, so two replicas never grant a block twice.
+
+Everything that a node has hangs on one lease: its row, its blocks, its endpoints. The lease is remembered by etcd
+itself, as the lease of the node's key. What a node held last stays under a key without lease, and is its first choice
+when it returns.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+import msgspec
+
+from cilia.contracts.ids import LeaseId, NodeName, Revision
+from cilia.contracts.keys import Block, Held, Keys
+from cilia.contracts.messages import Granted, RegisterNode
+from cilia.contracts.tables import Node
+from cilia.kvstore import Etcd, LeaseNotFound, Txn, absent, delete, get, put, unchanged
+from services.ipam.errors import BlockNotHeld, NodeConflict, NoSuchPool, NotRegistered, TooContended
+from services.ipam.pools import choose_block
+from services.ipam.registry import Registry
+
+ATTEMPTS: Final = 20
+PAUSE_SECONDS: Final = 0.002
+"""Before the second attempt; doubles, with jitter, up to 0.1 s."""
+LONGEST_PAUSE_SECONDS: Final = 0.1
+
+_NODE: Final = msgspec.json.Decoder(Node)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A node's row as etcd holds it."""
+
+    row: Node
+    lease: LeaseId
+    revision: Revision
+    """Of the row's last change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """Carries out registrations and grants."""
+
+    etcd: Etcd
+    keys: Keys
+    registry: Registry
+    lease_seconds: int
+    random: Random
+
+    async def register(self, request: RegisterNode) -> Registration:
+        """Enter a node, or find it again under the lease and with the blocks that it has.
+
+        Raises:
+            NodeConflict: The name belongs to another machine.
+            NoSuchPool, PoolExhausted: There is no block to begin with.
+            TooContended, Unavailable: Try again.
+        """
+        lost: set[str] = set()
+        for attempt in range(ATTEMPTS):
+            found = await self.find(request.name)
+            if found is None:
+                entered = await self._enter(request, lost)
+            elif found.row.ipv4 != request.ipv4:
+                raise NodeConflict(request.name, held_by=found.row.ipv4, claimed_by=request.ipv4)
+            else:
+                entered = await self._return(found, request)
+            if entered is not None:
+                return entered
+            await self._pause(attempt)
+        raise TooContended(f"registration of node {request.name}", ATTEMPTS)
+
+    async def find(self, name: NodeName) -> Registration | None:
+        """Read a node's row from etcd."""
+        found = await self.etcd.get(self.keys.node(name))
+        if found is None:
+            return None
+        return Registration(_NODE.decode(found.value), LeaseId(found.lease), Revision(found.mod_revision))
+
+    async def keep(self, lease: LeaseId) -> bool:
+        """Keep a lease for as long again; False if it has ended."""
+        try:
+            await self.etcd.keep_alive(lease)
+        except LeaseNotFound:
+            return False
+        return True
+
+    async def grow(self, node: NodeName, lease: LeaseId, pool: str) -> Granted:
+        """Grant a node one more block.
+
+        Raises:
+            NotRegistered: ``lease`` is not the node's.
+            NoSuchPool, PoolExhausted, TooContended, Unavailable: See :meth:`register`.
+        """
+        lost: set[str] = set()
+        for attempt in range(ATTEMPTS):
+            found = await self.find(node)
+            if found is None or found.lease != lease:
+                raise NotRegistered(node, lease)
+            cidr = self._choose(pool, node, lost)
+            row = msgspec.structs.replace(found.row, pod_cidrs=(*found.row.pod_cidrs, cidr))
+            revision = await self._write(row, lease, modified=found.revision, granted=(cidr,), lost=lost)
+            if revision is not None:
+                return Granted(cidr, revision)
+            await self._pause(attempt)
+        raise TooContended(f"another block for node {node}", ATTEMPTS)
+
+    async def shrink(self, node: NodeName, cidr: str) -> Revision:
+        """Take a block back from a node.
+
+        Raises:
+            BlockNotHeld: The node doesn't have it.
+            TooContended, Unavailable: Try again.
+        """
+        for attempt in range(ATTEMPTS):
+            found = await self.find(node)
+            if found is None or cidr not in found.row.pod_cidrs:
+                raise BlockNotHeld(node, cidr)
+            row = msgspec.structs.replace(found.row, pod_cidrs=tuple(c for c in found.row.pod_cidrs if c != cidr))
+            revision = await self._write(row, found.lease, modified=found.revision, returned=(cidr,))
+            if revision is not None:
+                return revision
+            await self._pause(attempt)
+        raise TooContended(f"return of block {cidr} of node {node}", ATTEMPTS)
+
+    async def unregister(self, node: NodeName) -> Revision:
+        """Let a node leave: what hangs on its lease goes at once, and nothing is kept for it."""
+        found = await self.find(node)
+        if found is not None:
+            await self.etcd.revoke(found.lease)
+        return Revision(await self.etcd.delete(self.keys.held(node)))
+
+    async def _enter(self, request: RegisterNode, lost: set[str]) -> Registration | None:
+        """Register a node that has no row; None if another registration or grant came first."""
+        cidrs = self._choose_first(request, lost)
+        row = Node(request.name, request.ipv4, request.ipv6, request.labels, cidrs)
+        lease = LeaseId(await self.etcd.grant(self.lease_seconds))
+        revision = await self._write(row, lease, modified=None, granted=cidrs, lost=lost)
+        if revision is None:
+            await self.etcd.revoke(lease)
+            return None
+        return Registration(row, lease, revision)
+
+    async def _return(self, found: Registration, request: RegisterNode) -> Registration | None:
+        """Keep the lease and blocks of a node that registers again; None if its row changed or ended meanwhile."""
+        if not await self.keep(found.lease):
+            return None
+        row = msgspec.structs.replace(found.row, ipv6=request.ipv6, labels=request.labels)
+        if row == found.row:
+            return found
+        revision = await self._write(row, found.lease, modified=found.revision)
+        return None if revision is None else Registration(row, found.lease, revision)
+
+    async def _write(
+        self,
+        row: Node,
+        lease: LeaseId,
+        *,
+        modified: Revision | None,
+        granted: Sequence[str] = (),
+        returned: Sequence[str] = (),
+        lost: set[str] | None = None,
+    ) -> Revision | None:
+        """Write a node's row with the blocks that come and go.
+
+        Args:
+            modified: Revision that the row must still have; None: it must not exist.
+            lost: Receives those of ``granted`` that turned out to be another's.
+
+        Returns:
+            The revision, or None if the row or a block changed meanwhile, or the lease ended.
+        """
+        node = self.keys.node(row.name)
+        blocks = {cidr: self._block_key(cidr) for cidr in granted}
+        compare = [absent(node) if modified is None else unchanged(node, modified)]
+        compare += [absent(key) for key in blocks.values()]
+        ops = [
+            put(node, msgspec.json.encode(row), lease),
+            put(self.keys.held(row.name), msgspec.json.encode(Held(row.pod_cidrs))),
+            *(put(key, self._block_value(cidr, row.name), lease) for cidr, key in blocks.items()),
+            *(delete(self._block_key(cidr)) for cidr in returned),
+        ]
+        try:
+            outcome = await self.etcd.txn(Txn(compare, ops, [get(key) for key in blocks.values()]))
+        except LeaseNotFound:
+            return None
+        if outcome.succeeded:
+            return Revision(outcome.revision)
+        if lost is not None:
+            lost.update(cidr for cidr, key in blocks.items() if outcome.value(key) is not None)
+        return None
+
+    def _choose_first(self, request: RegisterNode, lost: set[str]) -> tuple[str, ...]:
+        """Choose the blocks that a node begins with: what it had, and at least one of the pool it asks for."""
+        regained = tuple(cidr for cidr in self.registry.regainable(request.name) if cidr not in lost)
+        if any(self.registry.pool_of(cidr) == request.pool for cidr in regained):
+            return regained
+        return (*regained, self._choose(request.pool, request.name, lost))
+
+    def _choose(self, name: str, node: NodeName, lost: set[str]) -> str:
+        pool = self.registry.pools.get(name)
+        if pool is None:
+            raise NoSuchPool(name, tuple(self.registry.pools))
+        taken = self.registry.taken(name) | lost
+        return choose_block(pool, node, taken=taken, remembered=self.registry.remembered(node))
+
+    def _block_key(self, cidr: str) -> str:
+        return self.keys.block(self._pool_of(cidr), cidr)
+
+    def _block_value(self, cidr: str, node: NodeName) -> bytes:
+        return msgspec.json.encode(Block(cidr, node, self._pool_of(cidr)))
+
+    def _pool_of(self, cidr: str) -> str:
+        pool = self.registry.pool_of(cidr)
+        if pool is None:
+            raise NoSuchPool(cidr, tuple(self.registry.pools))
+        return pool
+
+    async def _pause(self, attempt: int) -> None:
+        await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, PAUSE_SECONDS * 2**attempt) * self.random.uniform(0.5, 1.0))

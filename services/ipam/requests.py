@@ -1,0 +1,83 @@
+"""The calls of ipam: validate, carry out in etcd, answer. Nothing is kept between two calls."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Final
+
+from cilia.calls import Calls
+from cilia.contracts.messages import (
+    Empty,
+    Granted,
+    GrowBlocks,
+    Heartbeat,
+    Registered,
+    RegisterNode,
+    Revised,
+    ShrinkBlocks,
+    UnregisterNode,
+)
+from services.ipam.errors import BadField, NotRegistered
+from services.ipam.grants import Grants
+
+NODE_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""An RFC 1123 label: it is a token of subjects and of keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What the service answers to."""
+
+    grants: Grants
+
+    @property
+    def calls(self) -> Calls:
+        """The calls, for :func:`cilia.calls.serve`."""
+        return {
+            "register": (RegisterNode, self.register),
+            "heartbeat": (Heartbeat, self.heartbeat),
+            "grow": (GrowBlocks, self.grow),
+            "shrink": (ShrinkBlocks, self.shrink),
+            "unregister": (UnregisterNode, self.unregister),
+        }
+
+    async def register(self, request: RegisterNode) -> Registered:
+        """Enter the cluster, or come back to it."""
+        if not NODE_NAME.fullmatch(request.name):
+            raise BadField("name", request.name, "a node's name is at most 63 lower case letters, digits and dashes")
+        _check_address("ipv4", request.ipv4, version=4)
+        if request.ipv6:
+            _check_address("ipv6", request.ipv6, version=6)
+        registration = await self.grants.register(request)
+        return Registered(registration.lease, self.grants.lease_seconds, registration.row, registration.revision)
+
+    async def heartbeat(self, request: Heartbeat) -> Empty:
+        """Keep a node's lease."""
+        if not await self.grants.keep(request.lease):
+            raise NotRegistered(request.node, request.lease)
+        return Empty()
+
+    async def grow(self, request: GrowBlocks) -> Granted:
+        """Grant one more block."""
+        return await self.grants.grow(request.node, request.lease, request.pool)
+
+    async def shrink(self, request: ShrinkBlocks) -> Revised:
+        """Take a block back."""
+        try:
+            cidr = str(ip_network(request.cidr))
+        except ValueError as error:
+            raise BadField("cidr", request.cidr, str(error)) from error
+        return Revised(await self.grants.shrink(request.node, cidr))
+
+    async def unregister(self, request: UnregisterNode) -> Revised:
+        """Leave the cluster."""
+        return Revised(await self.grants.unregister(request.node))
+
+
+def _check_address(field: str, text: str, *, version: int) -> None:
+    try:
+        address = ip_address(text)
+    except ValueError as error:
+        raise BadField(field, text, str(error)) from error
+    if address.version != version:
+        raise BadField(field, text, f"is no IPv{version} address")

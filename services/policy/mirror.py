@@ -1,0 +1,117 @@
+"""The loop that follows etcd: policies, identities and endpoints in one order; the only writer of what is resolved.
+
+Resolved policy is a function of etcd's state at a revision. So each revision is one commit of both tables, and every
+replica commits the same.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Protocol, TypeVar
+
+from cilia.contracts.ids import Revision
+from cilia.contracts.keys import Keys
+from cilia.contracts.tables import PolicyEntry, PolicyObject, SubjectKey
+from cilia.kvstore import Changes, Etcd, Reset, replicate
+from cilia.table.publisher import TablePublisher
+from services.policy.realisation import Realisation
+from services.policy.state import EndpointEvent, Event, Places, PolicyEvent, read_event
+from services.policy.waiting import Moved
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Difference = Mapping[SubjectKey, PolicyEntry | None]
+"""Entries that are new or different, and None for those that are gone."""
+
+
+class Resolver(Protocol):
+    """The engine: events of one revision in, difference of resolved policy out."""
+
+    def take(self, events: Sequence[Event]) -> Difference:
+        """Fold the events in; return what that changes."""
+        ...
+
+    def clear(self) -> None:
+        """Forget everything; the whole state follows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Feeds the engine, and from it the tables and the record of what each revision changed."""
+
+    etcd: Etcd
+    keys: Keys
+    epoch: int
+    resolver: Resolver
+    places: Places
+    realisation: Realisation
+    policies: TablePublisher[str, PolicyObject]
+    resolved: TablePublisher[SubjectKey, PolicyEntry]
+    moved: Moved
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the whole state is here."""
+
+    async def run(self) -> None:
+        """Follow etcd until cancelled."""
+        keys = self.keys
+        async for step in replicate(self.etcd, keys.root, (keys.policies, keys.identities, keys.endpoints)):
+            if isinstance(step, Reset):
+                self._restart(step)
+            else:
+                self._advance(step)
+            self.moved.notify()
+            self.ready.set()
+
+    async def reach(self, revision: Revision) -> None:
+        """Wait until ``revision`` is resolved; bound it with a timeout."""
+        while self.resolved.history.sequence < revision:
+            await self.moved.event.wait()
+
+    def _restart(self, step: Reset) -> None:
+        self.resolver.clear()
+        self.places.clear()
+        events = [read_event(self.keys, record.key, record.value) for record in step.records]
+        policies, resolved = self._fold(event for event in events if event is not None)
+        self.policies.reset({key: row for key, row in policies.items() if row is not None}, step.revision, self.epoch)
+        self.resolved.reset({key: row for key, row in resolved.items() if row is not None}, step.revision, self.epoch)
+        revisions = (record.mod_revision for record in step.records if record.key.startswith(self.keys.policies))
+        self.realisation.start(Revision(step.revision), newest=Revision(max(revisions, default=0)))
+
+    def _advance(self, step: Changes) -> None:
+        for revision, group in groupby(step.events, key=lambda event: event.revision):
+            events = [
+                read_event(self.keys, event.key, None if event.removed else event.record.value) for event in group
+            ]
+            self._commit(Revision(revision), [event for event in events if event is not None])
+        self.policies.commit(step.revision, {})
+        self.resolved.commit(step.revision, {})
+
+    def _commit(self, revision: Revision, events: Sequence[Event]) -> None:
+        policies, resolved = self._fold(events)
+        cause = next((row for row in policies.values() if row is not None), None)
+        traceparent = cause.traceparent if cause is not None else ""
+        _hand_over(self.policies, revision, policies, traceparent)
+        _hand_over(self.resolved, revision, resolved, traceparent)
+        if policies:
+            accepted_ns = cause.applied_ns if cause is not None else time.time_ns()
+            self.realisation.change(revision, (key.subject for key in resolved), accepted_ns)
+
+    def _fold(self, events: Iterable[Event]) -> tuple[dict[str, PolicyObject | None], Difference]:
+        policies: dict[str, PolicyObject | None] = {}
+        taken = list(events)
+        for event in taken:
+            match event:
+                case PolicyEvent(key, row):
+                    policies[key] = row
+                case EndpointEvent():
+                    self.places.take(event)
+        return policies, self.resolver.take(taken)
+
+
+def _hand_over(publisher: TablePublisher[K, V], revision: int, rows: Mapping[K, V | None], cause: str) -> None:
+    upserts = {key: row for key, row in rows.items() if row is not None}
+    publisher.commit(revision, upserts, [key for key, row in rows.items() if row is None], traceparent=cause)

@@ -1,0 +1,73 @@
+"""The calls of the policy service: read policies, store them, tell who has them in force."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from nats.aio.msg import Msg
+
+from cilia.bus import Bus
+from cilia.calls import Calls
+from cilia.contracts.messages import (
+    Acknowledgement,
+    ApplyPolicies,
+    DeletePolicies,
+    PoliciesChanged,
+    WaitRealised,
+)
+from cilia.contracts.tables import PolicyObject
+from services.policy.realisation import Realisation
+from services.policy.store import Store
+from services.policy.waiting import Moved, Waiting
+
+log = logging.getLogger(__name__)
+
+Parse = Callable[[ApplyPolicies], Sequence[PolicyObject]]
+"""Reads all policies of a request; raises Refused for the first that is wrong, with field and value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What the service answers to."""
+
+    store: Store
+    parse: Parse
+    waiting: Waiting
+
+    @property
+    def calls(self) -> Calls:
+        """The calls, for :func:`cilia.calls.serve`."""
+        return {
+            "apply": (ApplyPolicies, self.apply),
+            "delete": (DeletePolicies, self.delete),
+            "wait": (WaitRealised, self.waiting.wait),
+        }
+
+    async def apply(self, request: ApplyPolicies) -> PoliciesChanged:
+        """Store policies: all of the text or none of it; they are in etcd before the answer."""
+        return await self.store.apply(self.parse(request), dry_run=request.dry_run)
+
+    async def delete(self, request: DeletePolicies) -> PoliciesChanged:
+        """Remove policies, all or none."""
+        return await self.store.delete(request.keys)
+
+
+async def hear_acknowledgements(bus: Bus, realisation: Realisation, moved: Moved) -> None:
+    """Take note of what agents have in force, on every replica; until cancelled."""
+    decoder = msgspec.json.Decoder(Acknowledgement)
+
+    async def deliver(message: Msg) -> None:
+        try:
+            realisation.acknowledge(decoder.decode(message.data))
+        except msgspec.DecodeError as error:
+            log.warning("acknowledgement on %s: %s", message.subject, error)
+            return
+        moved.notify()
+
+    subscription = await bus.subscribe(bus.subjects.ack(), deliver)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await bus.unsubscribe(subscription)

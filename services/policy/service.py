@@ -1,0 +1,72 @@
+"""The policy service's parts, joined around an engine and a reader of policies.
+
+Owner of the tables policies and resolved. Its state is etcd's; a replica may be killed at any moment, and any number of
+them may run.
+"""
+
+import asyncio
+from signal import SIGINT, SIGTERM
+
+from cilia.bus import connect_bus
+from cilia.calls import serve
+from cilia.contracts.keys import Keys
+from cilia.contracts.tables import POLICIES, RESOLVED
+from cilia.health import serve_health
+from cilia.kvstore import Election, connect_kvstore
+from cilia.lifecycle import stop_on_signals, supervise
+from cilia.metrics import Metrics
+from cilia.owner import publish_while_elected, settle_epoch
+from cilia.table.publisher import TablePublisher
+from cilia.telemetry import open_telemetry
+from services.policy.config import Config
+from services.policy.mirror import Mirror, Resolver
+from services.policy.realisation import Realisation
+from services.policy.requests import Parse, Requests, hear_acknowledgements
+from services.policy.state import Places
+from services.policy.store import Store
+from services.policy.waiting import Moved, Waiting
+
+
+async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
+    """Serve until told to stop."""
+    keys, metrics, places, realisation = Keys(config.cluster), Metrics(), Places(), Realisation()
+    moved = Moved(asyncio.Event())
+    with open_telemetry(config.telemetry, "policy", metrics):
+        async with (
+            stop_on_signals(SIGTERM, SIGINT) as stop,
+            connect_bus(config.nats, cluster=config.cluster, name=f"policy-{config.replica}") as bus,
+            connect_kvstore(config.etcd) as etcd,
+        ):
+            policies, resolved = TablePublisher(bus, POLICIES), TablePublisher(bus, RESOLVED)
+            election = Election(etcd, keys.leader("policy"), config.replica)
+            epoch = await settle_epoch(etcd, keys)
+            mirror = Mirror(etcd, keys, epoch, resolver, places, realisation, policies, resolved, moved)
+            waiting = Waiting(
+                bus,
+                realisation,
+                places=lambda: places.counts,
+                resolved=lambda subject: resolved.history.rows.get(str(subject), {}),
+                reach=mirror.reach,
+                moved=moved,
+            )
+            requests = Requests(Store(etcd, keys), parse, waiting)
+
+            async def answer() -> None:
+                await mirror.ready.wait()
+                await serve(bus, "policy", requests.calls, concurrency=config.concurrency)
+
+            await supervise(
+                {
+                    "mirror": mirror.run,
+                    "requests": answer,
+                    "acknowledgements": lambda: hear_acknowledgements(bus, realisation, moved),
+                    **policies.loops(),
+                    **resolved.loops(),
+                    "election": election.run,
+                    "leadership": lambda: publish_while_elected(election, (policies, resolved)),
+                    "health": lambda: serve_health(
+                        config.telemetry.listen, metrics, lambda: "" if mirror.ready.is_set() else "no state yet"
+                    ),
+                },
+                stop=stop,
+            )

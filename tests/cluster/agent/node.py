@@ -1,0 +1,145 @@
+"""A node of its own for a test: a namespace with a real bus, stand-ins of the owners, and a real agent process."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from cilia.bus import BusConfig, connect_bus
+from services.agent.netns import inside, open_netns
+from tests.cluster.agent.owners import Owners
+from tests.nats_server import NatsServer, nats_server
+from tools.build import compile_bpf
+
+ROOT = Path(__file__).parents[3]
+UNDERLAY = "192.0.2.1"
+
+
+def command(text: str) -> None:
+    subprocess.run(text.split(), check=True, capture_output=True)
+
+
+class Node:
+    """What a test does with its node; the test itself runs inside the node's namespace."""
+
+    def __init__(self, tag: str, directory: Path, owners: Owners, nats: NatsServer, object_file: Path) -> None:
+        self.tag = tag
+        self.directory = directory
+        self.owners = owners
+        self.nats = nats
+        self.pins = Path("/sys/fs/bpf") / tag
+        self.socket = directory / "agent.sock"
+        self._object = object_file
+        self._pods: list[str] = []
+        self._agent: subprocess.Popen[bytes] | None = None
+
+    def add_netns(self) -> str:
+        """Make a network namespace for a pod and return its path."""
+        name = f"{self.tag}p{len(self._pods)}"
+        command(f"ip netns add {name}")
+        self._pods.append(name)
+        return f"/run/netns/{name}"
+
+    async def start(self) -> float:
+        """Start the agent; return after how many seconds it answered."""
+        began = time.perf_counter()
+        settings = {
+            "node": "node1",
+            "ipv4": UNDERLAY,
+            "cluster": "test",
+            "state-directory": self.directory / "state",
+            "socket": self.socket,
+            "pin-directory": self.pins,
+            "object-file": self._object,
+            "nats-urls": self.nats.url,
+        }
+        flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+        self._agent = subprocess.Popen([sys.executable, "-m", "services.agent", *flags], cwd=ROOT)
+        async with asyncio.timeout(20):
+            while True:
+                assert self._agent.poll() is None, "the agent ended"
+                try:
+                    await self.call("status")
+                    return time.perf_counter() - began
+                except OSError:
+                    await asyncio.sleep(0.01)
+
+    def kill(self) -> None:
+        """End the agent without a warning."""
+        self.stop(signal.SIGKILL)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int | None:
+        """End the agent; return its exit code."""
+        if self._agent is None:
+            return None
+        self._agent.send_signal(number)
+        code = self._agent.wait(10)
+        self._agent = None
+        return code
+
+    async def call(self, call: str, /, **arguments: Any) -> Any:
+        """Make a call on the socket and return what it gives, or the problem."""
+        reader, writer = await asyncio.open_unix_connection(self.socket)
+        try:
+            writer.write(json.dumps({"call": call, "arguments": arguments}).encode() + b"\n")
+            async with asyncio.timeout(15):
+                reply = json.loads(await reader.readline())
+            return reply.get("problem") or reply["ok"]
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    async def add_pod(self, name: str, **labels: str) -> dict[str, Any]:
+        """Connect a pod in a fresh namespace."""
+        answer: dict[str, Any] = await self.call(
+            "endpoint-create", namespace="default", name=name, netns=self.add_netns(), labels=labels
+        )
+        return answer
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self._agent is not None:
+            self.kill()
+        for name in self._pods:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+        shutil.rmtree(self.pins, ignore_errors=True)
+
+
+@contextmanager
+def node_namespace(tag: str) -> Iterator[None]:
+    """Run the block's thread in a fresh network namespace."""
+    command(f"ip netns add {tag}")
+    try:
+        with open_netns(f"/run/netns/{tag}") as netns, inside(netns, tag):
+            command("ip link set lo up")
+            command(f"ip address add {UNDERLAY}/32 dev lo")
+            yield
+    finally:
+        command(f"ip netns del {tag}")
+
+
+@asynccontextmanager
+async def running_node(directory: Path) -> AsyncIterator[Node]:
+    """Yield a node whose agent is not started yet."""
+    tag = f"cag{os.getpid()}"
+    object_file = directory / "cilia.o"
+    compile_bpf(ROOT / "bpf/cilia.c", object_file)
+    with node_namespace(tag), nats_server() as nats:
+        async with connect_bus(BusConfig(urls=(nats.url,)), cluster="test", name="owners") as bus:
+            owners = Owners(bus)
+            answering = asyncio.create_task(owners.run())
+            node = Node(tag, directory, owners, nats, object_file)
+            try:
+                yield node
+            finally:
+                node.close()
+                answering.cancel()
+                await asyncio.gather(answering, return_exceptions=True)

@@ -1,0 +1,179 @@
+"""A real agent on a real kernel and a real bus; only the owners of the tables are stand-ins."""
+
+import asyncio
+import json
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from cilia.contracts.ids import Identity
+from cilia.contracts.messages import Acknowledgement
+from cilia.contracts.tables import PolicyEntry, PolicyKey
+from tests.cluster.agent.node import Node
+from tests.cluster.agent.owners import ALLOW_ALL
+
+pytestmark = pytest.mark.cluster
+
+
+def ping(pod: dict, target: dict, *options: str) -> "subprocess.Popen[str]":
+    inside = ["nsenter", f"--net={pod['netns']}", "ping", "-q", *options, target["ipv4"]]
+    return subprocess.Popen(inside, stdout=subprocess.PIPE, text=True)
+
+
+def answered(process: "subprocess.Popen[str]") -> int:
+    """How many of the packets came back."""
+    out, _ = process.communicate(timeout=20)
+    return int(out.split(" received")[0].rsplit(" ", 1)[1])
+
+
+@asynccontextmanager
+async def monitor(node: Node, kind: str) -> AsyncIterator[asyncio.StreamReader]:
+    reader, writer = await asyncio.open_unix_connection(node.socket)
+    writer.write(json.dumps({"call": "monitor", "arguments": {"kinds": [kind]}}).encode() + b"\n")
+    await writer.drain()
+    try:
+        yield reader
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+def devices() -> list[str]:
+    return [name for _, name in socket.if_nameindex()]
+
+
+async def test_a_created_pod_is_ready_and_talks_to_another(node: Node) -> None:
+    await node.start()
+    web, db = await node.add_pod("web", app="web"), await node.add_pod("db", app="db")
+    assert (web["state"], db["state"]) == ("ready", "ready")
+    assert answered(ping(web, db, "-c3", "-i0.05", "-W1")) == 3
+
+
+async def test_a_pod_is_answered_for_again_when_it_is_asked_for_twice(node: Node) -> None:
+    await node.start()
+    web = await node.add_pod("web")
+    again = await node.call("endpoint-create", namespace="default", name="web", netns=web["netns"])
+    assert again == web
+
+
+async def test_a_namespace_that_is_not_there_is_refused_by_name_and_leaves_nothing(node: Node) -> None:
+    await node.start()
+    problem = await node.call("endpoint-create", namespace="default", name="web", netns="/run/netns/none")
+    assert (problem["code"], problem["field"], problem["value"]) == ("invalid", "netns", "/run/netns/none")
+    assert await node.call("endpoint-list") == {"endpoints": []}
+    assert not list((node.directory / "state/endpoints").iterdir())
+
+
+async def test_a_deleted_pod_leaves_nothing(node: Node) -> None:
+    await node.start()
+    web = await node.add_pod("web")
+    assert await node.call("endpoint-delete", namespace="default", name="web") == {}
+    assert await node.call("endpoint-delete", namespace="default", name="web") == {}
+    assert (await node.call("map-get", name="cilia_endpoints"))["entries"] == []
+    ipcache = (await node.call("map-get", name="cilia_ipcache"))["entries"]
+    assert web["ipv4"] not in [key["address"] for key, _ in ipcache]
+    assert web["host_interface"] not in devices()
+    assert node.owners.rows == {}
+    assert not list((node.directory / "state/endpoints").iterdir())
+
+
+async def test_a_killed_agent_comes_back_and_no_packet_is_lost(node: Node) -> None:
+    await node.start()
+    web, db = await node.add_pod("web", app="web"), await node.add_pod("db", app="db")
+    process = ping(web, db, "-c200", "-i0.01", "-W1")
+    await asyncio.sleep(0.2)
+    node.kill()
+    await node.start()
+    assert (await node.call("endpoint-get", id=web["id"]))["state"] == "ready"
+    assert await asyncio.to_thread(answered, process) == 200
+
+
+async def test_pods_talk_on_while_bus_and_agent_are_away(node: Node) -> None:
+    await node.start()
+    web, db = await node.add_pod("web"), await node.add_pod("db")
+    node.kill()
+    node.nats.kill()
+    await asyncio.sleep(0.1)
+    assert answered(ping(web, db, "-c3", "-i0.05", "-W1")) == 3
+    node.nats.start()
+    await node.owners.bus.wait_connected()
+
+
+async def test_a_changed_policy_is_acknowledged_once_it_is_in_force(node: Node) -> None:
+    await node.start()
+    web = await node.add_pod("web")
+    acknowledged: asyncio.Queue[Acknowledgement] = asyncio.Queue()
+
+    async def take(message: object) -> None:
+        acknowledged.put_nowait(msgspec.json.decode(message.data, type=Acknowledgement))  # type: ignore[attr-defined]
+
+    bus = node.owners.bus
+    await bus.subscribe(bus.subjects.ack(), take)
+    await bus.flush()
+    entry = PolicyEntry(deny=True, precedence=7, cookie=99)
+    key = PolicyKey(False, Identity(0), 6, 80, 16)
+    began = time.perf_counter()
+    revision = node.owners.resolve(web["identity"], {**ALLOW_ALL, key: entry})
+    async with asyncio.timeout(5):
+        while (message := await acknowledged.get()).subjects != {web["identity"]: revision}:
+            assert message.subjects[web["identity"]] < revision
+    print(f"acknowledged after {(time.perf_counter() - began) * 1000:.1f} ms")
+    rules = (await node.call("policy-get", id=web["id"]))["rules"]
+    assert {"key": [False, 0, 6, 80, 16], "entry": [True, 7, 99, False]} in rules
+    assert len(rules) == 3
+
+
+async def test_a_relabelled_pod_has_its_new_identity_in_the_kernel(node: Node) -> None:
+    await node.start()
+    web = await node.add_pod("web", app="web")
+    other = await node.call("endpoint-relabel", endpoint={"id": web["id"]}, labels={"app": "other"})
+    assert other["identity"] != web["identity"]
+    ((_, value),) = (await node.call("map-get", name="cilia_endpoints"))["entries"]
+    assert value["identity"] == other["identity"]
+
+
+async def test_a_pod_is_not_ready_before_its_policy_is_and_nothing_is_left_when_time_is_up(node: Node) -> None:
+    await node.start()
+    node.owners.publishers["resolved"].follow()
+    node.owners.resolving = False
+    problem = await node.call(
+        "endpoint-create", namespace="default", name="web", netns=node.add_netns(), timeout_seconds=0.5
+    )
+    assert problem["code"] == "unavailable"
+    assert (await node.call("map-get", name="cilia_endpoints"))["entries"] == []
+
+
+async def test_the_monitor_shows_flows_by_name(node: Node) -> None:
+    await node.start()
+    web, db = await node.add_pod("web"), await node.add_pod("db")
+    async with monitor(node, "verdict") as reader:
+        await node.call("status")
+        ping(web, db, "-c1", "-W1").communicate(timeout=5)
+        async with asyncio.timeout(5):
+            flow = json.loads(await reader.readline())
+    assert (flow["verdict"], flow["protocol"]) == ("forwarded", "icmp")
+    assert (flow["source"], flow["source_endpoint"]) == (web["ipv4"], "default/web")
+    assert (flow["destination"], flow["destination_endpoint"]) == (db["ipv4"], "default/db")
+
+
+async def test_a_denied_packet_is_reported_with_its_reason(node: Node) -> None:
+    await node.start()
+    node.owners.policy = {}
+    web, db = await node.add_pod("web"), await node.add_pod("db")
+    async with monitor(node, "drop") as reader:
+        await node.call("status")
+        assert answered(ping(web, db, "-c1", "-W1")) == 0
+        async with asyncio.timeout(5):
+            flow = json.loads(await reader.readline())
+    assert (flow["verdict"], flow["reason"], flow["direction"]) == ("dropped", "policy-denied", "egress")
+
+
+async def test_an_agent_that_is_told_to_stop_ends_well(node: Node) -> None:
+    await node.start()
+    await node.add_pod("web")
+    assert node.stop() == 0

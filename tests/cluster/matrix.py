@@ -1,0 +1,61 @@
+"""Every pair of pods, tried with real TCP, UDP and ICMP."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
+
+from cilia.cluster.pod import Pod
+from cilia.cluster.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
+
+HTTP, OTHER, DNS = 80, 8080, 53
+CONCURRENT = 64
+
+
+class Attempt(NamedTuple):
+    """One try of one pod to reach another."""
+
+    source: str
+    destination: str
+    protocol: str
+    port: int
+
+
+Expectation = Callable[[Attempt], bool]
+
+
+@asynccontextmanager
+async def serving(pods: Sequence[Pod]) -> AsyncIterator[None]:
+    """Have every pod answer on TCP 80 and 8080 and on UDP 53."""
+    async with AsyncExitStack() as stack:
+        for pod in pods:
+            for port in (HTTP, OTHER):
+                await stack.enter_async_context(await serve_tcp(pod, port))
+            stack.callback((await serve_udp(pod, DNS)).close)
+        yield
+
+
+async def differences(pods: Sequence[Pod], expected: Expectation) -> list[str]:
+    """Try every pair in every way; return what came out otherwise than expected."""
+    gate = asyncio.Semaphore(CONCURRENT)
+
+    async def one(client: Pod, server: Pod, protocol: str, port: int) -> str:
+        attempt = Attempt(client.name, server.name, protocol, port)
+        async with gate:
+            reached = await _try(client, server, protocol, port)
+        wanted = expected(attempt)
+        return "" if reached == wanted else f"{attempt}: {'reached' if reached else 'did not reach'}"
+
+    ways = (("tcp", HTTP), ("tcp", OTHER), ("udp", DNS), ("icmp", 8))
+    tries = [one(client, server, *way) for client in pods for server in pods if client is not server for way in ways]
+    return [outcome for outcome in await asyncio.gather(*tries) if outcome]
+
+
+async def _try(client: Pod, server: Pod, protocol: str, port: int) -> bool:
+    match protocol:
+        case "tcp":
+            return await reaches_tcp(client, server.ipv4, port, seconds=0.9)
+        case "udp":
+            return await reaches_udp(client, server.ipv4, port, seconds=0.9)
+        case _:
+            return await reaches_icmp(client, server.ipv4, seconds=0.9)

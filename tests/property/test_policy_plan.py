@@ -1,0 +1,133 @@
+"""Every step of a plan leaves each packet its old verdict or its new one."""
+
+from collections.abc import Mapping
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cilia.contracts.ids import Identity
+from cilia.contracts.tables import PolicyEntry, PolicyKey
+from services.agent.policy import UNREALISED, Change, Held, Plan, Version, is_churn, plan, plan_release, shapes_of
+from tests.unit.agent.policy_model import Kernel, Packet
+
+IDENTITIES = (0, 7, 8)
+PACKETS = [
+    Packet(egress, identity, protocol, port)
+    for egress in (False, True)
+    for identity in (7, 8, 9)
+    for protocol, port in ((6, 80), (6, 81), (17, 53))
+]
+
+
+def key(egress: bool, identity: int, which: int) -> PolicyKey:
+    protocol, port, bits = ((0, 0, 0), (6, 0, 0), (6, 80, 16), (6, 80, 15), (17, 53, 16))[which]
+    return PolicyKey(egress, Identity(identity), protocol, port, bits)
+
+
+keys = st.builds(key, st.booleans(), st.sampled_from(IDENTITIES), st.integers(0, 4))
+entries = st.builds(PolicyEntry, st.booleans(), st.integers(0, 3), audit=st.booleans())
+plain = st.builds(PolicyEntry, st.just(False), st.integers(0, 3))
+states = st.one_of(st.dictionaries(keys, entries, max_size=8), st.dictionaries(keys, plain, max_size=8))
+leftovers = st.frozensets(keys, max_size=3)
+
+
+@st.composite
+def held_and_desired(draw: st.DrawFn) -> tuple[Held, Mapping[PolicyKey, PolicyEntry]]:
+    old, leftover = draw(states), draw(leftovers)
+    gone = draw(st.sampled_from(IDENTITIES))
+    new = draw(st.one_of(states, st.just({k: v for k, v in old.items() if k.identity != gone})))
+    if draw(st.booleans()):
+        return UNREALISED, new
+    return Held(Version(draw(st.integers(1, 5)), draw(st.integers(0, 1)), shapes_of(old)), old, leftover), new
+
+
+def changes_of(pairs: list[tuple[Held, Mapping[PolicyKey, PolicyEntry]]]) -> list[Change]:
+    return [Change(slot, Identity(1000 + slot), held, new) for slot, (held, new) in enumerate(pairs, start=1)]
+
+
+def verdicts(kernel: Kernel, slot: int) -> list[str]:
+    return [kernel.verdict(slot, packet) for packet in PACKETS]
+
+
+def finished(kernel: Kernel, steps: Plan) -> Kernel:
+    for _ in kernel.run(steps.visible + steps.cleanup):
+        pass
+    return kernel
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(held_and_desired(), min_size=1, max_size=3))
+def test_each_packet_meets_its_old_verdict_or_its_new_one(
+    pairs: list[tuple[Held, Mapping[PolicyKey, PolicyEntry]]],
+) -> None:
+    changes = changes_of(pairs)
+    start = {change.slot: change.held for change in changes}
+    steps = plan(changes, epoch=4, free=10_000)
+    kernel, final = Kernel.holding(start, 4), finished(Kernel.holding(start, 4), steps)
+    old = {slot: verdicts(kernel, slot) for slot in start}
+    new = {slot: verdicts(final, slot) for slot in start}
+    for _ in kernel.run(steps.visible + steps.cleanup):
+        for slot in start:
+            for seen, before, after in zip(verdicts(kernel, slot), old[slot], new[slot], strict=True):
+                assert seen in (before, after)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(held_and_desired(), min_size=2, max_size=3))
+def test_subjects_that_switch_do_so_at_one_moment(
+    pairs: list[tuple[Held, Mapping[PolicyKey, PolicyEntry]]],
+) -> None:
+    changes = changes_of(pairs)
+    switching = {
+        c.slot
+        for c in changes
+        if c.held.version.shapes and c.held.entries != c.desired and not is_churn(c.held.entries, c.desired)
+    }
+    steps = plan(changes, epoch=4, free=10_000)
+    kernel = Kernel.holding({change.slot: change.held for change in changes}, 4)
+    old = {slot: kernel.version(slot).set for slot in switching}
+    for _ in kernel.run(steps.visible + steps.cleanup):
+        assert len({kernel.version(slot).set == old[slot] for slot in switching}) <= 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(held_and_desired(), min_size=1, max_size=3))
+def test_a_finished_plan_holds_what_was_desired_and_nothing_else(
+    pairs: list[tuple[Held, Mapping[PolicyKey, PolicyEntry]]],
+) -> None:
+    changes = changes_of(pairs)
+    steps = plan(changes, epoch=4, free=10_000)
+    kernel = finished(Kernel.holding({change.slot: change.held for change in changes}, 4), steps)
+    assert kernel.epoch == steps.epoch
+    for change in changes:
+        held = steps.after.get(change.slot, change.held)
+        word = kernel.words[change.slot]
+        assert word.epoch == 0
+        assert word.current == held.version
+        assert kernel.entries.get((change.slot, held.version.set), {}) == change.desired == held.entries
+        assert kernel.entries.get((change.slot, held.version.set ^ 1), {}).keys() == held.leftover
+
+
+@settings(max_examples=200, deadline=None)
+@given(held_and_desired())
+def test_a_flow_that_was_allowed_and_no_longer_is_sees_a_higher_revision(
+    pair: tuple[Held, Mapping[PolicyKey, PolicyEntry]],
+) -> None:
+    (change,) = changes_of([pair])
+    kernel = Kernel.holding({1: change.held}, 4)
+    old = verdicts(kernel, 1)
+    finished(kernel, plan([change], epoch=4, free=10_000))
+    if any(before != "deny" and after != before for before, after in zip(old, verdicts(kernel, 1), strict=True)):
+        assert kernel.version(1).revision > change.held.version.revision
+
+
+@given(held_and_desired())
+def test_a_released_slot_denies_all_and_its_revision_still_grows(
+    pair: tuple[Held, Mapping[PolicyKey, PolicyEntry]],
+) -> None:
+    held, _ = pair
+    steps = plan_release(1, held)
+    kernel = finished(Kernel.holding({1: held}, 4), steps)
+    assert set(verdicts(kernel, 1)) == {"deny"}
+    assert kernel.version(1).revision > held.version.revision
+    assert kernel.count() == 0

@@ -1,0 +1,96 @@
+"""Services as real processes under test: started, asked until they answer, ended or killed by their own pid."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cilia.bus import Bus
+from cilia.contracts.ids import Identity
+from cilia.contracts.keys import Keys
+from cilia.kvstore import Etcd
+from tests.servers import Server
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running replica of a service."""
+
+    process: asyncio.subprocess.Process
+    log: Path
+
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+        await self.process.wait()
+
+    async def wait(self) -> int:
+        """Wait for its end and return its exit code."""
+        async with asyncio.timeout(20):
+            return await self.process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Servers, and what is needed to start services against them."""
+
+    cluster: str
+    etcd: Server
+    nats: Server
+    directory: Path
+    bus: Bus
+    kvstore: Etcd
+
+    async def identities(self) -> set[Identity]:
+        """Return the identities in etcd."""
+        prefix = Keys(self.cluster).identities
+        return {Identity(int(key.removeprefix(prefix))) for key in await self._keys(prefix)}
+
+    async def nodes(self) -> set[str]:
+        """Return the names of the nodes in etcd."""
+        prefix = Keys(self.cluster).nodes
+        return {key.removeprefix(prefix) for key in await self._keys(prefix)}
+
+    async def pools(self) -> set[str]:
+        """Return the names of the pools in etcd."""
+        prefix = Keys(self.cluster).pools
+        return {key.removeprefix(prefix) for key in await self._keys(prefix)}
+
+    async def endpoints(self) -> set[str]:
+        """Return the endpoints in etcd as ``node/id``."""
+        prefix = Keys(self.cluster).endpoints
+        return {key.removeprefix(prefix) for key in await self._keys(prefix)}
+
+    async def _keys(self, prefix: str) -> list[str]:
+        records, _ = await self.kvstore.range(prefix)
+        return [record.key for record in records]
+
+    @asynccontextmanager
+    async def service(self, name: str, replica: str = "a", **settings: str) -> AsyncIterator[Service]:
+        """Run a replica of ``services.<name>`` until the block ends."""
+        log = self.directory / f"{name}-{replica}.log"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CILIA_CLUSTER": self.cluster, "CILIA_REPLICA": replica}
+        environment |= {"CILIA_NATS_URLS": self.nats.url, "CILIA_ETCD_ENDPOINTS": self.etcd.address}
+        environment |= {f"CILIA_{key.upper()}": value for key, value in settings.items()}
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", f"services.{name}", env=environment, stdout=output, stderr=output, cwd=ROOT
+            )
+        try:
+            yield Service(process, log)
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    async with asyncio.timeout(10):
+                        await process.wait()
+                except TimeoutError:
+                    process.kill()
+                    await process.wait()
+            sys.stdout.write(log.read_text())

@@ -1,0 +1,132 @@
+import asyncio
+import random
+
+import pytest
+
+from cilia.contracts.ids import Identity, NodeName
+from cilia.contracts.messages import ReleaseIdentity, Revised, WithdrawEndpoint
+from cilia.errors import Refused
+from tests.services.ask import allocate, ask, publish, register
+from tests.services.processes import Stage
+
+
+async def test_two_replicas_give_one_number_per_label_set_and_no_number_twice(stage: Stage) -> None:
+    async with stage.service("ipam"), stage.service("identity", "a"), stage.service("identity", "b"):
+        lease = (await register(stage.bus, "n1")).lease
+        wanted = [f"app=a{number % 40}" for number in range(600)]
+        random.Random(7).shuffle(wanted)
+        numbers = await asyncio.gather(
+            *(allocate(stage.bus, f"h{index}", lease, label) for index, label in enumerate(wanted))
+        )
+        by_label: dict[str, set[Identity]] = {}
+        for label, number in zip(wanted, numbers, strict=True):
+            by_label.setdefault(label, set()).add(number)
+        assert all(len(found) == 1 for found in by_label.values())
+        assert len(set().union(*by_label.values())) == 40
+
+
+async def test_allocations_survive_the_kill_of_a_replica_that_carries_them_out(stage: Stage) -> None:
+    async with stage.service("ipam"), stage.service("identity", "a") as victim, stage.service("identity", "b"):
+        lease = (await register(stage.bus, "n1")).lease
+        await allocate(stage.bus, "first", lease, "app=first")
+        under_way = [
+            asyncio.create_task(allocate(stage.bus, f"h{index}", lease, f"app=a{index % 50}")) for index in range(400)
+        ]
+        await asyncio.sleep(0.05)
+        await victim.kill()
+        numbers = await asyncio.gather(*under_way)
+        again = await asyncio.gather(*(allocate(stage.bus, f"h{i}", lease, f"app=a{i % 50}") for i in range(50)))
+        assert [numbers[index] for index in range(50)] == again
+        assert all(numbers[index] == again[index % 50] for index in range(400))
+        assert len(set(again)) == 50
+
+
+async def test_the_service_outlives_etcd_and_the_broker(stage: Stage) -> None:
+    async with stage.service("ipam"), stage.service("identity") as service:
+        lease = (await register(stage.bus, "n1")).lease
+        before = await allocate(stage.bus, "n1", lease, "app=web")
+        await stage.etcd.restart(after_seconds=0.3)
+        assert await allocate(stage.bus, "n2", lease, "app=web") == before
+        await stage.nats.restart(after_seconds=0.3)
+        assert await allocate(stage.bus, "n3", lease, "app=web") == before
+        assert await allocate(stage.bus, "n3", lease, "app=db") != before
+        assert service.process.returncode is None
+
+
+async def test_labels_of_a_reserved_identity_need_no_allocation(stage: Stage) -> None:
+    async with stage.service("ipam"), stage.service("identity"):
+        lease = (await register(stage.bus, "n1")).lease
+        assert await allocate(stage.bus, "n1", lease, "reserved:init") == 5
+        assert (await publish(stage.bus, "n1", 4, lease, "reserved:health")).endpoint.identity == 4
+
+
+async def test_a_full_range_is_a_clear_problem_and_known_label_sets_still_work(stage: Stage) -> None:
+    async with stage.service("ipam"), stage.service("identity", identities="256-265"):
+        lease = (await register(stage.bus, "n1")).lease
+        numbers = await asyncio.gather(*(allocate(stage.bus, "n1", lease, f"app=a{index}") for index in range(10)))
+        assert sorted(numbers) == list(range(256, 266))
+        with pytest.raises(Refused, match=r"exhausted: all 10 identities \(256 to 265\) are in use"):
+            await allocate(stage.bus, "n1", lease, "app=one-too-many")
+        assert await allocate(stage.bus, "other", lease, "app=a3") == numbers[3]
+
+
+async def test_an_unused_identity_is_collected_and_a_used_one_stays(stage: Stage) -> None:
+    async with stage.service("ipam"), stage.service("identity", gc_seconds="0.3"):
+        lease = (await register(stage.bus, "n1")).lease
+        kept = await allocate(stage.bus, "n1", lease, "app=kept")
+        row = await publish(stage.bus, "n1", 7, lease, "app=pod")
+        gone = await allocate(stage.bus, "n1", lease, "app=gone")
+        await ask(stage.bus, "identity", "release", ReleaseIdentity(gone, "n1"), Revised)
+        await asyncio.sleep(2)
+        assert await stage.identities() == {kept, row.endpoint.identity}
+        await ask(stage.bus, "identity", "withdraw", WithdrawEndpoint(NodeName("n1"), 7), Revised)
+        await asyncio.sleep(2)
+        assert await stage.identities() == {kept}
+
+
+async def test_no_use_that_begins_during_collection_is_lost(stage: Stage) -> None:
+    """Endpoints come and go faster than rounds; whenever one is there, so must be its identity."""
+    async with (
+        stage.service("ipam"),
+        stage.service("identity", "a", gc_seconds="0.02"),
+        stage.service("identity", "b", gc_seconds="0.02"),
+    ):
+        lease = (await register(stage.bus, "n1")).lease
+
+        async def churn(number: int) -> None:
+            chance = random.Random(number)
+            for _ in range(25):
+                published = await publish(stage.bus, "n1", number, lease, f"app=a{number}")
+                await asyncio.sleep(chance.uniform(0, 0.06))
+                assert published.endpoint.identity in await stage.identities()
+                await ask(stage.bus, "identity", "withdraw", WithdrawEndpoint(NodeName("n1"), number), Revised)
+                await asyncio.sleep(chance.uniform(0, 0.08))
+
+        await asyncio.gather(*(churn(number) for number in range(1, 9)))
+
+
+async def test_an_ended_lease_is_named_so_that_the_agent_registers_anew(stage: Stage) -> None:
+    async with stage.service("identity"):
+        for lease in (12345, 0):
+            with pytest.raises(Refused) as caught:
+                await allocate(stage.bus, "n1", lease, "app=web")
+            assert (caught.value.problem.code, caught.value.problem.field) == ("not_found", "lease")
+        with pytest.raises(Refused) as caught:
+            await publish(stage.bus, "n1", 7, 12345, "app=web")
+        assert (caught.value.problem.code, caught.value.problem.field) == ("not_found", "lease")
+
+
+@pytest.mark.parametrize("labels", [(), ("a;b",), ("=x",), ("app=1", "app=2")])
+async def test_impossible_labels_are_refused_by_field(stage: Stage, labels: tuple[str, ...]) -> None:
+    async with stage.service("identity"):
+        with pytest.raises(Refused) as caught:
+            await allocate(stage.bus, "n1", 0, *labels)
+        assert (caught.value.problem.code, caught.value.problem.field) == ("invalid", "labels")
+
+
+@pytest.mark.parametrize(("setting", "value"), [("cluster_id", "256"), ("identities", "1-5"), ("gc_seconds", "0")])
+async def test_a_bad_setting_ends_the_service_with_its_name_and_value(stage: Stage, setting: str, value: str) -> None:
+    async with stage.service("identity", **{setting: value}) as service:
+        assert await service.wait() == 2
+        assert setting in service.log.read_text()
+        assert value in service.log.read_text()

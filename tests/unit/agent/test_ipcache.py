@@ -1,0 +1,79 @@
+import pytest
+
+from cilia.contracts.ids import EndpointId, Identity, NodeName
+from cilia.contracts.tables import Endpoint, EndpointKey, Node
+from services.agent.ipcache import WORLD, Ipcache, Location, Prefix, number
+
+ME, PEER = NodeName("node1"), NodeName("node2")
+NODE2 = Node(PEER, "192.0.2.2", pod_cidrs=("10.2.0.0/26",))
+
+
+def key(number: int, node: NodeName = PEER) -> EndpointKey:
+    return EndpointKey(node, EndpointId(number))
+
+
+def row(ipv4: str, identity: int, node: NodeName = PEER) -> Endpoint:
+    return Endpoint(node, EndpointId(1), Identity(identity), ipv4)
+
+
+@pytest.fixture
+def ipcache() -> Ipcache:
+    ipcache = Ipcache(ME, "192.0.2.1")
+    ipcache.take_changes()
+    return ipcache
+
+
+def at(ipcache: Ipcache, address: str) -> Location | None:
+    return ipcache.desired.get(Prefix(number(address)))
+
+
+def test_the_world_and_the_node_itself_are_known_from_the_start() -> None:
+    changes = Ipcache(ME, "192.0.2.1").take_changes()
+    assert changes == {WORLD: Location(2), Prefix(number("192.0.2.1")): Location(1)}
+
+
+def test_a_remote_pod_lives_behind_its_node(ipcache: Ipcache) -> None:
+    ipcache.feed_nodes({PEER: NODE2}, ())
+    ipcache.feed_endpoints({key(1): row("10.2.0.5", 300)}, ())
+    assert at(ipcache, "10.2.0.5") == Location(300, number("192.0.2.2"))
+
+
+def test_a_pod_is_unknown_until_its_node_is_known(ipcache: Ipcache) -> None:
+    ipcache.feed_endpoints({key(1): row("10.2.0.5", 300)}, ())
+    assert at(ipcache, "10.2.0.5") is None
+    ipcache.feed_nodes({PEER: NODE2}, ())
+    assert at(ipcache, "10.2.0.5") == Location(300, number("192.0.2.2"))
+
+
+def test_a_remote_node_is_reached_directly_and_its_gateway_by_tunnel(ipcache: Ipcache) -> None:
+    ipcache.feed_nodes({PEER: NODE2}, ())
+    assert at(ipcache, "192.0.2.2") == Location(6)
+    assert at(ipcache, "10.2.0.1") == Location(6, number("192.0.2.2"))
+
+
+def test_pods_move_with_their_node(ipcache: Ipcache) -> None:
+    ipcache.feed_nodes({PEER: NODE2}, ())
+    ipcache.feed_endpoints({key(1): row("10.2.0.5", 300)}, ())
+    ipcache.feed_nodes({PEER: Node(PEER, "192.0.2.9", pod_cidrs=("10.2.0.0/26",))}, ())
+    assert at(ipcache, "10.2.0.5") == Location(300, number("192.0.2.9"))
+    assert at(ipcache, "192.0.2.2") is None
+
+
+def test_the_late_end_of_a_pod_does_not_take_its_address_from_the_successor(ipcache: Ipcache) -> None:
+    ipcache.feed_nodes({PEER: NODE2}, ())
+    ipcache.feed_endpoints({key(1): row("10.2.0.5", 300)}, ())
+    ipcache.feed_endpoints({key(2): row("10.2.0.5", 301)}, ())
+    ipcache.feed_endpoints({}, [key(1)])
+    assert at(ipcache, "10.2.0.5") == Location(301, number("192.0.2.2"))
+
+
+def test_rows_of_this_node_are_passed_over(ipcache: Ipcache) -> None:
+    ipcache.feed_endpoints({key(1, ME): row("10.1.0.5", 300, ME)}, ())
+    assert ipcache.take_changes() == {}
+
+
+def test_a_local_pod_is_known_at_once_and_goes_when_told(ipcache: Ipcache) -> None:
+    ipcache.set_local("10.1.0.5", Identity(300))
+    assert ipcache.take_changes() == {Prefix(number("10.1.0.5")): Location(300)}
+    ipcache.set_local("10.1.0.5", None)
+    assert ipcache.take_changes() == {Prefix(number("10.1.0.5")): None}
