@@ -1,0 +1,335 @@
+"""The policy engine: identities and policies in, map states and their differences out. Pure; no clock, no I/O.
+
+The result is a function of the state alone: whatever the order and grouping of events, it equals what a new engine
+computes from the end of them.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, assert_never
+
+from cilia.contracts.identities import Reserved, is_reserved
+from cilia.contracts.ids import Identity
+from cilia.contracts.labels import Label, Labels
+from cilia.contracts.tables import PolicyEntry, PolicyKey
+from services.policy.groups import BoundSpec, ClusterPorts, Difference, Group, GroupKey
+from services.policy.rules import CIDR, RESERVED, Policy, Spec
+from services.policy.selectors import NamedPortOf, Peer, Selection, SelectorIndex, view_peer
+
+
+class Mode(Enum):
+    """When a subject is denied by default."""
+
+    DEFAULT = "default"
+    """In a direction for which a policy isolates it."""
+    ALWAYS = "always"
+    NEVER = "never"
+    """Never, and deny rules have no effect either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the engine resolves; the peer's defaults.
+
+    Attributes:
+        mode: Enforcement mode at the start.
+        dual_stack: Outside addresses are world-ipv4 and world-ipv6; otherwise they are all world.
+        admit_host: A node reaches its own pods unless a rule denies it.
+        reserved_subjects: Reserved identities that can have endpoints.
+    """
+
+    mode: Mode = Mode.DEFAULT
+    dual_stack: bool = False
+    admit_host: bool = True
+    reserved_subjects: frozenset[Identity] = frozenset({Identity(Reserved.INIT)})
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPut:
+    """A policy was written."""
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRemoved:
+    """A policy was deleted; unknown keys are no error."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityPut:
+    """An identity exists, with these labels. One with a ``cidr:`` label stands for that prefix."""
+
+    identity: Identity
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRemoved:
+    """An identity is gone; unknown ones are no error."""
+
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointsChanged:
+    """All addresses and named ports of the pods that have an identity; may come before the identity."""
+
+    identity: Identity
+    addresses: frozenset[str]
+    ports: frozenset[NamedPortOf]
+
+
+@dataclass(frozen=True, slots=True)
+class ModeSet:
+    """The enforcement mode was changed."""
+
+    mode: Mode
+
+
+Event = PolicyPut | PolicyRemoved | IdentityPut | IdentityRemoved | EndpointsChanged | ModeSet
+
+INIT: Final = Identity(Reserved.INIT)
+_NOBODY: Final = EndpointsChanged(Identity(0), frozenset(), frozenset())
+
+
+class Engine:
+    """Holds the state and answers each batch of events with what it changed."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        self._options = options or Options()
+        self._mode = self._options.mode
+        self._index = SelectorIndex()
+        self._names = ClusterPorts()
+        self._labels: dict[Identity, Labels] = {}
+        self._endpoints: dict[Identity, EndpointsChanged] = {}
+        self._policies: dict[str, list[BoundSpec]] = {}
+        self._specs_of: defaultdict[Selection, list[BoundSpec]] = defaultdict(list)
+        self._groups: dict[GroupKey, Group] = {}
+        self._using: defaultdict[Selection, set[Group]] = defaultdict(set)
+        self._group_of: dict[Identity, Group] = {}
+        self._stale_subjects: set[Identity] = set()
+        self._stale_peers: defaultdict[Identity, set[Selection]] = defaultdict(set)
+        for identity, labels in reserved_labels(self._options.dual_stack).items():
+            self._put_identity(identity, labels)
+
+    @property
+    def subjects(self) -> Set[Identity]:
+        """The identities that have a map state."""
+        return self._group_of.keys()
+
+    def map_state(self, subject: Identity) -> dict[PolicyKey, PolicyEntry]:
+        """Return all entries of a subject.
+
+        Raises:
+            KeyError: The identity is no subject.
+        """
+        return dict(self._group_of[subject].state())
+
+    def apply(self, events: Iterable[Event]) -> dict[Identity, Difference]:
+        """Take events that happened together, and return what they changed, by subject.
+
+        The differences of subjects under the same policy are one object. A subject that is gone has all its
+        keys removed.
+        """
+        for event in events:
+            self._take(event)
+        groups_before = self._regroup()
+        touched = self._update_peers()
+        differences = self._compare(groups_before, touched)
+        for group in touched:
+            group.before.clear()
+        return differences
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case PolicyPut(policy):
+                self._put_policy(policy)
+            case PolicyRemoved(key):
+                self._put_policy(Policy(key, ()))
+            case IdentityPut(identity, labels):
+                self._put_identity(identity, labels)
+            case IdentityRemoved(identity):
+                self._remove_identity(identity)
+            case EndpointsChanged(identity, _, ports):
+                self._put_endpoints(identity, event, ports)
+            case ModeSet(mode):
+                self._mode = mode
+                self._stale_subjects.update(self._group_of)
+            case _:
+                assert_never(event)
+
+    def _put_policy(self, policy: Policy) -> None:
+        outgoing = self._policies.pop(policy.key, [])
+        kept: list[BoundSpec] = []
+        for spec in policy.specs:
+            same = next((bound for bound in outgoing if bound.spec == spec), None)
+            if same is not None:
+                outgoing.remove(same)
+            kept.append(same or self._bind(policy, spec))
+        for bound in outgoing:
+            self._unbind(bound)
+        if kept:
+            self._policies[policy.key] = kept
+
+    def _bind(self, policy: Policy, spec: Spec) -> BoundSpec:
+        use = self._index.use
+        peers = tuple(
+            (rule, None if rule.peers is None else tuple(use(peer) for peer in rule.peers)) for rule in spec.rules
+        )
+        bound = BoundSpec(policy.key, policy.cookie, spec, use(spec.subject), peers)
+        self._specs_of[bound.subject].append(bound)
+        self._stale_subjects |= bound.subject.members
+        return bound
+
+    def _unbind(self, bound: BoundSpec) -> None:
+        self._stale_subjects |= bound.subject.members
+        self._specs_of[bound.subject].remove(bound)
+        if not self._specs_of[bound.subject]:
+            del self._specs_of[bound.subject]
+        for selection in (bound.subject, *(item for _, peers in bound.peers for item in peers or ())):
+            self._index.disuse(selection)
+
+    def _put_identity(self, identity: Identity, labels: Labels) -> None:
+        self._labels[identity] = labels
+        endpoints = self._endpoints.get(identity, _NOBODY)
+        self._replace_peer(
+            identity, view_peer(identity, labels, addresses=endpoints.addresses, ports=endpoints.ports)
+        )
+
+    def _remove_identity(self, identity: Identity) -> None:
+        self._labels.pop(identity, None)
+        self._replace_peer(identity, None)
+
+    def _put_endpoints(self, identity: Identity, event: EndpointsChanged, ports: frozenset[NamedPortOf]) -> None:
+        old = self._endpoints.pop(identity, _NOBODY)
+        if event.addresses or ports:
+            self._endpoints[identity] = event
+        if self._names.change(old.ports - ports, ports - old.ports):
+            self._retire_groups_with_names()
+        if identity in self._labels:
+            self._put_identity(identity, self._labels[identity])
+
+    def _replace_peer(self, identity: Identity, peer: Peer | None) -> None:
+        concerned = self._stale_peers[identity]
+        concerned |= self._index.selecting(identity)
+        if peer is None:
+            self._index.remove(identity)
+        else:
+            self._index.put(peer)
+        concerned |= self._index.selecting(identity)
+        self._stale_subjects.add(identity)
+
+    def _retire_groups_with_names(self) -> None:
+        retired = {group for group in self._groups.values() if group.names_of_cluster}
+        for group in retired:
+            del self._groups[group.key]
+        self._stale_subjects.update(subject for subject, group in self._group_of.items() if group in retired)
+
+    def _is_subject(self, identity: Identity) -> bool:
+        if is_reserved(identity):
+            return identity in self._options.reserved_subjects
+        labels = self._labels.get(identity)
+        return labels is not None and not any(label.source in (CIDR, RESERVED) for label in labels)
+
+    def _regroup(self) -> dict[Identity, Group | None]:
+        """Give each stale subject its group of now; return the groups that the changed ones had."""
+        before: dict[Identity, Group | None] = {}
+        for subject in self._stale_subjects:
+            old = self._group_of.pop(subject, None)
+            if old is not None:
+                old.subjects.discard(subject)
+            new = self._group_for(subject) if self._is_subject(subject) else None
+            if new is not None:
+                new.subjects.add(subject)
+                self._group_of[subject] = new
+            if old is not new:
+                before[subject] = old
+        self._stale_subjects.clear()
+        for group in {group for group in before.values() if group is not None and not group.subjects}:
+            self._drop(group)
+        return before
+
+    def _group_for(self, subject: Identity) -> Group:
+        key = self._key_of(subject)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(key)
+            group.build(self._index, self._names)
+            for selection in group.selections:
+                self._using[selection].add(group)
+        return group
+
+    def _key_of(self, subject: Identity) -> GroupKey:
+        if self._mode is Mode.NEVER:
+            return GroupKey(frozenset(), open_ingress=True, open_egress=True, admits_host=False)
+        specs = frozenset(
+            bound
+            for selection in self._index.selecting(subject)
+            for bound in self._specs_of.get(selection, ())
+        )
+        closed = self._mode is Mode.ALWAYS or subject == INIT
+        return GroupKey(
+            specs,
+            open_ingress=not closed and not any(bound.spec.isolates_ingress for bound in specs),
+            open_egress=not closed and not any(bound.spec.isolates_egress for bound in specs),
+            admits_host=self._options.admit_host,
+            own_ports=self._own_ports(subject, specs),
+        )
+
+    def _own_ports(self, subject: Identity, specs: frozenset[BoundSpec]) -> frozenset[NamedPortOf]:
+        named = any(rule.is_named and not rule.egress for bound in specs for rule in bound.spec.rules)
+        return self._endpoints.get(subject, _NOBODY).ports if named else frozenset()
+
+    def _drop(self, group: Group) -> None:
+        if self._groups.get(group.key) is group:
+            del self._groups[group.key]
+        for selection in group.selections:
+            self._using[selection].discard(group)
+            if not self._using[selection]:
+                del self._using[selection]
+
+    def _update_peers(self) -> set[Group]:
+        touched = set()
+        for identity, selections in self._stale_peers.items():
+            for group in {group for item in selections for group in self._using.get(item, ())}:
+                group.update(identity, self._index)
+                touched.add(group)
+        self._stale_peers.clear()
+        return touched
+
+    def _compare(
+        self, groups_before: dict[Identity, Group | None], touched: set[Group]
+    ) -> dict[Identity, Difference]:
+        known: dict[tuple[Group | None, Group | None], Difference] = {}
+        subjects = [(subject, old, self._group_of.get(subject)) for subject, old in groups_before.items()]
+        subjects += (
+            (subject, group, group)
+            for group in touched
+            for subject in group.subjects
+            if subject not in groups_before
+        )
+        differences = {}
+        for subject, old, new in subjects:
+            if (old, new) not in known:
+                known[old, new] = (new or Group(_EMPTY)).change_since(old)
+            if known[old, new]:
+                differences[subject] = known[old, new]
+        return differences
+
+
+_EMPTY: Final = GroupKey(frozenset(), open_ingress=False, open_egress=False, admits_host=False)
+
+
+def reserved_labels(dual_stack: bool) -> dict[Identity, Labels]:
+    """Return the labels of the reserved identities, with the prefixes that the world's stand for."""
+    labels = {Identity(item): {Label.parse(item.label)} for item in Reserved if item is not Reserved.UNKNOWN}
+    labels[Identity(Reserved.KUBE_APISERVER)].add(Label.parse(Reserved.REMOTE_NODE.label))
+    ipv4, ipv6 = (Reserved.WORLD_IPV4, Reserved.WORLD_IPV6) if dual_stack else (Reserved.WORLD, Reserved.WORLD)
+    labels[Identity(ipv4)].add(Label(CIDR, "0.0.0.0/0", ""))
+    labels[Identity(ipv6)].add(Label(CIDR, "0--/0", ""))
+    return {identity: frozenset(texts) for identity, texts in labels.items()}

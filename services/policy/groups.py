@@ -1,0 +1,246 @@
+"""Resolved policy of the subjects that the same specs select.
+
+Subjects with the same policy share one :class:`Group`, and peers that the same selectors of a group select share one
+set of entries, their *profile*. So 10,000 identities cost 10,000 references and few sets of entries, and a new identity
+costs one lookup for each group that it concerns.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from cilia.contracts.identities import Reserved
+from cilia.contracts.ids import Identity
+from cilia.contracts.tables import PolicyEntry, PolicyKey
+from services.policy.mapstate import (
+    ALLOW,
+    ANY_PEER,
+    NO_ENTRIES,
+    Claim,
+    Entries,
+    Match,
+    NameLookup,
+    claim_rule,
+    merge_claims,
+)
+from services.policy.rules import NamedPort, Rule, Spec
+from services.policy.selectors import NamedPortOf, Selection, SelectorIndex
+
+HOST: Final = Identity(Reserved.HOST)
+BY_DEFAULT: Final = "\U0010ffff"
+"""Stands for a policy's key in claims of the enforcement mode; comes after every key, so a policy's claim wins."""
+
+
+@dataclass(eq=False, slots=True)
+class BoundSpec:
+    """A spec of a policy that is in force; compared by identity."""
+
+    policy: str
+    cookie: int
+    spec: Spec
+    subject: Selection
+    peers: tuple[tuple[Rule, tuple[Selection, ...] | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKey:
+    """What determines a group's state besides the identities of the cluster."""
+
+    specs: frozenset[BoundSpec]
+    open_ingress: bool
+    open_egress: bool
+    """The direction has no default deny: whatever no rule denies is allowed."""
+    admits_host: bool
+    own_ports: frozenset[NamedPortOf] = frozenset()
+    """Of the subject, where a rule for ingress names ports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What changed in the map state of one subject."""
+
+    upserts: Mapping[PolicyKey, PolicyEntry]
+    removes: tuple[PolicyKey, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.upserts or self.removes)
+
+
+class ClusterPorts:
+    """Port names of all pods of the cluster, as Cilium resolves them for egress."""
+
+    def __init__(self) -> None:
+        self._counts: defaultdict[NamedPortOf, int] = defaultdict(int)
+        self._numbers: defaultdict[NamedPort, set[int]] = defaultdict(set)
+
+    def change(self, removed: Iterable[NamedPortOf], added: Iterable[NamedPortOf]) -> bool:
+        """Take an identity's new names for its old ones; tell whether any name stands for something else now."""
+        changed = False
+        for port in added:
+            self._counts[port] += 1
+            if self._counts[port] == 1:
+                self._numbers[NamedPort(port.protocol, port.name)].add(port.port)
+                changed = True
+        for port in removed:
+            self._counts[port] -= 1
+            if not self._counts[port]:
+                del self._counts[port]
+                self._numbers[NamedPort(port.protocol, port.name)].discard(port.port)
+                changed = True
+        return changed
+
+    def lookup(self, name: NamedPort) -> Collection[int]:
+        """Return the numbers that a name has anywhere."""
+        return self._numbers.get(name, ())
+
+
+def lookup_in(ports: frozenset[NamedPortOf]) -> NameLookup:
+    """Return a lookup among the ports of one identity."""
+
+    def lookup(name: NamedPort) -> Collection[int]:
+        return {item.port for item in ports if item.name == name.name and item.protocol == name.protocol}
+
+    return lookup
+
+
+Profile = tuple[frozenset[Selection], frozenset[NamedPortOf]]
+
+
+@dataclass(eq=False)
+class Group:
+    """Map state of all subjects with one :class:`GroupKey`.
+
+    Attributes:
+        wild: Entries for any peer.
+        entries: Peer -> its own entries; peers without any are left out. Peers of one profile share them.
+        before: What ``entries`` held before the changes of the batch under way; empty between batches.
+        names_of_cluster: A rule resolves port names in the cluster, so that their change changes the group.
+    """
+
+    key: GroupKey
+    wild: Entries = field(default_factory=dict)
+    entries: dict[Identity, Entries] = field(default_factory=dict)
+    before: dict[Identity, Entries] = field(default_factory=dict)
+    names_of_cluster: bool = False
+    subjects: set[Identity] = field(default_factory=set)
+    _claims: dict[Selection, list[Claim]] = field(default_factory=dict)
+    _named: dict[Selection, list[tuple[Rule, BoundSpec]]] = field(default_factory=dict)
+    _merged: dict[Profile, Entries] = field(default_factory=dict)
+    _merged_host: dict[Profile, Entries] = field(default_factory=dict)
+
+    @property
+    def selections(self) -> Iterable[Selection]:
+        """Selectors of peers whose members matter to the group."""
+        return self._claims
+
+    def build(self, index: SelectorIndex, names: ClusterPorts) -> None:
+        """Compute the state from nothing."""
+        self.wild = merge_claims(self._claim_all(names))
+        selecting: defaultdict[Identity, list[Selection]] = defaultdict(list)
+        for selection in self._claims:
+            for identity in selection.members:
+                selecting[identity].append(selection)
+        if self.key.admits_host:
+            selecting[HOST] += ()
+        for identity, selections in selecting.items():
+            entries = self._merge(identity, frozenset(selections), index)
+            if entries:
+                self.entries[identity] = entries
+
+    def update(self, identity: Identity, index: SelectorIndex) -> None:
+        """Take the change of one peer's selectors."""
+        entries = self._merge(identity, frozenset(self._claims.keys() & index.selecting(identity)), index)
+        old = self.entries.get(identity, NO_ENTRIES)
+        if entries == old:
+            return
+        self.before.setdefault(identity, old)
+        if entries:
+            self.entries[identity] = entries
+        else:
+            del self.entries[identity]
+
+    def _claim_all(self, names: ClusterPorts) -> Iterator[Claim]:
+        """Yield the claims for any peer, and file the others under their selectors."""
+        for egress, is_open in ((False, self.key.open_ingress), (True, self.key.open_egress)):
+            if is_open:
+                yield Claim(Match(egress, 0, 0, 0), ALLOW, BY_DEFAULT, 0)
+        for bound in self.key.specs:
+            for rule, selections in bound.peers:
+                lookup = names.lookup if rule.egress else lookup_in(self.key.own_ports)
+                self.names_of_cluster |= rule.egress and rule.is_named and not rule.names_of_peer
+                if selections is None:
+                    yield from claim_rule(rule, bound.policy, bound.cookie, lookup)
+                    continue
+                self._file(rule, bound, selections, lookup)
+
+    def _file(self, rule: Rule, bound: BoundSpec, selections: tuple[Selection, ...], lookup: NameLookup) -> None:
+        by_peer = rule.egress and rule.names_of_peer and rule.is_named
+        claims = [] if by_peer else list(claim_rule(rule, bound.policy, bound.cookie, lookup))
+        for selection in selections:
+            self._claims.setdefault(selection, []).extend(claims)
+            if by_peer:
+                self._named.setdefault(selection, []).append((rule, bound))
+
+    def _merge(self, identity: Identity, selections: frozenset[Selection], index: SelectorIndex) -> Entries:
+        peer = index.peer(identity)
+        if peer is None:
+            return NO_ENTRIES
+        ports = peer.ports if self._named and not self._named.keys().isdisjoint(selections) else frozenset()
+        merged = self._merged_host if identity == HOST else self._merged
+        entries = merged.get((selections, ports))
+        if entries is None:
+            claims = self._claims_of(identity, selections, lookup_in(ports))
+            entries = merged[selections, ports] = merge_claims(claims, self.wild)
+        return entries
+
+    def _claims_of(
+        self, identity: Identity, selections: frozenset[Selection], lookup: NameLookup
+    ) -> Iterator[Claim]:
+        if identity == HOST and self.key.admits_host:
+            yield Claim(Match(False, 0, 0, 0), ALLOW, BY_DEFAULT, 0)
+        for selection in selections:
+            yield from self._claims[selection]
+            for rule, bound in self._named.get(selection, ()):
+                yield from claim_rule(rule, bound.policy, bound.cookie, lookup)
+
+    def state(self) -> Iterator[tuple[PolicyKey, PolicyEntry]]:
+        """Yield every key and entry."""
+        yield from _keys(ANY_PEER, self.wild)
+        for identity, entries in self.entries.items():
+            yield from _keys(identity, entries)
+
+    def entries_before(self, identity: Identity) -> Entries:
+        """Return a peer's entries as they were before the batch under way."""
+        return self.before.get(identity, self.entries.get(identity, NO_ENTRIES))
+
+    def change_since(self, old: "Group | None") -> Difference:
+        """Return the difference between a group's state before the batch and this one's now."""
+        if old is self:
+            pairs = ((peer, entries, self.entries.get(peer, NO_ENTRIES)) for peer, entries in self.before.items())
+            return _difference(pairs)
+        if old is None:
+            return Difference(dict(self.state()))
+        peers = self.entries.keys() | old.entries.keys() | old.before.keys()
+        return _difference(
+            [
+                (ANY_PEER, old.wild, self.wild),
+                *((peer, old.entries_before(peer), self.entries.get(peer, NO_ENTRIES)) for peer in peers),
+            ]
+        )
+
+
+def _keys(identity: Identity, entries: Entries) -> Iterator[tuple[PolicyKey, PolicyEntry]]:
+    for match, entry in entries.items():
+        yield PolicyKey(match.egress, identity, match.protocol, match.port, match.bits), entry
+
+
+def _difference(changes: Iterable[tuple[Identity, Entries, Entries]]) -> Difference:
+    upserts: dict[PolicyKey, PolicyEntry] = {}
+    removes: list[PolicyKey] = []
+    for identity, old, new in changes:
+        if old is new or old == new:
+            continue
+        upserts.update(_keys(identity, {match: entry for match, entry in new.items() if old.get(match) != entry}))
+        removes += (key for key, _ in _keys(identity, {match: old[match] for match in old.keys() - new.keys()}))
+    return Difference(upserts, tuple(removes))

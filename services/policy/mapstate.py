@@ -1,0 +1,150 @@
+"""Entries of a policy map: which of them are needed, and what the data plane makes of them.
+
+An entry says allow or deny for a :class:`Match`. Matches nest: two of them are disjoint, or one is *broader*. The data
+plane takes the longest match of the peer's own entries and the longest of those for any peer, and of the two the one of
+higher precedence. For that to mean "deny wins" an entry must not stand below a broader one of higher precedence;
+and below one of equal precedence it is redundant (the peer's pkg/policy/mapstate.go).
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from cilia.contracts.ids import Identity
+from cilia.contracts.tables import PolicyEntry, PolicyKey
+from services.policy.ports import PORT_BITS, split_range
+from services.policy.rules import NamedPort, PortRange, Rule
+
+ANY_PEER: Final = Identity(0)
+DENY: Final = 0xFFFF_FFFF
+ALLOW: Final = 0xFFFF_FF01
+"""Precedence words: level 0 in bits 31..8; in the low byte 255 is deny, 1 a plain allow, between them room for
+redirections (the peer's pkg/policy/types/entry.go)."""
+
+
+class Match(NamedTuple):
+    """Packets of one direction by protocol and port; without the peer."""
+
+    egress: bool
+    protocol: int
+    port: int
+    bits: int
+
+
+class Claim(NamedTuple):
+    """What a policy wants for a match; of two for the same match the greater precedence, then the lesser key wins."""
+
+    match: Match
+    precedence: int
+    policy: str
+    cookie: int
+
+
+Entries = dict[Match, PolicyEntry]
+NameLookup = Callable[[NamedPort], Collection[int]]
+"""Gives the numbers that a name stands for: none or one or, of different pods, several."""
+
+NO_ENTRIES: Final[Entries] = {}
+
+
+def claim_rule(rule: Rule, policy: str, cookie: int, lookup: NameLookup) -> Iterator[Claim]:
+    """Yield the claims of a rule for each of its peers."""
+    precedence = DENY if rule.deny else ALLOW
+    for protocol, port, bits in _expand(rule, lookup):
+        yield Claim(Match(rule.egress, protocol, port, bits), precedence, policy, cookie)
+
+
+def _expand(rule: Rule, lookup: NameLookup) -> Iterator[tuple[int, int, int]]:
+    if rule.ports is None:
+        yield 0, 0, 0
+        return
+    for port in rule.ports:
+        if isinstance(port, PortRange):
+            yield from ((port.protocol, first, bits) for first, bits in split_range(port.first, port.last))
+            continue
+        numbers = lookup(port)
+        if rule.deny or len(numbers) == 1:  # an ambiguous name opens nothing
+            yield from ((port.protocol, number, PORT_BITS) for number in numbers)
+
+
+def merge_claims(claims: Iterable[Claim], below: Mapping[Match, PolicyEntry] = NO_ENTRIES) -> Entries:
+    """Return the entries that one peer needs.
+
+    Args:
+        claims: What the policies want, in any order.
+        below: Entries for any peer, already merged; what they decide as well needs no entry of the peer's own.
+    """
+    best: dict[Match, Claim] = {}
+    for claim in claims:
+        other = best.get(claim.match)
+        if other is None or (-claim.precedence, claim.policy) < (-other.precedence, other.policy):
+            best[claim.match] = claim
+    return {
+        match: PolicyEntry(deny=claim.precedence == DENY, precedence=claim.precedence, cookie=claim.cookie)
+        for match, claim in best.items()
+        if not _is_covered(claim, best, below)
+    }
+
+
+def _is_covered(claim: Claim, own: Mapping[Match, Claim], below: Mapping[Match, PolicyEntry]) -> bool:
+    same = below.get(claim.match)
+    if same is not None and same.precedence >= claim.precedence:
+        return True
+    for match in broader(claim.match):
+        above: Claim | PolicyEntry | None
+        for above in (own.get(match), below.get(match)):
+            if above is not None and above.precedence >= claim.precedence:
+                return True
+    return False
+
+
+def broader(match: Match) -> Iterator[Match]:
+    """Yield the strictly broader matches, from narrow to broad; at most 17."""
+    egress, protocol, port, bits = match
+    if not protocol:
+        return
+    for shorter in range(bits - 1, -1, -1):
+        yield Match(egress, protocol, port & ~(0xFFFF >> shorter), shorter)
+    yield Match(egress, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a packet, and by which entry; ``key`` is None when nothing matches (default deny)."""
+
+    allowed: bool
+    key: PolicyKey | None = None
+    entry: PolicyEntry | None = None
+
+    @property
+    def cookie(self) -> int:
+        """Names the policy that decided; 0 for a default."""
+        return self.entry.cookie if self.entry else 0
+
+
+def decide(
+    state: Mapping[PolicyKey, PolicyEntry], peer: Identity, *, egress: bool, protocol: int, port: int
+) -> Verdict:
+    """Look a packet up as the data plane does (bpf/maps/policy.h).
+
+    Args:
+        peer: The identity at the other end.
+        port: Destination port, or ICMP type.
+    """
+    exact = Match(egress, protocol, port, PORT_BITS)
+    found: list[tuple[PolicyKey, PolicyEntry]] = []
+    for identity in (peer, ANY_PEER):
+        for match in (exact, *broader(exact)):
+            key = PolicyKey(egress, identity, match.protocol, match.port, match.bits)
+            if key in state:
+                found.append((key, state[key]))
+                break
+    if not found:
+        return Verdict(False)
+    key, entry = max(found, key=_rank)
+    return Verdict(not entry.deny, key, entry)
+
+
+def _rank(found: tuple[PolicyKey, PolicyEntry]) -> tuple[int, int, int, bool]:
+    key, entry = found
+    return entry.precedence, min(key.protocol, 1), key.port_bits, key.identity != ANY_PEER

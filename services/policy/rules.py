@@ -1,0 +1,192 @@
+"""Typed rules: what the languages are translated to and the engine works on.
+
+A :class:`Policy` is one object of its user; it holds one :class:`Spec` for each subject selector it names. Everything is
+frozen and compares by value, so that an unchanged spec is recognised when its object is written again.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final
+
+from cilia.contracts.labels import NAMESPACE, Label
+from cilia.contracts.tables import policy_cookie
+
+Prefix = IPv4Network | IPv6Network
+
+ANY_SOURCE: Final = "any"
+RESERVED: Final = "reserved"
+CIDR: Final = "cidr"
+
+
+class Operator(Enum):
+    """How a requirement treats its key."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    ABSENT = "DoesNotExist"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One condition on one label key. ``source`` may be ``any``; then the key counts whoever vouches for it."""
+
+    source: str
+    key: str
+    operator: Operator
+    values: tuple[str, ...] = ()
+
+    def admits(self, labels: "LabelView") -> bool:
+        """Tell whether the labels meet it; as in Kubernetes, ``NotIn`` is met by an absent key."""
+        value = labels.get((self.source, self.key))
+        match self.operator:
+            case Operator.IN:
+                return value is not None and value in self.values
+            case Operator.NOT_IN:
+                return value is None or value not in self.values
+            case Operator.EXISTS:
+                return value is not None
+            case Operator.ABSENT:
+                return value is None
+
+
+LabelView = dict[tuple[str, str], str]
+"""(source, key) -> value; each key also stands under the source ``any``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Addresses as ``ipBlock`` of Kubernetes means them: whoever holds one, pods included."""
+
+    cidr: Prefix
+    excepts: tuple[Prefix, ...] = ()
+
+    def holds(self, prefix: Prefix) -> bool:
+        """Tell whether every address of ``prefix`` is in the block."""
+        return within(prefix, self.cidr) and not any(within(prefix, hole) for hole in self.excepts)
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A conjunction: every requirement holds, and the peer's addresses lie in the block if there is one."""
+
+    requirements: tuple[Requirement, ...] = ()
+    block: Block | None = None
+
+
+EVERYTHING: Final = Selector()
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports ``first``..``last`` (or ICMP types) of one IP protocol; 0..65535 is every port."""
+
+    protocol: int
+    first: int = 0
+    last: int = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPort:
+    """A port known by the name that a pod gives it, of one IP protocol."""
+
+    protocol: int
+    name: str
+
+
+Ports = tuple[PortRange | NamedPort, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Peers and ports that one element of a policy allows or denies.
+
+    Attributes:
+        egress: The direction, seen from the subject.
+        peers: Any of these; None is any peer at all, also from outside of the cluster; () is none.
+        ports: Any of these; None is every protocol and port.
+        names_of_peer: Port names of egress are those of each peer (Kubernetes), not the cluster's (Cilium).
+        place: Field of the policy it comes from, such as ``spec.ingress[0]``.
+    """
+
+    egress: bool
+    deny: bool
+    peers: tuple[Selector, ...] | None
+    ports: Ports | None
+    names_of_peer: bool = False
+    place: str = ""
+
+    @property
+    def is_named(self) -> bool:
+        """Tell whether a port goes by its name."""
+        return any(isinstance(port, NamedPort) for port in self.ports or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What one policy says about the subjects that one selector selects."""
+
+    subject: Selector
+    rules: tuple[Rule, ...]
+    isolates_ingress: bool
+    isolates_egress: bool
+
+    def isolates(self, egress: bool) -> bool:
+        """Tell whether subjects are denied by default in a direction."""
+        return self.isolates_egress if egress else self.isolates_ingress
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One policy object; ``key`` as :func:`cilia.contracts.tables.policy_object_key` gives it."""
+
+    key: str
+    specs: tuple[Spec, ...]
+
+    @property
+    def cookie(self) -> int:
+        """Names the policy in map entries."""
+        return policy_cookie(self.key)
+
+    @property
+    def prefixes(self) -> frozenset[Prefix]:
+        """Prefixes that need an identity of their own while the policy exists, exceptions included."""
+        return frozenset(
+            prefix
+            for spec in self.specs
+            for rule in spec.rules
+            for peer in rule.peers or ()
+            for prefix in _prefixes(peer)
+        )
+
+
+def _prefixes(selector: Selector) -> list[Prefix]:
+    found = [parse_prefix(item.key) for item in selector.requirements if item.source == CIDR]
+    if selector.block is not None:
+        found += [selector.block.cidr, *selector.block.excepts]
+    return found
+
+
+def within(inner: Prefix, outer: Prefix) -> bool:
+    """Tell whether ``inner`` is part of ``outer``; prefixes of different families never are."""
+    if isinstance(inner, IPv4Network):
+        return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
+    return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
+
+
+@lru_cache(maxsize=65_536)
+def parse_prefix(key: str) -> Prefix:
+    """Read the key of a ``cidr:`` label; a dash stands for the colon, which closes a label's source."""
+    return ip_network(key.replace("-", ":"), strict=False)
+
+
+def cidr_label(prefix: Prefix) -> Label:
+    """Return the label of the identity that stands for a prefix."""
+    text = str(prefix).replace(":", "-")
+    return Label(CIDR, f"0{text}" if text.startswith("-") else text, "")
+
+
+NAMESPACED: Final = Requirement("k8s", NAMESPACE, Operator.EXISTS)
+"""Holds for the workloads of the cluster and for nobody else."""
