@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from bench.report import report, summarize
+from bench.report import Figure, report, summarize
 from cilia.abi import maps
 from cilia.abi.enums import PolicyShape
 from cilia.datapath.objects import LoadedObject, load
@@ -20,6 +20,7 @@ from tools.build import ROOT, compile_bpf
 
 REPEAT: Final = 200
 ROUNDS: Final = 60
+COLD_REPEAT: Final = 5000
 TCP: Final = 6
 ESTABLISHED: Final = 0x10
 """TCP's ACK."""
@@ -73,19 +74,35 @@ def subjects(here: Node, empty: Program, minimal: LoadedObject) -> dict[str, Cal
     }
 
 
+def among_many(here: Node) -> dict[str, Callable[[], float]]:
+    """Make a flow for every source port, and return what is measured among them in random order."""
+    packet = tcp(A.ipv4, B.ipv4, 40000, 80)
+    here.run("first_from_pod", packet, "lxc1", 1 << 16)
+    return {
+        "minimal_cold": lambda: here.run("random_minimal", packet, "lxc1", COLD_REPEAT).duration_ns,
+        "forward_cold": lambda: here.run("random_from_pod", packet, "lxc1", COLD_REPEAT).duration_ns,
+    }
+
+
+def sample(here: Node, measured: dict[str, Callable[[], float]]) -> Iterator[Figure]:
+    """Measure in turns and yield the figures."""
+    samples: dict[str, list[float]] = {name: [] for name in measured}
+    for _ in range(ROUNDS):
+        for name, measure in measured.items():
+            samples[name].append(measure())
+            while here.events():
+                pass
+    for name, values in samples.items():
+        yield summarize(f"datapath.{name}.ns", "ns", values)
+
+
 def main() -> None:
     with ExitStack() as stack:
-        here = stack.enter_context(node(stack.enter_context(compiled("new")), max_entries={}))
+        here = stack.enter_context(node(stack.enter_context(compiled("flows")), max_entries={}))
         prepare(here)
         empty, minimal = (stack.enter_context(load(stack.enter_context(compiled(n)))) for n in ("empty", "minimal"))
-        measured = subjects(here, empty.program("empty"), minimal)
-        samples: dict[str, list[float]] = {name: [] for name in measured}
-        for _ in range(ROUNDS):
-            for name, measure in measured.items():
-                samples[name].append(measure())
-                while here.events():
-                    pass
-    report(summarize(f"datapath.{name}.ns", "ns", values) for name, values in samples.items())
+        hot = [*sample(here, subjects(here, empty.program("empty"), minimal))]
+        report([*hot, *sample(here, among_many(here))])
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@
 #include "lib/forward.h"
 #include "lib/policy.h"
 
+/* Pods come to this host's stack neither by their own link (they are redirected past it) nor from another node (they
+ * come by the overlay); who has the address of one there is not it. */
 static __always_inline int locate_source(struct __sk_buff *ctx, const struct packet *packet, struct end *source)
 {
 	if (packet->hook == HOOK_FROM_OVERLAY) {
@@ -32,8 +34,6 @@ static __always_inline int locate_source(struct __sk_buff *ctx, const struct pac
 	return source->ifindex || source->tunnel ? DROP_INVALID_SOURCE : 0;
 }
 
-/* Pods come to this host's stack neither by their own link (they are redirected past it) nor from another node (they
- * come by the overlay); who has the address of one there is not it. */
 static __always_inline int locate_destination(struct __sk_buff *ctx, const struct packet *packet,
 					      struct end *destination)
 {
@@ -43,6 +43,16 @@ static __always_inline int locate_destination(struct __sk_buff *ctx, const struc
 	if (packet->hook == HOOK_FROM_OVERLAY)
 		return destination->ifindex || destination->identity == IDENTITY_HOST ? 0 : DROP_NO_ENDPOINT;
 	return is_nowhere(destination) ? DROP_NO_ENDPOINT : 0;
+}
+
+static __always_inline int locate_ends(struct __sk_buff *ctx, const struct packet *packet, struct decision *decision)
+{
+	int reason;
+
+	decision->source.bucket = bucket_of(packet->source);
+	decision->destination.bucket = bucket_of(packet->destination);
+	reason = locate_source(ctx, packet, &decision->source);
+	return reason ? reason : locate_destination(ctx, packet, &decision->destination);
 }
 
 static __always_inline bool add_revision(const struct end *end, __u32 epoch, struct policy_version *version, __u32 *sum)
@@ -189,12 +199,7 @@ static __noinline int decide(struct __sk_buff *ctx, const struct packet *packet)
 	__u32 from;
 	int reason;
 
-	decision.source.bucket = bucket_of(packet->source);
-	decision.destination.bucket = bucket_of(packet->destination);
-	reason = locate_source(ctx, packet, &decision.source);
-	if (reason)
-		return drop(ctx, packet, &decision, reason);
-	reason = locate_destination(ctx, packet, &decision.destination);
+	reason = locate_ends(ctx, packet, &decision);
 	if (reason)
 		return drop(ctx, packet, &decision, reason);
 	if (!decision.source.ifindex && !decision.destination.ifindex) {

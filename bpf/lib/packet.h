@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* From bytes to the fields that decide: IPv4 with TCP, UDP or an ICMP echo. */
+/* From bytes to the fields that decide: IPv4 with TCP, UDP, ICMP echoes, and ICMP errors about any of them. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -11,6 +11,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/drop.h"
+#include "maps/metrics.h"
 
 enum {
 	TCP_FIN = 0x01,
@@ -36,7 +37,10 @@ struct icmp_echo {
 
 enum {
 	ICMP_ECHOREPLY = 0,
+	ICMP_DEST_UNREACH = 3,
 	ICMP_ECHO = 8,
+	ICMP_TIME_EXCEEDED = 11,
+	ICMP_PARAMETERPROB = 12,
 };
 
 struct packet {
@@ -47,22 +51,68 @@ struct packet {
 	__u8 protocol;
 	__u8 tcp_flags;
 	__u8 icmp_type;
-	__u8 is_known;  /* its flow was found */
-	__u8 hook;      /* enum hook */
+	__u8 is_known; /* its flow was found */
+	__u8 is_error; /* ICMP error: the fields above are those of an answer to the packet that it is about */
+	__u8 hook;     /* enum hook */
+	__u8 pad[3];
 	__u32 identity; /* from the overlay: the sender's, by the tunnel's key */
 	__be32 tunnel;  /* from the overlay: the node that sent it */
 };
 
-static __always_inline int parse_icmp(struct packet *packet, const struct icmp_echo *icmp)
+static __always_inline void parse_echo(struct packet *packet, const struct icmp_echo *icmp)
 {
 	packet->icmp_type = icmp->type;
 	if (icmp->type == ICMP_ECHO)
 		packet->source_port = icmp->id;
-	else if (icmp->type == ICMP_ECHOREPLY)
-		packet->destination_port = icmp->id;
 	else
-		return DROP_UNKNOWN_ICMP_TYPE;
+		packet->destination_port = icmp->id;
+}
+
+/* Take an error for an answer of the flow that it is about. It goes to who sent the packet that it quotes, and a pod
+ * says such a thing only of what was sent to itself. `quoted` is the offset of the quoted IPv4 header, of which a
+ * sender may have cut everything behind 8 bytes of the next one. */
+static __always_inline int parse_icmp_error(struct __sk_buff *ctx, struct packet *packet, __u32 quoted)
+{
+	const struct iphdr *ip = (void *)(long)ctx->data + quoted;
+	const struct icmp_echo *icmp;
+	const __be16 *port;
+
+	if ((void *)(ip + 1) > (void *)(long)ctx->data_end || ip->ihl * 4 < sizeof(*ip))
+		return DROP_INVALID_PACKET;
+	if (ip->saddr != packet->destination || (packet->hook == HOOK_FROM_POD && ip->daddr != packet->source))
+		return DROP_CT_INVALID;
+	port = (void *)(long)ctx->data + quoted + ip->ihl * 4;
+	if ((void *)port + PORTS_BYTES > (void *)(long)ctx->data_end)
+		return DROP_INVALID_PACKET;
+	packet->is_error = true;
+	packet->source = ip->daddr;
+	packet->protocol = ip->protocol;
+	if (ip->protocol == IPPROTO_ICMP) {
+		icmp = (void *)port;
+		packet->destination_port = icmp->id;
+		return icmp->type == ICMP_ECHO ? 0 : DROP_UNKNOWN_ICMP_TYPE;
+	}
+	packet->source_port = port[1];
+	packet->destination_port = port[0];
 	return 0;
+}
+
+static __always_inline int parse_icmp(struct __sk_buff *ctx, struct packet *packet, const struct icmp_echo *icmp,
+				      __u32 offset)
+{
+	switch (icmp->type) {
+	case ICMP_ECHO:
+	case ICMP_ECHOREPLY:
+		parse_echo(packet, icmp);
+		return 0;
+	case ICMP_DEST_UNREACH:
+	case ICMP_TIME_EXCEEDED:
+	case ICMP_PARAMETERPROB:
+		packet->icmp_type = icmp->type;
+		return parse_icmp_error(ctx, packet, offset + sizeof(*icmp));
+	}
+	packet->icmp_type = icmp->type;
+	return DROP_UNKNOWN_ICMP_TYPE;
 }
 
 static __always_inline int parse_l4(struct __sk_buff *ctx, struct packet *packet, __u32 offset)
@@ -74,7 +124,7 @@ static __always_inline int parse_l4(struct __sk_buff *ctx, struct packet *packet
 	if (start + PORTS_BYTES > end)
 		return DROP_INVALID_PACKET;
 	if (packet->protocol == IPPROTO_ICMP)
-		return parse_icmp(packet, start);
+		return parse_icmp(ctx, packet, start, offset);
 	packet->source_port = port[0];
 	packet->destination_port = port[1];
 	if (packet->protocol != IPPROTO_TCP)

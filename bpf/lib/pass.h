@@ -20,6 +20,14 @@ static __always_inline bool is_from(const struct ct_side *side, __u32 identity, 
 	return packet->hook != HOOK_FROM_OVERLAY || packet->identity == identity;
 }
 
+/* The slow path. An error is no beginning, and nothing is decided anew on its account. */
+static __always_inline int pass_slowly(struct __sk_buff *ctx, const struct packet *packet)
+{
+	if (packet->is_error)
+		return drop_unseen(ctx, packet, DROP_CT_INVALID);
+	return decide(ctx, packet);
+}
+
 static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __u32 source_ifindex)
 {
 	struct ct_entry *entry;
@@ -31,12 +39,12 @@ static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __
 	from = ct_key_of(packet, &key);
 	entry = bpf_map_lookup_elem(&cilia_ct4, &key);
 	if (!entry)
-		return decide(ctx, packet);
+		return pass_slowly(ctx, packet);
 	packet->is_known = true;
 	side = from ? &entry->side[1] : &entry->side[0];
 	identity = from ? entry->identity[1] : entry->identity[0];
 	if (!is_from(side, identity, packet, source_ifindex) || !is_current(entry) || is_reopening(entry, packet))
-		return decide(ctx, packet);
+		return pass_slowly(ctx, packet);
 	ct_account(entry, side, packet->tcp_flags, ctx->len);
 	action = forward(ctx, side, identity, packet->hook);
 	if (action < 0)

@@ -2,8 +2,8 @@
 /* What the programs report: the verdict on each new flow, and each drop.
  *
  * Writers: the programs; what finds no room is counted under LOST_EVENT in cilia_metrics. Reader: the agent. It is
- * woken once in 64 KiB of pending events, and has to look by itself for what is less: a wake-up costs the packet ten
- * times what its event does.
+ * woken once in 64 KiB of pending events, and has to look by itself for what is less: a wake-up costs
+ * the sender some 6 us.
  */
 #pragma once
 

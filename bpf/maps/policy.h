@@ -74,8 +74,8 @@ struct {
 } cilia_epoch SEC(".maps");
 
 /* How often the owner of an address changed, by bucket: an IPv4 address belongs to the one that its last two bytes
- * name, in network order. A flow remembers the sum of the revisions of
- * its two subjects and the counts of its two addresses: all only grow, so an equal sum means that nothing changed. */
+ * name, in network order. A flow remembers the sum of the revisions of its two subjects and the counts of its two
+ * addresses: all only grow, so an equal sum means that nothing changed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, ADDRESS_BUCKETS);

@@ -6,6 +6,7 @@ from cilia.cluster.local import LocalCluster
 from cilia.cluster.pod import Pod
 from tests.cluster.matrix import DNS, HTTP, Attempt, differences, serving
 from tests.cluster.policies import Policies
+from tests.cluster.truth import converge
 
 pytestmark = pytest.mark.cluster
 
@@ -107,7 +108,7 @@ async def test_other_labels_are_another_identity_at_once(cluster: LocalCluster, 
         clients.remove("shop/client3")
         by_name["shop/db1"].relabel({"app": "client"})
         clients.add("shop/db1")
-        await settled(policies)
+        await converge(cluster)
         assert await differences(pods, expected) == []
 
 
@@ -124,11 +125,5 @@ async def test_pods_come_and_go_under_policy(cluster: LocalCluster, policies: Po
         ]
         pods += fresh
         async with serving(fresh):
-            await settled(policies)
+            await converge(cluster)
             assert await differences(pods, web_only_from_clients) == []
-
-
-async def settled(policies: Policies) -> None:
-    """Wait until what is stored now is in force on every node."""
-    run = policies.cilia("policy", "wait")
-    assert run.returncode == 0, run.stderr

@@ -29,3 +29,9 @@ def arp(target: str = GATEWAY, operation: int = 1, sender: Pod = A) -> bytes:
     """Return a question by default, who has ``target``."""
     mac = sender.mac.hex(":")
     return bytes(Ether(src=mac, dst="ff:ff:ff:ff:ff:ff") / ARP(op=operation, hwsrc=mac, psrc=sender.ipv4, pdst=target))
+
+
+def error(source: Pod, destination: Pod, about: bytes, kind: int = 3, code: int = 3) -> bytes:
+    """Return an ICMP error that quotes as much of a frame as RFC 792 demands."""
+    frame = Ether(src=source.mac.hex(":"), dst="02:00:00:00:00:99")
+    return bytes(frame / IP(src=source.ipv4, dst=destination.ipv4) / ICMP(type=kind, code=code) / Raw(about[14:42]))

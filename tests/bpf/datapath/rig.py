@@ -200,7 +200,7 @@ def node(
             "gateway_ipv4": int(IPv4Address(gateway)),
             "overlay_ifindex": devices["overlay"] if has_overlay else 0,
         }
-        made = Node(namespace, load(file, Loading(variables=variables, max_entries=SIZES)), devices)
+        made = Node(namespace, load(file, Loading(variables=variables, max_entries=max_entries)), devices)
         try:
             yield made
         finally:

@@ -3,7 +3,7 @@
 import pytest
 
 from cilia.abi.enums import DropReason, Hook
-from tests.bpf.datapath.packets import arp, echo, tcp
+from tests.bpf.datapath.packets import arp, echo, error, tcp
 from tests.bpf.datapath.rig import (
     EGRESS,
     GATEWAY,
@@ -65,6 +65,13 @@ def test_answers_from_the_stack_need_no_policy(here: Node, target: Pod) -> None:
         here.events()
         assert here.run("to_pod", back, "lxc1").retval == TC_ACT_OK
         assert here.events() == []
+
+
+def test_a_router_on_the_way_to_the_world_can_say_that_a_packet_was_too_big(here: Node) -> None:
+    here.allow(A, EGRESS, WORLD)
+    here.run("from_pod", tcp(A, W), "lxc1")
+    router = Pod("203.0.113.9", WORLD)
+    assert here.run("to_pod", error(router, A, tcp(A, W), code=4), "lxc1").retval == TC_ACT_OK
 
 
 @pytest.mark.parametrize("source", [THIS_NODE, W], ids=["node", "world"])

@@ -6,7 +6,7 @@ from scapy.layers.l2 import ARP, Ether
 
 from cilia.abi.enums import DropReason, EventKind, Hook
 from cilia.abi.structs import Event
-from tests.bpf.datapath.packets import arp, echo, sent, tcp, udp
+from tests.bpf.datapath.packets import arp, echo, error, sent, tcp, udp
 from tests.bpf.datapath.rig import (
     EGRESS,
     GATEWAY,
@@ -115,6 +115,27 @@ def test_an_echo_reply_that_nobody_asked_for_is_dropped(here: Node) -> None:
     here.allow(B, EGRESS)
     here.allow(A, INGRESS)
     assert_dropped(here, "from_pod", echo(B, A, kind=0), "lxc2", DropReason.CT_INVALID)
+
+
+@pytest.mark.parametrize("about", [tcp(A, B), udp(A, B), echo(A, B)], ids=["tcp", "udp", "echo"])
+def test_an_icmp_error_follows_the_flow_that_it_is_about(here: Node, about: bytes) -> None:
+    let(here)
+    refusal = error(B, A, about)
+    assert_dropped(here, "from_pod", refusal, "lxc2", DropReason.CT_INVALID)
+    here.run("from_pod", about, "lxc1")
+    here.events()
+    ran = here.run("from_pod", refusal, "lxc2")
+    assert (ran.retval, ran.packet) == (TC_ACT_REDIRECT, A.mac + GATEWAY_MAC + refusal[12:])
+    assert here.events() == []
+
+
+def test_an_icmp_error_about_a_packet_of_another_is_dropped(here: Node) -> None:
+    let(here)
+    here.run("from_pod", tcp(A, B), "lxc1")
+    here.events()
+    assert_dropped(here, "from_pod", error(B, A, tcp(B, A)), "lxc2", DropReason.CT_INVALID)
+    assert_dropped(here, "from_pod", error(R, A, tcp(A, B)), "lxc2", DropReason.CT_INVALID)
+    assert_dropped(here, "from_pod", error(B, A, tcp(A, B))[:60], "lxc2", DropReason.INVALID_PACKET)
 
 
 IPV6 = bytes.fromhex("333300000001") + A.mac + b"\x86\xdd" + bytes(60)

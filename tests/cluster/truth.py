@@ -1,0 +1,125 @@
+"""What the kernels should hold, computed from etcd alone, against what they hold, map by map."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import msgspec
+from services.policy.__main__ import new_resolver
+
+from cilia.cluster.local import LocalCluster
+from cilia.contracts.agent import EndpointPolicy, EndpointReference, MapContents, MapQuery
+from cilia.contracts.ids import Identity
+from cilia.contracts.keys import Keys
+from cilia.contracts.tables import Endpoint, Node, PolicyEntry, PolicyKey
+from cilia.errors import Failure
+from cilia.kvstore import EtcdConfig, Record, connect_kvstore
+from services.policy.state import read_event
+
+CONVERGENCE_SECONDS = 30.0
+REMOTE_NODE, HOST = 6, 1
+
+Resolved = Mapping[Identity, Mapping[PolicyKey, PolicyEntry]]
+
+
+async def read_etcd(cluster: LocalCluster) -> list[Record]:
+    """Return all that the cluster has in etcd."""
+    with cluster.entered():  # gRPC opens its socket in a thread of its own, which inherits the namespace
+        context = connect_kvstore(EtcdConfig(endpoints=(cluster.layout.etcd,)))
+        etcd = await context.__aenter__()
+    try:
+        records, _ = await etcd.range(Keys(cluster.layout.name).root)
+    finally:
+        await context.__aexit__(None, None, None)
+    return records
+
+
+def resolve(keys: Keys, records: list[Record]) -> Resolved:
+    """Resolve policy anew, from nothing."""
+    events = [read_event(keys, record.key, record.value) for record in records]
+    resolved: dict[Identity, dict[PolicyKey, PolicyEntry]] = {}
+    for key, entry in new_resolver().take([event for event in events if event is not None]).items():
+        if entry is not None:
+            resolved.setdefault(key.subject, {})[key.key] = entry
+    return resolved
+
+
+async def converge(cluster: LocalCluster) -> float:
+    """Wait until every node's kernel holds exactly what etcd says; returns the seconds that it took."""
+    started = time.monotonic()
+    while wrong := await differences(cluster):
+        if time.monotonic() - started > CONVERGENCE_SECONDS:
+            raise AssertionError("\n".join(wrong[:20]))
+        await asyncio.sleep(0.1)
+    return time.monotonic() - started
+
+
+async def differences(cluster: LocalCluster) -> list[str]:
+    """Return in words where kernels and etcd differ."""
+    keys = Keys(cluster.layout.name)
+    records = await read_etcd(cluster)
+    endpoints = [
+        msgspec.json.decode(each.value, type=Endpoint) for each in records if each.key.startswith(keys.endpoints)
+    ]
+    nodes = [msgspec.json.decode(each.value, type=Node) for each in records if each.key.startswith(keys.nodes)]
+    resolved = resolve(keys, records)
+    try:
+        return [
+            difference
+            for node in nodes
+            for difference in (
+                *_ipcache(cluster, node, nodes, endpoints),
+                *_endpoints(cluster, node, endpoints),
+                *_policies(cluster, node, endpoints, resolved),
+            )
+        ]
+    except Failure as failure:
+        return [str(failure)]
+
+
+def _ipcache(cluster: LocalCluster, node: Node, nodes: list[Node], endpoints: list[Endpoint]) -> list[str]:
+    homes = {each.name: each.ipv4 for each in nodes}
+    wanted = {
+        each.ipv4: (each.identity, "0.0.0.0" if each.node == node.name else homes[each.node]) for each in endpoints
+    }
+    wanted |= {each.ipv4: (HOST if each.name == node.name else REMOTE_NODE, "0.0.0.0") for each in nodes}
+    held = {
+        str(key["address"]): (value["identity"], value["tunnel"])
+        for key, value in _map(cluster, node, "cilia_ipcache")
+        if (key["prefixlen"] == 128 and value["identity"] != HOST) or key["address"] in homes.values()
+    }
+    return _compare(f"{node.name} ipcache", wanted, held)
+
+
+def _endpoints(cluster: LocalCluster, node: Node, endpoints: list[Endpoint]) -> list[str]:
+    wanted = {each.ipv4: (each.id, each.identity) for each in endpoints if each.node == node.name}
+    held = {
+        str(key["address"]): (value["id"], value["identity"]) for key, value in _map(cluster, node, "cilia_endpoints")
+    }
+    return _compare(f"{node.name} endpoints", wanted, held)
+
+
+def _policies(cluster: LocalCluster, node: Node, endpoints: list[Endpoint], resolved: Resolved) -> list[str]:
+    wrong = []
+    for each in endpoints:
+        if each.node != node.name:
+            continue
+        policy = cluster.agent_call(node.name, "policy-get", EndpointReference(id=each.id), EndpointPolicy)
+        held = {rule.key: rule.entry for rule in policy.rules}
+        wrong += _compare(f"{node.name} policy of {each.namespace}/{each.name}", resolved.get(each.identity, {}), held)
+    return wrong
+
+
+def _map(cluster: LocalCluster, node: Node, name: str) -> tuple[tuple[dict[str, int | str], dict[str, int | str]], ...]:
+    return cluster.agent_call(node.name, "map-get", MapQuery(name, 100_000), MapContents).entries
+
+
+def _compare(what: str, wanted: Mapping[object, object], held: Mapping[object, object]) -> list[str]:
+    missing = [f"{what}: {key} is missing" for key in wanted.keys() - held.keys()]
+    foreign = [f"{what}: {key} -> {held[key]} should not be there" for key in held.keys() - wanted.keys()]
+    other = [
+        f"{what}: {key} is {held[key]}, should be {wanted[key]}"
+        for key in wanted.keys() & held.keys()
+        if wanted[key] != held[key]
+    ]
+    return missing + foreign + other
