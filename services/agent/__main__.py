@@ -196,6 +196,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         "prune": locations.prune,
         "resolved": realiser.watch,
         "realise": realiser.run,
+        "cleanup": realiser.cleanups.run,
         "policy names": policy_names.watch,
         "registration": registration.run,
         "growth": registration.grow,

@@ -17,9 +17,10 @@ from cilia.contracts.tables import PolicyEntry, PolicyKey, SubjectKey
 from cilia.metrics import counter
 from cilia.table.subscriber import TableSubscriber
 from cilia.telemetry import span
+from services.agent.cleanup import Cleanups
 from services.agent.errors import PolicyDoesNotFit
 from services.agent.kernel import PolicyMaps
-from services.agent.policy import UNREALISED, Change, Held, Instruction, Plan, Wait, plan, plan_release
+from services.agent.policy import UNREALISED, Change, Held, Plan, plan, plan_release
 from services.agent.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Realiser:
         self._resolved = resolved
         self._acknowledge = acknowledge
         self._wait_for_readers = wait_for_readers
+        self.cleanups = Cleanups(maps, wait_for_readers)
         left = maps.read()
         self._held: dict[int, Held] = {slot: found.held for slot, found in left.items()}
         taken = {found.identity: slot for slot, found in left.items() if found.identity}
@@ -156,35 +158,31 @@ class Realiser:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            dirty, self._dirty = self._dirty, set()
+            free = {identity for identity in self._dirty if self._slots.get(identity) not in self.cleanups.busy}
+            self._dirty -= free
             with span("realise", parent=self._cause):
-                cleanup = await self._hand_over(dirty)
-            await self._clean_up(cleanup)
-            await self._release(dirty - self._wanted)
+                await self._hand_over(free & self._wanted)
+            for identity in free - self._wanted:
+                self._give_up(identity)
 
     def _touch(self, identities: Iterable[Identity]) -> None:
         self._dirty.update(identities)
         self._wake.set()
 
-    async def _hand_over(self, dirty: set[Identity]) -> tuple[Instruction, ...]:
+    async def _hand_over(self, identities: Iterable[Identity]) -> None:
+        """Bring the policy of identities into force, as far as it is known."""
         started = time.perf_counter_ns()
-        sequences: dict[Identity, Revision] = {}
-        changes = []
-        for identity in sorted(dirty & self._wanted):
-            if not self._resolved.shard_complete(str(identity)):
-                continue
-            slot = self._slots.get(identity)
-            desired = {key.key: row for key, row in self._resolved.rows(str(identity)).items()}
-            sequences[identity] = Revision(self._resolved.sequence(str(identity)))
-            changes.append(Change(slot, identity, self._held.get(slot, UNREALISED), desired))
+        changes = [self._change(each) for each in sorted(identities) if self._resolved.shard_complete(str(each))]
         if not changes:
-            return ()
-        steps = plan(changes, epoch=self._maps.epoch, free=self._maps.capacity - self._entries)
+            return
+        sequences = {each.identity: Revision(self._resolved.sequence(str(each.identity))) for each in changes}
+        free = self._maps.capacity - self._entries - self.cleanups.entries
+        steps = plan(changes, epoch=self._maps.epoch, free=free)
         self._maps.perform(steps.visible)
         self._note(steps)
+        self._note_refused(sequences, steps)
         for refusal in steps.refused:
             del sequences[refusal.identity]
-        self._note_refused(sequences, steps)
         news = {identity: at for identity, at in sequences.items() if self.realised.get(identity) != at}
         self.realised.update(sequences)
         self.counters.hand_overs += 1
@@ -192,9 +190,15 @@ class Realiser:
         self.counters.visible_us += (time.perf_counter_ns() - started) // 1000
         self._moved.set()
         self._moved = asyncio.Event()
+        if steps.cleanup:
+            self.cleanups.add(steps.after, steps.cleanup, self._wake.set)
         if news:
             await self._acknowledge(news)
-        return steps.cleanup
+
+    def _change(self, identity: Identity) -> Change:
+        slot = self._slots.get(identity)
+        desired = {key.key: row for key, row in self._resolved.rows(str(identity)).items()}
+        return Change(slot, identity, self._held.get(slot, UNREALISED), desired)
 
     def _note(self, steps: Plan) -> None:
         for slot, held in steps.after.items():
@@ -202,40 +206,30 @@ class Realiser:
             self._entries += len(held.entries) + len(held.leftover) - len(before.entries) - len(before.leftover)
             self._held[slot] = held
 
-    def _note_refused(self, sequences: Iterable[Identity], steps: Plan) -> None:
-        for identity in sequences:
-            self.refused.pop(identity, None)
+    def _note_refused(self, identities: Iterable[Identity], steps: Plan) -> None:
+        known = {identity: self.refused.pop(identity, None) for identity in identities}
         for refusal in steps.refused:
-            if refusal.identity not in self.refused:
+            if known[refusal.identity] is None:
                 log.error("%s; its older policy stays in force", refusal)
             self.refused[refusal.identity] = refusal
         self.counters.refused += len(steps.refused)
 
-    async def _clean_up(self, instructions: Iterable[Instruction]) -> None:
-        for instruction in instructions:
-            if isinstance(instruction, Wait):
-                await self._wait_for_readers()
-            else:
-                self._maps.perform((instruction,))
-
-    async def _release(self, identities: Iterable[Identity]) -> None:
-        steps = []
-        for identity in identities:
-            slot = self._slots.get(identity)
-            if slot:
-                steps.append((identity, slot, plan_release(slot, self._held.get(slot, UNREALISED))))
-        if not steps:
+    def _give_up(self, identity: Identity) -> None:
+        """Leave an identity's slot without entries; it is free once they are gone."""
+        slot = self._slots.get(identity)
+        if not slot:
             return
-        for _, _, each in steps:
-            self._maps.perform(each.visible)
-            self._note(each)
-        await self._wait_for_readers()
-        for identity, slot, each in steps:
-            self._maps.perform(step for step in each.cleanup if not isinstance(step, Wait))
-            self.realised.pop(identity, None)
-            self.refused.pop(identity, None)
-            if identity not in self._wanted:
-                self._maps.name(slot, Identity(0))
-                self._slots.release(identity)
-            else:
-                self._touch([identity])
+        steps = plan_release(slot, self._held.get(slot, UNREALISED))
+        self._maps.perform(steps.visible)
+        self._note(steps)
+        self.realised.pop(identity, None)
+        self.refused.pop(identity, None)
+        self.cleanups.add([slot], steps.cleanup, lambda: self._given_up(identity, slot))
+
+    def _given_up(self, identity: Identity, slot: int) -> None:
+        if identity in self._wanted:  # it has come back meanwhile
+            self._touch([identity])
+            return
+        self._maps.name(slot, Identity(0))
+        self._slots.release(identity)
+        self._wake.set()
