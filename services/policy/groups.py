@@ -194,9 +194,7 @@ class Group:
             entries = merged[selections, ports] = merge_claims(claims, self.wild)
         return entries
 
-    def _claims_of(
-        self, identity: Identity, selections: frozenset[Selection], lookup: NameLookup
-    ) -> Iterator[Claim]:
+    def _claims_of(self, identity: Identity, selections: frozenset[Selection], lookup: NameLookup) -> Iterator[Claim]:
         if identity == HOST and self.key.admits_host:
             yield Claim(Match(False, 0, 0, 0), ALLOW, BY_DEFAULT, 0)
         for selection in selections:

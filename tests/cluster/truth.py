@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 
 import msgspec
-from services.policy.__main__ import new_resolver
 
 from cilia.cluster.local import LocalCluster
 from cilia.contracts.agent import EndpointPolicy, EndpointReference, MapContents, MapQuery
@@ -14,6 +13,7 @@ from cilia.contracts.keys import Keys
 from cilia.contracts.tables import Endpoint, Node, PolicyEntry, PolicyKey
 from cilia.errors import Failure
 from cilia.kvstore import EtcdConfig, Record, connect_kvstore
+from services.policy.__main__ import new_resolver
 from services.policy.state import read_event
 
 CONVERGENCE_SECONDS = 30.0

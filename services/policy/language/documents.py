@@ -242,3 +242,4 @@ class _Builder:
                 Field(self._document, path, text).refuse("has a type that policies don't use")
             case _:
                 return text
+        return None

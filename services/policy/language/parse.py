@@ -90,7 +90,9 @@ def parse_policies(
         for at in _objects(document):
             policy = _parse(at, namespace, cluster)
             if policy.key in parsed:
-                at.mapping().require("metadata").mapping().require("name").refuse(f"{policy.key} comes twice in the text")
+                at.mapping().require("metadata").mapping().require("name").refuse(
+                    f"{policy.key} comes twice in the text"
+                )
             parsed[policy.key] = policy
     return list(parsed.values())
 
@@ -177,7 +179,7 @@ def _check_cidr_group(body: Mapping) -> None:
 
 
 def _canonical(at: Field, namespace: str) -> str:
-    body = dict(at.mapping().at.value) if isinstance(at.value, dict) else {}
+    body: dict[str, Value] = dict(at.value) if isinstance(at.value, dict) else {}
     body.pop("status", None)
     metadata = body.get("metadata")
     kept: dict[str, Value] = {}

@@ -1,0 +1,55 @@
+"""The policy service: what may talk to what, resolved once for the cluster."""
+
+import time
+from typing import NoReturn
+
+from cilia.contracts.messages import ApplyPolicies, Problem
+from cilia.contracts.tables import PolicyObject
+from cilia.errors import Refused
+from cilia.lifecycle import run_service
+from cilia.telemetry import traceparent
+from services.policy import service
+from services.policy.config import Config
+from services.policy.errors import BadPolicy
+from services.policy.language.parse import parse_policies
+from services.policy.resolver import EngineResolver
+
+
+def read(request: ApplyPolicies) -> list[PolicyObject]:
+    """Read all policies of a request.
+
+    Raises:
+        Refused: One is wrong; names document, field and value.
+    """
+    try:
+        parsed = parse_policies(
+            request.text,
+            source=request.source,
+            namespace=request.namespace,
+            allow_unenforced=request.allow_unenforced,
+        )
+    except BadPolicy as error:
+        raise Refused(Problem("invalid", str(error), error.path, error.value)) from error
+    now, cause = time.time_ns(), traceparent()
+    return [
+        PolicyObject(each.kind, each.namespace, each.name, each.document, request.author, now, cause) for each in parsed
+    ]
+
+
+def new_resolver() -> EngineResolver:
+    """Return what resolves policy in this service."""
+    return EngineResolver()
+
+
+async def run(config: Config) -> None:
+    """Serve until told to stop."""
+    await service.run(config, new_resolver(), read)
+
+
+def main() -> NoReturn:
+    """Run the service as a process."""
+    run_service("policy", Config, run)
+
+
+if __name__ == "__main__":
+    main()
