@@ -7,7 +7,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from cilia.cluster.pod import Pod
 
@@ -50,10 +50,9 @@ async def serve_tcp(pod: Pod, port: int) -> "asyncio.Server":
 
 class _UdpEcho(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
-        assert isinstance(self._transport, asyncio.DatagramTransport)
         self._transport.sendto(data, address)
 
 

@@ -114,9 +114,9 @@ async def test_other_labels_are_another_identity_at_once(cluster: LocalCluster, 
 
 async def test_pods_come_and_go_under_policy(cluster: LocalCluster, policies: Policies) -> None:
     pods = make_pods(cluster)
+    gone = pods.pop(3)
     async with serving(pods):
         policies.apply(WEB_FROM_CLIENTS)
-        gone = pods.pop(3)
         cluster.pods.remove(gone)
         gone.delete()
         fresh = [

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from ipaddress import IPv4Network
 
 import msgspec
 
@@ -83,12 +84,17 @@ def _ipcache(cluster: LocalCluster, node: Node, nodes: list[Node], endpoints: li
         each.ipv4: (each.identity, "0.0.0.0" if each.node == node.name else homes[each.node]) for each in endpoints
     }
     wanted |= {each.ipv4: (HOST if each.name == node.name else REMOTE_NODE, "0.0.0.0") for each in nodes}
+    wanted |= {_gateway(each): (REMOTE_NODE, each.ipv4) for each in nodes if each.name != node.name}
     held = {
         str(key["address"]): (value["identity"], value["tunnel"])
         for key, value in _map(cluster, node, "cilia_ipcache")
         if (key["prefixlen"] == 128 and value["identity"] != HOST) or key["address"] in homes.values()
     }
     return _compare(f"{node.name} ipcache", wanted, held)
+
+
+def _gateway(node: Node) -> str:
+    return str(IPv4Network(node.pod_cidrs[0])[1])
 
 
 def _endpoints(cluster: LocalCluster, node: Node, endpoints: list[Endpoint]) -> list[str]:
