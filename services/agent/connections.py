@@ -98,7 +98,7 @@ class Connections:
             if known is not None:
                 return await self._known(known, request)
             lease = await self._lease(request.timeout_seconds)
-            pod = self._record(request, labels)
+            pod = self._record(request, labels, await self._parts.registration.address())
             try:
                 async with asyncio.timeout_at(deadline):
                     return await self._connect(pod, lease)
@@ -200,9 +200,9 @@ class Connections:
         known = self._parts.endpoints.get(pod.id) or pod
         return f"the policy of identity {known.identity}" if known.identity else "its link and its identity"
 
-    def _record(self, request: CreateEndpoint, labels: tuple[str, ...]) -> Pod:
+    def _record(self, request: CreateEndpoint, labels: tuple[str, ...], ipv4: str) -> Pod:
         parts = self._parts
-        endpoint, ipv4 = parts.endpoints.next_id(), parts.pool.allocate()
+        endpoint = parts.endpoints.next_id()
         pod = Pod(
             id=endpoint,
             namespace=request.namespace,

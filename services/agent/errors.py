@@ -35,9 +35,9 @@ class AgentError(Exception):
 class PoolExhausted(AgentError):
     """Every address of the node's blocks is in use."""
 
-    def __init__(self, blocks: tuple[str, ...], used: int) -> None:
+    def __init__(self, blocks: tuple[str, ...], used: int, reason: str = "") -> None:
         where = ", ".join(blocks) or "no block"
-        super().__init__(f"no free pod address: {used} in use of {where}")
+        super().__init__(f"no free pod address: {used} in use of {where}{'; ' if reason else ''}{reason}")
         self.blocks = blocks
         self.used = used
 

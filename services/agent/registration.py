@@ -15,13 +15,12 @@ from cilia.contracts.ids import LeaseId, NodeName
 from cilia.contracts.messages import Empty, Granted, GrowBlocks, Heartbeat, Registered, RegisterNode
 from cilia.errors import Refused, Unavailable
 from services.agent.addresses import AddressPool
+from services.agent.errors import PoolExhausted
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 10.0
-GROWTH_SECONDS: Final = 0.5
-"""Between two looks at the pool."""
 
 
 class Registration:
@@ -41,6 +40,8 @@ class Registration:
         self._pool = pool
         self._registered = registered
         self._standing = asyncio.Event()
+        self._low = asyncio.Event()
+        self._growing = asyncio.Lock()
         self._answer: Registered | None = None
         self.last_error = "not registered yet"
 
@@ -74,26 +75,42 @@ class Registration:
             await self._keep(answer)
             self._standing.clear()
 
+    async def address(self) -> str:
+        """Take a free address, from a new block if none of ours has one.
+
+        Raises:
+            PoolExhausted: ipam has no block for this node either, or doesn't answer; says why.
+        """
+        if not self._pool.free:
+            async with self._growing:
+                if not self._pool.free:
+                    await self._add_block()
+        address = self._pool.allocate()
+        if self._pool.wants_growth:
+            self._low.set()
+        return address
+
     async def grow(self) -> None:
-        """Ask for another block whenever addresses run low, until cancelled."""
-        pause = GROWTH_SECONDS
+        """Ask for another block as soon as addresses run low, until cancelled."""
         while True:
-            await asyncio.sleep(pause)
-            lease = await self.lease()
-            pause = GROWTH_SECONDS
-            if not self._pool.wants_growth:
-                continue
-            try:
-                granted = await self._bus.request(
-                    self._bus.subjects.request("ipam", "grow"),
-                    GrowBlocks(self.node, lease, self._register.pool),
-                    Granted,
-                )
-            except (Refused, Unavailable) as error:
-                log.warning("no further block of addresses: %s", error)
-                pause = LONGEST_PAUSE_SECONDS
-            else:
-                self._pool.add_block(granted.cidr)
+            await self._low.wait()
+            self._low.clear()
+            async with self._growing:
+                if not self._pool.wants_growth:
+                    continue
+                try:
+                    await self._add_block()
+                except PoolExhausted as error:
+                    log.warning("%s", error)
+                    await asyncio.sleep(LONGEST_PAUSE_SECONDS)
+
+    async def _add_block(self) -> None:
+        request = GrowBlocks(self.node, await self.lease(), self._register.pool)
+        try:
+            granted = await self._bus.request(self._bus.subjects.request("ipam", "grow"), request, Granted)
+        except (Refused, Unavailable) as error:
+            raise PoolExhausted(self._pool.blocks, self._pool.used, str(error)) from error
+        self._pool.add_block(granted.cidr)
 
     async def _register_at_last(self) -> Registered:
         pause = FIRST_PAUSE_SECONDS
