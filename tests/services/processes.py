@@ -93,4 +93,4 @@ class Stage:
                 except TimeoutError:
                     process.kill()
                     await process.wait()
-            sys.stdout.write(log.read_text())
+            sys.stderr.write(log.read_text())
