@@ -269,7 +269,7 @@ class Engine:
             specs,
             open_ingress=not closed and not any(bound.spec.isolates_ingress for bound in specs),
             open_egress=not closed and not any(bound.spec.isolates_egress for bound in specs),
-            admits_host=self._options.admit_host and (subject != INIT or bool(specs)),
+            admits_host=self._options.admit_host and (subject != INIT or _has_ingress(specs)),
             own_ports=self._own_ports(subject, specs),
         )
 
@@ -315,6 +315,10 @@ class Engine:
 
 
 _EMPTY: Final = GroupKey(frozenset(), open_ingress=False, open_egress=False, admits_host=False)
+
+
+def _has_ingress(specs: frozenset[BoundSpec]) -> bool:
+    return any(not rule.egress for bound in specs for rule in bound.spec.rules)
 
 
 def reserved_labels(dual_stack: bool) -> dict[Identity, Labels]:
