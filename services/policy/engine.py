@@ -14,7 +14,7 @@ from cilia.contracts.identities import Reserved, is_reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import Label, Labels
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from services.policy.groups import BoundSpec, ClusterPorts, Difference, Group, GroupKey
+from services.policy.groups import BoundSpec, Difference, Group, GroupKey
 from services.policy.rules import CIDR, RESERVED, Policy, Spec
 from services.policy.selectors import NamedPortOf, Peer, Selection, SelectorIndex, view_peer
 
@@ -35,7 +35,7 @@ class Options:
 
     Attributes:
         mode: Enforcement mode at the start.
-        dual_stack: Outside addresses are world-ipv4 and world-ipv6; otherwise they are all world.
+        dual_stack: Outside addresses are world-ipv4 and world-ipv6; otherwise all are IPv4, and world.
         admit_host: A node reaches its own pods unless a rule denies it.
         reserved_subjects: Reserved identities that can have endpoints.
     """
@@ -104,7 +104,6 @@ class Engine:
         self._options = options or Options()
         self._mode = self._options.mode
         self._index = SelectorIndex()
-        self._names = ClusterPorts()
         self._labels: dict[Identity, Labels] = {}
         self._endpoints: dict[Identity, EndpointsChanged] = {}
         self._policies: dict[str, list[BoundSpec]] = {}
@@ -155,8 +154,8 @@ class Engine:
                 self._put_identity(identity, labels)
             case IdentityRemoved(identity):
                 self._remove_identity(identity)
-            case EndpointsChanged(identity, _, ports):
-                self._put_endpoints(identity, event, ports)
+            case EndpointsChanged():
+                self._put_endpoints(event)
             case ModeSet(mode):
                 self._mode = mode
                 self._stale_subjects.update(self._group_of)
@@ -203,12 +202,11 @@ class Engine:
         self._labels.pop(identity, None)
         self._replace_peer(identity, None)
 
-    def _put_endpoints(self, identity: Identity, event: EndpointsChanged, ports: frozenset[NamedPortOf]) -> None:
-        old = self._endpoints.pop(identity, _NOBODY)
-        if event.addresses or ports:
+    def _put_endpoints(self, event: EndpointsChanged) -> None:
+        identity = event.identity
+        self._endpoints.pop(identity, None)
+        if event.addresses or event.ports:
             self._endpoints[identity] = event
-        if self._names.change(old.ports - ports, ports - old.ports):
-            self._retire_groups_with_names()
         if identity in self._labels:
             self._put_identity(identity, self._labels[identity])
 
@@ -221,12 +219,6 @@ class Engine:
             self._index.put(peer)
         concerned |= self._index.selecting(identity)
         self._stale_subjects.add(identity)
-
-    def _retire_groups_with_names(self) -> None:
-        retired = {group for group in self._groups.values() if group.names_of_cluster}
-        for group in retired:
-            del self._groups[group.key]
-        self._stale_subjects.update(subject for subject, group in self._group_of.items() if group in retired)
 
     def _is_subject(self, identity: Identity) -> bool:
         if is_reserved(identity):
@@ -257,7 +249,7 @@ class Engine:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(key)
-            group.build(self._index, self._names)
+            group.build(self._index)
             for selection in group.selections:
                 self._using[selection].add(group)
         return group
@@ -273,7 +265,7 @@ class Engine:
             specs,
             open_ingress=not closed and not any(bound.spec.isolates_ingress for bound in specs),
             open_egress=not closed and not any(bound.spec.isolates_egress for bound in specs),
-            admits_host=self._options.admit_host,
+            admits_host=self._options.admit_host and (subject != INIT or _has_ingress(specs)),
             own_ports=self._own_ports(subject, specs),
         )
 
@@ -316,11 +308,14 @@ class Engine:
 _EMPTY: Final = GroupKey(frozenset(), open_ingress=False, open_egress=False, admits_host=False)
 
 
+def _has_ingress(specs: frozenset[BoundSpec]) -> bool:
+    return any(not rule.egress for bound in specs for rule in bound.spec.rules)
+
+
 def reserved_labels(dual_stack: bool) -> dict[Identity, Labels]:
     """Return the labels of the reserved identities, with the prefixes that the world's stand for."""
     labels = {Identity(item): {Label.parse(item.label)} for item in Reserved if item is not Reserved.UNKNOWN}
     labels[Identity(Reserved.KUBE_APISERVER)].add(Label.parse(Reserved.REMOTE_NODE.label))
-    ipv4, ipv6 = (Reserved.WORLD_IPV4, Reserved.WORLD_IPV6) if dual_stack else (Reserved.WORLD, Reserved.WORLD)
-    labels[Identity(ipv4)].add(Label(CIDR, "0.0.0.0/0", ""))
-    labels[Identity(ipv6)].add(Label(CIDR, "0--/0", ""))
+    labels[Identity(Reserved.WORLD_IPV4 if dual_stack else Reserved.WORLD)].add(Label(CIDR, "0.0.0.0/0", ""))
+    labels[Identity(Reserved.WORLD_IPV6)].add(Label(CIDR, "0--/0", ""))
     return {identity: frozenset(texts) for identity, texts in labels.items()}

@@ -67,34 +67,6 @@ class Difference:
         return bool(self.upserts or self.removes)
 
 
-class ClusterPorts:
-    """Port names of all pods of the cluster, as Cilium resolves them for egress."""
-
-    def __init__(self) -> None:
-        self._counts: defaultdict[NamedPortOf, int] = defaultdict(int)
-        self._numbers: defaultdict[NamedPort, set[int]] = defaultdict(set)
-
-    def change(self, removed: Iterable[NamedPortOf], added: Iterable[NamedPortOf]) -> bool:
-        """Take an identity's new names for its old ones; tell whether any name stands for something else now."""
-        changed = False
-        for port in added:
-            self._counts[port] += 1
-            if self._counts[port] == 1:
-                self._numbers[NamedPort(port.protocol, port.name)].add(port.port)
-                changed = True
-        for port in removed:
-            self._counts[port] -= 1
-            if not self._counts[port]:
-                del self._counts[port]
-                self._numbers[NamedPort(port.protocol, port.name)].discard(port.port)
-                changed = True
-        return changed
-
-    def lookup(self, name: NamedPort) -> Collection[int]:
-        """Return the numbers that a name has anywhere."""
-        return self._numbers.get(name, ())
-
-
 def lookup_in(ports: frozenset[NamedPortOf]) -> NameLookup:
     """Return a lookup among the ports of one identity."""
 
@@ -115,14 +87,12 @@ class Group:
         wild: Entries for any peer.
         entries: Peer -> its own entries; peers without any are left out. Peers of one profile share them.
         before: What ``entries`` held before the changes of the batch under way; empty between batches.
-        names_of_cluster: A rule resolves port names in the cluster, so that their change changes the group.
     """
 
     key: GroupKey
     wild: Entries = field(default_factory=dict)
     entries: dict[Identity, Entries] = field(default_factory=dict)
     before: dict[Identity, Entries] = field(default_factory=dict)
-    names_of_cluster: bool = False
     subjects: set[Identity] = field(default_factory=set)
     _claims: dict[Selection, list[Claim]] = field(default_factory=dict)
     _named: dict[Selection, list[tuple[Rule, BoundSpec]]] = field(default_factory=dict)
@@ -134,9 +104,9 @@ class Group:
         """Selectors of peers whose members matter to the group."""
         return self._claims
 
-    def build(self, index: SelectorIndex, names: ClusterPorts) -> None:
+    def build(self, index: SelectorIndex) -> None:
         """Compute the state from nothing."""
-        self.wild = merge_claims(self._claim_all(names))
+        self.wild = merge_claims(self._claim_all())
         selecting: defaultdict[Identity, list[Selection]] = defaultdict(list)
         for selection in self._claims:
             for identity in selection.members:
@@ -160,23 +130,22 @@ class Group:
         else:
             del self.entries[identity]
 
-    def _claim_all(self, names: ClusterPorts) -> Iterator[Claim]:
+    def _claim_all(self) -> Iterator[Claim]:
         """Yield the claims for any peer, and file the others under their selectors."""
         for egress, is_open in ((False, self.key.open_ingress), (True, self.key.open_egress)):
             if is_open:
                 yield Claim(Match(egress, 0, 0, 0), ALLOW, BY_DEFAULT, 0)
         for bound in self.key.specs:
             for rule, selections in bound.peers:
-                lookup = names.lookup if rule.egress else lookup_in(self.key.own_ports)
-                self.names_of_cluster |= rule.egress and rule.is_named and not rule.names_of_peer
                 if selections is None:
-                    yield from claim_rule(rule, bound.policy, bound.cookie, lookup)
-                    continue
-                self._file(rule, bound, selections, lookup)
+                    yield from claim_rule(rule, bound.policy, bound.cookie, lookup_in(self.key.own_ports))
+                else:
+                    self._file(rule, bound, selections)
 
-    def _file(self, rule: Rule, bound: BoundSpec, selections: tuple[Selection, ...], lookup: NameLookup) -> None:
-        by_peer = rule.egress and rule.names_of_peer and rule.is_named
-        claims = [] if by_peer else list(claim_rule(rule, bound.policy, bound.cookie, lookup))
+    def _file(self, rule: Rule, bound: BoundSpec, selections: tuple[Selection, ...]) -> None:
+        by_peer = rule.egress and rule.is_named
+        own = lookup_in(self.key.own_ports)
+        claims = [] if by_peer else list(claim_rule(rule, bound.policy, bound.cookie, own))
         for selection in selections:
             self._claims.setdefault(selection, []).extend(claims)
             if by_peer:

@@ -4,7 +4,7 @@ A :class:`Policy` is one object of its user; it holds one :class:`Spec` for each
 frozen and compares by value, so that an unchanged spec is recognised when its object is written again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -90,7 +90,7 @@ class PortRange:
 
 @dataclass(frozen=True, slots=True)
 class NamedPort:
-    """A port known by the name that a pod gives it, of one IP protocol."""
+    """A port by the name that the pod behind it gives it: the subject for ingress, each peer for egress."""
 
     protocol: int
     name: str
@@ -107,7 +107,6 @@ class Rule:
         egress: The direction, seen from the subject.
         peers: Any of these; None is any peer at all, also from outside of the cluster; () is none.
         ports: Any of these; None is every protocol and port.
-        names_of_peer: Port names of egress are those of each peer (Kubernetes), not the cluster's (Cilium).
         place: Field of the policy it comes from, such as ``spec.ingress[0]``.
     """
 
@@ -115,13 +114,23 @@ class Rule:
     deny: bool
     peers: tuple[Selector, ...] | None
     ports: Ports | None
-    names_of_peer: bool = False
     place: str = ""
 
     @property
     def is_named(self) -> bool:
         """Tell whether a port goes by its name."""
         return any(isinstance(port, NamedPort) for port in self.ports or ())
+
+
+def split_names(rule: Rule) -> tuple[Rule, ...]:
+    """Return a rule as such that either name no port or name their peers: a name means nothing without its pod."""
+    if rule.peers is not None or not rule.egress or not rule.is_named:
+        return (rule,)
+    ports = rule.ports or ()
+    named = tuple(port for port in ports if isinstance(port, NamedPort))
+    numbered = tuple(port for port in ports if isinstance(port, PortRange))
+    by_name = replace(rule, peers=(EVERYTHING,), ports=named)
+    return (by_name, replace(rule, ports=numbered)) if numbered else (by_name,)
 
 
 @dataclass(frozen=True, slots=True)

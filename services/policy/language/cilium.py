@@ -9,8 +9,8 @@ from services.policy.language.addresses import read_cidr_set, read_prefix, selec
 from services.policy.language.documents import Field, Mapping
 from services.policy.language.entities import read_entities
 from services.policy.language.ports import cilium_ports, icmp_types
-from services.policy.language.selectors import cilium_key, read_selector, scope_peer, scope_subject
-from services.policy.rules import RESERVED, Ports, Rule, Selector, Spec
+from services.policy.language.selectors import cilium_key, read_selector, read_subject, scope_peer
+from services.policy.rules import RESERVED, Ports, Rule, Selector, Spec, split_names
 
 SECTIONS: Final = ("ingress", "ingressDeny", "egress", "egressDeny")
 _PEER_KINDS: Final = ("Endpoints", "CIDR", "CIDRSet", "Entities", "Groups", "Nodes", "Services", "FQDNs")
@@ -55,7 +55,7 @@ def _spec(at: Field, namespace: str, cluster: str) -> tuple[Spec, ...]:
     present = {name: items for name in SECTIONS if (items := _section(body, name))}
     if not present:
         at.refuse(f"needs at least one rule in {', '.join(SECTIONS)}")
-    rules = tuple(_rule(item, name, scope) for name, items in present.items() for item in items)
+    rules = tuple(rule for name, items in present.items() for item in items for rule in split_names(_rule(item, name, scope)))
     ingress, egress = _isolation(body)
     if subject is None:
         return ()
@@ -89,7 +89,7 @@ def _subject(body: Mapping, namespace: str) -> Selector | None:
     """Return who the policy is for; None if that is the nodes, which have no endpoint yet."""
     endpoints, nodes = body.get("endpointSelector"), body.get("nodeSelector")
     if nodes is None:
-        return scope_subject(read_selector(body.require("endpointSelector"), cilium_key), namespace)
+        return read_subject(body.require("endpointSelector"), cilium_key, namespace)
     if namespace:
         nodes.refuse("only a CiliumClusterwideNetworkPolicy selects nodes")
     if endpoints is not None:

@@ -8,25 +8,25 @@ from services.policy.language.selectors import (
     kubernetes_key,
     namespace_key,
     read_selector,
+    read_subject,
     require,
-    scope_subject,
 )
-from services.policy.rules import EVERYTHING, NAMESPACED, NamedPort, Ports, Rule, Selector, Spec
+from services.policy.rules import EVERYTHING, NAMESPACED, Rule, Selector, Spec, split_names
 
 
 def read_spec(at: Field, namespace: str) -> Spec:
     """Read ``spec``. Rules of a direction that ``policyTypes`` leaves out have no effect."""
     body = at.mapping().only("podSelector", "policyTypes", "ingress", "egress")
     selector = body.get("podSelector")
-    subject = read_selector(selector, kubernetes_key) if selector is not None else EVERYTHING
+    subject = read_subject(selector, kubernetes_key, namespace) if selector is not None else Selector((in_namespace(namespace),))
     ingress, egress = _types(body)
     rules = [
         *(_rule(item, namespace, egress=False) for item in _items(body, "ingress")),
         *(_rule(item, namespace, egress=True) for item in _items(body, "egress")),
     ]
     return Spec(
-        scope_subject(subject, namespace),
-        tuple(rule for rule in rules if (egress if rule.egress else ingress)),
+        subject,
+        tuple(part for rule in rules if (egress if rule.egress else ingress) for part in split_names(rule)),
         isolates_ingress=ingress,
         isolates_egress=egress,
     )
@@ -49,16 +49,8 @@ def _rule(at: Field, namespace: str, *, egress: bool) -> Rule:
     peers_name = "to" if egress else "from"
     body = at.mapping().only(peers_name, "ports")
     ports = tuple(port for item in _items(body, "ports") for port in kubernetes_port(item)) or None
-    peers: tuple[Selector, ...] | None = tuple(
-        dict.fromkeys(_peer(item, namespace) for item in _items(body, peers_name))
-    )
-    if not peers:
-        peers = (EVERYTHING,) if egress and _has_names(ports) else None
-    return Rule(egress, False, peers, ports, names_of_peer=True, place=at.path)
-
-
-def _has_names(ports: Ports | None) -> bool:
-    return any(isinstance(port, NamedPort) for port in ports or ())
+    peers = tuple(dict.fromkeys(_peer(item, namespace) for item in _items(body, peers_name)))
+    return Rule(egress, False, peers or None, ports, place=at.path)
 
 
 def _peer(at: Field, namespace: str) -> Selector:

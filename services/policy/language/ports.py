@@ -77,11 +77,12 @@ def _cilium_port(at: Field) -> Ports:
     name = protocol.text().upper() if protocol is not None else "ANY"
     if protocol is not None and name not in {"ANY", *TRANSPORTS, *PORTLESS}:
         protocol.refuse(f"must be one of ANY, {', '.join([*TRANSPORTS, *PORTLESS])}")
-    port, end = body.require("port"), body.get("endPort")
+    number, end = body.get("port"), body.get("endPort")
     if name in PORTLESS:
-        if port.text() not in ("", "0"):
-            port.refuse(f'must be "0": {name} has no ports')
+        if number is not None and number.text() not in ("", "0"):
+            number.refuse(f'must be "0": {name} has no ports')
         return (PortRange(PORTLESS[name]),)
+    port = body.require("port")
     protocols = tuple(TRANSPORTS.values()) if name == "ANY" else (TRANSPORTS[name],)
     return _numbered_or_named(port, port.text(), end, protocols)
 

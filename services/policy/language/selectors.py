@@ -40,14 +40,20 @@ _DNS: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]
 KeyReader = Callable[[Field, str], tuple[str, str]]
 
 
-def read_selector(at: Field, read_key: KeyReader) -> Selector:
-    """Read ``matchLabels`` and ``matchExpressions``; no requirement selects everything."""
+def read_selector(at: Field, read_key: KeyReader, *, without: tuple[str, str] | None = None) -> Selector:
+    """Read ``matchLabels`` and ``matchExpressions``; no requirement selects everything.
+
+    Args:
+        without: (source, key) that is left out of ``matchLabels``.
+    """
     body = at.mapping().only("matchLabels", "matchExpressions")
     found: list[Requirement] = []
     if (labels := body.get("matchLabels")) is not None:
         for text, item in labels.mapping():
             source, key = read_key(item, text)
-            found.append(Requirement(source, key, Operator.IN, (_label_value(item),)))
+            value = _label_value(item)
+            if (source, key) != without:
+                found.append(Requirement(source, key, Operator.IN, (value,)))
     if (expressions := body.get("matchExpressions")) is not None:
         found += [_expression(item, read_key) for item in expressions.items()]
     return _normalise(Selector(tuple(found)))
@@ -131,16 +137,11 @@ def in_namespace(namespace: str) -> Requirement:
     return Requirement("k8s", NAMESPACE, Operator.IN, (namespace,))
 
 
-def scope_subject(selector: Selector, namespace: str) -> Selector:
-    """Limit a subject selector to its policy's namespace, whichever namespace its labels name."""
+def read_subject(at: Field, read_key: KeyReader, namespace: str) -> Selector:
+    """Read a subject selector, limited to its policy's namespace whichever one its ``matchLabels`` name."""
     if not namespace:
-        return selector
-    rest = [item for item in selector.requirements if not _names_one_namespace(item)]
-    return require(replace(selector, requirements=tuple(rest)), in_namespace(namespace))
-
-
-def _names_one_namespace(item: Requirement) -> bool:
-    return item.source == "k8s" and item.key == NAMESPACE and item.operator is Operator.IN and len(item.values) == 1
+        return read_selector(at, read_key)
+    return require(read_selector(at, read_key, without=("k8s", NAMESPACE)), in_namespace(namespace))
 
 
 def scope_peer(selector: Selector, *, namespace: str, cluster: str, subject_is_init: bool = False) -> Selector:
