@@ -40,6 +40,8 @@ def ailment(layout: Layout, name: str, process: ProcessRecord) -> str:
             return _refuses(process.namespace, layout.nats.removeprefix("nats://"))
         case "agent":
             return _agent_ailment(layout, node)
+        case "web":
+            return _refuses(process.namespace, f"127.0.0.1:{process.command[-1]}")
         case _:
             return _http_ailment(process.namespace, process.command[process.command.index(HEALTH_FLAG) + 1])
 

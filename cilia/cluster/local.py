@@ -166,6 +166,17 @@ class LocalCluster:
         self.pods.append(pod)
         return pod
 
+    def serve_http(self, *pods: Pod, port: int) -> None:
+        """Run a small HTTP server in each pod, as processes of the cluster, and wait until they listen."""
+        started = {
+            f"web/{pod.name}": processes.start(
+                self.layout, f"web/{pod.name}", pod.network, processes.web_server(pod.name, port)
+            )
+            for pod in pods
+        }
+        self._remember(started)
+        wait_healthy(self.layout, started, timeout_seconds=STARTUP_SECONDS)
+
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Have the calling thread open its sockets beside etcd and NATS for the block."""

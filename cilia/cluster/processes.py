@@ -134,6 +134,11 @@ def _agent(layout: Layout, node: NodeRecord) -> tuple[str, ...]:
     return tuple(command)
 
 
+def web_server(name: str, port: int) -> tuple[str, ...]:
+    """Return the command of a pod's small HTTP server."""
+    return (sys.executable, "-m", "cilia.cluster.web", name, str(port))
+
+
 def _program(name: str) -> str:
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)

@@ -71,10 +71,15 @@ async def get(client: Pod, address: str, port: int, *, seconds: float = ATTEMPT_
                 loop = asyncio.get_running_loop()
                 await loop.sock_connect(opened, (address, port))
                 await loop.sock_sendall(opened, b"GET / HTTP/1.1\r\nHost: pod\r\n\r\n")
-                answer = await loop.sock_recv(opened, 4096)
+                answer = b""
+                while not answer.partition(b"\r\n\r\n")[2]:  # servers may send head and body apart
+                    part = await loop.sock_recv(opened, 4096)
+                    if not part:
+                        return None
+                    answer += part
         except (TimeoutError, OSError):
             return None
-    return answer.decode().partition("\r\n\r\n")[2].strip()
+    return answer.partition(b"\r\n\r\n")[2].decode().strip()
 
 
 async def reaches_tcp(client: Pod, address: str, port: int, *, seconds: float = ATTEMPT_SECONDS) -> bool:
