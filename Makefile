@@ -20,7 +20,7 @@ test: setup ## all tests, on real kernels, brokers and kvstores
 	@$(PYTHON) -m pytest
 
 abi: setup ## generate cilia/abi from the C objects' BTF
-	@$(PYTHON) tools/abi.py
+	@$(PYTHON) -m tools.abi
 
 format: setup ## format Python and C
 	@.venv/bin/ruff format $(SOURCES)
@@ -32,7 +32,7 @@ check: setup ## lint, types, layers, generated files, leftovers of tests
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	clang-format --dry-run -Werror $(BPF_SOURCES)
-	$(PYTHON) tools/abi.py --check
+	$(PYTHON) -m tools.abi --check
 	tools/leftovers
 
 bench: setup ## every benchmark, as tables

@@ -17,7 +17,7 @@ from services.policy.engine import (
     PolicyRemoved,
     reserved_labels,
 )
-from services.policy.mapstate import broader, decide, Match
+from services.policy.mapstate import Match, broader, decide
 from services.policy.rules import (
     EVERYTHING,
     NAMESPACED,
@@ -182,7 +182,9 @@ class World:
                 identity,
                 frozenset(str(label) for label in found if label.source != "cidr"),
                 endpoints.addresses if endpoints else frozenset(),
-                frozenset((item.name, item.protocol, item.port) for item in endpoints.ports) if endpoints else frozenset(),
+                frozenset((item.name, item.protocol, item.port) for item in endpoints.ports)
+                if endpoints
+                else frozenset(),
                 prefixes[0].replace("-", ":") if prefixes else "",
             )
         return model
@@ -210,7 +212,8 @@ def test_whoever_hears_the_differences_holds_what_a_new_engine_computes(history:
     fresh = Engine()
     fresh.apply(world.events())
     full = {subject: state for subject in fresh.subjects if (state := fresh.map_state(subject))}
-    assert {subject: state for subject in engine.subjects if (state := engine.map_state(subject))} == full
+    incremental = {subject: state for subject in engine.subjects if (state := engine.map_state(subject))}
+    assert incremental == full
     assert heard == full
 
 
@@ -254,4 +257,4 @@ def test_the_model_knows_the_simplest_cases() -> None:
     assert not model.allows(257, 257, egress=False, protocol=6, port=80)
     assert model.allows(257, 256, egress=True, protocol=6, port=81)
     assert model.allows(256, 257, egress=False, protocol=6, port=81)
-    assert EVERYTHING == Selector()
+    assert Selector() == EVERYTHING

@@ -55,7 +55,9 @@ def _spec(at: Field, namespace: str, cluster: str) -> tuple[Spec, ...]:
     present = {name: items for name in SECTIONS if (items := _section(body, name))}
     if not present:
         at.refuse(f"needs at least one rule in {', '.join(SECTIONS)}")
-    rules = tuple(rule for name, items in present.items() for item in items for rule in split_names(_rule(item, name, scope)))
+    rules = tuple(
+        rule for name, items in present.items() for item in items for rule in split_names(_rule(item, name, scope))
+    )
     ingress, egress = _isolation(body)
     if subject is None:
         return ()

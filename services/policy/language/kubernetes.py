@@ -18,7 +18,11 @@ def read_spec(at: Field, namespace: str) -> Spec:
     """Read ``spec``. Rules of a direction that ``policyTypes`` leaves out have no effect."""
     body = at.mapping().only("podSelector", "policyTypes", "ingress", "egress")
     selector = body.get("podSelector")
-    subject = read_subject(selector, kubernetes_key, namespace) if selector is not None else Selector((in_namespace(namespace),))
+    subject = (
+        read_subject(selector, kubernetes_key, namespace)
+        if selector is not None
+        else Selector((in_namespace(namespace),))
+    )
     ingress, egress = _types(body)
     rules = [
         *(_rule(item, namespace, egress=False) for item in _items(body, "ingress")),
