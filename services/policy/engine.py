@@ -196,9 +196,7 @@ class Engine:
     def _put_identity(self, identity: Identity, labels: Labels) -> None:
         self._labels[identity] = labels
         endpoints = self._endpoints.get(identity, _NOBODY)
-        self._replace_peer(
-            identity, view_peer(identity, labels, addresses=endpoints.addresses, ports=endpoints.ports)
-        )
+        self._replace_peer(identity, view_peer(identity, labels, addresses=endpoints.addresses, ports=endpoints.ports))
 
     def _remove_identity(self, identity: Identity) -> None:
         self._labels.pop(identity, None)
@@ -260,9 +258,7 @@ class Engine:
         if self._mode is Mode.NEVER:
             return GroupKey(frozenset(), open_ingress=True, open_egress=True, admits_host=False)
         specs = frozenset(
-            bound
-            for selection in self._index.selecting(subject)
-            for bound in self._specs_of.get(selection, ())
+            bound for selection in self._index.selecting(subject) for bound in self._specs_of.get(selection, ())
         )
         closed = self._mode is Mode.ALWAYS or subject == INIT
         return GroupKey(
@@ -294,16 +290,11 @@ class Engine:
         self._stale_peers.clear()
         return touched
 
-    def _compare(
-        self, groups_before: dict[Identity, Group | None], touched: set[Group]
-    ) -> dict[Identity, Difference]:
+    def _compare(self, groups_before: dict[Identity, Group | None], touched: set[Group]) -> dict[Identity, Difference]:
         known: dict[tuple[Group | None, Group | None], Difference] = {}
         subjects = [(subject, old, self._group_of.get(subject)) for subject, old in groups_before.items()]
         subjects += (
-            (subject, group, group)
-            for group in touched
-            for subject in group.subjects
-            if subject not in groups_before
+            (subject, group, group) for group in touched for subject in group.subjects if subject not in groups_before
         )
         differences = {}
         for subject, old, new in subjects:

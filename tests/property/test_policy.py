@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import parse_labels
+from cilia.contracts.tables import PolicyEntry, PolicyKey
 from services.policy.engine import (
     EndpointsChanged,
     Engine,
@@ -17,7 +18,7 @@ from services.policy.engine import (
     PolicyRemoved,
     reserved_labels,
 )
-from services.policy.mapstate import broader, decide, Match
+from services.policy.mapstate import Match, broader, decide
 from services.policy.rules import (
     EVERYTHING,
     NAMESPACED,
@@ -182,16 +183,18 @@ class World:
                 identity,
                 frozenset(str(label) for label in found if label.source != "cidr"),
                 endpoints.addresses if endpoints else frozenset(),
-                frozenset((item.name, item.protocol, item.port) for item in endpoints.ports) if endpoints else frozenset(),
+                frozenset((item.name, item.protocol, item.port) for item in endpoints.ports)
+                if endpoints
+                else frozenset(),
                 prefixes[0].replace("-", ":") if prefixes else "",
             )
         return model
 
 
-def play(history: list[list[Event]]) -> tuple[Engine, World, dict[Identity, dict[object, object]]]:
+def play(history: list[list[Event]]) -> tuple[Engine, World, dict[Identity, dict[PolicyKey, PolicyEntry]]]:
     """Return engine and world after a history, and what someone holds who only heard the differences."""
     engine, world = Engine(), World()
-    heard: dict[Identity, dict[object, object]] = {}
+    heard: dict[Identity, dict[PolicyKey, PolicyEntry]] = {}
     for batch in history:
         for event in batch:
             world.take(event)
@@ -210,7 +213,8 @@ def test_whoever_hears_the_differences_holds_what_a_new_engine_computes(history:
     fresh = Engine()
     fresh.apply(world.events())
     full = {subject: state for subject in fresh.subjects if (state := fresh.map_state(subject))}
-    assert {subject: state for subject in engine.subjects if (state := engine.map_state(subject))} == full
+    held = {subject: state for subject in engine.subjects if (state := engine.map_state(subject))}
+    assert held == full
     assert heard == full
 
 
@@ -224,7 +228,7 @@ def test_the_data_plane_decides_as_the_rules_say(history: list[list[Event]], pro
         for peer in model.workloads:
             for protocol, port in [*probes, (1, 8), (47, 0)]:
                 for egress in (False, True):
-                    verdict = decide(state, peer, egress=egress, protocol=protocol, port=port)
+                    verdict = decide(state, Identity(peer), egress=egress, protocol=protocol, port=port)
                     expected = model.allows(subject, peer, egress=egress, protocol=protocol, port=port)
                     assert verdict.allowed == expected, (subject, peer, egress, protocol, port, verdict)
 
@@ -254,4 +258,4 @@ def test_the_model_knows_the_simplest_cases() -> None:
     assert not model.allows(257, 257, egress=False, protocol=6, port=80)
     assert model.allows(257, 256, egress=True, protocol=6, port=81)
     assert model.allows(256, 257, egress=False, protocol=6, port=81)
-    assert EVERYTHING == Selector()
+    assert Selector() == EVERYTHING

@@ -8,6 +8,7 @@ from typing import Final
 
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from services.policy.language import cilium, kubernetes
+from services.policy.language.addresses import read_prefix
 from services.policy.language.documents import Field, Mapping, Value, read_documents
 from services.policy.rules import Policy, Spec
 
@@ -90,7 +91,9 @@ def parse_policies(
         for at in _objects(document):
             policy = _parse(at, namespace, cluster)
             if policy.key in parsed:
-                at.mapping().require("metadata").mapping().require("name").refuse(f"{policy.key} comes twice in the text")
+                at.mapping().require("metadata").mapping().require("name").refuse(
+                    f"{policy.key} comes twice in the text"
+                )
             parsed[policy.key] = policy
     return list(parsed.values())
 
@@ -168,8 +171,6 @@ def _specs(body: Mapping, kind: str, namespace: str, cluster: str) -> tuple[Spec
 
 
 def _check_cidr_group(body: Mapping) -> None:
-    from services.policy.language.addresses import read_prefix
-
     spec = body.require("spec")
     for item in spec.mapping().only("externalCIDRs").require("externalCIDRs").items():
         read_prefix(item)
@@ -177,7 +178,7 @@ def _check_cidr_group(body: Mapping) -> None:
 
 
 def _canonical(at: Field, namespace: str) -> str:
-    body = dict(at.mapping().at.value) if isinstance(at.value, dict) else {}
+    body = dict(at.value) if isinstance(at.value, dict) else {}
     body.pop("status", None)
     metadata = body.get("metadata")
     kept: dict[str, Value] = {}

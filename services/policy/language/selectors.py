@@ -61,7 +61,9 @@ def read_selector(at: Field, read_key: KeyReader, *, without: tuple[str, str] | 
 
 def _normalise(selector: Selector) -> Selector:
     """Order the requirements, so that selectors that say the same are the same."""
-    ordered = sorted(set(selector.requirements), key=lambda item: (item.key, item.source, item.operator.value, item.values))
+    ordered = sorted(
+        set(selector.requirements), key=lambda item: (item.key, item.source, item.operator.value, item.values)
+    )
     return replace(selector, requirements=tuple(ordered))
 
 
@@ -82,7 +84,9 @@ def _expression(at: Field, read_key: KeyReader) -> Requirement:
 def _label_value(at: Field) -> str:
     text = at.text()
     if text and not _NAME.fullmatch(text):
-        at.refuse("is no label value: at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends")
+        at.refuse(
+            "is no label value: at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends"
+        )
     return text
 
 
