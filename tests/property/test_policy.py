@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import parse_labels
+from cilia.contracts.tables import PolicyEntry, PolicyKey
 from services.policy.engine import (
     EndpointsChanged,
     Engine,
@@ -190,10 +191,10 @@ class World:
         return model
 
 
-def play(history: list[list[Event]]) -> tuple[Engine, World, dict[Identity, dict[object, object]]]:
+def play(history: list[list[Event]]) -> tuple[Engine, World, dict[Identity, dict[PolicyKey, PolicyEntry]]]:
     """Return engine and world after a history, and what someone holds who only heard the differences."""
     engine, world = Engine(), World()
-    heard: dict[Identity, dict[object, object]] = {}
+    heard: dict[Identity, dict[PolicyKey, PolicyEntry]] = {}
     for batch in history:
         for event in batch:
             world.take(event)
@@ -212,8 +213,8 @@ def test_whoever_hears_the_differences_holds_what_a_new_engine_computes(history:
     fresh = Engine()
     fresh.apply(world.events())
     full = {subject: state for subject in fresh.subjects if (state := fresh.map_state(subject))}
-    incremental = {subject: state for subject in engine.subjects if (state := engine.map_state(subject))}
-    assert incremental == full
+    held = {subject: state for subject in engine.subjects if (state := engine.map_state(subject))}
+    assert held == full
     assert heard == full
 
 
@@ -227,7 +228,7 @@ def test_the_data_plane_decides_as_the_rules_say(history: list[list[Event]], pro
         for peer in model.workloads:
             for protocol, port in [*probes, (1, 8), (47, 0)]:
                 for egress in (False, True):
-                    verdict = decide(state, peer, egress=egress, protocol=protocol, port=port)
+                    verdict = decide(state, Identity(peer), egress=egress, protocol=protocol, port=port)
                     expected = model.allows(subject, peer, egress=egress, protocol=protocol, port=port)
                     assert verdict.allowed == expected, (subject, peer, egress, protocol, port, verdict)
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from services.policy.language import layer7
 from services.policy.language.addresses import read_cidr_set, read_prefix, select_prefix
-from services.policy.language.documents import Field, Mapping
+from services.policy.language.documents import Field, Mapping, place_in_object
 from services.policy.language.entities import read_entities
 from services.policy.language.ports import cilium_ports, icmp_types
 from services.policy.language.selectors import cilium_key, read_selector, read_subject, scope_peer
@@ -132,7 +132,7 @@ def _rule(at: Field, section: str, scope: Scope) -> Rule:
         peers = None if deny else ()  # what can't be enforced yet opens nothing
     elif not present and ports is None:
         peers = ()  # an empty rule isolates and says nothing else
-    return Rule(egress, deny, peers, ports, place=at.path)
+    return Rule(egress, deny, peers, ports, place=place_in_object(at))
 
 
 def _peers(present: list[Field], prefix: str, scope: Scope) -> tuple[Selector, ...] | None:

@@ -13,7 +13,7 @@ import yaml
 
 from services.policy.errors import BadPolicy, NotEnforced
 
-MAX_NODES: Final = 5_000_000
+MAX_NODES: Final = 1_000_000
 MAX_DEPTH: Final = 64
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 _DECIMAL: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -107,6 +107,11 @@ class Field:
         if text not in choices:
             self.refuse(f"must be one of {', '.join(choices)}")
         return text
+
+
+def place_in_object(at: Field) -> str:
+    """Return the path of a field of ``spec`` within its object, be that an element of a List or not."""
+    return at.path[at.path.index("spec") :]
 
 
 class Mapping:
@@ -231,15 +236,11 @@ class _Builder:
 
     def _scalar(self, node: yaml.Node, path: str) -> Value:
         text: str = node.value
-        match node.tag.rpartition(":")[2]:
-            case "null":
-                return None
-            case "bool":
-                return text.lower() in _TRUE
-            case "int" if _DECIMAL.fullmatch(text):
-                return int(text)
-            case "binary" | "set" | "omap" | "python":
-                Field(self._document, path, text).refuse("has a type that policies don't use")
-            case _:
-                return text
-        return None
+        kind = node.tag.rpartition(":")[2]
+        if kind == "binary":
+            Field(self._document, path, text).refuse("has a type that policies don't use")
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return text.lower() in _TRUE
+        return int(text) if kind == "int" and _DECIMAL.fullmatch(text) else text

@@ -1,7 +1,7 @@
 """NetworkPolicy of Kubernetes (networking.k8s.io/v1), by its own specification where Cilium departs from it."""
 
 from services.policy.language.addresses import read_ip_block
-from services.policy.language.documents import Field, Mapping
+from services.policy.language.documents import Field, Mapping, place_in_object
 from services.policy.language.ports import kubernetes_port
 from services.policy.language.selectors import (
     in_namespace,
@@ -54,7 +54,7 @@ def _rule(at: Field, namespace: str, *, egress: bool) -> Rule:
     body = at.mapping().only(peers_name, "ports")
     ports = tuple(port for item in _items(body, "ports") for port in kubernetes_port(item)) or None
     peers = tuple(dict.fromkeys(_peer(item, namespace) for item in _items(body, peers_name)))
-    return Rule(egress, False, peers or None, ports, place=at.path)
+    return Rule(egress, False, peers or None, ports, place=place_in_object(at))
 
 
 def _peer(at: Field, namespace: str) -> Selector:

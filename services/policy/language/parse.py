@@ -8,6 +8,7 @@ from typing import Final
 
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from services.policy.language import cilium, kubernetes
+from services.policy.language.addresses import read_prefix
 from services.policy.language.documents import Field, Mapping, Value, read_documents
 from services.policy.rules import Policy, Spec
 
@@ -170,8 +171,6 @@ def _specs(body: Mapping, kind: str, namespace: str, cluster: str) -> tuple[Spec
 
 
 def _check_cidr_group(body: Mapping) -> None:
-    from services.policy.language.addresses import read_prefix
-
     spec = body.require("spec")
     for item in spec.mapping().only("externalCIDRs").require("externalCIDRs").items():
         read_prefix(item)
@@ -179,7 +178,7 @@ def _check_cidr_group(body: Mapping) -> None:
 
 
 def _canonical(at: Field, namespace: str) -> str:
-    body: dict[str, Value] = dict(at.value) if isinstance(at.value, dict) else {}
+    body = dict(at.value) if isinstance(at.value, dict) else {}
     body.pop("status", None)
     metadata = body.get("metadata")
     kept: dict[str, Value] = {}
