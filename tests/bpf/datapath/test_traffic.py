@@ -27,7 +27,8 @@ from tests.bpf.datapath.rig import (
 
 FAR = Pod("10.2.0.10", 1003, 1, 1, bytes.fromhex("02cc00000003"), "lxc1")
 FAR_GATEWAY = "10.2.0.1"
-WAIT_SECONDS = 0.4
+ALLOWED_SECONDS = 5.0
+DENIED_SECONDS = 0.4
 
 
 class Wired(NamedTuple):
@@ -113,15 +114,23 @@ def plug(one: Node, far: Node, address: str) -> None:
     one.namespace.netlink.link("set", index=index, state="up")
 
 
-def exchanged(client: Namespace, server: Namespace, address: str, port: int, kind: int = socket.SOCK_STREAM) -> bool:
+def exchanged(
+    client: Namespace,
+    server: Namespace,
+    address: str,
+    port: int,
+    kind: int = socket.SOCK_STREAM,
+    *,
+    seconds: float = ALLOWED_SECONDS,
+) -> bool:
     """Tell whether 100 KiB (UDP: a datagram) get there, and an answer back."""
     with server.inside():
         listener = socket.socket(socket.AF_INET, kind)
     with client.inside():
         caller = socket.socket(socket.AF_INET, kind)
     with listener, caller:
-        listener.settimeout(WAIT_SECONDS)
-        caller.settimeout(WAIT_SECONDS)
+        listener.settimeout(seconds)
+        caller.settimeout(seconds)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))
         try:
@@ -137,7 +146,7 @@ def _stream(caller: socket.socket, listener: socket.socket, address: str, port: 
     caller.connect((address, port))
     accepted, _ = listener.accept()
     with accepted:
-        accepted.settimeout(WAIT_SECONDS)
+        accepted.settimeout(ALLOWED_SECONDS)
         caller.sendall(bytes(100 << 10))
         missing = 100 << 10
         while missing:
@@ -153,11 +162,11 @@ def _datagram(caller: socket.socket, listener: socket.socket, address: str, port
     return caller.recv(16) == b"done"
 
 
-def answers_ping(client: Namespace, address: str) -> bool:
+def answers_ping(client: Namespace, address: str, *, seconds: float = ALLOWED_SECONDS) -> bool:
     with client.inside():
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     with raw:
-        raw.settimeout(WAIT_SECONDS)
+        raw.settimeout(seconds)
         raw.sendto(bytes(ICMP(type=8, id=4242, seq=1)), (address, 0))
         try:
             while raw.recv(2048)[20:24][0] != 0:
@@ -172,21 +181,21 @@ def test_pods_of_one_node_talk_as_far_as_policy_allows_it(alone: Wired) -> None:
     assert exchanged(client, server, B.ipv4, 80)
     assert exchanged(client, server, B.ipv4, 53, socket.SOCK_DGRAM)
     assert answers_ping(client, B.ipv4)
-    assert not exchanged(client, server, B.ipv4, 81)
-    assert not exchanged(server, client, A.ipv4, 80)
+    assert not exchanged(client, server, B.ipv4, 81, seconds=DENIED_SECONDS)
+    assert not exchanged(server, client, A.ipv4, 80, seconds=DENIED_SECONDS)
 
 
 def test_the_host_answers_a_ping_that_policy_allows(alone: Wired) -> None:
     client, server = alone.pods
     assert answers_ping(client, GATEWAY)
-    assert not answers_ping(server, GATEWAY)
+    assert not answers_ping(server, GATEWAY, seconds=DENIED_SECONDS)
 
 
 def test_an_established_connection_ends_with_the_rule_that_allowed_it(alone: Wired) -> None:
     client, server = alone.pods
     assert exchanged(client, server, B.ipv4, 80)
     alone.node.realise(B.slot, 2, entry_set=1)
-    assert not exchanged(client, server, B.ipv4, 80)
+    assert not exchanged(client, server, B.ipv4, 80, seconds=DENIED_SECONDS)
     alone.node.realise(B.slot, 3, entry_set=0)
     assert exchanged(client, server, B.ipv4, 80)
 
@@ -195,15 +204,15 @@ def test_pods_of_two_nodes_talk_as_far_as_policy_allows_it(pair: tuple[Wired, Wi
     near, far = pair
     assert exchanged(near.pods[0], far.pods[0], FAR.ipv4, 80)
     assert answers_ping(near.pods[0], FAR.ipv4)
-    assert not exchanged(near.pods[0], far.pods[0], FAR.ipv4, 81)
+    assert not exchanged(near.pods[0], far.pods[0], FAR.ipv4, 81, seconds=DENIED_SECONDS)
 
 
 def test_the_senders_identity_crosses_the_wire(pair: tuple[Wired, Wired]) -> None:
     near, far = pair
     while far.node.events():
         pass
-    exchanged(near.pods[0], far.pods[0], FAR.ipv4, 81)
-    denied = far.node.events()[0]
+    exchanged(near.pods[0], far.pods[0], FAR.ipv4, 81, seconds=DENIED_SECONDS)
+    denied = next(event for event in far.node.events() if event.family == 4)
     assert (denied.reason, denied.identity) == (DropReason.POLICY_DENIED, (A.identity, FAR.identity))
 
 
