@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
-from services.policy.rules import Block, NamedPort, Operator, Policy, Prefix, Requirement, Rule, Selector, Spec
+from cilia.policy.rules import Block, NamedPort, Operator, Policy, Prefix, Requirement, Rule, Selector, Spec
 
 HOST, INIT = 1, 5
 
@@ -86,8 +86,7 @@ def _in_block(block: Block, workload: Workload) -> bool:
         [ip_network(workload.prefix)] if workload.prefix else []
     )
     return bool(held) and all(
-        _covers(block.cidr, item) and not any(_covers(hole, item) for hole in block.excepts)
-        for item in held
+        _covers(block.cidr, item) and not any(_covers(hole, item) for hole in block.excepts) for item in held
     )
 
 
@@ -115,5 +114,3 @@ def _split(text: str) -> tuple[str, str, str]:
     head, _, value = text.partition("=")
     source, _, key = head.partition(":")
     return source, key, value
-
-

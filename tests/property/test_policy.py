@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import parse_labels
-from services.policy.engine import (
+from cilia.policy.engine import (
     EndpointsChanged,
     Engine,
     Event,
@@ -17,8 +17,8 @@ from services.policy.engine import (
     PolicyRemoved,
     reserved_labels,
 )
-from services.policy.mapstate import broader, decide, Match
-from services.policy.rules import (
+from cilia.policy.mapstate import Match, broader, decide
+from cilia.policy.rules import (
     EVERYTHING,
     NAMESPACED,
     Block,
@@ -34,7 +34,7 @@ from services.policy.rules import (
     parse_prefix,
     split_names,
 )
-from services.policy.selectors import NamedPortOf
+from cilia.policy.selectors import NamedPortOf
 from tests.property.policy_model import Model, Workload
 
 NAMESPACE = "io.kubernetes.pod.namespace"
@@ -182,7 +182,9 @@ class World:
                 identity,
                 frozenset(str(label) for label in found if label.source != "cidr"),
                 endpoints.addresses if endpoints else frozenset(),
-                frozenset((item.name, item.protocol, item.port) for item in endpoints.ports) if endpoints else frozenset(),
+                frozenset((item.name, item.protocol, item.port) for item in endpoints.ports)
+                if endpoints
+                else frozenset(),
                 prefixes[0].replace("-", ":") if prefixes else "",
             )
         return model
@@ -254,4 +256,4 @@ def test_the_model_knows_the_simplest_cases() -> None:
     assert not model.allows(257, 257, egress=False, protocol=6, port=80)
     assert model.allows(257, 256, egress=True, protocol=6, port=81)
     assert model.allows(256, 257, egress=False, protocol=6, port=81)
-    assert EVERYTHING == Selector()
+    assert Selector() == EVERYTHING

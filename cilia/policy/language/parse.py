@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from cilia.contracts.tables import PolicyObject, policy_object_key
-from services.policy.language import cilium, kubernetes
-from services.policy.language.documents import Field, Mapping, Value, read_documents
-from services.policy.rules import Policy, Spec
+from cilia.policy.language import cilium, kubernetes
+from cilia.policy.language.documents import Field, Mapping, Value, read_documents
+from cilia.policy.rules import Policy, Spec
 
 CNP: Final = "CiliumNetworkPolicy"
 CCNP: Final = "CiliumClusterwideNetworkPolicy"
@@ -170,7 +170,7 @@ def _specs(body: Mapping, kind: str, namespace: str, cluster: str) -> tuple[Spec
 
 
 def _check_cidr_group(body: Mapping) -> None:
-    from services.policy.language.addresses import read_prefix
+    from cilia.policy.language.addresses import read_prefix
 
     spec = body.require("spec")
     for item in spec.mapping().only("externalCIDRs").require("externalCIDRs").items():

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from services.policy.language import layer7
-from services.policy.language.addresses import read_cidr_set, read_prefix, select_prefix
-from services.policy.language.documents import Field, Mapping
-from services.policy.language.entities import read_entities
-from services.policy.language.ports import cilium_ports, icmp_types
-from services.policy.language.selectors import cilium_key, read_selector, read_subject, scope_peer
-from services.policy.rules import RESERVED, Ports, Rule, Selector, Spec, split_names
+from cilia.policy.language import layer7
+from cilia.policy.language.addresses import read_cidr_set, read_prefix, select_prefix
+from cilia.policy.language.documents import Field, Mapping
+from cilia.policy.language.entities import read_entities
+from cilia.policy.language.ports import cilium_ports, icmp_types
+from cilia.policy.language.selectors import cilium_key, read_selector, read_subject, scope_peer
+from cilia.policy.rules import RESERVED, Ports, Rule, Selector, Spec, split_names
 
 SECTIONS: Final = ("ingress", "ingressDeny", "egress", "egressDeny")
 _PEER_KINDS: Final = ("Endpoints", "CIDR", "CIDRSet", "Entities", "Groups", "Nodes", "Services", "FQDNs")
@@ -55,7 +55,9 @@ def _spec(at: Field, namespace: str, cluster: str) -> tuple[Spec, ...]:
     present = {name: items for name in SECTIONS if (items := _section(body, name))}
     if not present:
         at.refuse(f"needs at least one rule in {', '.join(SECTIONS)}")
-    rules = tuple(rule for name, items in present.items() for item in items for rule in split_names(_rule(item, name, scope)))
+    rules = tuple(
+        rule for name, items in present.items() for item in items for rule in split_names(_rule(item, name, scope))
+    )
     ingress, egress = _isolation(body)
     if subject is None:
         return ()
