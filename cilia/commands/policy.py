@@ -2,32 +2,20 @@
 
 import argparse
 import getpass
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
 from cilia.commands.arguments import Nouns, add_output, command, noun
+from cilia.commands.files import BadInput, read_all
 from cilia.commands.output import note, print_json, print_table
 from cilia.commands.session import Session, with_session
+from cilia.commands.verdicts import add_verbs as add_offline_verbs
 from cilia.contracts.agent import EndpointPolicy
 from cilia.contracts.ids import Revision
 from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChanged, Realised, WaitRealised
 from cilia.contracts.tables import POLICIES, PolicyObject, policy_cookie
 from cilia.errors import Failure
 from cilia.telemetry import TelemetryConfig, open_telemetry, span
-
-_SUFFIXES = (".yaml", ".yml", ".json")
-
-
-class BadInput(Failure):
-    """A file of policies can't be read."""
-
-    exit_code = 2
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
 
 
 class NoSuchPolicy(Failure):
@@ -86,11 +74,12 @@ def add_parser(nouns: Nouns) -> None:
     wait.add_argument("revision", type=int, nargs="?", default=0, help="as printed by apply (default: the newest)")
     wait.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default %(default)s")
     add_output(wait)
+    add_offline_verbs(verbs)
 
 
 async def apply_policies(arguments: argparse.Namespace, session: Session) -> int:
     """Store policies."""
-    text, source = _read_all(arguments.files)
+    text, source = read_all(arguments.files)
     request = ApplyPolicies(
         text,
         source,
@@ -212,30 +201,6 @@ def _find(known: dict[str, PolicyObject], name: str) -> str:
     if len(found) != 1:
         raise NoSuchPolicy(name, sorted(found or known))
     return found[0]
-
-
-def _read_all(paths: list[str]) -> tuple[str, str]:
-    """Return the text of all files as one stream of documents, and where it is from."""
-    files = [file for path in paths for file in _files(path)]
-    texts = [sys.stdin.read() if file == "-" else _read(Path(file)) for file in files]
-    return "\n---\n".join(texts), files[0] if len(files) == 1 else ", ".join(paths)
-
-
-def _files(path: str) -> Iterator[str]:
-    if path == "-" or not Path(path).is_dir():
-        yield path
-        return
-    found = sorted(str(file) for file in Path(path).iterdir() if file.suffix in _SUFFIXES)
-    if not found:
-        raise BadInput(path, f"no {', '.join(_SUFFIXES)} file in this directory")
-    yield from found
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(str(path), str(error)) from error
 
 
 def _yaml(document: str) -> str:

@@ -7,11 +7,11 @@ from cilia.contracts.messages import ApplyPolicies, Problem
 from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.lifecycle import run_service
+from cilia.policy.errors import BadPolicy
+from cilia.policy.language.parse import parse_policies
 from cilia.telemetry import traceparent
 from services.policy import service
 from services.policy.config import Config
-from services.policy.errors import BadPolicy
-from services.policy.language.parse import parse_policies
 from services.policy.resolver import EngineResolver
 
 

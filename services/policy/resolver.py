@@ -6,19 +6,19 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import Endpoint, EndpointKey, PolicyEntry, SubjectKey
-from services.policy import engine
-from services.policy.engine import Engine, Options
-from services.policy.errors import BadPolicy
-from services.policy.language.parse import decode_object
-from services.policy.rules import Policy
-from services.policy.selectors import NamedPortOf
+from cilia.policy import engine
+from cilia.policy.engine import Engine, Options
+from cilia.policy.errors import BadPolicy
+from cilia.policy.language.parse import decode_object
+from cilia.policy.rules import Policy
+from cilia.policy.selectors import NamedPortOf
 from services.policy.state import EndpointEvent, Event, IdentityEvent, PolicyEvent
 
 log = logging.getLogger(__name__)
 
 
 class EngineResolver:
-    """Resolves policy with an :class:`~services.policy.engine.Engine`; see :class:`services.policy.mirror.Resolver`."""
+    """Resolves policy with an :class:`~cilia.policy.engine.Engine`; see :class:`services.policy.mirror.Resolver`."""
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or Options()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import parse_labels
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from services.policy.engine import (
+from cilia.policy.engine import (
     EndpointsChanged,
     Engine,
     Event,
@@ -18,8 +18,8 @@ from services.policy.engine import (
     PolicyRemoved,
     reserved_labels,
 )
-from services.policy.mapstate import Match, broader, decide
-from services.policy.rules import (
+from cilia.policy.mapstate import Match, broader, decide
+from cilia.policy.rules import (
     EVERYTHING,
     NAMESPACED,
     Block,
@@ -35,7 +35,7 @@ from services.policy.rules import (
     parse_prefix,
     split_names,
 )
-from services.policy.selectors import NamedPortOf
+from cilia.policy.selectors import NamedPortOf
 from tests.property.policy_model import Model, Workload
 
 NAMESPACE = "io.kubernetes.pod.namespace"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.policy.errors import BadPolicy, NotEnforced
-from services.policy.language.parse import parse_policies
+from cilia.policy.errors import BadPolicy, NotEnforced
+from cilia.policy.language.parse import parse_policies
 
 CNP = """
 apiVersion: cilium.io/v2

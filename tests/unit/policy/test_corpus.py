@@ -8,12 +8,12 @@ import yaml
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import workload
-from services.policy.engine import EndpointsChanged, Engine, Event, IdentityPut, Options, PolicyPut
-from services.policy.errors import BadPolicy
-from services.policy.language.parse import parse_policies
-from services.policy.mapstate import decide
-from services.policy.rules import Policy, PortRange
-from services.policy.selectors import NamedPortOf
+from cilia.policy.engine import EndpointsChanged, Engine, Event, IdentityPut, Options, PolicyPut
+from cilia.policy.errors import BadPolicy
+from cilia.policy.language.parse import parse_policies
+from cilia.policy.mapstate import decide
+from cilia.policy.rules import Policy, PortRange
+from cilia.policy.selectors import NamedPortOf
 from tests.unit.policy.corpus import PROTOCOLS, Json, directory, identities_of, load
 
 EVERY_TYPE = 254

@@ -7,7 +7,7 @@ import pytest
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import Label, Labels, workload
 from cilia.contracts.tables import PolicyKey, PolicyObject, policy_cookie
-from services.policy.engine import (
+from cilia.policy.engine import (
     EndpointsChanged,
     Engine,
     IdentityPut,
@@ -18,10 +18,10 @@ from services.policy.engine import (
     PolicyPut,
     PolicyRemoved,
 )
-from services.policy.language.parse import decode_object, parse_policies
-from services.policy.mapstate import ANY_PEER, decide
-from services.policy.rules import cidr_label, parse_prefix
-from services.policy.selectors import NamedPortOf
+from cilia.policy.language.parse import decode_object, parse_policies
+from cilia.policy.mapstate import ANY_PEER, decide
+from cilia.policy.rules import cidr_label, parse_prefix
+from cilia.policy.selectors import NamedPortOf
 
 WEB, DB, OTHER = Identity(256), Identity(257), Identity(258)
 HOST, WORLD, INIT = Identity(1), Identity(2), Identity(5)

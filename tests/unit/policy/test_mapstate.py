@@ -4,8 +4,8 @@ import pytest
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from services.policy.mapstate import ALLOW, DENY, Claim, Entries, Match, broader, decide, merge_claims
-from services.policy.ports import split_range
+from cilia.policy.mapstate import ALLOW, DENY, Claim, Entries, Match, broader, decide, merge_claims
+from cilia.policy.ports import split_range
 
 WEB, DB = Identity(256), Identity(257)
 TCP_80 = Match(False, 6, 80, 16)

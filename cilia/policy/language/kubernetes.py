@@ -1,9 +1,9 @@
 """NetworkPolicy of Kubernetes (networking.k8s.io/v1), by its own specification where Cilium departs from it."""
 
-from services.policy.language.addresses import read_ip_block
-from services.policy.language.documents import Field, Mapping, place_in_object
-from services.policy.language.ports import kubernetes_port
-from services.policy.language.selectors import (
+from cilia.policy.language.addresses import read_ip_block
+from cilia.policy.language.documents import Field, Mapping, place_in_object
+from cilia.policy.language.ports import kubernetes_port
+from cilia.policy.language.selectors import (
     in_namespace,
     kubernetes_key,
     namespace_key,
@@ -11,7 +11,7 @@ from services.policy.language.selectors import (
     read_subject,
     require,
 )
-from services.policy.rules import EVERYTHING, NAMESPACED, Rule, Selector, Spec, split_names
+from cilia.policy.rules import EVERYTHING, NAMESPACED, Rule, Selector, Spec, split_names
 
 
 def read_spec(at: Field, namespace: str) -> Spec:

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 import yaml
 
-from services.policy.errors import BadPolicy, NotEnforced
+from cilia.policy.errors import BadPolicy, NotEnforced
 
 MAX_NODES: Final = 1_000_000
 MAX_DEPTH: Final = 64

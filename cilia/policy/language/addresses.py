@@ -4,8 +4,8 @@ import re
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from services.policy.language.documents import Field
-from services.policy.rules import CIDR, EVERYTHING, Block, Operator, Prefix, Requirement, Selector, within
+from cilia.policy.language.documents import Field
+from cilia.policy.rules import CIDR, EVERYTHING, Block, Operator, Prefix, Requirement, Selector, within
 
 _LENGTH: Final = re.compile(r"[0-9]{1,3}")
 

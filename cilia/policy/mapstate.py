@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from services.policy.ports import PORT_BITS, split_range
-from services.policy.rules import NamedPort, PortRange, Rule
+from cilia.policy.ports import PORT_BITS, split_range
+from cilia.policy.rules import NamedPort, PortRange, Rule
 
 ANY_PEER: Final = Identity(0)
 DENY: Final = 0xFFFF_FFFF

@@ -6,8 +6,8 @@ They are checked as far as their mistakes would be refused later anyway, then ma
 import re
 from typing import Final
 
-from services.policy.language.documents import Field, Mapping
-from services.policy.language.selectors import cilium_key, read_selector
+from cilia.policy.language.documents import Field, Mapping
+from cilia.policy.language.selectors import cilium_key, read_selector
 
 FIELDS: Final = ("rules", "terminatingTLS", "originatingTLS", "serverNames", "listener")
 _FQDN_NAME: Final = re.compile(r"[-_a-zA-Z0-9.]{1,255}")

@@ -13,7 +13,7 @@ from typing import Final
 from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from services.policy.mapstate import (
+from cilia.policy.mapstate import (
     ALLOW,
     ANY_PEER,
     NO_ENTRIES,
@@ -24,8 +24,8 @@ from services.policy.mapstate import (
     claim_rule,
     merge_claims,
 )
-from services.policy.rules import NamedPort, Rule, Spec
-from services.policy.selectors import NamedPortOf, Selection, SelectorIndex
+from cilia.policy.rules import NamedPort, Rule, Spec
+from cilia.policy.selectors import NamedPortOf, Selection, SelectorIndex
 
 HOST: Final = Identity(Reserved.HOST)
 BY_DEFAULT: Final = "\U0010ffff"

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Final
 
 from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS
-from services.policy.language.documents import Field
-from services.policy.rules import (
+from cilia.policy.language.documents import Field
+from cilia.policy.rules import (
     ANY_SOURCE,
     CIDR,
     NAMESPACED,

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import CLUSTER, NAMESPACE, Labels
-from services.policy.rules import ANY_SOURCE, CIDR, LabelView, Operator, Prefix, Requirement, Selector, parse_prefix
+from cilia.policy.rules import ANY_SOURCE, CIDR, LabelView, Operator, Prefix, Requirement, Selector, parse_prefix
 
 COMMON_KEYS: Final = frozenset({NAMESPACE, CLUSTER})
 T = TypeVar("T")

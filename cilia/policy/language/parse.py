@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from cilia.contracts.tables import PolicyObject, policy_object_key
-from services.policy.language import cilium, kubernetes
-from services.policy.language.addresses import read_prefix
-from services.policy.language.documents import Field, Mapping, Value, read_documents
-from services.policy.rules import Policy, Spec
+from cilia.policy.language import cilium, kubernetes
+from cilia.policy.language.addresses import read_prefix
+from cilia.policy.language.documents import Field, Mapping, Value, read_documents
+from cilia.policy.rules import Policy, Spec
 
 CNP: Final = "CiliumNetworkPolicy"
 CCNP: Final = "CiliumClusterwideNetworkPolicy"

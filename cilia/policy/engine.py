@@ -14,9 +14,9 @@ from cilia.contracts.identities import Reserved, is_reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import Label, Labels
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from services.policy.groups import BoundSpec, Difference, Group, GroupKey
-from services.policy.rules import CIDR, RESERVED, Policy, Spec
-from services.policy.selectors import NamedPortOf, Peer, Selection, SelectorIndex, view_peer
+from cilia.policy.groups import BoundSpec, Difference, Group, GroupKey
+from cilia.policy.rules import CIDR, RESERVED, Policy, Spec
+from cilia.policy.selectors import NamedPortOf, Peer, Selection, SelectorIndex, view_peer
 
 
 class Mode(Enum):
