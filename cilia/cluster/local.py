@@ -61,6 +61,7 @@ class LocalCluster:
         *,
         nodes: int = 3,
         replicas: int = 1,
+        otlp: str = "",
         progress: Callable[[str], None] = lambda _: None,
         timeout_seconds: float = STARTUP_SECONDS,
     ) -> "LocalCluster":
@@ -78,7 +79,7 @@ class LocalCluster:
         try:
             cluster.record.save()
             create_underlay(layout, members)
-            cluster._start(processes.commands(layout, members, replicas), progress, timeout_seconds)
+            cluster._start(processes.commands(layout, members, replicas, otlp), progress, timeout_seconds)
         except BaseException:
             cluster.down()
             raise

@@ -18,6 +18,7 @@ from cilia.errors import Failure
 
 GRACE_SECONDS: Final = 3.0
 FIRST_HEALTH_PORT: Final = 9100
+AGENT_METRICS_PORT: Final = 9099
 HEALTH_FLAG: Final = "--telemetry-listen"
 SERVICES: Final = ("ipam", "identity", "policy")
 
@@ -29,8 +30,14 @@ class ProgramMissing(Failure):
         super().__init__(f"{program} is not installed; 'make setup' installs what a local cluster needs")
 
 
-def commands(layout: Layout, nodes: Iterable[NodeRecord], replicas: int) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return the processes of a cluster in starting order: name -> (namespace, command)."""
+def commands(
+    layout: Layout, nodes: Iterable[NodeRecord], replicas: int, otlp: str
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return the processes of a cluster in starting order: name -> (namespace, command).
+
+    Args:
+        otlp: Base URL of the OTLP/HTTP collector that services and agents report to; empty: none.
+    """
     hub = layout.hub
     found: dict[str, tuple[str, tuple[str, ...]]] = {
         "etcd": (hub, _etcd(layout)),
@@ -41,6 +48,11 @@ def commands(layout: Layout, nodes: Iterable[NodeRecord], replicas: int) -> dict
         found[f"service/{name}"] = (hub, _service(layout, service, name, FIRST_HEALTH_PORT + number))
     for node in nodes:
         found[f"agent/{node.name}"] = (layout.namespace(node.name), _agent(layout, node))
+    if otlp:
+        reporting = ("--telemetry-otlp-endpoint", otlp)
+        for name in found.keys() - {"etcd", "nats"}:
+            namespace, command = found[name]
+            found[name] = (namespace, command + reporting)
     return found
 
 
@@ -66,7 +78,8 @@ def start(layout: Layout, name: str, namespace: str, command: tuple[str, ...]) -
 
 def end(processes: Iterable[ProcessRecord], *, grace_seconds: float = GRACE_SECONDS) -> None:
     """Ask processes to end, all at once, and kill those that haven't after the grace period."""
-    waiting = [process for process in processes if is_running(process)]
+    ending = list(processes)
+    waiting = [process for process in ending if is_running(process)]
     for process in waiting:
         _signal(process, signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds
@@ -75,6 +88,8 @@ def end(processes: Iterable[ProcessRecord], *, grace_seconds: float = GRACE_SECO
         waiting = [process for process in waiting if is_running(process)]
     for process in waiting:
         kill(process)
+    for process in ending:
+        _reap(process)
 
 
 def kill(process: ProcessRecord) -> None:
@@ -83,13 +98,17 @@ def kill(process: ProcessRecord) -> None:
     deadline = time.monotonic() + GRACE_SECONDS
     while is_running(process) and time.monotonic() < deadline:
         time.sleep(0.005)
-    child = _children.pop(process.pid, None)
-    if child is not None:
-        child.wait()
+    _reap(process)
 
 
 _children: dict[int, "subprocess.Popen[bytes]"] = {}
 """Processes that this process started; reaped when they are killed."""
+
+
+def _reap(process: ProcessRecord) -> None:
+    child = _children.pop(process.pid, None)
+    if child is not None:
+        child.wait()
 
 
 def _signal(process: ProcessRecord, number: signal.Signals) -> None:
@@ -130,7 +149,7 @@ def _agent(layout: Layout, node: NodeRecord) -> tuple[str, ...]:
     command = [sys.executable, "-m", "services.agent", "--cluster", layout.name, "--node", node.name]
     command += ["--ipv4", node.ipv4, "--nats-urls", layout.nats, "--socket", str(layout.agent_socket(node.name))]
     command += ["--state-directory", str(layout.node_state(node.name))]
-    command += ["--pin-directory", str(layout.pins / node.name)]
+    command += ["--pin-directory", str(layout.pins / node.name), HEALTH_FLAG, f"{node.ipv4}:{AGENT_METRICS_PORT}"]
     return tuple(command)
 
 

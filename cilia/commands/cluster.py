@@ -29,6 +29,7 @@ def add_parser(nouns: Nouns) -> None:
     start.add_argument("--name", default="local", help="its name (default %(default)s)")
     start.add_argument("--nodes", type=int, default=3, help="how many nodes (default %(default)s)")
     start.add_argument("--replicas", type=int, default=1, help="of each service (default %(default)s)")
+    start.add_argument("--otlp", metavar="URL", default="", help="OTLP/HTTP collector for traces and metrics")
     state = command(verbs, "status", status, "processes of a cluster, or of all", "  cilia cluster status\n")
     state.add_argument("--name", help="only this one")
     add_output(state)
@@ -42,7 +43,11 @@ def up(arguments: argparse.Namespace) -> None:
     if os.geteuid():
         raise NotRoot
     cluster = LocalCluster.up(
-        arguments.name, nodes=arguments.nodes, replicas=arguments.replicas, progress=lambda name: note(f"  {name}")
+        arguments.name,
+        nodes=arguments.nodes,
+        replicas=arguments.replicas,
+        otlp=arguments.otlp,
+        progress=lambda name: note(f"  {name}"),
     )
     note(f"cluster {arguments.name!r} is up: {len(cluster.record.nodes)} nodes; 'cilia status' shows them")
 

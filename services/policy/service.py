@@ -10,7 +10,7 @@ from signal import SIGINT, SIGTERM
 from cilia.bus import connect_bus
 from cilia.calls import serve
 from cilia.contracts.keys import Keys
-from cilia.contracts.tables import POLICIES, RESOLVED
+from cilia.contracts.tables import ONE_SHARD, POLICIES, RESOLVED
 from cilia.health import serve_health
 from cilia.kvstore import Election, connect_kvstore
 from cilia.lifecycle import stop_on_signals, supervise
@@ -49,6 +49,11 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
                 reach=mirror.reach,
                 moved=moved,
             )
+            metrics.gauge("policies", "policies stored", lambda: len(policies.history.rows.get(ONE_SHARD, {})))
+            metrics.gauge(
+                "policy_subjects", "subject identities with resolved policy", lambda: len(resolved.history.rows)
+            )
+            metrics.gauge("policy_resolved_revision", "revision that is resolved", lambda: resolved.history.sequence)
             requests = Requests(Store(etcd, keys), parse, waiting)
 
             async def answer() -> None:
