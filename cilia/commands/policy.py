@@ -1,6 +1,7 @@
 """``cilia policy``: what may talk to what."""
 
 import argparse
+import asyncio
 import getpass
 
 import msgspec
@@ -16,6 +17,9 @@ from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChan
 from cilia.contracts.tables import POLICIES, PolicyObject, policy_cookie
 from cilia.errors import Failure
 from cilia.telemetry import TelemetryConfig, open_telemetry, span
+
+PROGRESS_SECONDS = 1.0
+"""After so long, and then again and again, `--wait` says who is missing."""
 
 
 class NoSuchPolicy(Failure):
@@ -171,8 +175,15 @@ async def _conclude(arguments: argparse.Namespace, session: Session, changed: Po
 
 
 async def _wait(arguments: argparse.Namespace, session: Session, revision: Revision) -> int:
-    request = WaitRealised(revision, arguments.timeout)
-    realised = await session.request("policy", "wait", request, Realised, timeout=arguments.timeout + 2)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + arguments.timeout
+    while True:
+        seconds = min(PROGRESS_SECONDS, max(deadline - loop.time(), 0.0))
+        request = WaitRealised(revision, seconds)
+        realised = await session.request("policy", "wait", request, Realised, timeout=seconds + 5)
+        if realised.complete or loop.time() >= deadline:
+            break
+        note(f"waiting for {', '.join(realised.stragglers)}")
     if arguments.output == "json":
         print_json(realised)
     else:
