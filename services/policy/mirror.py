@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol, TypeVar
 
+import msgspec
+
+from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import PolicyEntry, PolicyObject, SubjectKey
@@ -36,6 +39,10 @@ class Resolver(Protocol):
 
     def clear(self) -> None:
         """Forget everything; the whole state follows."""
+        ...
+
+    def explain(self, request: ExplainFlow) -> Explained:
+        """Tell why a flow is allowed or denied in the state of now."""
         ...
 
 
@@ -70,6 +77,11 @@ class Mirror:
         """Wait until ``revision`` is resolved; bound it with a timeout."""
         while self.resolved.history.sequence < revision:
             await self.moved.event.wait()
+
+    async def explain(self, request: ExplainFlow) -> Explained:
+        """Answer ``policy.explain``."""
+        explained = self.resolver.explain(request)
+        return msgspec.structs.replace(explained, revision=Revision(self.resolved.history.sequence))
 
     def _restart(self, step: Reset) -> None:
         self.resolver.clear()
