@@ -21,6 +21,8 @@ class ExplainFlow(Message, frozen=True):
     destination: Party
     port: str
     """``80/TCP``, ``http/TCP`` (as the destination names it) or ``8/ICMP`` (a type)."""
+    at_least: Revision = Revision(0)
+    """The state to judge is of this revision or a later one; the replica waits for it, bounded."""
 
 
 class RulePlace(Message, frozen=True):
