@@ -28,11 +28,13 @@ class Party:
 
     Attributes:
         ports: The ports that it names itself; another pod of its identity may name others.
+        address: Of someone outside of the cluster who goes by it.
     """
 
     name: str
     identity: Identity
     ports: frozenset[NamedPortOf] = frozenset()
+    address: Prefix | None = None
 
     def number(self, port: str, protocol: int) -> int | None:
         """Return the number of a port that may go by a name; None if it has none of that name."""
@@ -86,9 +88,10 @@ class World:
         if name in ENTITIES:
             return Party(name, ENTITIES[name])
         try:
-            return Party(name, self.identity_of(ip_network(ip_address(name))))
+            address = ip_network(ip_address(name))
         except ValueError:
             raise BadDescription(repr(name), "is no pod, identity, entity or address of this cluster") from None
+        return Party(name, self.identity_of(address), address=address)
 
     def identity_of(self, address: Prefix) -> Identity:
         """Return the identity of an address outside: that of the longest prefix that a policy names, or the world."""
