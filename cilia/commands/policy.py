@@ -7,8 +7,10 @@ import getpass
 import msgspec
 
 from cilia.commands.arguments import Nouns, add_output, command, noun
+from cilia.commands.explain import add_verbs as add_explain
 from cilia.commands.files import BadInput, read_all
 from cilia.commands.output import note, print_json, print_table
+from cilia.commands.policytest import add_verbs as add_test
 from cilia.commands.session import Session, with_session
 from cilia.commands.verdicts import add_verbs as add_offline_verbs
 from cilia.contracts.agent import EndpointPolicy
@@ -78,7 +80,9 @@ def add_parser(nouns: Nouns) -> None:
     wait.add_argument("revision", type=int, nargs="?", default=0, help="as printed by apply (default: the newest)")
     wait.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default %(default)s")
     add_output(wait)
+    add_explain(verbs)
     add_offline_verbs(verbs)
+    add_test(verbs)
 
 
 async def apply_policies(arguments: argparse.Namespace, session: Session) -> int:
