@@ -88,8 +88,9 @@ def _is_wanted(arguments: argparse.Namespace, flow: Flow) -> bool:
 def describe(flow: Flow) -> str:
     """Return a flow as one line for people."""
     moment = datetime.fromtimestamp(flow.time_ns / 1e9).strftime("%H:%M:%S.%f")[:-3]
-    source = _end(flow.source_endpoint, flow.source, flow.source_port, flow.source_identity)
-    destination = _end(flow.destination_endpoint, flow.destination, flow.destination_port, flow.destination_identity)
+    ports = (0, 0) if flow.protocol == "icmp" else (flow.source_port, flow.destination_port)
+    source = _end(flow.source_endpoint, flow.source, ports[0], flow.source_identity)
+    destination = _end(flow.destination_endpoint, flow.destination, ports[1], flow.destination_identity)
     details = ", ".join(filter(None, (flow.direction, flow.reason, flow.policy)))
     verdict = f"{flow.verdict.upper()} ({details})" if details else flow.verdict.upper()
     return f"{moment} {flow.node}: {source} -> {destination} {flow.protocol} {verdict}"

@@ -1,13 +1,16 @@
 """``cilia policy``: what may talk to what."""
 
 import argparse
+import asyncio
 import getpass
 
 import msgspec
 
 from cilia.commands.arguments import Nouns, add_output, command, noun, parse_seconds
+from cilia.commands.explain import add_verbs as add_explain
 from cilia.commands.files import BadInput, read_all
-from cilia.commands.output import note, note_if_slow, print_json, print_table
+from cilia.commands.output import note, print_json, print_table
+from cilia.commands.policytest import add_verbs as add_test
 from cilia.commands.session import Session, with_session
 from cilia.commands.verdicts import add_verbs as add_offline_verbs
 from cilia.contracts.agent import EndpointPolicy
@@ -16,6 +19,9 @@ from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChan
 from cilia.contracts.tables import POLICIES, PolicyObject, policy_cookie
 from cilia.errors import Failure
 from cilia.telemetry import TelemetryConfig, open_telemetry, span
+
+PROGRESS_SECONDS = 1.0
+"""After so long, and then again and again, `--wait` says who is missing."""
 
 
 class NoSuchPolicy(Failure):
@@ -83,7 +89,9 @@ def add_parser(nouns: Nouns) -> None:
     wait.add_argument("revision", type=int, nargs="?", default=0, help="as printed by apply (default: the newest)")
     wait.add_argument("--timeout", type=parse_seconds, default=10.0, metavar="SECONDS", help="default %(default)s")
     add_output(wait)
+    add_explain(verbs)
     add_offline_verbs(verbs)
+    add_test(verbs)
 
 
 async def apply_policies(arguments: argparse.Namespace, session: Session) -> int:
@@ -180,11 +188,15 @@ async def _conclude(arguments: argparse.Namespace, session: Session, changed: Po
 
 
 async def _wait(arguments: argparse.Namespace, session: Session, revision: Revision) -> int:
-    request = WaitRealised(revision, arguments.timeout)
-    with note_if_slow(
-        f"waiting until revision {revision or '(the newest)'} is in force, {arguments.timeout:g} s at most"
-    ):
-        realised = await session.request("policy", "wait", request, Realised, timeout=arguments.timeout + 2)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + arguments.timeout
+    while True:
+        seconds = min(PROGRESS_SECONDS, max(deadline - loop.time(), 0.0))
+        request = WaitRealised(revision, seconds)
+        realised = await session.request("policy", "wait", request, Realised, timeout=seconds + 5)
+        if realised.complete or loop.time() >= deadline:
+            break
+        note(f"waiting for {', '.join(realised.stragglers)}")
     if arguments.output == "json":
         print_json(realised)
     else:

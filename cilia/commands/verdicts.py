@@ -37,9 +37,14 @@ def add_verbs(verbs: Nouns) -> None:
     )
 
 
-def add_description(parser: argparse.ArgumentParser) -> None:
+def add_description(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the arguments of which :func:`read_world` makes a world."""
-    parser.add_argument("-f", "--file", required=True, help="description of a cluster (docs/policy.md), or -")
+    parser.add_argument("-f", "--file", required=required, help="description of a cluster (docs/policy.md), or -")
+    add_policies(parser)
+
+
+def add_policies(parser: argparse.ArgumentParser) -> None:
+    """Add the policies beside a description."""
     parser.add_argument(
         "--policies", action="append", default=[], metavar="FILE", help="file or directory beside its own; repeatable"
     )

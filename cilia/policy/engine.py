@@ -12,7 +12,7 @@ from typing import Final, assert_never
 
 from cilia.contracts.identities import Reserved, is_reserved
 from cilia.contracts.ids import Identity
-from cilia.contracts.labels import Label, Labels
+from cilia.contracts.labels import NAMESPACE, NAMESPACE_LABELS, Label, Labels
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.groups import BoundSpec, Difference, Group, GroupKey
 from cilia.policy.rules import CIDR, RESERVED, Policy, Spec
@@ -120,6 +120,31 @@ class Engine:
     def subjects(self) -> Set[Identity]:
         """The identities that have a map state."""
         return self._group_of.keys()
+
+    @property
+    def mode(self) -> Mode:
+        """The enforcement mode in force."""
+        return self._mode
+
+    @property
+    def options(self) -> Options:
+        """What the engine was made with."""
+        return self._options
+
+    @property
+    def policies(self) -> dict[str, Policy]:
+        """Policies that say something, by key."""
+        return {key: Policy(key, tuple(bound.spec for bound in specs)) for key, specs in self._policies.items()}
+
+    def peer(self, identity: Identity) -> Peer | None:
+        """Return an identity as selectors see it."""
+        return self._index.peer(identity)
+
+    def labels_in_namespace(self, namespace: str) -> dict[str, str]:
+        """Return the namespace's own labels, as the identities of its workloads bear them."""
+        place = Label("k8s", NAMESPACE, namespace)
+        member = next((labels for labels in self._labels.values() if place in labels), frozenset[Label]())
+        return {label.key: label.value for label in member if label.key.startswith(NAMESPACE_LABELS)}
 
     def map_state(self, subject: Identity) -> dict[PolicyKey, PolicyEntry]:
         """Return all entries of a subject.

@@ -11,6 +11,7 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.labels import CLUSTER, Label, Labels, parse_labels, workload
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.description import PROTOCOLS, BadDescription, DescribedPort, Description, read_probe
+from cilia.policy.ends import ENTITIES
 from cilia.policy.engine import EndpointsChanged, Engine, IdentityPut, Mode, Options, PolicyPut
 from cilia.policy.language.parse import ParsedPolicy, parse_policies
 from cilia.policy.mapstate import Verdict, decide
@@ -19,7 +20,6 @@ from cilia.policy.selectors import NamedPortOf
 
 FIRST_PREFIX: Final = 1 << 24
 """Identities of prefixes are counted from here, outside of what is allocated to pods, as the peer's local ones are."""
-ENTITIES: Final = {item.label.removeprefix("reserved:"): Identity(item) for item in Reserved}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,13 @@ class Party:
 
     Attributes:
         ports: The ports that it names itself; another pod of its identity may name others.
+        address: Of someone outside of the cluster who goes by it.
     """
 
     name: str
     identity: Identity
     ports: frozenset[NamedPortOf] = frozenset()
+    address: Prefix | None = None
 
     def number(self, port: str, protocol: int) -> int | None:
         """Return the number of a port that may go by a name; None if it has none of that name."""
@@ -68,6 +70,7 @@ class World:
         self._prefixes = dict(zip(_sorted(_prefixes(self.policies.values())), count(FIRST_PREFIX + 1), strict=False))
         self.parties = {party.name: party for party in (*self._identities(), *self._pods())}
         self.engine.apply([*map(PolicyPut, self.policies.values()), *self._facts()])
+        self.pods = {name: party.identity for name, party in self.parties.items()}
         outside = (*description.addresses, *description.entities)
         self.parties |= {name: self.find(name) for name in outside}
         self._states: dict[Identity, dict[PolicyKey, PolicyEntry]] = {}
@@ -85,9 +88,10 @@ class World:
         if name in ENTITIES:
             return Party(name, ENTITIES[name])
         try:
-            return Party(name, self.identity_of(ip_network(ip_address(name))))
+            address = ip_network(ip_address(name))
         except ValueError:
             raise BadDescription(repr(name), "is no pod, identity, entity or address of this cluster") from None
+        return Party(name, self.identity_of(address), address=address)
 
     def identity_of(self, address: Prefix) -> Identity:
         """Return the identity of an address outside: that of the longest prefix that a policy names, or the world."""

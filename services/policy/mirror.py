@@ -9,11 +9,15 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
+import msgspec
+
+from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import PolicyEntry, PolicyObject, SubjectKey
+from cilia.errors import Unavailable
 from cilia.kvstore import Changes, Etcd, Reset, replicate
 from cilia.table.publisher import TablePublisher
 from services.policy.realisation import Realisation
@@ -22,6 +26,8 @@ from services.policy.waiting import Moved
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+REACH_SECONDS: Final = 5.0
 
 Difference = Mapping[SubjectKey, PolicyEntry | None]
 """Entries that are new or different, and None for those that are gone."""
@@ -36,6 +42,10 @@ class Resolver(Protocol):
 
     def clear(self) -> None:
         """Forget everything; the whole state follows."""
+        ...
+
+    def explain(self, request: ExplainFlow) -> Explained:
+        """Tell why a flow is allowed or denied in the state of now."""
         ...
 
 
@@ -70,6 +80,20 @@ class Mirror:
         """Wait until ``revision`` is resolved; bound it with a timeout."""
         while self.resolved.history.sequence < revision:
             await self.moved.event.wait()
+
+    async def explain(self, request: ExplainFlow) -> Explained:
+        """Answer ``policy.explain``.
+
+        Raises:
+            Unavailable: This replica doesn't reach the revision that is asked for.
+        """
+        try:
+            async with asyncio.timeout(REACH_SECONDS):
+                await self.reach(request.at_least)
+        except TimeoutError:
+            raise Unavailable("policy", f"revision {request.at_least} is not resolved yet") from None
+        explained = self.resolver.explain(request)
+        return msgspec.structs.replace(explained, revision=Revision(self.resolved.history.sequence))
 
     def _restart(self, step: Reset) -> None:
         self.resolver.clear()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -10,6 +10,7 @@ from nats.aio.msg import Msg
 
 from cilia.bus import Bus
 from cilia.calls import Calls
+from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.messages import (
     Acknowledgement,
     ApplyPolicies,
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 Parse = Callable[[ApplyPolicies], Sequence[PolicyObject]]
 """Reads all policies of a request; raises Refused for the first that is wrong, with field and value."""
 
+Explain = Callable[[ExplainFlow], Awaitable[Explained]]
+"""Tells why a flow is allowed or denied."""
+
 
 @dataclass(frozen=True, slots=True)
 class Requests:
@@ -35,6 +39,7 @@ class Requests:
     store: Store
     parse: Parse
     waiting: Waiting
+    explain: Explain
 
     @property
     def calls(self) -> Calls:
@@ -42,6 +47,7 @@ class Requests:
         return {
             "apply": (ApplyPolicies, self.apply),
             "delete": (DeletePolicies, self.delete),
+            "explain": (ExplainFlow, self.explain),
             "wait": (WaitRealised, self.waiting.wait),
         }
 

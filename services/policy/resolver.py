@@ -4,11 +4,15 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import Identity
+from cilia.contracts.messages import Problem
 from cilia.contracts.tables import Endpoint, EndpointKey, PolicyEntry, SubjectKey
+from cilia.errors import Refused
 from cilia.policy import engine
 from cilia.policy.engine import Engine, Options
-from cilia.policy.errors import BadPolicy
+from cilia.policy.errors import BadPolicy, PolicyError
+from cilia.policy.explanation import explain_flow
 from cilia.policy.language.parse import decode_object
 from cilia.policy.rules import Policy
 from cilia.policy.selectors import NamedPortOf
@@ -46,6 +50,20 @@ class EngineResolver:
             changed.update((SubjectKey(subject, key), None) for key in difference.removes)
             changed.update((SubjectKey(subject, key), entry) for key, entry in difference.upserts.items())
         return changed
+
+    def explain(self, request: ExplainFlow) -> Explained:
+        """Tell why a flow is allowed or denied.
+
+        Raises:
+            Refused: An end or the port is unknown.
+        """
+        try:
+            return explain_flow(self._engine, request, self._find_pod)
+        except PolicyError as error:
+            raise Refused(Problem("not_found", str(error))) from error
+
+    def _find_pod(self, name: str) -> Identity | None:
+        return next((row.identity for row in self._endpoints.values() if f"{row.namespace}/{row.name}" == name), None)
 
     def _translate(self, events: Iterable[Event]) -> Iterator[engine.Event]:
         moved: set[Identity] = set()

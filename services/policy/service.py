@@ -54,7 +54,7 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
                 "policy_subjects", "subject identities with resolved policy", lambda: len(resolved.history.rows)
             )
             metrics.gauge("policy_resolved_revision", "revision that is resolved", lambda: resolved.history.sequence)
-            requests = Requests(Store(etcd, keys), parse, waiting)
+            requests = Requests(Store(etcd, keys), parse, waiting, mirror.explain)
 
             async def answer() -> None:
                 await mirror.ready.wait()

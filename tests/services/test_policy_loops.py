@@ -10,6 +10,7 @@ import msgspec
 from cilia.bus import Bus, BusConfig
 from cilia.calls import serve_node
 from cilia.contracts.agent import EndpointPolicy, EndpointReference, LocalEndpoint, LocalEndpoints, PolicyRule
+from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.messages import (
@@ -18,6 +19,7 @@ from cilia.contracts.messages import (
     DeletePolicies,
     Empty,
     PoliciesChanged,
+    Problem,
     Realised,
     WaitRealised,
 )
@@ -28,6 +30,7 @@ from cilia.contracts.tables import (
     PolicyObject,
     SubjectKey,
 )
+from cilia.errors import Refused
 from cilia.kvstore import EtcdConfig
 from cilia.lifecycle import supervise
 from services.policy.config import Config
@@ -68,6 +71,9 @@ class OneRule:
         before, self._entries = self._entries, entries
         gone: dict[SubjectKey, PolicyEntry | None] = {key: None for key in before if key not in entries}
         return gone | {key: entry for key, entry in entries.items() if before.get(key) != entry}
+
+    def explain(self, request: ExplainFlow) -> Explained:
+        raise Refused(Problem("not_found", request.source.name))
 
 
 @asynccontextmanager

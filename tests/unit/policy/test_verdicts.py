@@ -151,3 +151,12 @@ def _expected(step: Json, row: Json) -> bool | None:
             letter = matrix["combined"][place[0]][place[1]]
             return row["allowed"] if letter == "-" else letter == "."
     raise AssertionError(row)
+
+
+def test_a_flow_is_explained_without_a_cluster() -> None:
+    arguments = ("explain", "-f", "-", "--from", "lab/bench", "--to", "shop/db", "--port", "sql/TCP")
+    command = [sys.executable, "-m", "cilia.commands.cli", "policy", *arguments]
+    done = subprocess.run(command, input=json.dumps(SHOP), capture_output=True, text=True, check=True)
+    assert "lab/bench -> shop/db 5432/TCP: DENIED" in done.stdout
+    assert "peer: namespace: wants namespace=shop; here namespace=lab" in done.stdout
+    assert "k8s:io.kubernetes.pod.namespace: lab" in done.stdout
