@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cilia.cluster.local import LocalCluster
@@ -68,13 +69,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="leave the cluster up")
     keep = parser.parse_args(argv).keep
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _run(keep)
+    except Failure as failure:
+        console.print(f"[red]{escape(str(failure))}[/]")
+        return failure.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(keep: bool) -> int:
     started = time.monotonic()
     figures: Figures = {}
-    try:
-        cluster = _start(figures)
-    except Failure as failure:
-        console.print(f"[red]{failure}[/]")
-        return failure.exit_code
+    cluster = _start(figures)
     try:
         surprises = asyncio.run(_show(cluster, figures))
     except BaseException:
