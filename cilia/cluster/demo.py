@@ -5,6 +5,7 @@
 
 import argparse
 import asyncio
+import signal
 import subprocess
 import sys
 import time
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="See a cluster enforce policy, on this machine.")
     parser.add_argument("--keep", action="store_true", help="leave the cluster up")
     keep = parser.parse_args(argv).keep
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = time.monotonic()
     try:
         cluster = _start()

@@ -16,6 +16,7 @@ HUB_ADDRESS: Final = IPv4Address("172.31.0.1")
 UNDERLAY_PREFIX: Final = 16
 FIRST_NODE: Final = 10
 LARGEST: Final = 200
+MOST_REPLICAS: Final = 5
 POOL: Final = "default=10.244.0.0/16/26"
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
@@ -36,6 +37,15 @@ class BadNodeCount(Failure):
 
     def __init__(self, nodes: int) -> None:
         super().__init__(f"nodes = {nodes}: a local cluster has 1 to {LARGEST}")
+
+
+class BadReplicaCount(Failure):
+    """Each service runs once to a few times."""
+
+    exit_code = 2
+
+    def __init__(self, replicas: int) -> None:
+        super().__init__(f"replicas = {replicas}: a service has 1 to {MOST_REPLICAS}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +128,16 @@ def node_names(count: int) -> tuple[NodeName, ...]:
     if not 1 <= count <= LARGEST:
         raise BadNodeCount(count)
     return tuple(NodeName(f"node{number}") for number in range(1, count + 1))
+
+
+def check_replicas(replicas: int) -> None:
+    """Refuse a number of replicas that makes no sense.
+
+    Raises:
+        BadReplicaCount: The number is out of range.
+    """
+    if not 1 <= replicas <= MOST_REPLICAS:
+        raise BadReplicaCount(replicas)
 
 
 def node_address(index: int) -> IPv4Address:

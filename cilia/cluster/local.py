@@ -12,16 +12,15 @@ from typing import Final, TypeVar
 
 from cilia.cluster import agentapi, processes
 from cilia.cluster.health import ailment, wait_healthy
-from cilia.cluster.layout import Layout, netns_path, node_address, node_names
+from cilia.cluster.layout import Layout, check_replicas, netns_path, node_address, node_names
 from cilia.cluster.network import create_underlay, delete_namespace, namespaces_of
 from cilia.cluster.pod import Pod, create_pod
 from cilia.cluster.record import (
     ClusterRecord,
     NodeRecord,
     ProcessRecord,
-    cluster_names,
     load_record,
-    pids_in,
+    marked_pids,
     start_time,
 )
 from cilia.contracts.messages import Message
@@ -69,12 +68,13 @@ class LocalCluster:
 
         Raises:
             ClusterExists: The name is in use.
+            BadNodeCount, BadReplicaCount: A number is out of range.
             NotHealthy, ProgramMissing, NetworkFailed: It can't be started.
         """
         layout = Layout(name)
         members = tuple(NodeRecord(node, str(node_address(index))) for index, node in enumerate(node_names(nodes)))
-        if name in cluster_names() or namespaces_of(layout):
-            raise ClusterExists(name)
+        check_replicas(replicas)
+        _claim(layout)
         cluster = cls(ClusterRecord(name, layout.nats, layout.etcd, members))
         try:
             cluster.record.save()
@@ -192,12 +192,25 @@ class LocalCluster:
         remove(self.layout)
 
 
+def _claim(layout: Layout) -> None:
+    """Make the cluster's directory: of two that start the same name at once, one does.
+
+    Raises:
+        ClusterExists: Another has it.
+    """
+    if namespaces_of(layout):
+        raise ClusterExists(layout.name)
+    try:
+        layout.directory.mkdir(parents=True)
+    except FileExistsError:
+        raise ClusterExists(layout.name) from None
+
+
 def remove(layout: Layout) -> None:
     """Remove whatever bears a cluster's name, recorded or not."""
+    left = [ProcessRecord((), "", pid, start_time(pid) or 0) for pid in marked_pids(layout.name)]
+    processes.end(left, grace_seconds=0.5)
     for namespace in namespaces_of(layout):
-        path = netns_path(namespace)
-        left = [ProcessRecord((), namespace, pid, start_time(pid) or 0) for pid in pids_in(path)]
-        processes.end(left, grace_seconds=0.5)
         delete_namespace(namespace)
     for directory in (layout.pins, layout.directory):
         shutil.rmtree(directory, ignore_errors=True)

@@ -13,7 +13,7 @@ from typing import Final
 
 import cilia
 from cilia.cluster.layout import HUB_ADDRESS, POOL, Layout, netns_path
-from cilia.cluster.record import NodeRecord, ProcessRecord, is_running, start_time
+from cilia.cluster.record import NodeRecord, ProcessRecord, is_running, mark, start_time
 from cilia.errors import Failure
 
 GRACE_SECONDS: Final = 3.0
@@ -61,7 +61,7 @@ def start(layout: Layout, name: str, namespace: str, command: tuple[str, ...]) -
     log = layout.log(name)
     log.parent.mkdir(parents=True, exist_ok=True)
     root = str(Path(cilia.__file__).parent.parent)
-    environment = os.environ | {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | mark(layout.name) | {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
     with log.open("ab") as output:
         process = subprocess.Popen(
             ["nsenter", f"--net={netns_path(namespace)}", *command],

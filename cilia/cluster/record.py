@@ -1,6 +1,5 @@
 """What is known of a running cluster: one JSON file, replaced by rename after each change."""
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -70,6 +69,11 @@ def cluster_names() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in STATE.glob("*/cluster.json")))
 
 
+def traces() -> tuple[str, ...]:
+    """Return the names of the clusters that left anything in :data:`~cilia.cluster.layout.STATE`, recorded or not."""
+    return tuple(sorted(path.name for path in STATE.glob("*")))
+
+
 def start_time(pid: int) -> int | None:
     """Return when a process started, in clock ticks since boot; None if it doesn't run (any more)."""
     try:
@@ -84,17 +88,20 @@ def is_running(process: ProcessRecord) -> bool:
     return start_time(process.pid) == process.started
 
 
-def pids_in(namespace: Path) -> set[int]:
-    """Return the processes in a network namespace."""
-    try:
-        wanted = os.stat(namespace).st_ino
-    except FileNotFoundError:
-        return set()
+def mark(name: str) -> dict[str, str]:
+    """Return the environment by which a cluster's processes are known also when no record tells of them."""
+    return {"LOCAL_CLUSTER_OF_CILIA": name}
+
+
+def marked_pids(name: str) -> set[int]:
+    """Return the processes that bear a cluster's mark; a user's own process in its namespaces does not."""
+    ((variable, value),) = mark(name).items()
+    wanted = f"{variable}={value}".encode()
     found = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if os.stat(entry / "ns/net").st_ino == wanted:
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
                     found.add(int(entry.name))
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue

@@ -1,6 +1,7 @@
 """Pieces of command lines that several nouns share."""
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,13 @@ class BadPair(argparse.ArgumentTypeError):
 
     def __init__(self, text: str) -> None:
         super().__init__(f"{text!r} is not key=value")
+
+
+class BadNumber(argparse.ArgumentTypeError):
+    """Not a number of the kind that is wanted."""
+
+    def __init__(self, text: str, wanted: str) -> None:
+        super().__init__(f"{text!r} is not {wanted}")
 
 
 def command(
@@ -39,6 +47,32 @@ def noun(nouns: Nouns, name: str, summary: str) -> Nouns:
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Add ``-o json``."""
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how to print the result")
+
+
+def parse_count(text: str) -> int:
+    """Read a whole number above zero.
+
+    Raises:
+        BadNumber: It is something else.
+    """
+    if not text.isdecimal() or int(text) == 0:
+        raise BadNumber(text, "a whole number above 0")
+    return int(text)
+
+
+def parse_seconds(text: str) -> float:
+    """Read a time in seconds, above zero and finite.
+
+    Raises:
+        BadNumber: It is something else.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise BadNumber(text, "a time in seconds") from None
+    if not 0 < seconds < math.inf:
+        raise BadNumber(text, "a time in seconds above 0")
+    return seconds
 
 
 def parse_pair(text: str) -> tuple[str, str]:

@@ -1,23 +1,28 @@
 """What commands that change policies have in common: show the plan, tell the revision, wait until it is in force."""
 
 import argparse
+import asyncio
 from collections.abc import Iterator
 from difflib import unified_diff
 
 import msgspec
 import yaml
 
+from cilia.commands.arguments import parse_seconds
 from cilia.commands.output import note, print_json
 from cilia.commands.session import Session
 from cilia.contracts.ids import Revision
 from cilia.contracts.messages import PoliciesChanged, Realised, WaitRealised
+
+PROGRESS_SECONDS = 1.0
+"""After so long, and then again and again, ``--wait`` says who is missing."""
 
 
 def add_wait(parser: argparse.ArgumentParser) -> None:
     """Add ``--wait`` and its timeout."""
     parser.add_argument("--wait", action="store_true", help="return when it is in force on every concerned node")
     parser.add_argument(
-        "--timeout", type=float, default=10.0, metavar="SECONDS", help="of --wait (default %(default)s)"
+        "--timeout", type=parse_seconds, default=10.0, metavar="SECONDS", help="of --wait (default %(default)s)"
     )
 
 
@@ -38,8 +43,15 @@ async def conclude(arguments: argparse.Namespace, session: Session, changed: Pol
 
 async def wait_for(arguments: argparse.Namespace, session: Session, revision: Revision) -> int:
     """Wait until a revision is in force, and print where. Returns the exit code."""
-    request = WaitRealised(revision, arguments.timeout)
-    realised = await session.request("policy", "wait", request, Realised, timeout=arguments.timeout + 2)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + arguments.timeout
+    while True:
+        seconds = min(PROGRESS_SECONDS, max(deadline - loop.time(), 0.0))
+        request = WaitRealised(revision, seconds)
+        realised = await session.request("policy", "wait", request, Realised, timeout=seconds + 5)
+        if realised.complete or loop.time() >= deadline:
+            break
+        note(f"waiting for {', '.join(realised.stragglers)}")
     if arguments.output == "json":
         print_json(realised)
     else:

@@ -2,14 +2,16 @@
 
 import argparse
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
-from importlib import import_module, metadata
-from typing import Final
+from importlib import import_module
+from typing import Any, Final, NoReturn
 
 from cilia.errors import Failure
 
-_NOUNS: Final = ("status", "node", "endpoint", "identity", "ip", "policy", "map", "monitor", "cluster")
+_NOUNS: Final = ("status", "node", "endpoint", "identity", "ip", "policy", "map", "monitor", "cluster", "version")
 _EXAMPLES: Final = """
 examples:
   cilia cluster up --nodes 3               a cluster on this machine
@@ -22,36 +24,61 @@ exit codes: 0 done, 1 refused or failed, 2 wrong usage or input, 3 no answer in 
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command."""
+def build_parser(nouns: Sequence[str] = _NOUNS) -> argparse.ArgumentParser:
+    """Return the parser of the command with some nouns, or all; each noun costs the import of what it uses."""
     parser = argparse.ArgumentParser(
         prog="cilia",
         description="Networking, security and observability for containers.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"cilia {metadata.version('cilia')}")
+    _add_globals(parser)
+    verbs = parser.add_subparsers(dest="noun", required=True, metavar="COMMAND")
+    for noun in nouns:
+        import_module(f"cilia.commands.{noun}").add_parser(verbs)
+    return parser
+
+
+def _add_globals(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cluster", metavar="NAME", help="which local cluster (default: $CILIA_CLUSTER, or the only one)"
     )
     parser.add_argument("--nats", metavar="URL", help="connect to this bus instead of a local cluster's")
-    nouns = parser.add_subparsers(dest="noun", required=True, metavar="COMMAND")
-    for noun in _NOUNS:
-        import_module(f"cilia.commands.{noun}").add_parser(nouns)
-    return parser
+
+
+def _nouns_in(argv: Sequence[str]) -> Sequence[str]:
+    """Return the one noun that a command line is about; all of them where that isn't clear."""
+    scout = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    _add_globals(scout)
+    scout.add_argument("rest", nargs=argparse.REMAINDER)
+    try:
+        rest = scout.parse_known_args(argv)[0].rest
+    except argparse.ArgumentError:
+        return _NOUNS
+    return rest[:1] if rest[:1] and rest[0] in _NOUNS else _NOUNS
+
+
+def _end_on_sigterm(number: int, frame: Any) -> NoReturn:
+    """Leave as on an error, so that what was begun is removed."""
+    sys.exit(128 + number)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    arguments = build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = build_parser(_nouns_in(argv)).parse_args(argv)
+    signal.signal(signal.SIGTERM, _end_on_sigterm)
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     try:
-        return int(arguments.run(arguments) or 0)
+        code = int(arguments.run(arguments) or 0)
+        sys.stdout.flush()
+        return code
     except Failure as failure:
         print(f"cilia: {failure}", file=sys.stderr)
         return failure.exit_code
     except BrokenPipeError:
-        sys.stderr.close()
+        # The reader, such as head, has enough. What is left in the buffer goes nowhere, or the exit would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130

@@ -2,12 +2,11 @@
 
 import argparse
 import os
-import sys
 
 from cilia.cluster.layout import Layout
 from cilia.cluster.local import LocalCluster, remove
 from cilia.cluster.network import namespaces_of
-from cilia.cluster.record import NoSuchCluster, cluster_names
+from cilia.cluster.record import NoSuchCluster, cluster_names, traces
 from cilia.commands.arguments import Nouns, add_output, command, noun
 from cilia.commands.output import note, print_json, print_table
 from cilia.errors import Failure
@@ -34,7 +33,7 @@ def add_parser(nouns: Nouns) -> None:
     state.add_argument("--name", help="only this one")
     add_output(state)
     stop = command(verbs, "down", down, "end a cluster and remove all of it", "  cilia cluster down --name two\n")
-    stop.add_argument("--name", default="local", help="its name (default %(default)s)")
+    stop.add_argument("--name", help="its name (default: that of --cluster, or local)")
     stop.add_argument("--all", action="store_true", help="every cluster on this machine")
 
 
@@ -69,12 +68,12 @@ def status(arguments: argparse.Namespace) -> int:
 
 def down(arguments: argparse.Namespace) -> None:
     """End clusters."""
-    names = cluster_names() if arguments.all else (arguments.name,)
+    names = traces() if arguments.all else (arguments.name or arguments.cluster or "local",)
     for name in names:
         if name in cluster_names():
             LocalCluster.open(name).down()
-        elif namespaces_of(Layout(name)):
+        elif name in traces() or namespaces_of(Layout(name)):
             remove(Layout(name))  # its record is lost
         else:
             raise NoSuchCluster(name, cluster_names())
-        print(f"cluster {name!r} is gone", file=sys.stderr)
+        note(f"cluster {name!r} is gone")

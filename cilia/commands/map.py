@@ -2,7 +2,7 @@
 
 import argparse
 
-from cilia.commands.arguments import Nouns, add_output, command, noun
+from cilia.commands.arguments import Nouns, add_output, command, noun, parse_count
 from cilia.commands.output import note, print_json, print_table
 from cilia.commands.session import Session, with_session
 from cilia.contracts.agent import MapContents, MapList, MapQuery
@@ -21,7 +21,7 @@ def add_parser(nouns: Nouns) -> None:
     )
     get.add_argument("--node", required=True)
     get.add_argument("name", help="such as cilia_ipcache")
-    get.add_argument("--limit", type=int, default=1000, help="at most so many entries (default %(default)s)")
+    get.add_argument("--limit", type=parse_count, default=1000, help="at most so many entries (default %(default)s)")
     add_output(get)
 
 

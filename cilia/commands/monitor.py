@@ -2,15 +2,18 @@
 
 import argparse
 import asyncio
-import sys
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
-from cilia.commands.arguments import Nouns, add_output, command
+from cilia.commands.arguments import Nouns, add_output, command, parse_count, parse_seconds
 from cilia.commands.output import note
 from cilia.commands.session import Session, with_session
 from cilia.contracts.messages import Flow, FlowBatch
+
+_BATCHES: Final = 64
+"""Batches that may wait to be printed; the bus holds the next ones back, and drops them in the end."""
 
 
 def add_parser(nouns: Nouns) -> None:
@@ -20,23 +23,31 @@ def add_parser(nouns: Nouns) -> None:
         "monitor",
         with_session(show),
         "flows as they happen: the verdict on each new one, and every drop",
-        "  cilia monitor --drops\n  cilia monitor --endpoint shop/web --count 10 -o json\n",
+        "  cilia monitor --drops\n  cilia monitor --endpoint shop/web --count 10 -o json\n"
+        "  cilia monitor --from shop/web --to shop/db --timeout 30\n",
     )
     parser.add_argument("--node", default="*", help="only this node's")
     parser.add_argument("--drops", action="store_true", help="only what is dropped")
     parser.add_argument("--endpoint", metavar="NAMESPACE/NAME", help="only what it sends or receives")
-    parser.add_argument("--count", type=int, default=0, help="end after so many")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="end after so long")
+    parser.add_argument("--from", dest="source", metavar="NAMESPACE/NAME", help="only what it sends")
+    parser.add_argument("--to", dest="destination", metavar="NAMESPACE/NAME", help="only what it receives")
+    parser.add_argument("--count", type=parse_count, help="end after so many")
+    parser.add_argument(
+        "--timeout",
+        type=parse_seconds,
+        metavar="SECONDS",
+        help="end after so long; exit code 3 if --count is not reached",
+    )
     add_output(parser)
 
 
-async def show(arguments: argparse.Namespace, session: Session) -> None:
+async def show(arguments: argparse.Namespace, session: Session) -> int:
     """Print flows until told to stop."""
-    arrived: asyncio.Queue[FlowBatch] = asyncio.Queue()
+    arrived: asyncio.Queue[FlowBatch] = asyncio.Queue(_BATCHES)
     decoder = msgspec.json.Decoder(FlowBatch)
 
     async def deliver(message: object) -> None:
-        arrived.put_nowait(decoder.decode(message.data))  # type: ignore[attr-defined]
+        await arrived.put(decoder.decode(message.data))  # type: ignore[attr-defined]
 
     await session.bus.subscribe(session.bus.subjects.flow(arguments.node), deliver)
     await session.bus.flush()
@@ -45,7 +56,8 @@ async def show(arguments: argparse.Namespace, session: Session) -> None:
         async with asyncio.timeout(arguments.timeout):
             await _print(arguments, arrived)
     except TimeoutError:
-        return
+        return 3 if arguments.count else 0
+    return 0
 
 
 async def _print(arguments: argparse.Namespace, arrived: "asyncio.Queue[FlowBatch]") -> None:
@@ -60,20 +72,25 @@ async def _print(arguments: argparse.Namespace, arrived: "asyncio.Queue[FlowBatc
                 shown += 1
                 if shown == arguments.count:
                     return
-        sys.stdout.flush()
 
 
 def _is_wanted(arguments: argparse.Namespace, flow: Flow) -> bool:
     if arguments.drops and flow.verdict != "dropped":
         return False
-    return not arguments.endpoint or arguments.endpoint in (flow.source_endpoint, flow.destination_endpoint)
+    ends = (flow.source_endpoint, flow.destination_endpoint)
+    return (
+        arguments.endpoint in (None, *ends)
+        and arguments.source in (None, flow.source_endpoint)
+        and arguments.destination in (None, flow.destination_endpoint)
+    )
 
 
 def describe(flow: Flow) -> str:
     """Return a flow as one line for people."""
     moment = datetime.fromtimestamp(flow.time_ns / 1e9).strftime("%H:%M:%S.%f")[:-3]
-    source = _end(flow.source_endpoint, flow.source, flow.source_port, flow.source_identity)
-    destination = _end(flow.destination_endpoint, flow.destination, flow.destination_port, flow.destination_identity)
+    ports = (0, 0) if flow.protocol == "icmp" else (flow.source_port, flow.destination_port)
+    source = _end(flow.source_endpoint, flow.source, ports[0], flow.source_identity)
+    destination = _end(flow.destination_endpoint, flow.destination, ports[1], flow.destination_identity)
     details = ", ".join(filter(None, (flow.direction, flow.reason, flow.policy)))
     verdict = f"{flow.verdict.upper()} ({details})" if details else flow.verdict.upper()
     return f"{moment} {flow.node}: {source} -> {destination} {flow.protocol} {verdict}"

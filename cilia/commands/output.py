@@ -1,10 +1,14 @@
 """How results look: tables for people, JSON for programs."""
 
+import asyncio
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 import msgspec
+
+PATIENCE_SECONDS: Final = 1.0
 
 
 def print_json(value: Any) -> None:
@@ -27,6 +31,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
 def note(text: str) -> None:
     """Say something beside the result."""
     print(text, file=sys.stderr)
+
+
+@contextmanager
+def note_if_slow(text: str) -> Iterator[None]:
+    """Say what the block, which must run in an event loop, is about if it takes longer than a second."""
+    timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, note, text)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _named(value: Any) -> Any:

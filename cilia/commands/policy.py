@@ -5,7 +5,7 @@ import getpass
 
 import msgspec
 
-from cilia.commands.arguments import Nouns, add_output, command, noun
+from cilia.commands.arguments import Nouns, add_output, command, noun, parse_seconds
 from cilia.commands.changes import add_wait, as_yaml, conclude, wait_for
 from cilia.commands.explain import add_verbs as add_explain
 from cilia.commands.files import BadInput, read_all
@@ -29,6 +29,15 @@ class NoSuchPolicy(Failure):
         super().__init__(f"no policy {name!r}; there are: {', '.join(known) or 'none'}")
 
 
+class AmbiguousPolicy(Failure):
+    """Policies of several kinds or namespaces have this name."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, found: list[str]) -> None:
+        super().__init__(f"which {name!r}? There are: {', '.join(found)}")
+
+
 def add_parser(nouns: Nouns) -> None:
     """Add the noun."""
     verbs = noun(nouns, "policy", "what may talk to what")
@@ -38,7 +47,7 @@ def add_parser(nouns: Nouns) -> None:
         with_session(apply_policies),
         "store policies, all or none of them",
         "  cilia policy apply -f policy.yaml --wait\n"
-        "  cilia policy apply -f examples/\n"
+        "  cilia policy apply -f examples/shop\n"
         "  kubectl get cnp -o yaml | cilia policy apply -f -\n",
     )
     apply.add_argument(
@@ -76,7 +85,7 @@ def add_parser(nouns: Nouns) -> None:
         verbs, "wait", with_session(wait_realised), "wait until a revision is in force", "  cilia policy wait 4711\n"
     )
     wait.add_argument("revision", type=int, nargs="?", default=0, help="as printed by apply (default: the newest)")
-    wait.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default %(default)s")
+    wait.add_argument("--timeout", type=parse_seconds, default=10.0, metavar="SECONDS", help="default %(default)s")
     add_output(wait)
     add_explain(verbs)
     add_history(verbs)
@@ -160,6 +169,8 @@ async def wait_realised(arguments: argparse.Namespace, session: Session) -> int:
 def _find(known: dict[str, PolicyObject], name: str) -> str:
     """Return the one key that a user means by ``[kind/]namespace/name``."""
     found = [key for key in known if name in (key, key.partition("/")[2], key.partition("/")[2].removeprefix("/"))]
-    if len(found) != 1:
-        raise NoSuchPolicy(name, sorted(found or known))
+    if not found:
+        raise NoSuchPolicy(name, sorted(known))
+    if len(found) > 1:
+        raise AmbiguousPolicy(name, sorted(found))
     return found[0]

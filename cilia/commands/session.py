@@ -4,12 +4,13 @@ import argparse
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
 from cilia.bus import Bus, BusConfig, connect_bus
 from cilia.cluster.layout import Layout, netns_path
 from cilia.cluster.record import ClusterRecord, NoSuchCluster, cluster_names, load_record
+from cilia.commands.output import note_if_slow
 from cilia.contracts.agent import EndpointReference
 from cilia.contracts.ids import NodeName
 from cilia.contracts.messages import Message
@@ -66,7 +67,8 @@ class Session:
         running = asyncio.create_task(subscriber.run(), name=f"read {table.name}")
         try:
             async with asyncio.timeout(READ_SECONDS):
-                await subscriber.wait_complete()
+                with note_if_slow(f"waiting for the table of {table.name}"):
+                    await subscriber.wait_complete()
         except TimeoutError:
             raise Unavailable(table.owner, f"no snapshot of {table.name} within {READ_SECONDS:g} s") from None
         finally:
@@ -125,7 +127,9 @@ async def open_session(arguments: argparse.Namespace) -> AsyncIterator[Session]:
         enter(netns_path(Layout(record.name).hub))
         cluster, url = record.name, record.nats
     config = BusConfig(urls=(url,), connect_seconds=3.0)
-    async with connect_bus(config, cluster=cluster, name="cilia-cli") as bus:
+    async with AsyncExitStack() as stack:
+        with note_if_slow(f"connecting to {url}"):
+            bus = await stack.enter_async_context(connect_bus(config, cluster=cluster, name="cilia-cli"))
         yield Session(bus, cluster)
 
 

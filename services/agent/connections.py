@@ -31,6 +31,7 @@ from services.agent.errors import AgentError, NameTaken, TooSlow, UnknownBlock, 
 from services.agent.ipcache import number
 from services.agent.kernel import AddressMaps
 from services.agent.locations import Locations
+from services.agent.netns import open_netns
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
 from services.agent.registration import Registration
@@ -97,6 +98,8 @@ class Connections:
             known = self._parts.endpoints.named(request.namespace, request.name)
             if known is not None:
                 return await self._known(known, request)
+            with open_netns(request.netns):
+                pass  # it is there; better known before an identity is allocated
             lease = await self._lease(request.timeout_seconds)
             pod = self._record(request, labels, await self._parts.registration.address())
             try:

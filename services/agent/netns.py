@@ -4,11 +4,13 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fcntl import ioctl
 from typing import Final
 
 from services.agent.errors import NoNetworkNamespace
 
 CLONE_NEWNET: Final = 0x4000_0000
+NS_GET_NSTYPE: Final = 0xB703  # linux/nsfs.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -24,9 +26,19 @@ def open_netns(path: str) -> Iterator[int]:
     except OSError as error:
         raise NoNetworkNamespace(path, error.strerror or str(error)) from error
     try:
+        _check(fd, path)
         yield fd
     finally:
         os.close(fd)
+
+
+def _check(fd: int, path: str) -> None:
+    try:
+        kind = ioctl(fd, NS_GET_NSTYPE)
+    except OSError as error:
+        raise NoNetworkNamespace(path, "it is no namespace") from error
+    if kind != CLONE_NEWNET:
+        raise NoNetworkNamespace(path, "it is a namespace of another kind")
 
 
 @contextmanager

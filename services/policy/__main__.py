@@ -30,6 +30,8 @@ def read(request: ApplyPolicies) -> list[PolicyObject]:
         )
     except BadPolicy as error:
         raise Refused(Problem("invalid", str(error), error.path, error.value)) from error
+    if not parsed:
+        raise Refused(Problem("invalid", f"{request.source or 'the text'} holds no policy", "text"))
     now, cause = time.time_ns(), traceparent()
     return [
         PolicyObject(each.kind, each.namespace, each.name, each.document, request.author, now, cause) for each in parsed

@@ -1,0 +1,67 @@
+"""What the documentation shows to outsiders works as it stands there."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cilia.cluster.layout import netns_path
+from cilia.cluster.local import LocalCluster
+from cilia.contracts import agent, messages
+
+pytestmark = pytest.mark.cluster
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "integration.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def run_example(cluster: LocalCluster, source: str) -> "subprocess.Popen[str]":
+    source = source.replace("nats://127.0.0.1:4222", cluster.layout.nats)
+    source = source.replace("v1.local.", f"v1.{cluster.layout.name}.").replace('"local"', f'"{cluster.layout.name}"')
+    command = ["nsenter", f"--net={netns_path(cluster.layout.hub)}", sys.executable, "-u", "-c", source]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def first_line(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    try:
+        return process.stdout.readline()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_dozen_lines_show_flows(cluster: LocalCluster) -> None:
+    one = cluster.pod("node1", "shop", "one", {})
+    two = cluster.pod("node2", "shop", "two", {})
+    example = run_example(cluster, EXAMPLES[0])
+    time.sleep(0.7)
+    command = ["nsenter", f"--net={netns_path(one.network)}", "ping", "-c", "1", "-W", "2", two.ipv4]
+    subprocess.run(command, check=True, capture_output=True)
+    assert first_line(example).startswith(f"forwarded {one.ipv4} -> {two.ipv4}")
+
+
+def test_a_table_is_followed(cluster: LocalCluster) -> None:
+    pod = cluster.pod("node1", "shop", "followed", {})
+    assert first_line(run_example(cluster, EXAMPLES[1])) == f"shop followed {pod.ipv4}\n"
+
+
+def test_every_message_that_the_page_names_exists() -> None:
+    known = set(vars(messages)) | set(vars(agent))
+    named = set(re.findall(r"`([A-Z][a-z]+[A-Z]?[A-Za-z]*)`", PAGE))
+    tables = {"Delta", "Beacon", "SnapshotRequest", "SnapshotChunk", "SnapshotChunks"}
+    assert named - tables - known == set()
+
+
+@pytest.mark.parametrize("directory", ["examples/shop", "examples/live"])
+def test_the_examples_are_accepted(cluster: LocalCluster, directory: str) -> None:
+    from tests.cluster.policies import Policies
+
+    run = Policies(cluster).cilia(
+        "policy", "apply", "--dry-run", "-f", str(Path(__file__).parent.parent.parent / directory)
+    )
+    assert run.returncode == 0, run.stderr
