@@ -5,6 +5,7 @@
 
 import argparse
 import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Final
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cilia.cluster.local import LocalCluster
@@ -55,6 +57,9 @@ REQUESTS: Final = (
     ("shop/batch", "shop/catalog-2"),
     ("edge/monitoring", "shop/catalog-2"),
 )
+Figures = dict[str, str]
+"""What was measured, for the summary."""
+
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -64,14 +69,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="leave the cluster up")
     keep = parser.parse_args(argv).keep
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    started = time.monotonic()
     try:
-        cluster = _start()
+        return _run(keep)
     except Failure as failure:
-        console.print(f"[red]{failure}[/]")
+        console.print(f"[red]{escape(str(failure))}[/]")
         return failure.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(keep: bool) -> int:
+    started = time.monotonic()
+    figures: Figures = {}
+    cluster = _start(figures)
     try:
-        surprises = asyncio.run(_show(cluster))
+        surprises = asyncio.run(_show(cluster, figures))
     except BaseException:
         cluster.down()
         raise
@@ -79,32 +91,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         _explain_what_is_kept()
     else:
         cluster.down()
-    _conclude(surprises, time.monotonic() - started)
+    _conclude(surprises, figures, time.monotonic() - started)
     return 1 if surprises else 0
 
 
-def _start() -> LocalCluster:
+def _start(figures: Figures) -> LocalCluster:
     _title("A cluster of three nodes on this machine")
     started = time.monotonic()
     cluster = LocalCluster.up(NAME, nodes=3)
-    console.print(f"etcd, NATS, three services, three agents: healthy in {time.monotonic() - started:.1f} s\n")
+    took = f"{time.monotonic() - started:.1f} s"
+    figures["cluster of three nodes, healthy"] = took
+    console.print(f"etcd, NATS, three services, three agents: healthy in {took}\n")
     return cluster
 
 
-async def _show(cluster: LocalCluster) -> list[str]:
-    pods = await _connect(cluster)
+async def _show(cluster: LocalCluster, figures: Figures) -> list[str]:
+    pods = await _connect(cluster, figures)
     surprises = await _try_requests(
         cluster, pods, "Without a policy everybody reaches everybody", allowed=set(REQUESTS)
     )
     _title("Policies: the shop denies by default, and says who may talk")
-    _apply(EXAMPLES / "shop")
+    figures["four policies, in force on three nodes"] = _apply(EXAMPLES / "shop")
     expected = set(REQUESTS[:6])
     surprises += await _try_requests(cluster, pods, "The same requests now", allowed=expected)
-    surprises += await _change_live(cluster, pods, expected)
-    return surprises + await _kill_agent(cluster, pods)
+    surprises += await _change_live(cluster, pods, expected, figures)
+    return surprises + await _kill_agent(cluster, pods, figures)
 
 
-async def _connect(cluster: LocalCluster) -> dict[str, Pod]:
+async def _connect(cluster: LocalCluster, figures: Figures) -> dict[str, Pod]:
     _title("A dozen pods in two namespaces, each with a small HTTP server")
     started = time.monotonic()
     pods = [cluster.pod(*each) for each in PODS]
@@ -114,7 +128,9 @@ async def _connect(cluster: LocalCluster) -> dict[str, Pod]:
     for pod in pods:
         table.add_row(pod.name, pod.node, pod.ipv4, str(pod.endpoint.identity))
     console.print(table)
-    console.print(f"\nconnected in {connected * 1e3 / len(pods):.0f} ms each, namespace included\n")
+    each = f"{connected * 1e3 / len(pods):.0f} ms"
+    figures["a pod, connected with policy in force"] = each
+    console.print(f"\nconnected in {each} each, namespace included\n")
     return {pod.name: pod for pod in pods}
 
 
@@ -141,7 +157,7 @@ async def _try_requests(
 def _reason(drop: Flow | None) -> str:
     if drop is None:
         return "[dim]no event[/]"
-    return f"[dim]{drop.reason} at {drop.direction} on {drop.node}[/]"
+    return f"[dim]{drop.reason}, {drop.direction} on {drop.node}[/]"
 
 
 @asynccontextmanager
@@ -168,7 +184,9 @@ async def _watch_drops(cluster: LocalCluster) -> AsyncIterator[dict[tuple[str, s
         await asyncio.gather(*listening, return_exceptions=True)
 
 
-async def _change_live(cluster: LocalCluster, pods: dict[str, Pod], allowed: set[tuple[str, str]]) -> list[str]:
+async def _change_live(
+    cluster: LocalCluster, pods: dict[str, Pod], allowed: set[tuple[str, str]], figures: Figures
+) -> list[str]:
     """Allow monitoring while it knocks: when the kernels have it, and when its first request passes."""
     _title("A live change: monitoring may scrape the shop")
     client, server = pods["edge/monitoring"], pods["shop/catalog-2"]
@@ -181,7 +199,7 @@ async def _change_live(cluster: LocalCluster, pods: dict[str, Pod], allowed: set
 
     knocking = asyncio.create_task(knock())
     await asyncio.sleep(0.2)
-    await asyncio.to_thread(_apply, EXAMPLES / "live")
+    figures["a live change, in force on three nodes"] = await asyncio.to_thread(_apply, EXAMPLES / "live")
     await asyncio.wait_for(passed, 5)
     await knocking
     console.print("and its requests pass.\n")
@@ -190,8 +208,8 @@ async def _change_live(cluster: LocalCluster, pods: dict[str, Pod], allowed: set
     )
 
 
-def _apply(path: Path) -> None:
-    """Apply policies by the command line, as a user would, and say how long it took until they were in force."""
+def _apply(path: Path) -> str:
+    """Apply policies by the command line, as a user would; return how long it took until the last node had them."""
     console.print(f"[bold]$ cilia policy apply -f {path.relative_to(EXAMPLES.parent)} --wait[/]")
     command = [
         sys.executable,
@@ -210,6 +228,8 @@ def _apply(path: Path) -> None:
     if run.returncode:
         raise DemoFailed("policy apply", run.stderr)
     console.print()
+    slowest = re.search(r"slowest ([0-9.]+ ms)", run.stderr)
+    return slowest[1] if slowest else "-"
 
 
 class DemoFailed(Failure):
@@ -219,7 +239,7 @@ class DemoFailed(Failure):
         super().__init__(f"{step}: {reason.strip()}")
 
 
-async def _kill_agent(cluster: LocalCluster, pods: dict[str, Pod]) -> list[str]:
+async def _kill_agent(cluster: LocalCluster, pods: dict[str, Pod], figures: Figures) -> list[str]:
     """kill -9 an agent under traffic, on its node and across nodes, and start it again."""
     _title("An agent killed (-9) and restarted under traffic")
     server = pods["shop/frontend-1"]
@@ -232,12 +252,14 @@ async def _kill_agent(cluster: LocalCluster, pods: dict[str, Pod]) -> list[str]:
             await asyncio.sleep(1.0)
             started = time.monotonic()
             await asyncio.to_thread(cluster.start, "agent/node1")
-            console.print(f"dead for 1 s, then ready {time.monotonic() - started:.2f} s after its start")
+            figures["a killed agent, ready again"] = f"{time.monotonic() - started:.2f} s"
+            console.print(f"dead for 1 s, then ready {figures['a killed agent, ready again']} after its start")
             await asyncio.sleep(0.5)
     finally:
         echo.close()
     _print_tally("on one node", same_node)
     _print_tally("across nodes", across)
+    figures["packets lost meanwhile"] = f"{same_node.lost + across.lost} of {same_node.sent + across.sent}"
     console.print()
     return [f"{tally.lost} packets lost" for tally in (same_node, across) if tally.lost or not tally.received]
 
@@ -261,7 +283,13 @@ def _explain_what_is_kept() -> None:
     console.print()
 
 
-def _conclude(surprises: list[str], seconds: float) -> None:
+def _conclude(surprises: list[str], figures: Figures, seconds: float) -> None:
+    _title("Measured in this run")
+    table = Table(box=None, show_header=False)
+    for what, figure in figures.items():
+        table.add_row(what, f"[bold]{figure}[/]")
+    console.print(table)
+    console.print()
     if surprises:
         console.print("[red]Not as it should be:[/]\n  " + "\n  ".join(surprises))
     else:

@@ -2,11 +2,12 @@
 
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from cilia.cluster.layout import HUB_ADDRESS, UNDERLAY_PREFIX, Layout, netns_path
 from cilia.cluster.record import NodeRecord
 from cilia.errors import Failure
-from cilia.netns import DIRECTORY
+from cilia.netns import DIRECTORY, inside
 
 
 class NetworkFailed(Failure):
@@ -50,8 +51,8 @@ def create_namespace(name: str) -> None:
     """
     _ip("", [f"netns add {name}"])
     _ip(f"-n {name}", ["link set lo up"])
-    enable = "echo 1 > /proc/sys/net/ipv4/ip_forward"
-    subprocess.run(["nsenter", f"--net={netns_path(name)}", "sh", "-c", enable], check=True)
+    with inside(netns_path(name)):
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 
 def delete_namespace(name: str) -> None:

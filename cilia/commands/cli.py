@@ -16,7 +16,8 @@ _EXAMPLES: Final = """
 examples:
   cilia cluster up --nodes 3               a cluster on this machine
   cilia status                             is all of it well?
-  cilia policy apply -f examples/ --wait   policies, in force everywhere when it returns
+  cilia policy apply -f examples/shop --wait
+                                           policies, in force everywhere when it returns
   cilia monitor --drops                    what is dropped, and why
   cilia endpoint list -o json              everything prints JSON too
 

@@ -50,7 +50,7 @@ async def test_rows_reach_subscribers_and_leave_with_their_node(stage: Stage) ->
         key = EndpointKey(NodeName("n1"), EndpointId(7))
         await until(lambda: rows(endpoints).get(key) == published.endpoint)
         await until(lambda: rows(nodes) == {"n1": node.node})
-        assert rows(pools) == {"default": Pool("10.244.0.0/16", 26)}
+        await until(lambda: rows(pools) == {"default": Pool("10.244.0.0/16", 26)})
         identity = published.endpoint.identity
         await until(lambda: identity in rows(identities))
         assert rows(identities)[identity].labels == ("k8s:app=web", "k8s:tier=front")

@@ -97,7 +97,7 @@ def test_a_program_is_replaced_under_traffic_without_losing_a_packet(
         stop.set()
         thread.join()
         seen = sum(pair.packets for _, pair in counts.items()) - before
-        receiver.setblocking(False)
+        receiver.settimeout(2)
         received = 0
         while received < sent:
             receiver.recv(16)

@@ -1,0 +1,139 @@
+"""What results look like: aligned columns for people, JSON with names for programs, remarks beside them."""
+
+import argparse
+import asyncio
+import json
+
+import pytest
+
+from cilia.commands.arguments import BadNumber, BadPair, parse_count, parse_pair, parse_seconds
+from cilia.commands.monitor import _is_wanted, add_parser, describe
+from cilia.commands.output import note_if_slow, print_json, print_table
+from cilia.commands.policy import AmbiguousPolicy, NoSuchPolicy, _find
+from cilia.commands.policy import describe as describe_realised
+from cilia.contracts.ids import Identity, NodeName, Revision
+from cilia.contracts.messages import Flow, NodeRealised, Realised
+from cilia.contracts.tables import Node, PolicyObject
+
+DROP = Flow(
+    time_ns=0,
+    node=NodeName("node1"),
+    kind="drop",
+    verdict="dropped",
+    protocol="TCP",
+    source="10.244.0.2",
+    destination="10.244.0.3",
+    source_port=40000,
+    destination_port=5432,
+    source_identity=300,
+    destination_identity=400,
+    source_endpoint="shop/web",
+    destination_endpoint="shop/db",
+    direction="ingress",
+    reason="policy-denied",
+)
+
+
+def monitor_arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    return parser.parse_args(["monitor", *words])
+
+
+def test_columns_are_as_wide_as_their_widest_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("name", "id"), [("a", 1), ("longer", 22)], empty="none")
+    assert capsys.readouterr().out == "NAME    ID\na       1\nlonger  22\n"
+
+
+def test_an_empty_table_prints_nothing_to_parse(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("name",), [], empty="no nodes")
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "no nodes\n")
+
+
+def test_rows_that_travel_as_arrays_are_printed_with_names(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    node = Node(name=NodeName("node1"), ipv4="172.31.0.11", pod_cidrs=("10.244.0.0/26",))
+    print_json([node])
+    (printed,) = json.loads(capfdbinary.readouterr().out)
+    assert printed["name"] == "node1"
+    assert printed["pod_cidrs"] == ["10.244.0.0/26"]
+
+
+def test_json_of_numbered_rows_has_text_keys(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    print_json({Identity(300): ("k8s:app=web",)})
+    assert json.loads(capfdbinary.readouterr().out) == {"300": ["k8s:app=web"]}
+
+
+async def test_only_what_takes_long_is_announced(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cilia.commands.output.PATIENCE_SECONDS", 0.01)
+    with note_if_slow("quick"):
+        pass
+    with note_if_slow("slow"):
+        await asyncio.sleep(0.05)
+    assert capsys.readouterr().err == "slow\n"
+
+
+def test_a_flow_is_one_line_with_both_ends_and_the_reason() -> None:
+    line = describe(DROP)
+    expected = "node1: shop/web:40000 [300] -> shop/db:5432 [400] TCP DROPPED (ingress, policy-denied)"
+    assert line.partition(" ")[2] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ((), True),
+        (("--drops",), True),
+        (("--endpoint", "shop/web"), True),
+        (("--endpoint", "shop/db"), True),
+        (("--endpoint", "shop/cart"), False),
+        (("--from", "shop/web"), True),
+        (("--from", "shop/db"), False),
+        (("--to", "shop/db"), True),
+        (("--to", "shop/web"), False),
+        (("--from", "shop/web", "--to", "shop/db", "--drops"), True),
+        (("--from", "shop/web", "--to", "shop/cart"), False),
+    ],
+)
+def test_monitor_shows_what_passes_every_filter(words: tuple[str, ...], wanted: bool) -> None:
+    assert _is_wanted(monitor_arguments(*words), DROP) is wanted
+
+
+def test_what_was_realised_is_told_with_the_slowest_node() -> None:
+    nodes = (NodeRealised(NodeName("node1"), 2, 3.0), NodeRealised(NodeName("node2"), 1, 7.25))
+    text = describe_realised(Realised(Revision(15), complete=True, nodes=nodes))
+    assert text == "revision 15 is in force for 3 endpoints on 2 nodes: median 7.2 ms, slowest 7.2 ms (node2)"
+
+
+def test_stragglers_are_named() -> None:
+    realised = Realised(Revision(15), complete=False, nodes=(), stragglers=(NodeName("node2"), NodeName("node3")))
+    assert describe_realised(realised) == "revision 15 is NOT in force yet on node2, node3"
+
+
+def test_a_policy_is_found_by_any_name_that_is_its_own_alone() -> None:
+    document = PolicyObject(kind="NetworkPolicy", namespace="shop", name="db", document="{}")
+    known = {
+        "NetworkPolicy/shop/db": document,
+        "CiliumNetworkPolicy/shop/web": document,
+        "NetworkPolicy/shop/web": document,
+    }
+    assert _find(known, "shop/db") == _find(known, "NetworkPolicy/shop/db") == "NetworkPolicy/shop/db"
+    with pytest.raises(AmbiguousPolicy, match="which 'shop/web'"):
+        _find(known, "shop/web")
+    with pytest.raises(NoSuchPolicy, match="no policy 'shop/cart'; there are: Cilium"):
+        _find(known, "shop/cart")
+
+
+def test_arguments_are_read_or_refused() -> None:
+    assert parse_pair("app=web=2") == ("app", "web=2")
+    assert parse_pair("app=") == ("app", "")
+    assert parse_count("3") == 3
+    assert parse_seconds("0.5") == 0.5
+    for text in ("", "app", "=web"):
+        with pytest.raises(BadPair):
+            parse_pair(text)
+    for text in ("", "0", "-1", "1.5", "x"):
+        with pytest.raises(BadNumber):
+            parse_count(text)
