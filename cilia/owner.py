@@ -1,4 +1,4 @@
-"""What every service does that owns tables whose truth is in etcd: mirror, publish while elected, name the history.
+"""What every service does that owns tables whose truth is in etcd: mirror, publish while elected, answer, report.
 
 A service mirrors etcd in one loop, in the order of revisions. Each step becomes one commit of each of its tables, also
 where it changes none of their rows, so that every table knows how far it is.
@@ -7,11 +7,18 @@ where it changes none of their rows, so that every table knows how far it is.
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from cilia.bus import Bus
+from cilia.calls import Calls, serve
 from cilia.contracts.keys import Keys
+from cilia.health import serve_health
 from cilia.kvstore import Changes, Election, Etcd, Reset, Txn, absent, get, put
+from cilia.lifecycle import Loop, supervise
+from cilia.metrics import Metrics
 from cilia.table.publisher import TablePublisher
+from cilia.telemetry import TelemetryConfig, open_telemetry
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -60,3 +67,51 @@ async def publish_while_elected(election: Election, publishers: Sequence[TablePu
                 else:
                     publisher.follow()
         await asyncio.sleep(ELECTION_POLL_SECONDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """A replica of a service that owns tables, ready to run.
+
+    Attributes:
+        publishers: Of its tables.
+        calls: What it answers to, once ``ready``: its mirror holds the whole state.
+        loops: Its own, beside those that every owner has; one of them is the mirror.
+    """
+
+    service: str
+    bus: Bus
+    election: Election
+    publishers: Sequence[TablePublisher[Any, Any]]
+    calls: Calls
+    concurrency: int
+    loops: Mapping[str, Loop]
+    ready: asyncio.Event
+    metrics: Metrics
+    telemetry: TelemetryConfig
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run all loops until ``stop``."""
+        for publisher in self.publishers:
+            self.metrics.count("publisher", publisher.counters, table=publisher.name)
+        self.metrics.gauge("leading", "1 while this replica publishes the tables", lambda: self.election.leading)
+        tables = {name: loop for publisher in self.publishers for name, loop in publisher.loops().items()}
+        with open_telemetry(self.telemetry, self.service, self.metrics):
+            await supervise(
+                {
+                    **self.loops,
+                    "requests": self._answer,
+                    **tables,
+                    "election": self.election.run,
+                    "leadership": lambda: publish_while_elected(self.election, self.publishers),
+                    "health": lambda: serve_health(self.telemetry.listen, self.metrics, self._ailment),
+                },
+                stop=stop,
+            )
+
+    async def _answer(self) -> None:
+        await self.ready.wait()
+        await serve(self.bus, self.service, self.calls, concurrency=self.concurrency)
+
+    def _ailment(self) -> str:
+        return "" if self.ready.is_set() else "no state yet"

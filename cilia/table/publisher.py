@@ -111,6 +111,11 @@ class TablePublisher(Generic[K, V]):
         """Leave publishing to another replica."""
         self.history.follow()
 
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self._table.name
+
     def loops(self) -> dict[str, Loop]:
         """Return the loops to supervise, named after the table."""
         name = self._table.name

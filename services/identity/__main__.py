@@ -9,16 +9,13 @@ from signal import SIGINT, SIGTERM
 from typing import NoReturn
 
 from cilia.bus import connect_bus
-from cilia.calls import serve
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import ENDPOINTS, IDENTITIES
-from cilia.health import serve_health
 from cilia.kvstore import Election, connect_kvstore
-from cilia.lifecycle import run_service, stop_on_signals, supervise
+from cilia.lifecycle import run_service, stop_on_signals
 from cilia.metrics import Metrics
-from cilia.owner import publish_while_elected, settle_epoch
+from cilia.owner import Owner, settle_epoch
 from cilia.table.publisher import TablePublisher
-from cilia.telemetry import open_telemetry
 from services.identity.allocator import Allocator
 from services.identity.collector import Collector, CollectorCounters
 from services.identity.config import Config
@@ -35,45 +32,37 @@ async def run(config: Config) -> None:
     directory = Directory(keys)
     metrics.count("identity_gc", collected)
     metrics.gauge("identities", "identities allocated in this cluster", lambda: len(directory.identities))
-    with open_telemetry(config.telemetry, "identity", metrics):
-        async with (
-            stop_on_signals(SIGTERM, SIGINT) as stop,
-            connect_bus(config.nats, cluster=config.cluster, name=f"identity-{config.replica}") as bus,
-            connect_kvstore(config.etcd) as etcd,
-        ):
-            identities, endpoints = TablePublisher(bus, IDENTITIES), TablePublisher(bus, ENDPOINTS)
-            election = Election(etcd, keys.leader("identity"), config.replica)
-            mirror = Mirror(etcd, keys, await settle_epoch(etcd, keys), directory, identities, endpoints)
-            requests = Requests(etcd, keys, Allocator(etcd, keys, directory, numbers, Random()))
-            collector = Collector(
-                etcd,
-                keys,
-                directory,
-                elected=lambda: election.leading,
-                round_seconds=config.gc_seconds,
-                steps_per_second=config.gc_per_second,
-                counters=collected,
-            )
-
-            async def answer() -> None:
-                await mirror.ready.wait()
-                await serve(bus, "identity", requests.calls, concurrency=config.concurrency)
-
-            await supervise(
-                {
-                    "mirror": mirror.run,
-                    "requests": answer,
-                    **identities.loops(),
-                    **endpoints.loops(),
-                    "election": election.run,
-                    "leadership": lambda: publish_while_elected(election, (identities, endpoints)),
-                    "gc": collector.run,
-                    "health": lambda: serve_health(
-                        config.telemetry.listen, metrics, lambda: "" if mirror.ready.is_set() else "no state yet"
-                    ),
-                },
-                stop=stop,
-            )
+    async with (
+        stop_on_signals(SIGTERM, SIGINT) as stop,
+        connect_bus(config.nats, cluster=config.cluster, name=f"identity-{config.replica}") as bus,
+        connect_kvstore(config.etcd) as etcd,
+    ):
+        identities, endpoints = TablePublisher(bus, IDENTITIES), TablePublisher(bus, ENDPOINTS)
+        election = Election(etcd, keys.leader("identity"), config.replica)
+        mirror = Mirror(etcd, keys, await settle_epoch(etcd, keys), directory, identities, endpoints)
+        requests = Requests(etcd, keys, Allocator(etcd, keys, directory, numbers, Random()))
+        collector = Collector(
+            etcd,
+            keys,
+            directory,
+            elected=lambda: election.leading,
+            round_seconds=config.gc_seconds,
+            steps_per_second=config.gc_per_second,
+            counters=collected,
+        )
+        owner = Owner(
+            service="identity",
+            bus=bus,
+            election=election,
+            publishers=(identities, endpoints),
+            calls=requests.calls,
+            concurrency=config.concurrency,
+            loops={"mirror": mirror.run, "gc": collector.run},
+            ready=mirror.ready,
+            metrics=metrics,
+            telemetry=config.telemetry,
+        )
+        await owner.run(stop)
 
 
 def main() -> NoReturn:

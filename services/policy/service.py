@@ -8,16 +8,13 @@ import asyncio
 from signal import SIGINT, SIGTERM
 
 from cilia.bus import connect_bus
-from cilia.calls import serve
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import ONE_SHARD, POLICIES, RESOLVED
-from cilia.health import serve_health
 from cilia.kvstore import Election, connect_kvstore
-from cilia.lifecycle import stop_on_signals, supervise
+from cilia.lifecycle import stop_on_signals
 from cilia.metrics import Metrics
-from cilia.owner import publish_while_elected, settle_epoch
+from cilia.owner import Owner, settle_epoch
 from cilia.table.publisher import TablePublisher
-from cilia.telemetry import open_telemetry
 from services.policy.config import Config
 from services.policy.history import History
 from services.policy.mirror import Mirror, Resolver
@@ -32,49 +29,42 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
     """Serve until told to stop."""
     keys, metrics, places, realisation = Keys(config.cluster), Metrics(), Places(), Realisation()
     moved = Moved(asyncio.Event())
-    with open_telemetry(config.telemetry, "policy", metrics):
-        async with (
-            stop_on_signals(SIGTERM, SIGINT) as stop,
-            connect_bus(config.nats, cluster=config.cluster, name=f"policy-{config.replica}") as bus,
-            connect_kvstore(config.etcd) as etcd,
-        ):
-            policies, resolved = TablePublisher(bus, POLICIES), TablePublisher(bus, RESOLVED)
-            election = Election(etcd, keys.leader("policy"), config.replica)
-            epoch = await settle_epoch(etcd, keys)
-            mirror = Mirror(etcd, keys, epoch, resolver, places, realisation, policies, resolved, moved)
-            waiting = Waiting(
-                bus,
-                realisation,
-                places=lambda: places.counts,
-                resolved=lambda subject: resolved.history.rows.get(str(subject), {}),
-                reach=mirror.reach,
-                moved=moved,
-            )
-            metrics.gauge("policies", "policies stored", lambda: len(policies.history.rows.get(ONE_SHARD, {})))
-            metrics.gauge(
-                "policy_subjects", "subject identities with resolved policy", lambda: len(resolved.history.rows)
-            )
-            metrics.gauge("policy_resolved_revision", "revision that is resolved", lambda: resolved.history.sequence)
-            history = History(etcd, keys)
-            requests = Requests(Store(etcd, keys), parse, history, waiting, mirror.explain)
-
-            async def answer() -> None:
-                await mirror.ready.wait()
-                await serve(bus, "policy", requests.calls, concurrency=config.concurrency)
-
-            await supervise(
-                {
-                    "mirror": mirror.run,
-                    "requests": answer,
-                    "acknowledgements": lambda: hear_acknowledgements(bus, realisation, moved),
-                    **policies.loops(),
-                    **resolved.loops(),
-                    "election": election.run,
-                    "leadership": lambda: publish_while_elected(election, (policies, resolved)),
-                    "history": lambda: history.prune_while(lambda: election.leading),
-                    "health": lambda: serve_health(
-                        config.telemetry.listen, metrics, lambda: "" if mirror.ready.is_set() else "no state yet"
-                    ),
-                },
-                stop=stop,
-            )
+    async with (
+        stop_on_signals(SIGTERM, SIGINT) as stop,
+        connect_bus(config.nats, cluster=config.cluster, name=f"policy-{config.replica}") as bus,
+        connect_kvstore(config.etcd) as etcd,
+    ):
+        policies, resolved = TablePublisher(bus, POLICIES), TablePublisher(bus, RESOLVED)
+        election = Election(etcd, keys.leader("policy"), config.replica)
+        epoch = await settle_epoch(etcd, keys)
+        mirror = Mirror(etcd, keys, epoch, resolver, places, realisation, policies, resolved, moved)
+        waiting = Waiting(
+            bus,
+            realisation,
+            places=lambda: places.counts,
+            resolved=lambda subject: resolved.history.rows.get(str(subject), {}),
+            reach=mirror.reach,
+            moved=moved,
+        )
+        metrics.gauge("policies", "policies stored", lambda: len(policies.history.rows.get(ONE_SHARD, {})))
+        metrics.gauge("policy_subjects", "subject identities with resolved policy", lambda: len(resolved.history.rows))
+        metrics.gauge("policy_resolved_revision", "revision that is resolved", lambda: resolved.history.sequence)
+        history = History(etcd, keys)
+        requests = Requests(Store(etcd, keys), parse, history, waiting, mirror.explain)
+        owner = Owner(
+            service="policy",
+            bus=bus,
+            election=election,
+            publishers=(policies, resolved),
+            calls=requests.calls,
+            concurrency=config.concurrency,
+            loops={
+                "mirror": mirror.run,
+                "acknowledgements": lambda: hear_acknowledgements(bus, realisation, moved),
+                "history": lambda: history.prune_while(lambda: election.leading),
+            },
+            ready=mirror.ready,
+            metrics=metrics,
+            telemetry=config.telemetry,
+        )
+        await owner.run(stop)
