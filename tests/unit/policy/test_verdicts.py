@@ -76,7 +76,7 @@ def test_addresses_and_entities_are_judged_with_the_pods() -> None:
     assert found["192.0.2.9", "shop/db"]["allowed"] is True
     assert found["198.51.100.1", "shop/db"]["allowed"] is False
     assert found["host", "shop/db"]["ingress"] == {"verdict": "allowed", "by": "default"}
-    assert found["shop/db", "host"]["ingress"] == {"verdict": "not-enforced"}
+    assert found["shop/db", "host"]["ingress"] == {"verdict": "not-enforced", "by": ""}
 
 
 def test_the_mode_always_closes_what_no_policy_names() -> None:
