@@ -18,6 +18,7 @@ examples:
   cilia status                             is all of it well?
   cilia policy apply -f examples/shop --wait
                                            policies, in force everywhere when it returns
+  cilia policy explain --from a --to b --port 80   why it is allowed or denied
   cilia monitor --drops                    what is dropped, and why
   cilia endpoint list -o json              everything prints JSON too
 

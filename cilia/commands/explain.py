@@ -12,13 +12,13 @@ from cilia.contracts.explanations import Explained, ExplainFlow, Mismatch, Party
 from cilia.policy.explanation import explain_flow
 
 _REASONS = {
-    "rule": "by",
-    "default-deny": "by default: nothing allows it, and these policies isolate {subject}:",
-    "closed": "by default: nothing allows it, and the enforcement mode (or a pod without labels yet) closes {subject}",
-    "open": "no rule denies it, and no policy isolates {subject} in this direction",
-    "host": "a node always reaches its own pods",
-    "mode": "enforcement is off",
-    "not-enforced": "{subject} is no endpoint of the cluster; no policy is enforced there",
+    "rule": " by",
+    "default-deny": " by default: nothing allows it, and these policies isolate {subject}:",
+    "closed": " by default: nothing allows it, and the enforcement mode (or a pod without labels yet) closes {subject}",
+    "open": ": no rule denies it, and no policy isolates {subject} in this direction",
+    "host": ": a node always reaches its own pods",
+    "mode": ": enforcement is off",
+    "not-enforced": ": {subject} is no endpoint of the cluster; no policy is enforced there",
 }
 
 
@@ -91,7 +91,7 @@ def describe(explained: Explained) -> Iterator[str]:
 
 def _describe_side(side: Side) -> Iterator[str]:
     verdict = "allowed" if side.allowed else "denied"
-    yield f"{side.direction} of {side.subject}: {verdict} {_REASONS[side.because].format(subject=side.subject)}"
+    yield f"{side.direction} of {side.subject}: {verdict}{_REASONS[side.because].format(subject=side.subject)}"
     yield from (f"    {place.policy}  {place.rule}" for place in side.rules)
     yield from (f"    {key}" for key in side.isolated_by)
     if side.allowed:

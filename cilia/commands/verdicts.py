@@ -9,7 +9,8 @@ from cilia.commands.output import print_json
 from cilia.errors import Failure
 from cilia.policy.description import read_description
 from cilia.policy.errors import PolicyError
-from cilia.policy.world import World, build_world, verdicts
+from cilia.policy.verdicts import judge_all
+from cilia.policy.world import World, build_world
 
 
 class WrongPolicy(Failure):
@@ -63,7 +64,7 @@ def print_verdicts(arguments: argparse.Namespace) -> None:
     probes = tuple(arguments.ports) or world.description.probes
     if not probes:
         raise BadInput(arguments.file, "no probes: name ports there, or by --port 80/TCP")
-    print_json({"verdicts": list(verdicts(world, probes))})
+    print_json({"verdicts": list(judge_all(world, probes))})
 
 
 def offline(run: Callable[[argparse.Namespace], int | None]) -> Callable[[argparse.Namespace], int | None]:

@@ -114,9 +114,7 @@ def _imagined(engine: Engine, party: Party) -> End:
     of_namespace = engine.labels_in_namespace(party.namespace)
     known = {key.removeprefix(NAMESPACE_LABELS): value for key, value in of_namespace.items()}
     place = {each for each in workload(party.namespace, {}, known) if (each.source, each.key) not in _keys(given)}
-    return End(
-        f"{party.namespace}/{{{','.join(map(str, sorted(given)))}}}", view_peer(NOT_ALLOCATED, given | place), True
-    )
+    return End(f"{party.namespace}/{{{','.join(sorted(party.labels))}}}", view_peer(NOT_ALLOCATED, given | place), True)
 
 
 def _keys(labels: frozenset[Label]) -> set[tuple[str, str]]:

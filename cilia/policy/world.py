@@ -10,7 +10,7 @@ from cilia.contracts.identities import FIRST_ALLOCATED, Reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import CLUSTER, Label, Labels, parse_labels, workload
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from cilia.policy.description import PROTOCOLS, BadDescription, DescribedPort, Description, read_probe
+from cilia.policy.description import PROTOCOLS, BadDescription, DescribedPort, Description
 from cilia.policy.ends import ENTITIES
 from cilia.policy.engine import EndpointsChanged, Engine, IdentityPut, Mode, Options, PolicyPut
 from cilia.policy.language.parse import ParsedPolicy, parse_policies
@@ -173,42 +173,6 @@ def build_world(description: Description, *, source: str = "", more_policies: st
         return World(description, parsed)
     except ValueError as error:  # labels and addresses
         raise BadDescription(source, str(error)) from error
-
-
-def verdicts(world: World, probes: Sequence[str]) -> Iterator[dict[str, object]]:
-    """Yield the verdict of each source, destination, protocol and port; nobody is judged against itself.
-
-    ``allowed`` is None where the destination has no port of the probe's name.
-    """
-    names = {number: name for name, number in PROTOCOLS.items()}
-    for probe in probes:
-        port, protocol = read_probe(probe)
-        for source in world.parties.values():
-            for destination in world.parties.values():
-                if source == destination:
-                    continue
-                row = {"source": source.name, "destination": destination.name, "protocol": names[protocol]}
-                number = destination.number(port, protocol)
-                if number is None:
-                    yield {**row, "port": port, "allowed": None}
-                    continue
-                found = world.judge(source, destination, protocol=protocol, port=number)
-                yield {
-                    **row,
-                    "port": number,
-                    "allowed": found.allowed,
-                    "egress": _describe(found.egress, world.policies.values()),
-                    "ingress": _describe(found.ingress, world.policies.values()),
-                }
-
-
-def _describe(side: Verdict | None, policies: Iterable[Policy]) -> dict[str, object]:
-    if side is None:
-        return {"verdict": "not-enforced"}
-    verdict = "allowed" if side.allowed else "denied"
-    if not side.cookie:
-        return {"verdict": verdict, "by": "default"}
-    return {"verdict": verdict, "by": next(item.key for item in policies if item.cookie == side.cookie)}
 
 
 def _named(ports: Iterable[DescribedPort]) -> frozenset[NamedPortOf]:

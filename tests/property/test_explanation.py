@@ -1,12 +1,15 @@
 """Explanations, which read rules, against map states, which the kernel reads: they agree on every flow."""
 
+from itertools import product
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cilia.contracts.ids import Identity
 from cilia.policy.ends import end_of_identity
-from cilia.policy.engine import Event
+from cilia.policy.engine import Event, PolicyPut, PolicyRemoved
 from cilia.policy.explanation import explain_side
+from cilia.policy.language.parse import parse_policies
 from cilia.policy.mapstate import decide
 from cilia.policy.mismatch import Packet
 from tests.property.test_policy import edges, histories, play, protocols
@@ -28,3 +31,26 @@ def test_what_is_explained_is_what_the_map_state_decides(
                     verdict = decide(state, peer, egress=egress, protocol=protocol, port=port)
                     assert side.allowed == verdict.allowed, (side, verdict)
                     assert all(near.mismatches for near in side.nearest), side
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories, st.tuples(protocols, st.sampled_from([1, 80, 443, 65_535])))
+def test_a_proposed_policy_allows_the_flow_and_takes_nothing_away(
+    history: list[list[Event]], probe: tuple[int, int]
+) -> None:
+    engine, world, _ = play(history)
+    packet = Packet(*probe)
+    ends = {Identity(number): end_of_identity(engine, Identity(number), "x") for number in world.model().workloads}
+    before = {subject: engine.map_state(subject) for subject in engine.subjects}
+    for subject, peer, egress in product(before, ends, (False, True)):
+        side = explain_side(engine, ends[subject], ends[peer], packet, egress=egress)
+        if not side.remedy:
+            assert side.allowed or side.because == "rule"
+            continue
+        (proposed,) = parse_policies(side.remedy)
+        changes = engine.apply([PolicyPut(proposed.policy)])
+        opened = decide(engine.map_state(subject), peer, egress=egress, protocol=packet.protocol, port=packet.port)
+        assert opened.allowed, side.remedy
+        assert all(not entry.deny for change in changes.values() for entry in change.upserts.values()), side.remedy
+        engine.apply([PolicyRemoved(proposed.key)])
+        assert {each: engine.map_state(each) for each in before} == before

@@ -40,7 +40,7 @@ def identities_of(cluster: Json) -> list[Event]:
     events: list[Event] = []
     for row in cluster["identities"]:
         identity = Identity(row["id"])
-        events.append(IdentityPut(identity, _labels(cluster, row)))
+        events.append(IdentityPut(identity, labels_of(cluster, row)))
         events.append(EndpointsChanged(identity, frozenset(), _ports(row.get("ports") or {})))
     for prefix, number in cluster["cidr_ids"].items():
         network = ip_network(prefix)
@@ -49,7 +49,8 @@ def identities_of(cluster: Json) -> list[Event]:
     return events
 
 
-def _labels(cluster: Json, row: Json) -> Labels:
+def labels_of(cluster: Json, row: Json) -> Labels:
+    """Return the security labels of a pod."""
     place = {Label("k8s", CLUSTER, row.get("cluster", "default"))}
     return workload(row["ns"], row["labels"], cluster["namespaces"][row["ns"]]) | place
 

@@ -3,12 +3,18 @@
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.policy.corpus import load
+from cilia.policy.description import read_description
+from cilia.policy.ends import ENTITIES
+from cilia.policy.errors import BadPolicy
+from cilia.policy.world import Party, World, build_world
+from tests.unit.policy.corpus import PROTOCOLS, load
+from tests.unit.policy.corpus import labels_of as identity_labels
 
 Json = Any
 KIND = {"kind": "NetworkPolicy", "apiVersion": "networking.k8s.io/v1"}
@@ -76,7 +82,7 @@ def test_addresses_and_entities_are_judged_with_the_pods() -> None:
     assert found["192.0.2.9", "shop/db"]["allowed"] is True
     assert found["198.51.100.1", "shop/db"]["allowed"] is False
     assert found["host", "shop/db"]["ingress"] == {"verdict": "allowed", "by": "default"}
-    assert found["shop/db", "host"]["ingress"] == {"verdict": "not-enforced"}
+    assert found["shop/db", "host"]["ingress"] == {"verdict": "not-enforced", "by": ""}
 
 
 def test_the_mode_always_closes_what_no_policy_names() -> None:
@@ -160,3 +166,62 @@ def test_a_flow_is_explained_without_a_cluster() -> None:
     assert "lab/bench -> shop/db 5432/TCP: DENIED" in done.stdout
     assert "peer: namespace: wants namespace=shop; here namespace=lab" in done.stdout
     assert "k8s:io.kubernetes.pod.namespace: lab" in done.stdout
+
+
+def test_cilium_clusters_put_as_descriptions_have_the_peers_verdicts() -> None:
+    data = load("cilium-networkpolicy.json")
+    judged = 0
+    for cluster in data["clusters"][:40]:
+        world = _world_of(cluster)
+        if world is None:
+            continue
+        states = {row: letters for row, letters in cluster["subjects"].items() if int(row) > 255}
+        for number, subject in states.items():
+            for direction in "ie":
+                letters = iter(subject.get(direction) or "A" * len(cluster["peers"]) * len(data["probes"]))
+                for peer, (protocol, port) in product(cluster["peers"], data["probes"]):
+                    expected = next(letters) == "A"
+                    if (other := _party(world, cluster, peer)) is None:
+                        continue
+                    ends = (other, world.find(number)) if direction == "i" else (world.find(number), other)
+                    found = world.judge(*ends, protocol=PROTOCOLS[protocol], port=port)
+                    side = found.ingress if direction == "i" else found.egress
+                    assert side is not None
+                    assert side.allowed == expected, (cluster["name"], number, direction, peer, protocol, port)
+                    judged += 1
+    assert judged > 50_000
+
+
+def _world_of(cluster: Json) -> World | None:
+    """Return a corpus' cluster as a world; None if we refuse one of its policies."""
+    identities = [
+        {
+            "id": row["id"],
+            "labels": [str(label) for label in identity_labels(cluster, row)],
+            "ports": [
+                {"name": name, "port": int(text.split("/")[0]), "protocol": text.split("/")[1]}
+                for name, text in (row.get("ports") or {}).items()
+            ],
+        }
+        for row in cluster["identities"]
+    ]
+    description = {
+        "identities": identities,
+        "policies": cluster["policies"],
+        "dual_stack": cluster["ipv6"],
+        "cluster": "default",
+    }
+    try:
+        return build_world(read_description(json.dumps(description), "corpus"))
+    except BadPolicy:
+        return None
+
+
+def _party(world: World, cluster: Json, peer: int) -> Party | None:
+    """Return a peer of the corpus by its number; a prefix goes by an address that the corpus gives to it alone."""
+    if str(peer) in world.parties:
+        return world.find(str(peer))
+    if peer < 256:
+        return world.find(next(name for name, number in ENTITIES.items() if number == peer))
+    address = next((text for text, number in cluster["ext_ids"].items() if number == peer), None)
+    return world.find(address) if address else None
