@@ -117,6 +117,11 @@ class Rule:
     place: str = ""
 
     @property
+    def prefixes(self) -> frozenset[Prefix]:
+        """Prefixes that its peers name, exceptions included."""
+        return frozenset(prefix for peer in self.peers or () for prefix in _prefixes(peer))
+
+    @property
     def is_named(self) -> bool:
         """Tell whether a port goes by its name."""
         return any(isinstance(port, NamedPort) for port in self.ports or ())
@@ -162,13 +167,7 @@ class Policy:
     @property
     def prefixes(self) -> frozenset[Prefix]:
         """Prefixes that need an identity of their own while the policy exists, exceptions included."""
-        return frozenset(
-            prefix
-            for spec in self.specs
-            for rule in spec.rules
-            for peer in rule.peers or ()
-            for prefix in _prefixes(peer)
-        )
+        return frozenset(prefix for spec in self.specs for rule in spec.rules for prefix in rule.prefixes)
 
 
 def _prefixes(selector: Selector) -> list[Prefix]:
