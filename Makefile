@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 SOURCES := cilia services bench tests tools
 BPF_SOURCES := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h)
 
-.PHONY: help setup build demo test abi format check bench clean
+.PHONY: help setup build demo test abi format check bench proofs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/'
@@ -37,6 +37,10 @@ check: setup ## lint, types, layers, generated files, leftovers of tests
 
 bench: setup ## every benchmark, as tables
 	@for name in kvstore table identity datapath endpoint; do $(PYTHON) -m bench.$$name || exit 1; done
+
+proofs: setup ## why the client isn't etcd3 and the loader isn't bcc, shown by running them
+	@$(PYTHON) -m tools.proofs.etcd3
+	@$(PYTHON) -m tools.proofs.bcc
 
 clean: ## remove what the build made
 	rm -rf build dist cilia/datapath/objects cilia/datapath/_libbpf* .pytest_cache .mypy_cache .ruff_cache

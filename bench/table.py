@@ -20,7 +20,7 @@ from cilia.contracts.tables import ENDPOINTS, Endpoint, EndpointKey
 from cilia.lifecycle import supervise
 from cilia.table.publisher import TablePublisher
 from cilia.table.subscriber import ALL, TableSubscriber
-from tests.nats_server import nats_server
+from tests.servers import start_nats
 
 AGENTS: Final = 500
 COMMITS: Final = 60
@@ -152,7 +152,7 @@ async def measure_snapshot(url: str) -> list[Figure]:
 
 def main() -> None:
     """Measure and report."""
-    with nats_server() as server:
+    with start_nats() as server:
         report(uvloop.run(measure_deltas(server.url)) + uvloop.run(measure_snapshot(server.url)))
 
 

@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 STARTUP_SECONDS = 10.0
@@ -98,12 +99,14 @@ def start_etcd(directory: Path, options: Sequence[str] = (), scheme: str = "http
 
 
 @contextmanager
-def start_nats(directory: Path) -> Iterator[Server]:
-    """Run nats-server."""
+def start_nats(directory: Path | None = None) -> Iterator[Server]:
+    """Run nats-server, its log in ``directory``, by default one that goes with it."""
     port = free_port()
     beside = Path(sys.executable).with_name("nats-server")
     program = str(beside) if beside.exists() else shutil.which("nats-server") or "nats-server"
-    yield from _run(Server([program, "-a", "127.0.0.1", "-p", str(port)], port, directory))
+    command = [program, "-a", "127.0.0.1", "-p", str(port)]
+    with nullcontext(directory) if directory else tempfile.TemporaryDirectory() as log:
+        yield from _run(Server(command, port, Path(log)))
 
 
 def _run(server: Server) -> Iterator[Server]:

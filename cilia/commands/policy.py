@@ -1,27 +1,25 @@
 """``cilia policy``: what may talk to what."""
 
 import argparse
-import asyncio
 import getpass
 
 import msgspec
 
 from cilia.commands.arguments import Nouns, add_output, command, noun, parse_seconds
+from cilia.commands.changes import add_wait, as_yaml, conclude, wait_for
 from cilia.commands.explain import add_verbs as add_explain
 from cilia.commands.files import BadInput, read_all
+from cilia.commands.history import add_verbs as add_history
 from cilia.commands.output import note, print_json, print_table
 from cilia.commands.policytest import add_verbs as add_test
 from cilia.commands.session import Session, with_session
 from cilia.commands.verdicts import add_verbs as add_offline_verbs
 from cilia.contracts.agent import EndpointPolicy
 from cilia.contracts.ids import Revision
-from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChanged, Realised, WaitRealised
+from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChanged
 from cilia.contracts.tables import POLICIES, PolicyObject, policy_cookie
 from cilia.errors import Failure
 from cilia.telemetry import TelemetryConfig, open_telemetry, span
-
-PROGRESS_SECONDS = 1.0
-"""After so long, and then again and again, `--wait` says who is missing."""
 
 
 class NoSuchPolicy(Failure):
@@ -58,7 +56,7 @@ def add_parser(nouns: Nouns) -> None:
     apply.add_argument("-n", "--namespace", default="default", help="of policies that name none (default %(default)s)")
     apply.add_argument("--dry-run", action="store_true", help="check, and say what would change")
     apply.add_argument("--allow-unenforced", action="store_true", help="store what can't be enforced yet, too")
-    _add_wait(apply)
+    add_wait(apply)
     apply.add_argument("--otlp", metavar="URL", default="", help="trace the change into this OTLP/HTTP collector")
     add_output(apply)
     delete = command(
@@ -69,7 +67,7 @@ def add_parser(nouns: Nouns) -> None:
         "  cilia policy delete shop/allow-web --wait\n",
     )
     delete.add_argument("names", nargs="+", metavar="NAME", help="namespace/name, or kind/namespace/name")
-    _add_wait(delete)
+    add_wait(delete)
     add_output(delete)
     listing = command(verbs, "list", with_session(show), "all policies", "  cilia policy list\n")
     add_output(listing)
@@ -90,6 +88,7 @@ def add_parser(nouns: Nouns) -> None:
     wait.add_argument("--timeout", type=parse_seconds, default=10.0, metavar="SECONDS", help="default %(default)s")
     add_output(wait)
     add_explain(verbs)
+    add_history(verbs)
     add_offline_verbs(verbs)
     add_test(verbs)
 
@@ -107,7 +106,7 @@ async def apply_policies(arguments: argparse.Namespace, session: Session) -> int
     )
     with open_telemetry(TelemetryConfig(otlp_endpoint=arguments.otlp), "cli"), span("policy apply"):
         changed = await session.request("policy", "apply", request, PoliciesChanged)
-        return await _conclude(arguments, session, changed)
+        return await conclude(arguments, session, changed)
 
 
 async def delete_policies(arguments: argparse.Namespace, session: Session) -> int:
@@ -115,7 +114,7 @@ async def delete_policies(arguments: argparse.Namespace, session: Session) -> in
     known = await session.read(POLICIES)
     keys = tuple(_find(known, name) for name in arguments.names)
     request = DeletePolicies(keys, author=getpass.getuser())
-    return await _conclude(arguments, session, await session.request("policy", "delete", request, PoliciesChanged))
+    return await conclude(arguments, session, await session.request("policy", "delete", request, PoliciesChanged))
 
 
 async def show(arguments: argparse.Namespace, session: Session) -> None:
@@ -137,7 +136,7 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
     known = await session.read(POLICIES)
     if arguments.name:
         document = known[_find(known, arguments.name)].document
-        print(msgspec.json.format(document, indent=2) if arguments.output == "json" else _yaml(document), end="")
+        print(msgspec.json.format(document, indent=2) if arguments.output == "json" else as_yaml(document), end="")
         return
     node, reference = await session.find_endpoint(arguments.endpoint)
     policy = await session.ask_node(node, "policy-get", reference, EndpointPolicy)
@@ -164,59 +163,7 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
 
 async def wait_realised(arguments: argparse.Namespace, session: Session) -> int:
     """Wait for a revision."""
-    return await _wait(arguments, session, Revision(arguments.revision))
-
-
-def _add_wait(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--wait", action="store_true", help="return when it is in force on every concerned node")
-    parser.add_argument(
-        "--timeout", type=parse_seconds, default=10.0, metavar="SECONDS", help="of --wait (default %(default)s)"
-    )
-
-
-async def _conclude(arguments: argparse.Namespace, session: Session, changed: PoliciesChanged) -> int:
-    if arguments.output == "json" and not arguments.wait:
-        print_json(changed)
-    elif arguments.output == "table":
-        for change in changed.changes:
-            print(f"{change.action:10}{change.key}")
-        dry = getattr(arguments, "dry_run", False)
-        note("dry run: nothing was stored" if dry else f"revision {changed.revision}")
-    if arguments.wait and not getattr(arguments, "dry_run", False):
-        return await _wait(arguments, session, changed.revision)
-    return 0
-
-
-async def _wait(arguments: argparse.Namespace, session: Session, revision: Revision) -> int:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + arguments.timeout
-    while True:
-        seconds = min(PROGRESS_SECONDS, max(deadline - loop.time(), 0.0))
-        request = WaitRealised(revision, seconds)
-        realised = await session.request("policy", "wait", request, Realised, timeout=seconds + 5)
-        if realised.complete or loop.time() >= deadline:
-            break
-        note(f"waiting for {', '.join(realised.stragglers)}")
-    if arguments.output == "json":
-        print_json(realised)
-    else:
-        note(describe(realised))
-    return 0 if realised.complete else 3
-
-
-def describe(realised: Realised) -> str:
-    """Return what became of a revision, for people."""
-    times = sorted(node.milliseconds for node in realised.nodes)
-    endpoints = sum(node.endpoints for node in realised.nodes)
-    if realised.stragglers:
-        return f"revision {realised.revision} is NOT in force yet on {', '.join(realised.stragglers)}"
-    if not times:
-        return f"revision {realised.revision} concerns no endpoint"
-    slowest = max(realised.nodes, key=lambda node: node.milliseconds)
-    return (
-        f"revision {realised.revision} is in force for {endpoints} endpoints on {len(times)} nodes: "
-        f"median {times[len(times) // 2]:.1f} ms, slowest {slowest.milliseconds:.1f} ms ({slowest.node})"
-    )
+    return await wait_for(arguments, session, Revision(arguments.revision))
 
 
 def _find(known: dict[str, PolicyObject], name: str) -> str:
@@ -227,9 +174,3 @@ def _find(known: dict[str, PolicyObject], name: str) -> str:
     if len(found) > 1:
         raise AmbiguousPolicy(name, sorted(found))
     return found[0]
-
-
-def _yaml(document: str) -> str:
-    import yaml
-
-    return str(yaml.safe_dump(msgspec.json.decode(document), sort_keys=False))

@@ -15,6 +15,8 @@ key                                                   value                     
 ``cilia/v1/<c>/identities/unused/<number>``           empty                           none        identity
 ``cilia/v1/<c>/endpoints/<node>/<id>``                :class:`~.tables.Endpoint`      the node's  identity
 ``cilia/v1/<c>/policies/<kind>/<namespace>/<name>``   :class:`~.tables.PolicyObject`  none        policy
+``cilia/history/v1/<c>/policies/<time>-<random>``      compressed (zlib) JSON          none        policy
+                                                      :class:`~.history.PolicyRevision`
 ``cilia/v1/<c>/leaders/<service>``                    replica's name                  replica's   each service
 ====================================================  ==============================  ==========  =====================
 """
@@ -54,6 +56,8 @@ class Keys:
         self.identities_unused = self.root + "identities/unused/"
         self.endpoints = self.root + "endpoints/"
         self.policies = self.root + "policies/"
+        self.policy_revisions = f"cilia/history/v1/{cluster}/policies/"
+        """Outside of the root, so that those who mirror it are spared the history."""
         self.leaders = self.root + "leaders/"
 
     def node(self, node: NodeName) -> str:
@@ -95,6 +99,10 @@ class Keys:
     def policy(self, object_key: str) -> str:
         """Key of a policy object (:func:`~.tables.policy_object_key`)."""
         return self.policies + object_key
+
+    def policy_revision(self, name: str) -> str:
+        """Key of one revision of policy; ``name`` sorts by time."""
+        return self.policy_revisions + name
 
     def leader(self, service: str) -> str:
         """Key whose holder publishes a service's tables."""

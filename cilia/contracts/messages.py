@@ -173,6 +173,9 @@ class PolicyChange(Message, frozen=True):
 
     key: str
     action: str
+    before: str = ""
+    after: str = ""
+    """Its document (JSON), only in the answer to a dry run; empty where there is none."""
 
 
 class PoliciesChanged(Message, frozen=True):

@@ -27,6 +27,8 @@ from services.agent.connections import Connections
 from services.agent.endpoints import Endpoints, Pod
 from services.agent.errors import (
     AgentError,
+    BadField,
+    InterfaceTaken,
     NameTaken,
     NoEndpointId,
     NoNetworkNamespace,
@@ -149,6 +151,10 @@ def problem_of(error: AgentError | BadLabel | DatapathError | TimeoutError) -> P
             return Problem("not_found", str(error), error.field, error.value)
         case NameTaken():
             return Problem("conflict", str(error), "name", error.name)
+        case BadField():
+            return Problem("invalid", str(error), error.field, error.value)
+        case InterfaceTaken():
+            return Problem("conflict", str(error), "interface", error.interface)
         case NoNetworkNamespace():
             return Problem("invalid", str(error), "netns", error.path)
         case PoolExhausted() | NoEndpointId() | NoSlot() | PolicyDoesNotFit():

@@ -35,6 +35,7 @@ from services.agent.netns import open_netns
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
 from services.agent.registration import Registration
+from services.agent.validation import check_endpoint
 from services.agent.wiring import PodLink, PodWiring, random_mac
 from services.agent.worker import Worker
 
@@ -91,6 +92,7 @@ class Connections:
             Refused, Unavailable: The identity service said no, or nothing; nothing is left of it.
             TooSlow: ``request.timeout_seconds`` passed; nothing is left of it.
         """
+        check_endpoint(request)
         labels = tuple(sorted(map(str, workload(request.namespace, request.labels, request.namespace_labels))))
         parse_labels(labels)
         async with self._turn(request.namespace, request.name):

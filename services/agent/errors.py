@@ -8,6 +8,8 @@
     +-- NoEndpointId           65,535 endpoints
     +-- UnknownEndpoint        nothing lives here under that id or name
     +-- NameTaken              the pod's name belongs to another network namespace
+    +-- BadField               a field of a request has an impossible value
+    +-- InterfaceTaken         the pod has a device of the wanted name already
     +-- NoNetworkNamespace     the pod's namespace can't be opened
     +-- WiringFailed           the kernel refused a link, an address or a route
     +-- NoSlot                 4,095 identities live here
@@ -74,6 +76,23 @@ class NameTaken(AgentError):
         super().__init__(f"endpoint {name} already exists in network namespace {netns}")
         self.name = name
         self.netns = netns
+
+
+class BadField(AgentError):
+    """A field of a request has an impossible value."""
+
+    def __init__(self, field: str, value: object, reason: str) -> None:
+        super().__init__(f"{field} {value!r}: {reason}")
+        self.field = field
+        self.value = str(value)
+
+
+class InterfaceTaken(AgentError):
+    """The pod has a device of the wanted name already."""
+
+    def __init__(self, interface: str, netns: str) -> None:
+        super().__init__(f"{netns} has a device {interface!r} already")
+        self.interface = interface
 
 
 class NoNetworkNamespace(AgentError):

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from cilia.contracts.ids import Identity, Revision
@@ -62,7 +63,7 @@ class Realiser:
         self._entries = sum(len(held.entries) + len(held.leftover) for held in self._held.values())
         self._wanted: set[Identity] = set()
         self._dirty: set[Identity] = set(taken)
-        self._cause = ""  # traceparent of the newest change
+        self._causes: dict[Identity, str] = {}
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         self.realised: dict[Identity, Revision] = {}
@@ -148,8 +149,8 @@ class Realiser:
     async def watch(self) -> None:
         """Note which subjects changed, until cancelled."""
         async for changes in self._resolved.changes():
+            self._causes.update((Identity(int(each.shard)), each.traceparent) for each in changes if each.traceparent)
             self._touch(Identity(int(change.shard)) for change in changes)
-            self._cause = next((change.traceparent for change in changes if change.traceparent), "")
 
     async def run(self) -> None:
         """Realise what changed, until cancelled."""
@@ -160,10 +161,15 @@ class Realiser:
             self._wake.clear()
             free = {identity for identity in self._dirty if self._slots.get(identity) not in self.cleanups.busy}
             self._dirty -= free
-            with span("realise", parent=self._cause):
+            with self._traced(free):
                 await self._hand_over(free & self._wanted)
             for identity in free - self._wanted:
                 self._give_up(identity)
+
+    def _traced(self, identities: Iterable[Identity]) -> AbstractContextManager[None]:
+        """Return a span under the change that caused this hand-over; under one of them, if there are several."""
+        causes = {self._causes.pop(identity, "") for identity in identities} - {""}
+        return span("realise", parent=min(causes)) if causes else nullcontext()
 
     def _touch(self, identities: Iterable[Identity]) -> None:
         self._dirty.update(identities)

@@ -20,7 +20,7 @@ from typing import Final
 from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from services.agent.errors import WiringFailed
+from services.agent.errors import InterfaceTaken, WiringFailed
 from services.agent.netns import inside, open_netns
 from services.agent.tc import TrafficControl
 
@@ -74,6 +74,7 @@ class PodWiring:
 
         Raises:
             NoNetworkNamespace: The pod's namespace can't be entered.
+            InterfaceTaken: The pod has a device of that name.
             WiringFailed: The kernel refused a step; what was done is undone.
         """
         self.disconnect(link.host_interface)
@@ -101,6 +102,8 @@ class PodWiring:
         return _ifindex(self._host, interface)
 
     def _connect(self, link: PodLink, pod: IPRoute, netns: int) -> int:
+        if _ifindex(pod, link.interface):
+            raise InterfaceTaken(link.interface, link.netns)
         with _step("creation", link.interface, link.netns):
             self._host.link(
                 "add",

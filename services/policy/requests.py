@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 from cilia.bus import Bus
 from cilia.calls import Calls
 from cilia.contracts.explanations import Explained, ExplainFlow
+from cilia.contracts.history import Blamed, HistoryQuery, RollbackPolicies
 from cilia.contracts.messages import (
     Acknowledgement,
     ApplyPolicies,
@@ -19,6 +20,7 @@ from cilia.contracts.messages import (
     WaitRealised,
 )
 from cilia.contracts.tables import PolicyObject
+from services.policy.history import History, blame
 from services.policy.realisation import Realisation
 from services.policy.store import Store
 from services.policy.waiting import Moved, Waiting
@@ -38,6 +40,7 @@ class Requests:
 
     store: Store
     parse: Parse
+    history: History
     waiting: Waiting
     explain: Explain
 
@@ -47,6 +50,9 @@ class Requests:
         return {
             "apply": (ApplyPolicies, self.apply),
             "delete": (DeletePolicies, self.delete),
+            "history": (HistoryQuery, self.history.list),
+            "rollback": (RollbackPolicies, self.store.rollback),
+            "blame": (ExplainFlow, self.blame),
             "explain": (ExplainFlow, self.explain),
             "wait": (WaitRealised, self.waiting.wait),
         }
@@ -57,7 +63,11 @@ class Requests:
 
     async def delete(self, request: DeletePolicies) -> PoliciesChanged:
         """Remove policies, all or none."""
-        return await self.store.delete(request.keys)
+        return await self.store.delete(request.keys, author=request.author)
+
+    async def blame(self, request: ExplainFlow) -> Blamed:
+        """Explain a flow, and say who is behind the rules that decide it."""
+        return await blame(self.history, self.explain, request)
 
 
 async def hear_acknowledgements(bus: Bus, realisation: Realisation, moved: Moved) -> None:

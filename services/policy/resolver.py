@@ -113,4 +113,5 @@ _PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 def _numbered(row: Endpoint) -> Iterator[tuple[str, int, int]]:
     """Give the named ports of an endpoint as (name, protocol number, port)."""
     for name, protocol, port in row.named_ports:
-        yield name, _PROTOCOLS[protocol.upper()], port
+        if protocol.upper() in _PROTOCOLS:
+            yield name, _PROTOCOLS[protocol.upper()], port

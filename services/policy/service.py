@@ -19,6 +19,7 @@ from cilia.owner import publish_while_elected, settle_epoch
 from cilia.table.publisher import TablePublisher
 from cilia.telemetry import open_telemetry
 from services.policy.config import Config
+from services.policy.history import History
 from services.policy.mirror import Mirror, Resolver
 from services.policy.realisation import Realisation
 from services.policy.requests import Parse, Requests, hear_acknowledgements
@@ -54,7 +55,8 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
                 "policy_subjects", "subject identities with resolved policy", lambda: len(resolved.history.rows)
             )
             metrics.gauge("policy_resolved_revision", "revision that is resolved", lambda: resolved.history.sequence)
-            requests = Requests(Store(etcd, keys), parse, waiting, mirror.explain)
+            history = History(etcd, keys)
+            requests = Requests(Store(etcd, keys), parse, history, waiting, mirror.explain)
 
             async def answer() -> None:
                 await mirror.ready.wait()
@@ -69,6 +71,7 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
                     **resolved.loops(),
                     "election": election.run,
                     "leadership": lambda: publish_while_elected(election, (policies, resolved)),
+                    "history": lambda: history.prune_while(lambda: election.leading),
                     "health": lambda: serve_health(
                         config.telemetry.listen, metrics, lambda: "" if mirror.ready.is_set() else "no state yet"
                     ),

@@ -3,22 +3,27 @@
 What is stored is what was accepted, so that every replica, now and after a restart, resolves the same.
 """
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
+from cilia.contracts.history import PolicyRevision, PolicyStep, RollbackPolicies
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.messages import PoliciesChanged, PolicyChange, Problem
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.errors import Refused
 from cilia.kvstore import Compare, Etcd, Op, Txn, absent, delete, get, put, unchanged
+from cilia.policy.revisions import documents_at
+from cilia.telemetry import traceparent
+from services.policy.history import History, record_change
 
 ATTEMPTS: Final = 8
-MOST_POLICIES: Final = 128
-"""Of one request: what etcd takes in one transaction (--max-txn-ops)."""
+MOST_POLICIES: Final = 127
+"""Of one request: with the revision what etcd takes in one transaction (--max-txn-ops)."""
 
 _OBJECT: Final = msgspec.json.Decoder(PolicyObject)
 
@@ -55,6 +60,15 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """Why policies change, and by whom; ``time_ns`` in Unix time."""
+
+    text: str
+    author: str
+    time_ns: int = field(default_factory=time.time_ns)
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """Reads and writes policies."""
 
@@ -71,40 +85,72 @@ class Store:
             TooManyPolicies, PoliciesContended, Unavailable: Nothing was stored.
         """
         rows = {object_key(row): row for row in objects}
-        for _ in range(ATTEMPTS):
-            stored, now = await self._read(tuple(rows))
-            changes = plan_apply(rows, stored)
-            changed = [change.key for change in changes if change.action != "unchanged"]
-            if not changed:
-                return PoliciesChanged(max((found.revision for found in stored.values()), default=now), changes)
-            if dry_run:
-                return PoliciesChanged(now, changes)
-            ops = [put(self.keys.policy(key), msgspec.json.encode(rows[key])) for key in changed]
-            outcome = await self.etcd.txn(Txn(self._as_read(rows, stored), ops))
-            if outcome.succeeded:
-                return PoliciesChanged(Revision(outcome.revision), changes)
-        raise PoliciesContended
+        author = objects[0].author if objects else ""
+        return await self._change(rows, Cause("apply", author), dry_run=dry_run)
 
-    async def delete(self, keys: Sequence[str]) -> PoliciesChanged:
+    async def delete(self, keys: Sequence[str], *, author: str = "") -> PoliciesChanged:
         """Remove policies, all or none.
 
         Raises:
             NoSuchPolicies, TooManyPolicies, PoliciesContended, Unavailable: Nothing was removed.
         """
-        wanted = tuple(dict.fromkeys(keys))
+        return await self._change(dict.fromkeys(keys), Cause("delete", author), must_exist=True)
+
+    async def rollback(self, request: RollbackPolicies) -> PoliciesChanged:
+        """Make all policies what they were at a revision.
+
+        Raises:
+            HistoryTooShort, TooManyPolicies, PoliciesContended, Unavailable: Nothing was changed.
+        """
+        rows = await History(self.etcd, self.keys).since(request.revision)
+        cause = Cause(f"rollback to {request.revision}", request.author)
+        wanted = {
+            key: _restored(key, document, cause) if document else None
+            for key, document in documents_at(rows, request.revision).items()
+        }
+        return await self._change(wanted, cause, dry_run=request.dry_run)
+
+    async def _change(
+        self,
+        wanted: Mapping[str, PolicyObject | None],
+        cause: Cause,
+        *,
+        dry_run: bool = False,
+        must_exist: bool = False,
+    ) -> PoliciesChanged:
+        """Write (or with None remove) policies, and with them, in the same transaction, the revision."""
         for _ in range(ATTEMPTS):
-            stored, now = await self._read(wanted)
+            stored, now = await self._read(tuple(wanted))
             missing = [key for key in wanted if key not in stored]
-            if missing:
+            if must_exist and missing:
                 raise NoSuchPolicies(missing)
-            if not wanted:
-                return PoliciesChanged(now, ())
-            ops: list[Op] = [delete(self.keys.policy(key)) for key in wanted]
-            outcome = await self.etcd.txn(Txn(self._as_read(wanted, stored), ops))
+            changes = plan_apply(wanted, stored)
+            changed = [change.key for change in changes if change.action != "unchanged"]
+            if not changed:
+                return PoliciesChanged(max((found.revision for found in stored.values()), default=now), changes)
+            if dry_run:
+                return PoliciesChanged(now, tuple(_with_documents(change, wanted, stored) for change in changes))
+            outcome = await self.etcd.txn(
+                Txn(self._as_read(wanted, stored), self._operations(changed, wanted, stored, cause))
+            )
             if outcome.succeeded:
-                changes = tuple(PolicyChange(key, "deleted") for key in wanted)
                 return PoliciesChanged(Revision(outcome.revision), changes)
         raise PoliciesContended
+
+    def _operations(
+        self,
+        changed: Sequence[str],
+        wanted: Mapping[str, PolicyObject | None],
+        stored: Mapping[str, Stored],
+        cause: Cause,
+    ) -> list[Op]:
+        steps = [PolicyStep(key, *_documents(key, wanted, stored)) for key in changed]
+        revision = PolicyRevision(cause.author, cause.time_ns, cause.text, tuple(steps))
+        writes = [
+            delete(self.keys.policy(key)) if row is None else put(self.keys.policy(key), msgspec.json.encode(row))
+            for key, row in ((key, wanted[key]) for key in changed)
+        ]
+        return [*writes, record_change(self.keys, revision)]
 
     async def _read(self, keys: Sequence[str]) -> tuple[dict[str, Stored], Revision]:
         if len(keys) > MOST_POLICIES:
@@ -130,12 +176,32 @@ def object_key(row: PolicyObject) -> str:
     return policy_object_key(row.kind, row.namespace, row.name)
 
 
-def plan_apply(rows: Mapping[str, PolicyObject], stored: Mapping[str, Stored]) -> tuple[PolicyChange, ...]:
-    """Tell what becomes of each policy: ``created``, ``changed`` or ``unchanged``, by its document alone."""
+def plan_apply(wanted: Mapping[str, PolicyObject | None], stored: Mapping[str, Stored]) -> tuple[PolicyChange, ...]:
+    """Tell what becomes of each policy, by its document alone; None stands for one that is to go."""
 
-    def action(key: str) -> str:
+    def action(key: str, row: PolicyObject | None) -> str:
+        if row is None:
+            return "deleted" if key in stored else "unchanged"
         if key not in stored:
             return "created"
-        return "unchanged" if stored[key].row.document == rows[key].document else "changed"
+        return "unchanged" if stored[key].row.document == row.document else "changed"
 
-    return tuple(PolicyChange(key, action(key)) for key in rows)
+    return tuple(PolicyChange(key, action(key, row)) for key, row in wanted.items())
+
+
+def _documents(key: str, wanted: Mapping[str, PolicyObject | None], stored: Mapping[str, Stored]) -> tuple[str, str]:
+    """Return a policy's document before and after; empty where there is none."""
+    row = wanted[key]
+    return stored[key].row.document if key in stored else "", row.document if row is not None else ""
+
+
+def _with_documents(
+    change: PolicyChange, wanted: Mapping[str, PolicyObject | None], stored: Mapping[str, Stored]
+) -> PolicyChange:
+    before, after = _documents(change.key, wanted, stored)
+    return PolicyChange(change.key, change.action, before, after)
+
+
+def _restored(key: str, document: str, cause: Cause) -> PolicyObject:
+    kind, namespace, name = key.split("/")
+    return PolicyObject(kind, namespace, name, document, cause.author, cause.time_ns, traceparent())

@@ -221,6 +221,40 @@ def test_the_agents_own_api_names_what_is_wrong(shared: LocalCluster, unchanged:
     assert "fly" in refusal(shared, "fly", MapQuery("x"), MapContents)
 
 
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("name", {"name": "Bad_Name!"}),
+        ("name", {"name": ""}),
+        ("namespace", {"namespace": "a/b"}),
+        ("interface", {"interface": "a-name-that-is-too-long"}),
+        ("interface", {"interface": "lo"}),
+        ("named_ports", {"named_ports": (("web", "QUIC", 80),)}),
+        ("named_ports", {"named_ports": (("web", "TCP", 70_000),)}),
+        ("timeout_seconds", {"timeout_seconds": 0}),
+    ],
+)
+def test_an_impossible_endpoint_is_refused_by_field(
+    shared: LocalCluster, unchanged: None, field: str, change: dict[str, object]
+) -> None:
+    fields = {"namespace": "shop", "name": "x", "netns": "/proc/self/ns/net"} | change
+    said = refusal(shared, "endpoint-create", CreateEndpoint(**fields), LocalEndpoint)  # type: ignore[arg-type]
+    assert f"(field {field}:" in said
+
+
+def test_a_pod_that_has_the_device_already_is_left_alone(shared: LocalCluster) -> None:
+    name = f"{Layout(shared.record.name).namespace_prefix}has-eth0"
+    create_namespace(name)
+    try:
+        subprocess.run(["ip", "-n", name, "link", "add", "eth0", "type", "bridge"], check=True)
+        request = CreateEndpoint("shop", "has-eth0", f"/run/netns/{name}")
+        assert "eth0" in refusal(shared, "endpoint-create", request, LocalEndpoint)
+        links = subprocess.run(["ip", "-n", name, "-br", "link"], capture_output=True, text=True, check=True).stdout
+        assert "eth0" in links
+    finally:
+        delete_namespace(name)
+
+
 def test_a_name_that_is_taken_is_refused_and_the_first_stays(shared: LocalCluster) -> None:
     pod = shared.pod("node1", "shop", "taken", {})
     other = f"{Layout(shared.record.name).namespace_prefix}other"

@@ -1,6 +1,7 @@
 """A change of policy is one trace from the command line to every kernel; metrics are there to be scraped."""
 
 import os
+import re
 import socket
 import threading
 import time
@@ -114,14 +115,22 @@ def test_a_policy_is_one_trace_from_apply_to_realised_on_each_agent(traced: tupl
 )
 def test_metrics_are_there_to_be_scraped(traced: tuple[LocalCluster, Collector], place: str, expected: str) -> None:
     cluster, _ = traced
-    ports = {name: FIRST_HEALTH_PORT + number for number, name in enumerate(("ipam", "identity", "policy"))}
-    node = cluster.record.nodes[0]
-    address = (node.ipv4, AGENT_METRICS_PORT) if place == "agent" else (str(HUB_ADDRESS), ports[place])
-    text = scrape(cluster, address)
+    text = scrape(cluster, address_of(cluster, place))
     assert text.startswith("HTTP/1.1 200")
     names = [line.split("{")[0].split(" ")[0] for line in text.splitlines() if line.startswith(expected)]
     assert names
     assert all(f"# HELP {name}" in text for name in names if not name.endswith(("_total", "_created"))), names
+
+
+@pytest.mark.parametrize("place", ["agent", "ipam", "identity", "policy"])
+def test_every_metric_is_documented_and_every_documented_one_exists(
+    traced: tuple[LocalCluster, Collector], place: str
+) -> None:
+    cluster, _ = traced
+    page = (Path(__file__).parent.parent.parent / "docs" / "metrics.md").read_text()
+    section = page.partition(f"## {place}\n")[2].partition("\n## ")[0]
+    exposed = re.findall(r"# HELP (cilia_\S+)", scrape(cluster, address_of(cluster, place)))
+    assert sorted(exposed) == sorted(re.findall(r"^\| `(\S+)`", section, re.MULTILINE))
 
 
 def test_an_agent_that_reports_to_nobody_is_small(traced: tuple[LocalCluster, Collector]) -> None:
@@ -133,6 +142,12 @@ def test_an_agent_that_reports_to_nobody_is_small(traced: tuple[LocalCluster, Co
         quiet.down()
     assert status.rss_bytes < 80e6
     assert "_upb" not in mapped  # protobuf, which the exporter would bring along
+
+
+def address_of(cluster: LocalCluster, place: str) -> tuple[str, int]:
+    if place == "agent":
+        return cluster.record.nodes[0].ipv4, AGENT_METRICS_PORT
+    return str(HUB_ADDRESS), FIRST_HEALTH_PORT + ("ipam", "identity", "policy").index(place)
 
 
 def scrape(cluster: LocalCluster, address: tuple[str, int]) -> str:

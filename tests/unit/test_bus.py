@@ -9,12 +9,12 @@ from cilia.bus import Bus, BusConfig, connect_bus
 from cilia.calls import serve
 from cilia.contracts.messages import Empty, Granted, GrowBlocks, Problem
 from cilia.errors import Refused, Unavailable
-from tests.nats_server import nats_server
+from tests.servers import start_nats
 
 
 @pytest.fixture
 async def bus() -> AsyncIterator[Bus]:
-    with nats_server() as server:
+    with start_nats() as server:
         async with connect_bus(BusConfig(urls=(server.url,)), cluster="test", name="tests") as bus:
             yield bus
 
@@ -85,7 +85,7 @@ async def flush_until_it_fails(bus: Bus) -> None:
 
 
 async def test_the_connection_comes_back_and_a_flush_across_the_break_does_not_hang() -> None:
-    with nats_server() as server:
+    with start_nats() as server:
         async with connect_bus(BusConfig(urls=(server.url,)), cluster="test", name="tests") as bus:
             again = asyncio.Event()
             bus.on_reconnect(again.set)

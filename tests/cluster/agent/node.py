@@ -16,7 +16,7 @@ from typing import Any
 from cilia.bus import BusConfig, connect_bus
 from services.agent.netns import inside, open_netns
 from tests.cluster.agent.owners import Owners
-from tests.nats_server import NatsServer, nats_server
+from tests.servers import Server, start_nats
 from tools.build import compile_bpf
 
 ROOT = Path(__file__).parents[3]
@@ -30,7 +30,7 @@ def command(text: str) -> None:
 class Node:
     """What a test does with its node; the test itself runs inside the node's namespace."""
 
-    def __init__(self, tag: str, directory: Path, owners: Owners, nats: NatsServer, object_file: Path) -> None:
+    def __init__(self, tag: str, directory: Path, owners: Owners, nats: Server, object_file: Path) -> None:
         self.tag = tag
         self.directory = directory
         self.owners = owners
@@ -133,7 +133,7 @@ async def running_node(directory: Path) -> AsyncIterator[Node]:
     tag = f"cag{os.getpid()}"
     object_file = directory / "cilia.o"
     compile_bpf(ROOT / "bpf/cilia.c", object_file)
-    with node_namespace(tag), nats_server() as nats:
+    with node_namespace(tag), start_nats(directory) as nats:
         async with connect_bus(BusConfig(urls=(nats.url,)), cluster="test", name="owners") as bus:
             owners = Owners(bus)
             answering = asyncio.create_task(owners.run())

@@ -37,7 +37,7 @@ async def test_policies_are_stored_and_removed_all_or_none(tmp_path: Path) -> No
             assert again.revision == applied.revision
             assert {change.action for change in again.changes} == {"unchanged"}
             dry = await store.apply([policy("a", "other")], dry_run=True)
-            assert dry.changes == (PolicyChange(key("a"), "changed"),)
+            assert dry.changes == (PolicyChange(key("a"), "changed", "{}", "other"),)
             assert (await store.apply([policy("a")])).changes == (PolicyChange(key("a"), "unchanged"),)
             with pytest.raises(Refused, match=r"not_found.*nope; nothing was deleted"):
                 await store.delete([key("a"), key("nope")])

@@ -12,13 +12,13 @@ from cilia.contracts.tables import Table
 from cilia.lifecycle import supervise
 from cilia.table.publisher import TablePublisher
 from cilia.table.subscriber import ALL, TableSubscriber
-from tests.nats_server import NatsServer, nats_server
+from tests.servers import Server, start_nats
 
 NUMBERS = Table[int, int]("numbers", "tests", int, int, lambda key: str(key % 16))
 
 
 @asynccontextmanager
-async def client(server: NatsServer, name: str) -> AsyncIterator[Bus]:
+async def client(server: Server, name: str) -> AsyncIterator[Bus]:
     async with connect_bus(BusConfig(urls=(server.url,)), cluster="test", name=name) as bus:
         yield bus
 
@@ -51,7 +51,7 @@ async def until_equal(subscribers: list[TableSubscriber[int, int]], rows: dict[i
 
 
 async def test_a_change_arrives_with_its_trace_and_only_where_its_shard_is_wanted() -> None:
-    with nats_server() as server:
+    with start_nats() as server:
         async with client(server, "owner") as owner, client(server, "agent") as agent:
             publisher = TablePublisher(owner, NUMBERS)
             publisher.reset({1: 10, 2: 20}, 5, 1)
@@ -77,7 +77,7 @@ async def test_a_change_arrives_with_its_trace_and_only_where_its_shard_is_wante
 
 
 async def test_an_unchanged_shard_advances_by_the_beacon_without_asking() -> None:
-    with nats_server() as server:
+    with start_nats() as server:
         async with client(server, "owner") as owner, client(server, "agent") as agent:
             publisher = TablePublisher(owner, NUMBERS)
             publisher.reset({1: 10}, 5, 1)
@@ -92,7 +92,7 @@ async def test_an_unchanged_shard_advances_by_the_beacon_without_asking() -> Non
 
 
 async def test_a_big_table_comes_whole_and_a_big_delta_in_parts() -> None:
-    with nats_server() as server:
+    with start_nats() as server:
         async with client(server, "owner") as owner, client(server, "agent") as agent:
             publisher = TablePublisher(owner, NUMBERS)
             rows = {key * 16: 1 << 40 for key in range(20_000)}
@@ -109,7 +109,7 @@ async def test_a_big_table_comes_whole_and_a_big_delta_in_parts() -> None:
 
 
 async def test_the_next_leader_continues_where_the_last_one_was_cut_off() -> None:
-    with nats_server() as server:
+    with start_nats() as server:
         async with client(server, "a") as first, client(server, "b") as second, client(server, "agent") as agent:
             old, new = TablePublisher(first, NUMBERS), TablePublisher(second, NUMBERS)
             for publisher in (old, new):
@@ -128,7 +128,7 @@ async def test_the_next_leader_continues_where_the_last_one_was_cut_off() -> Non
 
 
 async def test_a_new_epoch_replaces_everything_even_with_smaller_sequences() -> None:
-    with nats_server() as server:
+    with start_nats() as server:
         async with client(server, "owner") as owner, client(server, "agent") as agent:
             publisher = TablePublisher(owner, NUMBERS)
             publisher.reset({1: 1, 2: 2}, 500, 1)
@@ -161,7 +161,7 @@ async def change_steadily(
 @pytest.mark.chaos
 async def test_fifty_subscribers_converge_after_the_server_is_killed_twice_under_load() -> None:
     rows = dict.fromkeys(range(2000), 0)
-    with nats_server() as server:
+    with start_nats() as server:
         async with AsyncExitStack() as stack:
             publishers = [
                 TablePublisher(await stack.enter_async_context(client(server, f"owner-{number}")), NUMBERS)

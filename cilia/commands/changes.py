@@ -1,0 +1,89 @@
+"""What commands that change policies have in common: show the plan, tell the revision, wait until it is in force."""
+
+import argparse
+import asyncio
+from collections.abc import Iterator
+from difflib import unified_diff
+
+import msgspec
+import yaml
+
+from cilia.commands.arguments import parse_seconds
+from cilia.commands.output import note, print_json
+from cilia.commands.session import Session
+from cilia.contracts.ids import Revision
+from cilia.contracts.messages import PoliciesChanged, Realised, WaitRealised
+
+PROGRESS_SECONDS = 1.0
+"""After so long, and then again and again, ``--wait`` says who is missing."""
+
+
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """Add ``--wait`` and its timeout."""
+    parser.add_argument("--wait", action="store_true", help="return when it is in force on every concerned node")
+    parser.add_argument(
+        "--timeout", type=parse_seconds, default=10.0, metavar="SECONDS", help="of --wait (default %(default)s)"
+    )
+
+
+async def conclude(arguments: argparse.Namespace, session: Session, changed: PoliciesChanged) -> int:
+    """Print what became of policies; wait if that is wanted. Returns the exit code."""
+    if arguments.output == "json" and not arguments.wait:
+        print_json(changed)
+    elif arguments.output == "table":
+        for change in changed.changes:
+            print(f"{change.action:10}{change.key}")
+            print("".join(diff(change.key, change.before, change.after)), end="")
+        dry = getattr(arguments, "dry_run", False)
+        note("dry run: nothing was stored" if dry else f"revision {changed.revision}")
+    if arguments.wait and not getattr(arguments, "dry_run", False):
+        return await wait_for(arguments, session, changed.revision)
+    return 0
+
+
+async def wait_for(arguments: argparse.Namespace, session: Session, revision: Revision) -> int:
+    """Wait until a revision is in force, and print where. Returns the exit code."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + arguments.timeout
+    while True:
+        seconds = min(PROGRESS_SECONDS, max(deadline - loop.time(), 0.0))
+        request = WaitRealised(revision, seconds)
+        realised = await session.request("policy", "wait", request, Realised, timeout=seconds + 5)
+        if realised.complete or loop.time() >= deadline:
+            break
+        note(f"waiting for {', '.join(realised.stragglers)}")
+    if arguments.output == "json":
+        print_json(realised)
+    else:
+        note(describe(realised))
+    return 0 if realised.complete else 3
+
+
+def describe(realised: Realised) -> str:
+    """Return what became of a revision, for people."""
+    times = sorted(node.milliseconds for node in realised.nodes)
+    endpoints = sum(node.endpoints for node in realised.nodes)
+    if realised.stragglers:
+        return f"revision {realised.revision} is NOT in force yet on {', '.join(realised.stragglers)}"
+    if not times:
+        return f"revision {realised.revision} concerns no endpoint"
+    slowest = max(realised.nodes, key=lambda node: node.milliseconds)
+    return (
+        f"revision {realised.revision} is in force for {endpoints} endpoints on {len(times)} nodes: "
+        f"median {times[len(times) // 2]:.1f} ms, slowest {slowest.milliseconds:.1f} ms ({slowest.node})"
+    )
+
+
+def diff(key: str, before: str, after: str) -> Iterator[str]:
+    """Yield the lines of a unified diff of a policy's YAML."""
+    return unified_diff(
+        as_yaml(before).splitlines(keepends=True),
+        as_yaml(after).splitlines(keepends=True),
+        key if before else "/dev/null",
+        key if after else "/dev/null",
+    )
+
+
+def as_yaml(document: str) -> str:
+    """Return a policy's document as YAML; nothing for none."""
+    return str(yaml.safe_dump(msgspec.json.decode(document), sort_keys=False)) if document else ""

@@ -1,0 +1,33 @@
+"""What a request to create an endpoint may hold; the API's types have settled the rest."""
+
+import re
+from typing import Final
+
+from cilia.contracts.agent import CreateEndpoint
+from services.agent.errors import BadField
+
+PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
+_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_INTERFACE: Final = re.compile(r"[^/\s:]{1,15}")
+
+
+def check_endpoint(request: CreateEndpoint) -> None:
+    """Make sure that an endpoint may be called so.
+
+    Raises:
+        BadField: Names the field, its value, and what would be right.
+    """
+    if not _NAMESPACE.fullmatch(request.namespace):
+        raise BadField("namespace", request.namespace, "small letters, digits and '-', at most 63 characters")
+    if not _NAME.fullmatch(request.name):
+        raise BadField("name", request.name, "small letters, digits, '-' and '.', at most 253 characters")
+    if not _INTERFACE.fullmatch(request.interface) or request.interface in (".", "..", "lo"):
+        raise BadField("interface", request.interface, "a device's name has 1 to 15 characters, no '/', ':' or space")
+    if request.timeout_seconds <= 0:
+        raise BadField("timeout_seconds", request.timeout_seconds, "must be above 0")
+    for name, protocol, port in request.named_ports:
+        if protocol.upper() not in PROTOCOLS:
+            raise BadField("named_ports", f"{name}: {protocol}", f"the protocol is one of {', '.join(PROTOCOLS)}")
+        if not 1 <= port <= 65_535:
+            raise BadField("named_ports", f"{name}: {port}", "a port is 1 to 65535")

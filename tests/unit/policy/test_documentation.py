@@ -1,0 +1,37 @@
+"""What docs/policy.md shows works as it stands there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from cilia.commands.cli import build_parser
+from cilia.policy.cases import run_cases
+from cilia.policy.description import Description, read_description
+from cilia.policy.world import build_world, verdicts
+
+PAGE = (Path(__file__).parents[3] / "docs" / "policy.md").read_text()
+EXAMPLE = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0]
+
+
+def test_the_example_of_policies_as_code_holds_and_covers_every_rule() -> None:
+    world = build_world(read_description(EXAMPLE, "docs/policy.md"))
+    results = run_cases(world)
+    assert (results.broken, results.coverage_percent) == ((), 100.0)
+    assert len(list(verdicts(world, world.description.probes))) == 3 * 2 * 3
+
+
+def test_every_field_of_a_description_is_documented() -> None:
+    assert [name for name in Description.__struct_fields__ if f"`{name}`" not in PAGE] == []
+
+
+def test_every_command_of_the_page_is_one() -> None:
+    for line in re.findall(r"^cilia (.*?)(?: +#.*)?$", PAGE, re.MULTILINE):
+        assert build_parser(["policy"]).parse_args(line.split()).verb == line.split()[1]
+
+
+def test_the_help_of_every_verb_has_examples() -> None:
+    for verb in ("apply", "explain", "history", "rollback", "blame", "test", "verdicts"):
+        command = [sys.executable, "-m", "cilia.commands.cli", "policy", verb, "--help"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert f"examples:\n  cilia policy {verb}" in done.stdout
