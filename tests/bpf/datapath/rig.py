@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cilia.abi import maps
+from cilia.abi.codec import K, V
 from cilia.abi.enums import PolicyDirection, PolicyLimit, PolicyShape
 from cilia.abi.structs import (
     EVENT,
@@ -216,3 +217,21 @@ def populate(node: Node) -> None:
     node.locate("0.0.0.0/0", WORLD)
     node.locate(R.ipv4, R.identity, OTHER_NODE)
     node.locate(OTHER_NODE, REMOTE_NODE)
+
+
+def reset(node: Node) -> None:
+    """Empty the maps that decide, and what was reported; counts of packets and of changed owners stay."""
+    empty(node.flows)
+    empty(node.policy)
+    empty(node.endpoints)
+    empty(node.ipcache)
+    for slot in range(8):
+        for offset in (CURRENT, NEXT, EPOCH):
+            node.subjects.store_u64(slot, 0, offset)
+    node.epoch.store_u32(0, 0)
+    while node.events():
+        pass
+
+
+def empty(table: Map[K, V]) -> None:
+    table.delete_many(list(table.keys()))

@@ -1,0 +1,125 @@
+"""Frame by frame through the programs and through the model; the first difference ends it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Final
+
+from cilia.abi.enums import EventKind, Hook
+from cilia.abi.structs import CtEntry, CtKey, CtSide, Event
+from tests.bpf.datapath.rig import Node, node, reset
+from tests.bpf.fuzz import frames
+from tests.bpf.fuzz.model import End, Flow, FlowKey, Model, Outcome, Traffic
+from tests.bpf.fuzz.worlds import ADDRESSES, PODS, World
+
+FRAMES_PER_WORLD: Final = 250
+CHANGES: Final = 0.05
+PROGRAMS: Final = {Hook.FROM_POD: "from_pod", Hook.TO_POD: "to_pod", Hook.FROM_OVERLAY: "from_overlay"}
+
+
+class Difference(AssertionError):
+    """The programs did something else than the model."""
+
+    def __init__(self, what: str, got: object, expected: object, where: str) -> None:
+        super().__init__(f"{what}: {got}, expected {expected}; {where}")
+
+
+@contextmanager
+def laboratory() -> Iterator[Node]:
+    """Give a node with the pods of the worlds."""
+    with node(pods=PODS) as made:
+        yield made
+
+
+def run(node: Node, seed: int, packets: int, share_broken: float) -> Counter[int]:
+    """Compare on so many frames.
+
+    Args:
+        seed: Makes the same frames and maps again; a difference names it.
+        share_broken: Of the frames, 0..1; the others are well-formed.
+
+    Returns:
+        How many frames had which drop reason; 0: forwarded.
+
+    Raises:
+        Difference: In verdict, bytes, report or flow.
+    """
+    outcomes: Counter[int] = Counter()
+    pick = Random(seed)
+    while packets > 0:
+        reset(node)
+        world = World(node, pick)
+        for index in range(min(packets, FRAMES_PER_WORLD)):
+            if pick.random() < CHANGES:
+                world.change()
+            outcomes[compare_one(node, world.model, pick, share_broken, f"seed {seed}, frame {index}")] += 1
+        compare_flows(node, world.model, f"seed {seed}")
+        packets -= FRAMES_PER_WORLD
+    return outcomes
+
+
+def compare_one(node: Node, model: Model, pick: Random, share_broken: float, where: str) -> int:
+    """Send one frame; return its drop reason."""
+    pod = pick.choice(PODS)
+    hook = pick.choices((Hook.FROM_POD, Hook.TO_POD, Hook.FROM_OVERLAY), (80, 19, 1))[0]
+    is_sent = hook == Hook.FROM_POD
+    frame = frames.sent(pick, pod.ipv4) if is_sent else frames.between(pick, pick.choice(ADDRESSES), pod.ipv4)
+    if pick.random() < share_broken:
+        frame = frames.broken(pick, frame)
+    device = pod.device if hook != Hook.FROM_OVERLAY else "overlay"
+    expected = model.receive(frame, hook, node.devices[device])
+    ran = node.run(PROGRAMS[hook], frame, device)
+    where = f"{where}, {PROGRAMS[hook]} of {device}: {frame.hex()}"
+    if (ran.retval, ran.packet) != (expected.action, expected.frame):
+        got = (ran.retval, ran.packet.hex(), node.events())
+        raise Difference("verdict and bytes", got, (expected.action, expected.frame.hex(), expected.reason), where)
+    compare_report(node.events(), expected, where)
+    return expected.reason
+
+
+def compare_report(events: list[Event], expected: Outcome, where: str) -> None:
+    """Compare what was reported: nothing about a known flow, else the decision."""
+    if len(events) != int(expected.is_reported):
+        raise Difference("reports", events, expected.is_reported, where)
+    for event in events:
+        kind = EventKind.DROP if expected.reason else EventKind.VERDICT
+        if (event.kind, event.reason) != (kind, expected.reason):
+            raise Difference("report", (event.kind, event.reason), (kind, expected.reason), where)
+        if expected.ends and expected.judged:
+            got = event.identity, event.endpoint, (event.direction, event.cookie, bool(event.audited))
+            source, target = expected.ends
+            wanted = (source.identity, target.identity), (source.id, target.id), expected.judged
+            if got != wanted:
+                raise Difference("decision", got, wanted, where)
+
+
+def compare_flows(node: Node, model: Model, where: str) -> None:
+    """Compare all flows, apart from the times and the sums of revisions."""
+    got = {key: value._replace(generation=0, last_seen=0) for key, value in node.flows.items()}
+    wanted = dict(entry_of(key, flow, model) for key, flow in model.flows.items())
+    for key in got.keys() | wanted.keys():
+        if got.get(key) != wanted.get(key):
+            raise Difference(f"flow {key}", got.get(key), wanted.get(key), where)
+
+
+def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[CtKey, CtEntry]:
+    """Return a flow of the model as the programs keep it."""
+    low, high, protocol = key
+    one, other = flow.ends[low], flow.ends[high]
+    back = flow.sent[high] if high != low else Traffic()  # what talks to itself has but the first side
+    entry = CtEntry(
+        generation=0,
+        subject=(one.slot, other.slot),
+        bucket=(one.address % 65536, other.address % 65536),
+        identity=(one.identity, other.identity),
+        last_seen=0,
+        initiator=int(flow.initiator != low),
+        side=(side_of(flow.sent[low], one, other, model), side_of(back, other, one, model)),
+    )
+    return CtKey((low[0], high[0]), (low[1], high[1]), protocol), entry
+
+
+def side_of(sent: Traffic, near: End, far: End, model: Model) -> CtSide:
+    """Return what one end sends, and where it goes."""
+    return CtSide(sent.packets, sent.bytes, model.device(near), far.ifindex, far.tunnel, far.mac, sent.tcp_flags)

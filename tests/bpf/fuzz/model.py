@@ -1,0 +1,288 @@
+"""What the data plane should do: flows as a dictionary, policy as a search through all entries.
+
+A flow remembers *what* it was decided under, revision by revision, where the programs keep one sum.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from cilia.abi.enums import DropReason, Hook, PolicyDirection, PolicyLimit
+from cilia.abi.structs import PolicyEntry, PolicyKey
+from tests.bpf.datapath.rig import GATEWAY_MAC, HOST, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, WORLD
+from tests.bpf.fuzz import parsing
+from tests.bpf.fuzz.parsing import ECHO, ECHO_REPLY, ICMP, Header, Unreadable
+
+FIN, SYN, RST, ACK = 1, 2, 4, 16
+FINAL: Final = 0xFFFF_FFFF
+ALLOCATED, SCOPED = 256, 1 << 24
+IN, OUT = PolicyDirection.INGRESS, PolicyDirection.EGRESS
+
+
+class Version(NamedTuple):
+    """A version of a subject's policy; revision 0: none is in force."""
+
+    revision: int
+    entry_set: int
+    audit: bool
+    shapes: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Who is at an end of a packet; ``ifindex`` 0: no pod of this node; ``tunnel`` 0: not on another node."""
+
+    address: int
+    identity: int
+    ifindex: int = 0
+    tunnel: int = 0
+    slot: int = 0
+    id: int = 0
+    mac: bytes = bytes(6)
+
+
+@dataclass(slots=True)
+class Traffic:
+    packets: int = 0
+    bytes: int = 0
+    tcp_flags: int = 0
+
+
+class Basis(NamedTuple):
+    """What a decision rests on: (slot, revision) of the local ends, and changes of owner of both addresses."""
+
+    revisions: tuple[tuple[int, int], ...]
+    owners: tuple[tuple[int, int], ...]
+
+
+Place = tuple[int, int]
+"""Address and port."""
+
+
+@dataclass(slots=True)
+class Flow:
+    initiator: Place
+    ends: dict[Place, End]
+    basis: Basis
+    sent: dict[Place, Traffic]
+
+    @property
+    def is_closed(self) -> bool:
+        flags = [one.tcp_flags for one in self.sent.values()]
+        return any(one & RST for one in flags) or (len(flags) == 2 and all(one & FIN for one in flags))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A verdict; ``reason`` 0 forwards. ``judged`` is (direction, cookie, audited) if policy was consulted."""
+
+    action: int
+    frame: bytes
+    reason: int = 0
+    is_reported: bool = False
+    ends: tuple[End, End] | None = None
+    judged: tuple[int, int, bool] | None = None
+
+
+FlowKey = tuple[Place, Place, int]
+
+
+@dataclass
+class Model:
+    """A node; the caller fills the tables, and the model keeps the flows."""
+
+    own: frozenset[int]
+    gateway: int
+    overlay: int
+    pods: dict[int, End] = field(default_factory=dict)
+    ipcache: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    """(address, length) -> (identity, tunnel)."""
+    current: dict[int, Version] = field(default_factory=dict)
+    coming: dict[int, tuple[int, Version]] = field(default_factory=dict)
+    """Slot -> (epoch from which it holds, version)."""
+    epoch: int = 0
+    entries: dict[PolicyKey, PolicyEntry] = field(default_factory=dict)
+    owners: dict[int, int] = field(default_factory=dict)
+    flows: dict[FlowKey, Flow] = field(default_factory=dict)
+
+    def receive(self, frame: bytes, hook: Hook, ifindex: int) -> Outcome:
+        """Say what becomes of a frame, and remember its flow."""
+        if hook == Hook.FROM_OVERLAY:
+            return dropped(frame, DropReason.NO_TUNNEL_KEY)
+        try:
+            if parsing.ethertype(frame) == parsing.ARP:
+                return Outcome(TC_ACT_OK, frame) if hook == Hook.TO_POD else self.answer(frame, ifindex)
+            header = parsing.read(frame, hook)
+        except Unreadable as error:
+            return dropped(frame, error.reason)
+        return self.follow(frame, header, hook, ifindex)
+
+    def answer(self, frame: bytes, ifindex: int) -> Outcome:
+        """Answer a question for the gateway (RFC 826); let a pod's own answers pass."""
+        parsing.need(frame, 42)
+        operation, sender = frame[20:22], int.from_bytes(frame[28:32], "big")
+        if frame[14:18] != b"\0\1\x08\0" or operation not in (b"\0\1", b"\0\2"):
+            raise Unreadable(DropReason.INVALID_PACKET)
+        if operation == b"\0\2":
+            if sender not in self.pods or self.pods[sender].ifindex != ifindex:
+                raise Unreadable(DropReason.INVALID_SOURCE)
+            return Outcome(TC_ACT_OK, frame)
+        if int.from_bytes(frame[38:42], "big") != self.gateway:
+            raise Unreadable(DropReason.UNKNOWN_TARGET)
+        asker, reply = frame[22:28], frame[12:20] + b"\0\2" + GATEWAY_MAC + frame[38:42]
+        answer = asker + GATEWAY_MAC + reply + asker + frame[28:32] + frame[42:]
+        return Outcome(TC_ACT_REDIRECT, answer)
+
+    def follow(self, frame: bytes, header: Header, hook: Hook, ifindex: int) -> Outcome:
+        """Pass what belongs to a flow that is known and current; decide about the rest."""
+        key, sender, receiver = places(header)
+        flow = self.flows.get(key)
+        came_from = ifindex if hook == Hook.FROM_POD else 0
+        reopens = flow is not None and flow.is_closed and header.tcp_flags & (SYN | ACK) == SYN
+        if flow and not reopens and self.device(flow.ends[sender]) == came_from and self.holds(flow.basis):
+            account(flow, sender, header, frame)
+            return forwarded(frame, hook, flow.ends[receiver])
+        if header.is_error:
+            return dropped(frame, DropReason.CT_INVALID)
+        return self.decide(frame, header, hook, ifindex, former=None if reopens else flow)
+
+    def device(self, end: End) -> int:
+        return self.overlay if end.tunnel else end.ifindex
+
+    def decide(self, frame: bytes, header: Header, hook: Hook, ifindex: int, former: Flow | None) -> Outcome:
+        key, sender, receiver = places(header)
+        source, target = self.find(header.source), self.find(header.destination)
+        if hook == Hook.FROM_POD and (not source.ifindex or source.ifindex != ifindex):
+            return dropped(frame, DropReason.INVALID_SOURCE)
+        if hook == Hook.TO_POD and (source.ifindex or source.tunnel):
+            return dropped(frame, DropReason.INVALID_SOURCE)
+        if hook == Hook.TO_POD and target.ifindex != ifindex:
+            return dropped(frame, DropReason.NO_ENDPOINT)
+        if not target.ifindex and not target.tunnel and ALLOCATED <= target.identity < SCOPED:
+            return dropped(frame, DropReason.NO_ENDPOINT)
+        if former is None and header.protocol == ICMP and header.icmp_type == ECHO_REPLY:
+            return dropped(frame, DropReason.CT_INVALID)
+        if former and former.ends[receiver].tunnel and not target.ifindex and not target.tunnel:
+            known = former.ends[receiver]
+            target = replace(target, identity=known.identity, tunnel=known.tunnel)
+        initiator = former.initiator if former else sender
+        ends = {receiver: target, sender: source}
+        responder = sender if initiator == receiver and sender != receiver else receiver
+        reason, judged = self.judge(ends[initiator], ends[responder], header.protocol, responder[1])
+        if reason:
+            self.flows.pop(key, None)
+            return Outcome(TC_ACT_SHOT, frame, reason, True, (source, target), judged)
+        sent = former.sent if former else {sender: Traffic(), receiver: Traffic()}
+        flow = Flow(initiator, ends, self.basis(source, target), sent)
+        self.flows[key] = flow
+        account(flow, sender, header, frame)
+        return replace(forwarded(frame, hook, target), is_reported=True, ends=(source, target), judged=judged)
+
+    def find(self, address: int) -> End:
+        """Say who has an address: a pod here, this host, or by the longest prefix someone elsewhere."""
+        if address in self.pods:
+            return self.pods[address]
+        if address in self.own:
+            return End(address, HOST)
+        for length in range(32, -1, -1):
+            prefix = address >> (32 - length) << (32 - length)
+            if (prefix, length) in self.ipcache:
+                identity, tunnel = self.ipcache[prefix, length]
+                return End(address, identity, tunnel=tunnel)
+        return End(address, WORLD)
+
+    def version(self, slot: int) -> Version | None:
+        """Return what is in force for a slot; None: nothing, so that everything is denied."""
+        version = self.current.get(slot)
+        if slot in self.coming and self.epoch >= self.coming[slot][0]:
+            version = self.coming[slot][1]
+        return version if slot and version and version.revision else None
+
+    def basis(self, *ends: End) -> Basis:
+        versions = [(end.slot, self.version(end.slot)) for end in ends if end.ifindex]
+        revisions = tuple((slot, version.revision) for slot, version in versions if version)
+        return Basis(revisions, tuple((end.address, self.changes(end.address)) for end in ends))
+
+    def changes(self, address: int) -> int:
+        return self.owners.get(address % PolicyLimit.ADDRESS_BUCKETS, 0)
+
+    def holds(self, basis: Basis) -> bool:
+        """Tell whether nothing has changed on which a decision rests."""
+        for slot, revision in basis.revisions:
+            version = self.version(slot)
+            if not version or version.revision != revision:
+                return False
+        return all(self.changes(address) == count for address, count in basis.owners)
+
+    def judge(
+        self, initiator: End, responder: End, protocol: int, port: int
+    ) -> tuple[int, tuple[int, int, bool] | None]:
+        """Ask the policy of each local end: the initiator's egress, then the responder's ingress."""
+        port = ECHO if protocol == ICMP else port
+        sides = [(initiator, responder, OUT), (responder, initiator, IN)]
+        local = [side for side in sides if side[0].ifindex]
+        for subject, _, direction in local:
+            if not self.version(subject.slot):
+                return DropReason.POLICY_NOT_READY, (direction, 0, False)
+        audited, cookie, direction = False, 0, OUT
+        for subject, peer, direction in local:
+            reason, cookie, is_audited = self.consult(subject.slot, peer.identity, direction, protocol, port)
+            audited |= is_audited
+            if reason:
+                return reason, (direction, cookie, audited)
+        return 0, (direction, cookie, audited)
+
+    def consult(self, slot: int, identity: int, direction: int, protocol: int, port: int) -> tuple[int, int, bool]:
+        version = self.version(slot)
+        assert version
+        entry = self.choose(slot, version, identity, direction, protocol, port)
+        reason = DropReason.POLICY_DENIED if entry is None else DropReason.DENIED_BY_RULE if entry.deny else 0
+        audited = bool(reason) and (version.audit or (entry is not None and bool(entry.audit)))
+        return 0 if audited else reason, entry.cookie if entry else 0, audited
+
+    def choose(
+        self, slot: int, version: Version, identity: int, direction: int, protocol: int, port: int
+    ) -> PolicyEntry | None:
+        """Return the longest match of the peer or of any, by precedence, then by length, then the peer's own."""
+        best: dict[bool, tuple[int, PolicyEntry]] = {}
+        for key, entry in self.entries.items():
+            fits = (key.subject, key.set, key.direction) == (slot, version.entry_set, direction)
+            if not fits or key.identity not in (0, identity) or not version.shapes >> key.shape & 1:
+                continue
+            free = 17 - key.shape
+            if key.shape and (key.protocol != protocol or key.port != port >> free << free):
+                continue
+            own = key.identity != 0
+            if own not in best or best[own][0] < key.shape:
+                best[own] = key.shape, entry
+        if len(best) < 2:
+            return next((entry for _, entry in best.values()), None)
+        if best[True][1].precedence == FINAL:
+            return best[True][1]
+        return max(best.items(), key=lambda item: (item[1][1].precedence, item[1][0], item[0]))[1][1]
+
+
+def places(header: Header) -> tuple[FlowKey, Place, Place]:
+    """Return a flow's key, the sender's place and the receiver's."""
+    sender, receiver = (header.source, header.source_port), (header.destination, header.destination_port)
+    low, high = sorted((sender, receiver))
+    return (low, high, header.protocol), sender, receiver
+
+
+def account(flow: Flow, sender: Place, header: Header, frame: bytes) -> None:
+    traffic = flow.sent[sender]
+    traffic.packets += 1
+    traffic.bytes += len(frame)
+    traffic.tcp_flags |= header.tcp_flags
+
+
+def dropped(frame: bytes, reason: int) -> Outcome:
+    return Outcome(TC_ACT_SHOT, frame, reason, True)
+
+
+def forwarded(frame: bytes, hook: Hook, target: End) -> Outcome:
+    """Into a pod with the gateway as the sender, into the tunnel unchanged, or to this host's stack."""
+    if hook == Hook.TO_POD or not (target.tunnel or target.ifindex):
+        return Outcome(TC_ACT_OK, frame)
+    if target.tunnel:
+        return Outcome(TC_ACT_REDIRECT, frame)
+    return Outcome(TC_ACT_REDIRECT, target.mac + GATEWAY_MAC + frame[12:])

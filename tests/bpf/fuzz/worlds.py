@@ -1,0 +1,158 @@
+"""Random contents of the maps, written into a node and into the model alike, and changes as the agent makes them."""
+
+from ipaddress import IPv4Address
+from random import Random
+from typing import Final
+
+from cilia.abi.enums import PolicyLimit, PolicyShape
+from cilia.abi.structs import PolicyEntry, PolicyKey
+from tests.bpf.datapath.rig import (
+    CURRENT,
+    EPOCH,
+    EVERY_SHAPE,
+    GATEWAY,
+    HOST,
+    NEXT,
+    NODE,
+    OTHER_NODE,
+    REMOTE_NODE,
+    WORLD,
+    A,
+    B,
+    Node,
+    Pod,
+    R,
+    W,
+    version_word,
+)
+from tests.bpf.fuzz.model import FINAL, End, Model, Version
+
+C: Final = Pod("10.1.0.12", 1001, 3, 1, bytes.fromhex("02cc00000003"), "lxc3")
+"""A second pod of A's identity."""
+PODS: Final = (A, B, C)
+STRANGER: Final = "10.2.7.7"
+GONE: Final = "10.1.0.50"
+ADDRESSES: Final = (A.ipv4, B.ipv4, C.ipv4, R.ipv4, STRANGER, GONE, W.ipv4, NODE, GATEWAY, OTHER_NODE)
+IDENTITIES: Final = (0, HOST, WORLD, REMOTE_NODE, A.identity, B.identity, R.identity, 1007, 1 << 24 | 5)
+PROTOCOLS: Final = (1, 6, 17)
+PORTS: Final = (0, 8, 53, 80, 81, 443, 40000, 40001, 65535)
+SLOTS: Final = 4
+
+
+class World:
+    """One node and its model; each method changes both."""
+
+    def __init__(self, node: Node, random: Random) -> None:
+        self._node, self._random = node, random
+        self._revision = 0
+        own = frozenset(int(IPv4Address(address)) for address in (NODE, GATEWAY))
+        self.model = Model(own, int(IPv4Address(GATEWAY)), node.devices["overlay"])
+        for pod in PODS:
+            self.place(pod)
+        for slot in range(1, SLOTS):
+            self.realise(slot)
+        for _ in range(random.choice((0, 20, 200))):
+            self.rule()
+        for _ in range(random.randrange(8)):
+            self.locate()
+
+    def change(self) -> None:
+        """Do one thing that the agent might do."""
+        kind = min(self._random.randrange(12), 6)
+        slot = self._random.randrange(1, SLOTS)
+        match kind:
+            case 0:
+                self.place(self._random.choice(PODS))
+            case 1:
+                self.locate()
+            case 2:
+                self.rule()
+                self.realise(slot)
+            case 3:
+                self.rule()
+                self.prepare(slot)
+            case 4:
+                self.model.epoch += 1
+                self._node.epoch.store_u32(0, self.model.epoch)
+            case 5:
+                self.withdraw(slot)
+            case 6:
+                self.realise(slot)
+
+    def place(self, pod: Pod) -> None:
+        """Make a pod known, sometimes under another slot, or unknown to policy."""
+        slot = self._random.choice((*(pod.slot,) * 8, 3, 0))
+        address = int(IPv4Address(pod.ipv4))
+        self._node.add_pod(pod, slot)
+        ifindex = self._node.devices[pod.device]
+        self.model.pods[address] = End(address, pod.identity, ifindex, slot=slot, id=pod.id, mac=pod.mac)
+        self.renew(pod.ipv4)
+
+    def locate(self) -> None:
+        """Say of a prefix who lives there."""
+        address, length = self._random.choice(ADDRESSES), self._random.choice((0, 8, 16, 24, 31, 32, 32, 32))
+        prefix = int(IPv4Address(address)) >> (32 - length) << (32 - length)
+        identity = self._random.choice(IDENTITIES[1:])
+        tunnel = self._random.choice(("", OTHER_NODE, "192.0.2.3"))
+        self._node.locate(f"{IPv4Address(prefix)}/{length}", identity, tunnel)
+        self.model.ipcache[prefix, length] = identity, int(IPv4Address(tunnel)) if tunnel else 0
+        self.renew(address)
+
+    def renew(self, ipv4: str) -> None:
+        self._node.renew(ipv4)
+        bucket = int(IPv4Address(ipv4)) % PolicyLimit.ADDRESS_BUCKETS
+        self.model.owners[bucket] = self.model.owners.get(bucket, 0) + 1
+
+    def rule(self) -> None:
+        """Write one entry, of any shape, into either set."""
+        pick = self._random
+        shape = pick.choice((0, 1, 1 + pick.randrange(17), PolicyShape.PORT))
+        free = 17 - shape
+        port = pick.choice(PORTS) >> free << free if shape else 0
+        protocol = pick.choice(PROTOCOLS) if shape else 0
+        key = PolicyKey(
+            pick.randrange(1, SLOTS),
+            pick.randrange(2),
+            pick.randrange(2),
+            pick.choice((0, *IDENTITIES)),
+            port,
+            protocol,
+            shape,
+        )
+        precedence = pick.choice((1, 1, 2, 3, FINAL))
+        entry = PolicyEntry(precedence, pick.randrange(9), int(pick.random() < 0.25), int(pick.random() < 0.1))
+        self._node.policy.update(key, entry)
+        self.model.entries[key] = entry
+
+    def version(self) -> Version:
+        """Make a version that is newer than all; it looks at all shapes, or misses some."""
+        self._revision += 1
+        shapes = EVERY_SHAPE if self._random.random() < 0.7 else self._random.randrange(EVERY_SHAPE + 1)
+        return Version(self._revision, self._random.randrange(2), self._random.random() < 0.1, shapes)
+
+    def realise(self, slot: int) -> None:
+        version = self.version()
+        self.forget(slot)
+        self._node.subjects.store_u64(slot, version_word(*version), CURRENT)
+        self.model.current[slot] = version
+
+    def withdraw(self, slot: int) -> None:
+        self.forget(slot)
+        self._node.subjects.store_u64(slot, 0, CURRENT)
+        self.model.current.pop(slot, None)
+
+    def forget(self, slot: int) -> None:
+        """End a switch as the agent does before it begins another: no older revision ever comes back into force."""
+        epoch, version = self.model.coming.pop(slot, (0, None))
+        if version and self.model.epoch >= epoch:
+            self.model.current[slot] = version
+            self._node.subjects.store_u64(slot, version_word(*version), CURRENT)
+        self._node.subjects.store_u32(slot, 0, EPOCH)
+
+    def prepare(self, slot: int) -> None:
+        """Have a version come into force with the epoch after this one."""
+        self.forget(slot)
+        version, epoch = self.version(), self.model.epoch + 1
+        self._node.subjects.store_u64(slot, version_word(*version), NEXT)
+        self._node.subjects.store_u32(slot, epoch, EPOCH)
+        self.model.coming[slot] = epoch, version
