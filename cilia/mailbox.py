@@ -1,37 +1,9 @@
-"""Bounded hand-overs between loops: keyed state coalesces to its newest value, queues say no when full."""
+"""Bounded hand-overs between loops: a full queue says no."""
 
 import asyncio
 from typing import Generic, TypeVar
 
-K = TypeVar("K")
-V = TypeVar("V")
 T = TypeVar("T")
-
-
-class Latest(Generic[K, V]):
-    """Keyed state on its way to one reader: of values that pile up under a key, only the newest arrives.
-
-    Bounded by the number of keys. Keys arrive in the order in which they were first put.
-    """
-
-    def __init__(self) -> None:
-        self._values: dict[K, V] = {}
-        self._some = asyncio.Event()
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def put(self, key: K, value: V) -> None:
-        """Hand a value over, in place of one under the same key that was not taken yet."""
-        self._values[key] = value
-        self._some.set()
-
-    async def take_all(self) -> dict[K, V]:
-        """Wait for at least one value and take all there are."""
-        await self._some.wait()
-        self._some.clear()
-        values, self._values = self._values, {}
-        return values
 
 
 class Inbox(Generic[T]):

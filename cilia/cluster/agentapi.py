@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import msgspec
 
-from cilia.contracts.agent import Call, MonitorFilter
-from cilia.contracts.messages import Flow, Message, Reply
+from cilia.contracts.agent import Call
+from cilia.contracts.messages import Message, Reply
 from cilia.errors import Failure, Refused
 
 R = TypeVar("R")
@@ -38,28 +38,6 @@ def call(path: Path, name: str, arguments: Message, reply: type[R], *, timeout_s
         raise Refused(answer.problem)
     assert answer.ok is not None
     return answer.ok
-
-
-@contextmanager
-def monitor(path: Path, wanted: MonitorFilter, *, timeout_seconds: float = 10.0) -> Iterator[Iterator[Flow]]:
-    """Listen to the flows of a node from now on; the iterator ends when none comes for ``timeout_seconds``.
-
-    Raises:
-        AgentUnreachable: Nobody answers.
-    """
-    with _connect(path, timeout_seconds) as stream:
-        _send(stream, "monitor", wanted)
-        yield _flows(stream)
-
-
-def _flows(stream: socket.socket) -> Iterator[Flow]:
-    decoder = msgspec.json.Decoder(Flow)
-    with stream.makefile("rb") as lines:
-        try:
-            for line in lines:
-                yield decoder.decode(line)
-        except TimeoutError:
-            return
 
 
 @contextmanager

@@ -1,16 +1,6 @@
 """Bounded hand-overs."""
 
-from cilia.mailbox import Inbox, Latest
-
-
-async def test_only_the_newest_value_of_a_key_arrives() -> None:
-    box: Latest[str, int] = Latest()
-    box.put("a", 1)
-    box.put("b", 2)
-    box.put("a", 3)
-    assert await box.take_all() == {"a": 3, "b": 2}
-    box.put("c", 4)
-    assert await box.take_all() == {"c": 4}
+from cilia.mailbox import Inbox
 
 
 async def test_a_full_inbox_refuses_and_counts() -> None:
