@@ -49,7 +49,7 @@ class BusConfig(Struct, frozen=True, kw_only=True):
     credentials_file: str = ""
     """A NATS ``.creds`` file (JWT and seed)."""
     connect_seconds: float = 30.0
-    """How long to wait for the first connection."""
+    """How long to wait for the first connection; whoever doesn't wait for it tries for ever."""
 
 
 @dataclass(slots=True)
@@ -68,6 +68,7 @@ class Bus:
         self._client = client
         self.subjects = subjects
         self.counters = BusCounters()
+        self._opened = asyncio.Event()  # the first connection has been made
         self._connected = asyncio.Event()
         self._lost = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
@@ -96,8 +97,9 @@ class Bus:
         """Send a message; it may be lost, as all on the bus. The current span's context goes along.
 
         Raises:
-            Unavailable: The connection is away, and its buffer full.
+            Unavailable: The connection is away, and its buffer full; or there was none yet.
         """
+        self._require_opened()
         try:
             await self._client.publish(subject, payload, reply=reply, headers=_with_trace(headers))
         except nats.errors.Error as error:
@@ -106,8 +108,10 @@ class Bus:
     async def subscribe(self, subject: str, deliver: Deliver, *, queue: str = "") -> Subscription:
         """Have ``deliver`` called with each message; it must be quick, and hand over to a loop.
 
+        Waits for the first connection; subscriptions outlive later losses of it.
         Messages that arrive faster than ``deliver`` returns are dropped beyond the library's limits: a gap.
         """
+        await self._opened.wait()
         return await self._client.subscribe(subject, queue=queue, cb=deliver)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
@@ -123,6 +127,7 @@ class Bus:
         Raises:
             Unavailable: The connection broke meanwhile, or ``timeout`` seconds passed.
         """
+        self._require_opened()
         # Never cancel nats-py's own flush on a live connection: the late PONG would set a cancelled future, and the
         # InvalidStateError would end its read loop. A lost connection forgets its PONGs, so then it is safe.
         flush = asyncio.create_task(self._client.flush(timeout=86_400))
@@ -154,6 +159,7 @@ class Bus:
             Refused: The service answered with a problem.
             Unavailable: Nobody serves the call, or nobody answered in time.
         """
+        self._require_opened()
         service, call = subject.split(".")[-2:]
         try:
             payload = msgspec.json.encode(message)
@@ -173,6 +179,10 @@ class Bus:
             raise Unavailable(service, f"empty answer to {call!r}")
         return reply.ok
 
+    def _require_opened(self) -> None:
+        if not self._opened.is_set():
+            raise Unavailable("bus", "not connected yet")
+
     async def _on_disconnect(self) -> None:
         if self._connected.is_set():
             self.counters.disconnects += 1
@@ -189,6 +199,7 @@ class Bus:
 
     def _stands(self) -> None:
         self._lost.clear()
+        self._opened.set()
         self._connected.set()
 
     async def _on_error(self, error: Exception) -> None:
@@ -235,28 +246,59 @@ async def connect_bus(config: BusConfig, *, cluster: str, name: str) -> AsyncIte
     bus = Bus(client, Subjects(cluster))
     try:
         async with asyncio.timeout(config.connect_seconds):
-            await client.connect(
-                list(config.urls),
-                name=name,
-                inbox_prefix=f"_INBOX.{name}",
-                error_cb=bus._on_error,
-                disconnected_cb=bus._on_disconnect,
-                reconnected_cb=bus._on_reconnect,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=FIRST_PAUSE_SECONDS * 4,
-                reconnect_to_server_handler=_next_server,
-                ping_interval=10,
-                **_authentication(config),
-            )
+            await _connect(client, bus, config, name)
     except (TimeoutError, nats.errors.Error, OSError) as error:
         reason = str(client.last_error or error) or type(error).__name__
         await client.close()
         raise Unavailable("bus", f"no connection to {', '.join(config.urls)}: {reason}") from error
-    bus._stands()
     try:
         yield bus
     finally:
         await bus._close()
+
+
+@asynccontextmanager
+async def open_bus(config: BusConfig, *, cluster: str, name: str) -> AsyncIterator[Bus]:
+    """Connect as :func:`connect_bus` does, without waiting: the first connection is tried for ever, beside the block.
+
+    Until it stands, requests and publications raise Unavailable, and subscriptions wait.
+    """
+    client = Client()
+    bus = Bus(client, Subjects(cluster))
+    connecting = asyncio.create_task(_connect_at_last(client, bus, config, name), name="first connection")
+    try:
+        yield bus
+    finally:
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        await bus._close()
+
+
+async def _connect_at_last(client: Client, bus: Bus, config: BusConfig, name: str) -> None:
+    while True:
+        try:
+            await _connect(client, bus, config, name)
+            return
+        except (nats.errors.Error, OSError) as error:
+            log.warning("no connection to the bus: %s", error or type(error).__name__)
+        await asyncio.sleep(LONGEST_PAUSE_SECONDS * random.uniform(0.5, 1.0))
+
+
+async def _connect(client: Client, bus: Bus, config: BusConfig, name: str) -> None:
+    await client.connect(
+        list(config.urls),
+        name=name,
+        inbox_prefix=f"_INBOX.{name}",
+        error_cb=bus._on_error,
+        disconnected_cb=bus._on_disconnect,
+        reconnected_cb=bus._on_reconnect,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=FIRST_PAUSE_SECONDS * 4,
+        reconnect_to_server_handler=_next_server,
+        ping_interval=10,
+        **_authentication(config),
+    )
+    bus._stands()
 
 
 def _next_server(servers: list[Any], _info: object) -> tuple[Any, float]:

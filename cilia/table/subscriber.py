@@ -165,6 +165,7 @@ class TableSubscriber(Generic[K, V]):
     async def run(self) -> None:
         """Keep the mirrors up to date until cancelled."""
         self._bus.on_reconnect(self._on_reconnect)
+        await self._bus.wait_connected()
         inbox = self._bus.new_inbox()
         subjects = self._bus.subjects
         fixed = [

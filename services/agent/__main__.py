@@ -8,7 +8,7 @@ from signal import SIGINT, SIGTERM
 
 from cilia.abi.maps import EVENTS
 from cilia.abi.structs import EVENT
-from cilia.bus import Bus, connect_bus
+from cilia.bus import Bus, open_bus
 from cilia.calls import serve_node
 from cilia.contracts.messages import Registered, RegisterNode
 from cilia.datapath.errors import DatapathError
@@ -103,12 +103,12 @@ def known_gateway(config: Config) -> str:
 
 
 async def run(config: Config) -> None:
-    """Run the agent until a signal says stop; pods keep talking after it."""
+    """Run the agent until a signal says stop; pods keep talking after it, and before the bus is there."""
     metrics = Metrics()
     async with (
         stop_on_signals(SIGTERM, SIGINT) as stop,
         open_node(config, known_gateway(config)) as node,
-        connect_bus(config.nats, cluster=config.cluster, name=f"agent-{config.node}") as bus,
+        open_bus(config.nats, cluster=config.cluster, name=f"agent-{config.node}") as bus,
     ):
         with ExitStack() as stack:
             loops = await build(config, node, bus, metrics, stack)

@@ -128,6 +128,26 @@ async def test_pods_talk_on_while_bus_and_agent_are_away(node: Node) -> None:
     await node.owners.bus.wait_connected()
 
 
+async def test_an_agent_that_starts_without_the_bus_keeps_its_pods_and_says_what_it_waits_for(node: Node) -> None:
+    await node.start()
+    web, db = await node.add_pod("web"), await node.add_pod("db")
+    process = ping(web, db, "-c300", "-i0.01", "-W1")
+    node.nats.kill()
+    node.kill()
+    await node.start()
+    status = await node.call("status")
+    assert (status["state"] == "ready", status["bus_connected"]) == (False, False)
+    assert "not connected yet" in next(each["last_error"] for each in status["loops"] if each["name"] == "registration")
+    assert {pod["id"] for pod in (await node.call("endpoint-list"))["endpoints"]} == {web["id"], db["id"]}
+    assert await asyncio.to_thread(answered, process) == 300
+    node.nats.start()
+
+    async def ready() -> bool:
+        return bool((await node.call("status"))["state"] == "ready")
+
+    await until(ready)
+
+
 async def test_a_changed_policy_is_acknowledged_once_it_is_in_force(node: Node) -> None:
     await node.start()
     web = await node.add_pod("web")
