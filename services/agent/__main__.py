@@ -23,6 +23,7 @@ from cilia.telemetry import open_telemetry
 from services.agent.acknowledgements import Acknowledgements
 from services.agent.addresses import AddressPool
 from services.agent.api import Api
+from services.agent.audit import Audit
 from services.agent.config import Config
 from services.agent.connections import Connections, Parts
 from services.agent.conntrack import Conntrack
@@ -138,6 +139,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         acknowledge=Acknowledgements(bus, config.node, endpoints).publish,
         wait_for_readers=lambda: node.readers.run(wait_for_readers),
     )
+    audit = Audit(policy_maps, realiser, lambda: node.readers.run(policy_maps.read_sets), config.audit_seconds)
     publication = Publication(bus, config.node)
 
     async def on_registered(_: Registered) -> None:
@@ -180,6 +182,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         realiser=realiser,
         conntrack=conntrack,
         flows=flows,
+        audit=audit,
         missing_features=missing_features(),
     )
     health.measure(metrics)
@@ -197,6 +200,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         "resolved": realiser.watch,
         "realise": realiser.run,
         "cleanup": realiser.cleanups.run,
+        "audit": audit.run,
         "policy names": policy_names.watch,
         "registration": registration.run,
         "growth": registration.grow,

@@ -46,6 +46,8 @@ class Config(Struct, frozen=True, kw_only=True):
     block: int = 0xC111A
     """Number of the pods' ingress tc block; the next is the egress block."""
     conntrack_sweep_seconds: float = 30.0
+    audit_seconds: float = 5.0
+    """Between two comparisons of the kernel's policy with what it ought to be."""
     flows: bool = True
     """Publish flows on the bus."""
     nats: BusConfig = BusConfig()

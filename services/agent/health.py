@@ -9,6 +9,7 @@ from cilia.bus import Bus
 from cilia.contracts.agent import AgentStatus, LoopStatus, TableStatus
 from cilia.metrics import Metrics
 from services.agent.addresses import AddressPool
+from services.agent.audit import Audit
 from services.agent.config import Config
 from services.agent.connections import Connections
 from services.agent.conntrack import Conntrack
@@ -41,6 +42,7 @@ class Health:
     realiser: Realiser
     conntrack: Conntrack
     flows: Flows
+    audit: Audit
     missing_features: tuple[str, ...]
     started: float = field(default_factory=time.monotonic)
 
@@ -76,6 +78,7 @@ class Health:
         """Show the parts' counters and gauges."""
         metrics.count("bus", self.bus.counters)
         metrics.count("realiser", self.realiser.counters)
+        metrics.count("audit", self.audit.counters)
         metrics.count("flows", self.flows.counters)
         metrics.count("conntrack", self.conntrack.counters)
         for name, table in self.tables.named().items():
@@ -122,6 +125,7 @@ class Health:
         return (
             LoopStatus("ipcache", locations.desired, locations.pending, locations.failures, locations.last_error),
             LoopStatus("policy", realiser.wanted, len(realiser.refused), realiser.counters.refused, refused),
+            LoopStatus("audit", self.audit.counters.looks, 0, self.audit.counters.foreign, self.audit.last_fault),
             LoopStatus("rows", len(self.endpoints), waiting, 0),
             LoopStatus("registration", 1, int(not registration.standing), 0, registration.last_error),
         )

@@ -40,6 +40,9 @@ CURRENT, NEXT, EPOCH, IDENTITY = 0, 8, 16, 20
 """Offsets in ``struct subject``."""
 BATCH: Final = 4096
 
+Sets = Mapping[tuple[int, int], Mapping[PolicyKey, PolicyEntry]]
+"""Entries of cilia_policy by slot and set."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -53,7 +56,7 @@ class PolicyMaps:
     """cilia_subjects, cilia_epoch and cilia_policy."""
 
     def __init__(self, objects: LoadedObject) -> None:
-        self._entries = objects.map(maps.POLICY)
+        self._entries, self._audited = objects.map(maps.POLICY), objects.map(maps.POLICY)
         with objects.map(maps.SUBJECTS) as subjects, objects.map(maps.EPOCH) as epoch:
             self._subjects, self._epoch = SharedWords(subjects), SharedWords(epoch)
             self.slots = subjects.info.max_entries
@@ -62,6 +65,7 @@ class PolicyMaps:
     def close(self) -> None:
         """Give maps and memory back."""
         self._entries.close()
+        self._audited.close()
         self._subjects.close()
         self._epoch.close()
 
@@ -77,9 +81,7 @@ class PolicyMaps:
         died before the switch leaves a ``next`` that a later epoch would bring into force; it is forgotten. The caller
         waits for readers before it changes anything.
         """
-        sets: dict[tuple[int, int], dict[PolicyKey, PolicyEntry]] = {}
-        for key, value in self._entries.items():
-            sets.setdefault((key.subject, key.set), {})[_key_of(key)] = _entry_of(value)
+        sets = self.read_sets()
         slots = {}
         for slot in range(1, self.slots):
             identity = self._subjects.load_u32(slot, IDENTITY)
@@ -89,6 +91,18 @@ class PolicyMaps:
             if identity or version.revision or entries or leftover:
                 slots[slot] = Slot(Identity(identity), Held(version, entries, leftover))
         return slots
+
+    def read_sets(self) -> Sets:
+        """Return all entries; to be called from one thread at a time, and that may be another than the writer's."""
+        sets: dict[tuple[int, int], dict[PolicyKey, PolicyEntry]] = {}
+        for key, value in self._audited.items():
+            sets.setdefault((key.subject, key.set), {})[_key_of(key)] = _entry_of(value)
+        return sets
+
+    def version(self, slot: int) -> Version:
+        """Return the ``current`` of a slot."""
+        version = PolicyVersion.unpack(self._subjects.load_u64(slot, CURRENT).to_bytes(8, "little"))
+        return Version(version.revision, version.set, version.shapes)
 
     def _settle(self, slot: int) -> Version:
         word = self._subjects.load_u64(slot, CURRENT)

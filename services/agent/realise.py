@@ -144,6 +144,14 @@ class Realiser:
         if identity in self.refused and not self.in_force(identity):
             raise self.refused[identity]
 
+    def held(self) -> dict[int, Held]:
+        """Return what each slot ought to hold in the kernel."""
+        return dict(self._held)
+
+    def repaired(self, slot: int, held: Held) -> None:
+        """Note what a slot holds after a repair; its entries are as many as they ought to be."""
+        self._held[slot] = held
+
     # the loops
 
     async def watch(self) -> None:

@@ -12,9 +12,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from cilia.abi.maps import POLICY
+from cilia.abi.structs import PolicyEntry as EntryValue
 from cilia.contracts.ids import Identity
 from cilia.contracts.messages import Acknowledgement
 from cilia.contracts.tables import PolicyEntry, PolicyKey
+from cilia.datapath.descriptor import get_pinned
+from cilia.datapath.maps import Map
 from tests.cluster.agent.node import Node
 from tests.cluster.agent.owners import ALLOW_ALL
 
@@ -254,3 +258,31 @@ async def test_a_pod_that_vanished_while_the_agent_was_away_is_forgotten(node: N
     await node.start()
     await until(lambda: listed(node), gone=True)
     assert (await node.call("map-get", name="cilia_endpoints"))["entries"] == []
+
+
+async def test_a_foreign_change_of_the_policy_map_is_repaired_and_reported(node: Node) -> None:
+    await node.start(audit_seconds=0.5)
+    web, db = await node.add_pod("web"), await node.add_pod("db")
+    deny = PolicyEntry(deny=True, precedence=7)
+    node.owners.resolve(db["identity"], {**ALLOW_ALL, PolicyKey(False, Identity(0), 1, 8, 16): deny})
+
+    async def denied() -> bool:
+        return await asyncio.to_thread(answered, ping(web, db, "-c1", "-W0.2")) == 0
+
+    await until(denied)
+    with Map(get_pinned(node.pins / POLICY.name), POLICY) as outside:
+        for entry, value in list(outside.items()):
+            outside.update(entry, value._replace(deny=0))
+        stranger = next(entry for entry, _ in outside.items())._replace(identity=4242)
+        outside.update(stranger, EntryValue(1, 0, 0, 0))
+
+    async def reported() -> dict[str, Any]:
+        loops = (await node.call("status"))["loops"]
+        return next((loop for loop in loops if loop["name"] == "audit" and loop["failures"] > 1), {})
+
+    loop = await until(reported)
+    assert (loop["failures"], "not" in loop["last_error"]) == (2, True)
+    assert await denied()
+    rules = (await node.call("policy-get", id=db["id"]))["rules"]
+    assert {"key": [False, 0, 1, 8, 16], "entry": [True, 7, 0, False]} in rules
+    assert len(rules) == 3
