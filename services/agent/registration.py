@@ -122,6 +122,9 @@ class Registration:
                 if str(error) != self.last_error:
                     log.warning("not registered: %s", error)
                 self.last_error = str(error)
+            if not self._bus.connected:  # its return is heard at once, so backing off would only delay us
+                await self._bus.wait_connected()
+                pause = FIRST_PAUSE_SECONDS
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 

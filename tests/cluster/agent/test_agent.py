@@ -145,6 +145,7 @@ async def test_an_agent_that_starts_without_the_bus_keeps_its_pods_and_says_what
     assert {pod["id"] for pod in (await node.call("endpoint-list"))["endpoints"]} == {web["id"], db["id"]}
     assert await asyncio.to_thread(answered, process) == 300
     node.nats.start()
+    await node.owners.bus.wait_connected()
 
     async def ready() -> bool:
         return bool((await node.call("status"))["state"] == "ready")
