@@ -196,6 +196,8 @@ class Delta(Row, Generic[K, V], frozen=True):
     """A delta too big for one message comes in parts 0..parts-1, in order, that are applied together."""
     batch: int = 0
     """Tells the parts of one delta from those of another leader's."""
+    together: bool = False
+    """Other shards changed in the same act, as policies do: a beacon follows at once, until which to gather them."""
 
 
 class Beacon(Row, frozen=True):

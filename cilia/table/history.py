@@ -55,6 +55,7 @@ class History(Generic[K, V]):
         self._versions: dict[str, int] = {}
         self._published: dict[str, int] = {}
         self._pending: dict[str, _Pending[K, V]] = {}
+        self._together = False
 
     def reset(self, rows: Mapping[K, V], sequence: int, epoch: int) -> None:
         """Take over the whole table as of ``sequence``.
@@ -78,14 +79,22 @@ class History(Generic[K, V]):
             store.clear()
 
     def commit(
-        self, sequence: int, upserts: Mapping[K, V], removes: Iterable[K] = (), *, traceparent: str = ""
+        self,
+        sequence: int,
+        upserts: Mapping[K, V],
+        removes: Iterable[K] = (),
+        *,
+        traceparent: str = "",
+        together: bool = False,
     ) -> None:
         """Apply the changes that the history made at ``sequence``; none at all only moves the sequence.
 
-        A sequence that is not newer is ignored: it is part of the state already.
+        A sequence that is not newer is ignored: it is part of the state already. With ``together``, subscribers hand
+        the changes of all their shards over at once.
         """
         if sequence <= self.sequence:
             return
+        self._together |= together
         self.sequence = sequence
         for key in removes:
             self._change(key, None, traceparent)
@@ -164,11 +173,12 @@ class History(Generic[K, V]):
     def take_pending(self) -> list[Outgoing[K, V]]:
         """Take the deltas that are to be published now, one for each shard that changed."""
         pending, self._pending = self._pending, {}
+        together, self._together = self._together and len(pending) > 1, False
         outgoing = []
         for shard, each in pending.items():
             upserts = tuple((key, row) for key, row in each.changes.items() if row is not None)
             removes = tuple(key for key, row in each.changes.items() if row is None)
-            delta = Delta(self.epoch, each.previous, self.sequence, upserts, removes)
+            delta = Delta(self.epoch, each.previous, self.sequence, upserts, removes, together=together)
             outgoing.append(Outgoing(shard, delta, each.traceparent))
             self._published[shard] = self.sequence
         return outgoing

@@ -88,10 +88,16 @@ class TablePublisher(Generic[K, V]):
         self._beacon_due.set()
 
     def commit(
-        self, sequence: int, upserts: Mapping[K, V], removes: Iterable[K] = (), *, traceparent: str = ""
+        self,
+        sequence: int,
+        upserts: Mapping[K, V],
+        removes: Iterable[K] = (),
+        *,
+        traceparent: str = "",
+        together: bool = False,
     ) -> None:
         """Take over what changed at ``sequence``; see :meth:`History.commit`."""
-        self.history.commit(sequence, upserts, removes, traceparent=traceparent)
+        self.history.commit(sequence, upserts, removes, traceparent=traceparent, together=together)
         self._notify()
 
     def _notify(self) -> None:
@@ -144,6 +150,8 @@ class TablePublisher(Generic[K, V]):
             headers = {TRACEPARENT: each.traceparent} if each.traceparent else None
             for payload in encode_delta(each.delta):
                 await self._bus.publish(subject, payload, headers=headers)
+        if any(each.delta.together for each in outgoing):
+            await self._send_beacon(self._window())
         if outgoing:
             await self._bus.flush()
             self.counters.deltas += len(outgoing)

@@ -57,6 +57,7 @@ class SubscriberCounters:
     rows: int = counter("rows received in answers")
     useless: int = counter("answers that were too old, or incomplete")
     dropped: int = counter("messages dropped since the loop lagged")
+    ungathered: int = counter("acts whose shards did not all come in time to be handed over together")
 
 
 @dataclass(slots=True)
@@ -78,6 +79,7 @@ class TableSubscriber(Generic[K, V]):
         table: Table[K, V],
         shards: Iterable[str] | Literal[Every.ALL] = (),
         *,
+        gather_seconds: float = 0.0,
         random: Random | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -95,6 +97,10 @@ class TableSubscriber(Generic[K, V]):
         self._moved = asyncio.Event()
         self._changes: dict[str, Change[K, V]] = {}
         self._some_changes = asyncio.Event()
+        self._gather_seconds = gather_seconds
+        self._heard = 0  # sequence of the newest beacon
+        self._gathering_to = 0
+        self._gathered = asyncio.Event()
         self._decode_delta = msgspec.msgpack.Decoder(Delta[table.key, table.row]).decode  # type: ignore[name-defined]
         self._decode_chunk = msgspec.msgpack.Decoder(SnapshotChunk[table.key, table.row]).decode  # type: ignore[name-defined]
         self._decode_beacon = msgspec.msgpack.Decoder(Beacon).decode
@@ -140,13 +146,24 @@ class TableSubscriber(Generic[K, V]):
     async def changes(self) -> AsyncIterator[list[Change[K, V]]]:
         """Give what changed, in batches with one change per shard; for one reader.
 
-        While the reader is busy, changes of a shard become one: what waits is bounded by the table's size.
+        While the reader is busy, changes of a shard become one: what waits is bounded by the table's size. Shards that
+        changed together are given together, for which ``gather_seconds`` are waited at most.
         """
         while True:
             await self._some_changes.wait()
+            await self._gather()
             self._some_changes.clear()
             changes, self._changes = self._changes, {}
             yield list(changes.values())
+
+    async def _gather(self) -> None:
+        if self._gather_seconds and self._gathering_to:
+            try:
+                async with asyncio.timeout(self._gather_seconds):
+                    await self._gathered.wait()
+            except TimeoutError:
+                self.counters.ungathered += 1
+                self._gathering_to = 0
 
     # what others ask for
 
@@ -226,10 +243,19 @@ class TableSubscriber(Generic[K, V]):
         self.counters.deltas += 1
         shard = message.subject.rpartition(".")[2]
         traceparent = (message.headers or {}).get(TRACEPARENT, "")
-        self._hand_over(self._mirrors.feed_delta(shard, self._decode_delta(message.data), traceparent))
+        delta = self._decode_delta(message.data)
+        if delta.together and delta.sequence > self._heard:
+            self._gathering_to = delta.sequence
+            self._gathered.clear()
+        self._hand_over(self._mirrors.feed_delta(shard, delta, traceparent))
 
     def _on_beacon(self, message: Msg) -> None:
-        self._mirrors.feed_beacon(self._decode_beacon(message.data))
+        beacon = self._decode_beacon(message.data)
+        self._heard = beacon.sequence
+        if self._heard >= self._gathering_to:
+            self._gathering_to = 0
+            self._gathered.set()
+        self._mirrors.feed_beacon(beacon)
 
     def _on_chunk(self, message: Msg) -> None:
         name = message.subject.rpartition(".")[2]

@@ -82,6 +82,7 @@ def encode_delta(delta: Delta[K, V]) -> list[bytes]:
                 part,
                 parts,
                 batch,
+                delta.together,
             )
         )
         for part in range(parts)

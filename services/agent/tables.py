@@ -1,7 +1,7 @@
 """The tables that an agent hears, and its interest in each."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from cilia.bus import Bus
 from cilia.contracts.ids import NodeName
@@ -21,6 +21,9 @@ from cilia.contracts.tables import (
 from cilia.lifecycle import Loop
 from cilia.table.subscriber import ALL, TableSubscriber
 
+GATHER_SECONDS: Final = 0.02
+"""How long the shards that one revision of policies changed are waited for, to come into force at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tables:
@@ -39,7 +42,7 @@ class Tables:
         return cls(
             nodes=TableSubscriber(bus, NODES, [ONE_SHARD]),
             endpoints=TableSubscriber(bus, ENDPOINTS, ALL),
-            resolved=TableSubscriber(bus, RESOLVED),
+            resolved=TableSubscriber(bus, RESOLVED, gather_seconds=GATHER_SECONDS),
             policies=TableSubscriber(bus, POLICIES, [ONE_SHARD]),
         )
 

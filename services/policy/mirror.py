@@ -119,7 +119,7 @@ class Mirror:
         cause = next((row for row in policies.values() if row is not None), None)
         traceparent = cause.traceparent if cause is not None else ""
         _hand_over(self.policies, revision, policies, traceparent)
-        _hand_over(self.resolved, revision, resolved, traceparent)
+        _hand_over(self.resolved, revision, resolved, traceparent, together=bool(policies))
         if policies:
             accepted_ns = cause.applied_ns if cause is not None else time.time_ns()
             self.realisation.change(revision, (key.subject for key in resolved), accepted_ns)
@@ -136,6 +136,14 @@ class Mirror:
         return policies, self.resolver.take(taken)
 
 
-def _hand_over(publisher: TablePublisher[K, V], revision: int, rows: Mapping[K, V | None], cause: str) -> None:
+def _hand_over(
+    publisher: TablePublisher[K, V],
+    revision: int,
+    rows: Mapping[K, V | None],
+    cause: str,
+    *,
+    together: bool = False,
+) -> None:
     upserts = {key: row for key, row in rows.items() if row is not None}
-    publisher.commit(revision, upserts, [key for key, row in rows.items() if row is None], traceparent=cause)
+    removes = [key for key, row in rows.items() if row is None]
+    publisher.commit(revision, upserts, removes, traceparent=cause, together=together)

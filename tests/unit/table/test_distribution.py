@@ -8,10 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from cilia.bus import Bus, BusConfig, connect_bus
-from cilia.contracts.tables import Table
+from cilia.contracts.tables import Beacon, Delta, Table
 from cilia.lifecycle import supervise
 from cilia.table.publisher import TablePublisher
 from cilia.table.subscriber import ALL, TableSubscriber
+from cilia.table.wire import encode
 from tests.servers import Server, start_nats
 
 NUMBERS = Table[int, int]("numbers", "tests", int, int, lambda key: str(key % 16))
@@ -190,3 +191,27 @@ async def test_fifty_subscribers_converge_after_the_server_is_killed_twice_under
             stop.set()
             await changing
             await until_equal(subscribers, rows, 10)
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_shards_that_change_together_are_handed_over_together(together: bool) -> None:
+    """Their deltas come apart here, as over a slow wire; the beacon behind them says that all are there."""
+    with start_nats() as server:
+        async with client(server, "owner") as owner, client(server, "agent") as agent:
+            publisher = TablePublisher(owner, NUMBERS)
+            publisher.reset({1: 10, 2: 20}, 5, 1)
+            publisher.lead()
+            subscriber = TableSubscriber(agent, NUMBERS, {"1", "2"}, gather_seconds=5)
+            subjects = owner.subjects
+            async with running(publisher, subscriber), asyncio.timeout(10):
+                await subscriber.wait_complete()
+                changes = subscriber.changes()
+                await anext(changes)
+                handed_over = asyncio.ensure_future(anext(changes))
+                for key in (1, 2):
+                    delta = Delta(1, 5, 6, ((key, key),), together=together)
+                    await owner.publish(subjects.delta(NUMBERS, str(key)), encode(delta))
+                    await owner.flush()
+                    await asyncio.sleep(0.1)
+                await owner.publish(subjects.beacon(NUMBERS), encode(Beacon(1, 5, 6, {"1": 6, "2": 6})))
+                assert {change.shard for change in await handed_over} == ({"1", "2"} if together else {"1"})

@@ -1,0 +1,47 @@
+"""A revision of policies that concerns several subjects of a node comes into force there by one switch."""
+
+import re
+
+import pytest
+
+from cilia.cluster.local import LocalCluster
+from tests.cluster.policies import Policies
+from tests.cluster.test_telemetry import address_of, scrape
+from tests.cluster.truth import converge
+
+pytestmark = pytest.mark.cluster
+
+SWAPS = 20
+BOTH = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: client, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress: [{toEndpoints: [{matchLabels: {app: web}}], toPorts: [{ports: [{port: "%(port)d"}]}]}]
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: web}}
+  ingress: [{fromEndpoints: [{matchLabels: {app: client}}], toPorts: [{ports: [{port: "%(port)d"}]}]}]
+"""
+
+
+def count(cluster: LocalCluster, name: str) -> int:
+    text = scrape(cluster, address_of(cluster, "agent"))
+    return int(float(re.findall(rf"^cilia_{name}_total(?:{{table=\"resolved\"}})? (\S+)", text, re.MULTILINE)[0]))
+
+
+async def test_both_ends_of_a_flow_change_by_one_hand_over(cluster: LocalCluster, policies: Policies) -> None:
+    cluster.pod("node1", "shop", "client", {"app": "client"})
+    cluster.pod("node1", "shop", "web", {"app": "web"})
+    policies.apply(BOTH % {"port": 79})
+    await converge(cluster)
+    hand_overs, subjects = count(cluster, "realiser_hand_overs"), count(cluster, "realiser_subjects")
+    for number in range(SWAPS):
+        policies.apply(BOTH % {"port": 80 + number % 2})
+    assert count(cluster, "realiser_subjects") - subjects == 2 * SWAPS
+    assert count(cluster, "realiser_hand_overs") - hand_overs == SWAPS
+    assert count(cluster, "table_ungathered") == 0
