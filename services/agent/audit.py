@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cilia.contracts.tables import PolicyEntry, PolicyKey
+from cilia.datapath.errors import MapFull
 from cilia.metrics import counter
 from services.agent.kernel import PolicyMaps, Sets
 from services.agent.policy import UNREALISED, Held, Instruction, Put, Remove, Store, Version
@@ -73,7 +74,12 @@ class Audit:
     def _repair(self, slot: int, repair: Repair) -> None:
         if not repair.faults:
             return
-        self._maps.perform(repair.instructions)
+        try:
+            self._maps.perform(repair.instructions)
+        except MapFull as full:  # of foreign entries; those of the next slots go first then
+            self.last_fault = f"slot {slot}: {full}"
+            log.error("the policy of slot %d can't be repaired yet: %s", slot, full)
+            return
         self._realiser.repaired(slot, repair.held)
         self.counters.foreign += len(repair.faults)
         self.last_fault = f"slot {slot}: {repair.faults[0]}"
