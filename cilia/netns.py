@@ -7,6 +7,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fcntl import ioctl
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from cilia.errors import Failure
 
 DIRECTORY: Final = Path("/run/netns")
 _CLONE_NEWNET: Final = 0x4000_0000
+_NS_GET_NSTYPE: Final = 0xB703  # linux/nsfs.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -26,20 +28,32 @@ class NoNetworkNamespace(Failure):
         self.reason = reason
 
 
-def enter(path: str | Path) -> None:
-    """Put the calling thread, and the threads that it starts, into a network namespace.
+@contextmanager
+def open_netns(path: str | Path) -> Iterator[int]:
+    """Yield a descriptor of a network namespace.
 
     Raises:
-        NoNetworkNamespace: There is none at ``path``, or root is missing.
+        NoNetworkNamespace: There is none at ``path``.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise NoNetworkNamespace(str(path), error.strerror or str(error)) from error
     try:
-        _set(fd, str(path))
+        _check(fd, str(path))
+        yield fd
     finally:
         os.close(fd)
+
+
+def enter(path: str | Path) -> None:
+    """Put the calling thread, and the threads that it starts, into a network namespace.
+
+    Raises:
+        NoNetworkNamespace: There is none at ``path``, or root is missing.
+    """
+    with open_netns(path) as fd:
+        _set(fd, str(path))
 
 
 @contextmanager
@@ -49,15 +63,21 @@ def inside(path: str | Path) -> Iterator[None]:
     Raises:
         NoNetworkNamespace: There is none at ``path``, or root is missing.
     """
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with open_netns("/proc/thread-self/ns/net") as home:
         enter(path)
         try:
             yield
         finally:
             _set(home, "home")
-    finally:
-        os.close(home)
+
+
+def _check(fd: int, path: str) -> None:
+    try:
+        kind = ioctl(fd, _NS_GET_NSTYPE)
+    except OSError as error:
+        raise NoNetworkNamespace(path, "it is no namespace") from error
+    if kind != _CLONE_NEWNET:
+        raise NoNetworkNamespace(path, "it is a namespace of another kind")
 
 
 def _set(fd: int, path: str) -> None:

@@ -23,6 +23,7 @@ from cilia.contracts.messages import Empty, Message, Problem
 from cilia.datapath.errors import DatapathError
 from cilia.datapath.objects import LoadedObject
 from cilia.errors import Refused
+from cilia.netns import NoNetworkNamespace
 from services.agent.connections import Connections
 from services.agent.endpoints import Endpoints, Pod
 from services.agent.errors import (
@@ -31,7 +32,6 @@ from services.agent.errors import (
     InterfaceTaken,
     NameTaken,
     NoEndpointId,
-    NoNetworkNamespace,
     NoSlot,
     PolicyDoesNotFit,
     PoolExhausted,
@@ -144,7 +144,7 @@ class Api:
         )
 
 
-def problem_of(error: AgentError | BadLabel | DatapathError | TimeoutError) -> Problem:
+def problem_of(error: AgentError | NoNetworkNamespace | BadLabel | DatapathError | TimeoutError) -> Problem:
     """Describe an error to a caller, with the field at fault."""
     match error:
         case UnknownEndpoint():
@@ -173,7 +173,7 @@ def _refusing(answer: Callable[[Any], Awaitable[M]]) -> Callable[[Any], Awaitabl
     async def call(request: Any) -> M:
         try:
             return await answer(request)
-        except (AgentError, BadLabel, DatapathError, TimeoutError) as error:
+        except (AgentError, NoNetworkNamespace, BadLabel, DatapathError, TimeoutError) as error:
             raise Refused(problem_of(error)) from error
 
     return call

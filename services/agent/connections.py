@@ -25,13 +25,13 @@ from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
 from cilia.contracts.labels import parse_labels, workload
 from cilia.contracts.messages import Published
 from cilia.errors import Refused, Unavailable
+from cilia.netns import NoNetworkNamespace, open_netns
 from services.agent.addresses import AddressPool
 from services.agent.endpoints import Endpoints, Pod, PodFiles
 from services.agent.errors import AgentError, NameTaken, TooSlow, UnknownBlock, UnknownEndpoint
 from services.agent.ipcache import number
 from services.agent.kernel import AddressMaps
 from services.agent.locations import Locations
-from services.agent.netns import open_netns
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
 from services.agent.registration import Registration
@@ -87,7 +87,7 @@ class Connections:
         """Connect a pod; return once its policy is in force.
 
         Raises:
-            AgentError: It can't be; nothing is left of it.
+            AgentError, NoNetworkNamespace: It can't be; nothing is left of it.
             BadLabel: A label is none.
             Refused, Unavailable: The identity service said no, or nothing; nothing is left of it.
             TooSlow: ``request.timeout_seconds`` passed; nothing is left of it.
@@ -110,7 +110,7 @@ class Connections:
             except TimeoutError as error:
                 await asyncio.shield(self._undo(pod))
                 raise TooSlow(self._step_of(pod), request.timeout_seconds) from error
-            except (AgentError, Refused, Unavailable, asyncio.CancelledError):
+            except (AgentError, NoNetworkNamespace, Refused, Unavailable, asyncio.CancelledError):
                 await asyncio.shield(self._undo(pod))
                 raise
 
@@ -299,7 +299,7 @@ class Connections:
             return True
         try:
             ifindex = await parts.worker.run(parts.wiring.connect, self._link(pod))
-        except AgentError as error:
+        except (AgentError, NoNetworkNamespace) as error:
             log.warning("endpoint %s is gone: %s", pod.full_name, error)
             return False
         self._keep(replace(pod, ifindex=ifindex))

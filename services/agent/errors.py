@@ -10,7 +10,6 @@
     +-- NameTaken              the pod's name belongs to another network namespace
     +-- BadField               a field of a request has an impossible value
     +-- InterfaceTaken         the pod has a device of the wanted name already
-    +-- NoNetworkNamespace     the pod's namespace can't be opened
     +-- WiringFailed           the kernel refused a link, an address or a route
     +-- NoSlot                 4,095 identities live here
     +-- PolicyDoesNotFit       a subject's entries exceed what is free in cilia_policy
@@ -93,14 +92,6 @@ class InterfaceTaken(AgentError):
     def __init__(self, interface: str, netns: str) -> None:
         super().__init__(f"{netns} has a device {interface!r} already")
         self.interface = interface
-
-
-class NoNetworkNamespace(AgentError):
-    """A pod's network namespace can't be opened."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"network namespace {path}: {reason}")
-        self.path = path
 
 
 class WiringFailed(AgentError):

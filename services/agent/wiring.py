@@ -20,8 +20,8 @@ from typing import Final
 from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from cilia.netns import inside, open_netns
 from services.agent.errors import InterfaceTaken, WiringFailed
-from services.agent.netns import inside, open_netns
 from services.agent.tc import TrafficControl
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class PodWiring:
         """
         self.disconnect(link.host_interface)
         with open_netns(link.netns) as netns:
-            with inside(netns, link.netns):
+            with inside(link.netns):
                 pod = IPRoute()
             try:
                 return self._connect(link, pod, netns)

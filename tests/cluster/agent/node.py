@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cilia.bus import BusConfig, connect_bus
-from services.agent.netns import inside, open_netns
+from cilia.netns import inside
 from tests.cluster.agent.owners import Owners
 from tests.servers import Server, start_nats
 from tools.build import compile_bpf
@@ -119,7 +119,7 @@ def node_namespace(tag: str) -> Iterator[None]:
     """Run the block's thread in a fresh network namespace."""
     command(f"ip netns add {tag}")
     try:
-        with open_netns(f"/run/netns/{tag}") as netns, inside(netns, tag):
+        with inside(f"/run/netns/{tag}"):
             command("ip link set lo up")
             command(f"ip address add {UNDERLAY}/32 dev lo")
             yield
