@@ -77,7 +77,7 @@ class Conntrack:
         self._flows.close()
 
     def scrub(self, address: int) -> None:
-        """Forget the flows of an address (host order), soon."""
+        """Forget the flows of an address, soon."""
         self._gone.add(address)
         self._wake.set()
 
@@ -97,7 +97,7 @@ class Conntrack:
                 log.warning("the sweep ended early: %s", error)
 
     async def _sweep(self) -> None:
-        gone, self._gone = self._gone, set()
+        gone, self._gone = {address & 0xFFFF_FFFF for address in self._gone if address >> 32 == 0xFFFF}, set()
         found = 0
         for keys, values in self._flows.batches(STEP):
             now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) >> TICK_SHIFT

@@ -14,9 +14,10 @@ from cilia.datapath.errors import KernelError
 from cilia.datapath.features import ensure_bpffs
 from cilia.datapath.links import Hook, ensure_attached
 from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
+from services.agent.addresses import Addresses
 from services.agent.config import Config
 from services.agent.devices import NodeDevices
-from services.agent.ipcache import number
+from services.agent.prefixes import ipv4_number
 from services.agent.tc import TrafficControl
 from services.agent.wiring import Blocks
 
@@ -26,11 +27,11 @@ OBJECT: Final = OBJECTS / "cilia.o"
 FROM_POD, TO_POD, FROM_OVERLAY = "from_pod", "to_pod", "from_overlay"
 
 
-def load_datapath(config: Config, devices: NodeDevices, gateway: str) -> LoadedObject:
+def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> LoadedObject:
     """Load the programs over the pinned maps.
 
     Args:
-        gateway: Of the pods; empty while the node has no block.
+        gateways: Of the pods; empty while the node has no block.
 
     Raises:
         MapMismatch: A pinned map has another layout than this version's; remove the pin directory to start afresh.
@@ -47,8 +48,8 @@ def load_datapath(config: Config, devices: NodeDevices, gateway: str) -> LoadedO
     }
     loading = Loading(
         variables={
-            "node_ipv4": number(config.ipv4),
-            "gateway_ipv4": number(gateway) if gateway else 0,
+            "node_ipv4": ipv4_number(config.ipv4),
+            "gateway_ipv4": ipv4_number(gateways.ipv4) if gateways.ipv4 else 0,
             "overlay_ifindex": devices.vxlan,
         },
         max_entries={name: size for name, size in sizes.items() if size},
@@ -82,7 +83,7 @@ def _attach_overlay(objects: LoadedObject, pins: Path, devices: NodeDevices, con
     control.replace_ingress_filter(devices.vxlan, program.fileno(), FROM_OVERLAY)
 
 
-def renew(config: Config, devices: NodeDevices, blocks: Blocks, gateway: str) -> None:
-    """Load the programs anew and put them in place: the gateway has become known, or another."""
-    with load_datapath(config, devices, gateway) as objects:
+def renew(config: Config, devices: NodeDevices, blocks: Blocks, gateways: Addresses) -> None:
+    """Load the programs anew and put them in place: the gateways have become known, or others."""
+    with load_datapath(config, devices, gateways) as objects:
         attach(objects, config, devices, blocks)
