@@ -84,7 +84,9 @@ class LocalCluster:
         try:
             cluster.record.save()
             create_underlay(layout, members)
-            cluster._start(processes.commands(layout, members, replicas, otlp, agent_settings), progress, timeout_seconds)
+            cluster._start(
+                processes.commands(layout, members, replicas, otlp, agent_settings), progress, timeout_seconds
+            )
         except BaseException:
             cluster.down()
             raise
