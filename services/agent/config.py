@@ -1,5 +1,6 @@
 """Settings of one agent."""
 
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
 from msgspec import Struct
@@ -9,6 +10,15 @@ from cilia.contracts.ids import NodeName
 from cilia.errors import BadConfig
 from cilia.logs import LogConfig
 from cilia.telemetry import TelemetryConfig
+
+
+class RoutingMode(StrEnum):
+    """How pods of different nodes reach each other; the same on all nodes of a cluster."""
+
+    OVERLAY = "overlay"
+    """In VXLAN between the nodes' underlay addresses."""
+    NATIVE = "native"
+    """As they are, by way of the other node's underlay address: the nodes share a link."""
 
 
 class MapSizes(Struct, frozen=True, kw_only=True):
@@ -50,6 +60,9 @@ class Config(Struct, frozen=True, kw_only=True):
     pin_directory: str = "/sys/fs/bpf/cilia"
     object_file: str = ""
     """The data plane's object; empty: the one that was shipped."""
+    routing: RoutingMode = RoutingMode.OVERLAY
+    routes_repair_seconds: float = 30.0
+    """Between two comparisons of the kernel's routes to other nodes' pods with what they ought to be."""
     vxlan_port: int = 8472
     block: int = 0xC111A
     """Number of the pods' ingress tc block; the next is the egress block."""

@@ -26,10 +26,16 @@ WORLD: Final = Prefix(0, 0)
 
 
 class Ipcache:
-    """The desired entries, kept up to date row by row."""
+    """The desired entries, kept up to date row by row.
 
-    def __init__(self, node: NodeName, *addresses: str) -> None:
+    Args:
+        addresses: Of the node itself.
+        tunnels: Pods of other nodes are behind tunnels; otherwise the routes know the way.
+    """
+
+    def __init__(self, node: NodeName, *addresses: str, tunnels: bool = True) -> None:
         self._node = node
+        self._tunnels = tunnels
         self._nodes: dict[NodeName, Node] = {}
         self._rows: dict[EndpointKey, tuple[tuple[int, ...], Identity]] = {}
         self._owners: dict[int, list[EndpointKey]] = {}
@@ -132,15 +138,18 @@ class Ipcache:
         for key in reversed(self._owners.get(address, ())):
             home = self._nodes.get(key.node)
             if home is not None:
-                return Location(self._rows[key][1], ipv4_number(home.ipv4))
+                return Location(self._rows[key][1], self._tunnel_to(home))
         return None
 
     def _host_locations(self, row: Node | None) -> dict[int, Location]:
         if row is None or row.name == self._node:
             return dict.fromkeys(_addresses(row), Location(Reserved.HOST))
         underlay = dict.fromkeys(_underlay(row), Location(Reserved.REMOTE_NODE))
-        behind = dict.fromkeys(_gateways(row), Location(Reserved.REMOTE_NODE, ipv4_number(row.ipv4)))
+        behind = dict.fromkeys(_gateways(row), Location(Reserved.REMOTE_NODE, self._tunnel_to(row)))
         return {**underlay, **behind}
+
+    def _tunnel_to(self, home: Node) -> int:
+        return ipv4_number(home.ipv4) if self._tunnels else 0
 
 
 def first_blocks(cidrs: Iterable[str]) -> tuple[str, ...]:
