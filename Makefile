@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 SOURCES := cilia services bench tests tools
 BPF_SOURCES := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h)
 
-.PHONY: help setup build demo test abi format check bench proofs clean
+.PHONY: help setup build demo test abi complexity format check bench proofs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/'
@@ -22,6 +22,9 @@ test: setup ## all tests, on real kernels, brokers and kvstores
 abi: setup ## generate cilia/abi from the C objects' BTF
 	@$(PYTHON) -m tools.abi
 
+complexity: setup ## record what the programs cost the verifier, after a change of bpf/ that is worth it
+	@$(PYTHON) -m tools.complexity --record
+
 format: setup ## format Python and C
 	@.venv/bin/ruff format $(SOURCES)
 	@clang-format -i $(BPF_SOURCES)
@@ -33,6 +36,7 @@ check: setup ## lint, types, layers, generated files, leftovers of tests
 	.venv/bin/lint-imports
 	clang-format --dry-run -Werror $(BPF_SOURCES)
 	$(PYTHON) -m tools.abi --check
+	$(PYTHON) -m tools.complexity --check
 	tools/leftovers
 
 bench: setup ## every benchmark, as tables

@@ -5,7 +5,7 @@ finds it also when the record is lost.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -28,6 +28,7 @@ from cilia.errors import Failure
 from cilia.netns import inside
 
 STARTUP_SECONDS: Final = 30.0
+NO_SETTINGS: Final[Mapping[str, str]] = {}
 R = TypeVar("R")
 
 
@@ -61,10 +62,14 @@ class LocalCluster:
         nodes: int = 3,
         replicas: int = 1,
         otlp: str = "",
+        agent_settings: Mapping[str, str] = NO_SETTINGS,
         progress: Callable[[str], None] = lambda _: None,
         timeout_seconds: float = STARTUP_SECONDS,
     ) -> "LocalCluster":
         """Start a cluster and wait until all of it is healthy; what was begun is removed if that fails.
+
+        Args:
+            agent_settings: Flag without its dashes -> value, for every agent (services/agent/config.py).
 
         Raises:
             ClusterExists: The name is in use.
@@ -79,7 +84,9 @@ class LocalCluster:
         try:
             cluster.record.save()
             create_underlay(layout, members)
-            cluster._start(processes.commands(layout, members, replicas, otlp), progress, timeout_seconds)
+            cluster._start(
+                processes.commands(layout, members, replicas, otlp, agent_settings), progress, timeout_seconds
+            )
         except BaseException:
             cluster.down()
             raise

@@ -24,6 +24,19 @@ class RunResult(NamedTuple):
     """The context as the program left it; empty unless one was given."""
 
 
+class ProgramInfo(NamedTuple):
+    """What the kernel says of a program."""
+
+    id: int
+    """As in ``bpftool prog``."""
+    instructions: int
+    """With those of its subprograms, as the verifier has rewritten them."""
+    verified_instructions: int
+    """That the verifier looked at, on all paths together; it gives up at a million. 0 before Linux 5.16."""
+    jited_bytes: int
+    """Of machine code; 0 if there is none."""
+
+
 def skb_context(*, ifindex: int = 0, ingress_ifindex: int = 0, mark: int = 0, cb: tuple[int, ...] = ()) -> bytes:
     """Give the fields of ``struct __sk_buff`` that a test run of a TC program may set.
 
@@ -50,7 +63,13 @@ class Program(Descriptor):
     @property
     def id(self) -> int:
         """The kernel's number for it, as in ``bpftool prog``."""
-        return checked(lib.cilia_program_id(self.fileno()), f"ask for the id of program {self.name}")
+        return self.info().id
+
+    def info(self) -> ProgramInfo:
+        """Ask the kernel for the program; raises KernelError."""
+        info = ffi.new("struct cilia_program_info *")
+        checked(lib.cilia_program_info(self.fileno(), info), f"ask for program {self.name}")
+        return ProgramInfo(info.id, info.instructions, info.verified_instructions, info.jited_bytes)
 
     def test_run(self, packet: bytes, context: bytes = b"", repeat: int = 1) -> RunResult:
         """Run on ``packet``, which begins with the Ethernet header, without sending anything (BPF_PROG_TEST_RUN).

@@ -31,13 +31,19 @@ int cilia_map_info(int fd, struct cilia_map_info *out)
 	return 0;
 }
 
-int cilia_program_id(int fd)
+int cilia_program_info(int fd, struct cilia_program_info *out)
 {
 	struct bpf_prog_info info = {};
 	__u32 size = sizeof(info);
 	const int failed = bpf_obj_get_info_by_fd(fd, &info, &size);
 
-	return failed ? failed : (int)info.id;
+	if (failed)
+		return failed;
+	out->id = info.id;
+	out->instructions = info.xlated_prog_len / sizeof(struct bpf_insn);
+	out->verified_instructions = info.verified_insns;
+	out->jited_bytes = info.jited_prog_len;
+	return 0;
 }
 
 int cilia_link_create(int program, int target, int attach_type, uint32_t flags)
