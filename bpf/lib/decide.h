@@ -228,8 +228,10 @@ static __always_inline struct ct_entry *empty_entry(void)
  *
  * Two CPUs may decide about one flow at the same time: the later entry stays, and the earlier packet isn't counted. If
  * they carry its two directions, the answer may stand as the initiator; such a flow is denied after a change that
- * wouldn't have denied it, and begins anew with the next packet of the real initiator. */
-static __noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const union ct_key *key, __u32 from)
+ * wouldn't have denied it, and begins anew with the next packet of the real initiator.
+ *
+ * Global, so that the verifier looks at it once, not on each way that leads here. */
+__noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const union ct_key *key, __u32 from)
 {
 	struct ct_entry *entry = empty_entry();
 	struct decision decision = {};
@@ -237,6 +239,8 @@ static __noinline int decide(struct __sk_buff *ctx, const struct packet *packet,
 	bool is_reply = false;
 	int reason;
 
+	if (!packet || !key)
+		return TC_ACT_SHOT;
 	reason = entry ? locate_ends(ctx, packet, &decision) : DROP_CT_CREATE;
 	if (reason || !entry)
 		return drop(ctx, packet, &decision, reason);
