@@ -31,6 +31,7 @@ def add_parser(nouns: Nouns) -> None:
     start.add_argument(
         "--routing", choices=("overlay", "native"), default="overlay", help="between nodes (default %(default)s)"
     )
+    start.add_argument("--world", action="store_true", help="with a machine beyond the nodes, which knows of no pod")
     start.add_argument("--otlp", metavar="URL", default="", help="OTLP/HTTP collector for traces and metrics")
     state = command(verbs, "status", status, "processes of a cluster, or of all", "  cilia cluster status\n")
     state.add_argument("--name", help="only this one")
@@ -49,6 +50,7 @@ def up(arguments: argparse.Namespace) -> None:
         nodes=arguments.nodes,
         replicas=arguments.replicas,
         otlp=arguments.otlp,
+        world=arguments.world,
         agent_settings={"routing": arguments.routing},
         progress=lambda name: note(f"  {name}"),
     )
