@@ -25,6 +25,7 @@ class MapSizes(Struct, frozen=True, kw_only=True):
     """Capacities of maps, in entries; 0 keeps the object's own."""
 
     conntrack: int = 0
+    """Of flows of each family."""
     endpoints: int = 0
     ipcache: int = 0
     policy: int = 0

@@ -14,7 +14,7 @@ from services.agent.addresses import Addresses
 from services.agent.attachments import Place, attach_all
 from services.agent.config import Config
 from services.agent.devices import NodeDevices
-from services.agent.prefixes import ipv4_number
+from services.agent.prefixes import ipv4_number, number, packed
 from services.agent.tc import Side, TrafficControl
 from services.agent.wiring import Blocks
 
@@ -37,6 +37,7 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
     pins.mkdir(parents=True, exist_ok=True)
     sizes = {
         "cilia_ct4": config.maps.conntrack,
+        "cilia_ct6": config.maps.conntrack,
         "cilia_endpoints": config.maps.endpoints,
         "cilia_ipcache": config.maps.ipcache,
         "cilia_policy": config.maps.policy,
@@ -45,6 +46,8 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
         variables={
             "node_ipv4": ipv4_number(config.ipv4),
             "gateway_ipv4": ipv4_number(gateways.ipv4) if gateways.ipv4 else 0,
+            "node_ipv6": packed(number(config.ipv6) if config.ipv6 else 0),
+            "gateway_ipv6": packed(number(gateways.ipv6) if gateways.ipv6 else 0),
             "overlay_ifindex": devices.vxlan,
         },
         max_entries={name: size for name, size in sizes.items() if size},

@@ -33,6 +33,7 @@ def event(kind: int = 1, *, cookie: int = 0, audited: int = 0, direction: int = 
         cookie=cookie,
         source=packed(number("10.1.0.5")),
         destination=packed(number("10.2.0.5")),
+        is_reply=0,
     )
 
 
