@@ -12,7 +12,7 @@ from cilia.datapath.features import ensure_bpffs
 from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
 from services.agent.addresses import Addresses
 from services.agent.attachments import Place, attach_all
-from services.agent.config import Config
+from services.agent.config import Config, RoutingMode
 from services.agent.devices import NodeDevices
 from services.agent.prefixes import ipv4_number, number, packed
 from services.agent.tc import Side, TrafficControl
@@ -49,6 +49,9 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
             "node_ipv6": packed(number(config.ipv6) if config.ipv6 else 0),
             "gateway_ipv6": packed(number(gateways.ipv6) if gateways.ipv6 else 0),
             "overlay_ifindex": devices.vxlan,
+            "overlay_mtu": devices.mtu_bytes if devices.vxlan else 0,
+            "tunnel_port": config.vxlan_port,
+            "is_native": config.routing is RoutingMode.NATIVE,
         },
         max_entries={name: size for name, size in sizes.items() if size},
         pin_directory=pins,
