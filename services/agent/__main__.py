@@ -147,13 +147,13 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     overlay_way = OverlayWay(node.devices.vxlan)
     routes = Routes(config.node, NativeWay() if is_native else overlay_way)
     routing = Routing(routes, node.route_table, node.links, tables.nodes, config.routes_repair_seconds)
-    locations = Locations(address_maps, ipcache, tables.nodes, tables.endpoints)
     realiser = Realiser(
         policy_maps,
         tables.resolved,
         acknowledge=Acknowledgements(bus, config.node, endpoints).publish,
         wait_for_readers=lambda: node.readers.run(wait_for_readers),
     )
+    locations = Locations(address_maps, ipcache, tables.nodes, tables.endpoints, tables.prefixes, realiser.wait_reached)
     audit = Audit(policy_maps, realiser, lambda: node.readers.run(policy_maps.read_sets), config.audit_seconds)
     publication = Publication(bus, config.node)
 
@@ -216,6 +216,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         "routes": routing.run,
         "routes' repair": routing.repair,
         "locations": locations.watch_endpoints,
+        "prefixes": locations.watch_prefixes,
         "ipcache": locations.run,
         "prune": locations.prune,
         "resolved": realiser.watch,

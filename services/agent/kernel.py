@@ -32,7 +32,7 @@ from services.agent.policy import (
     Version,
     Wait,
 )
-from services.agent.prefixes import Prefix, packed, unpacked
+from services.agent.prefixes import HOST_BITS, Prefix, packed, unpacked
 
 CURRENT, NEXT, EPOCH, IDENTITY = 0, 8, 16, 20
 """Offsets in ``struct subject``."""
@@ -187,7 +187,7 @@ class AddressMaps:
         )
         self._ipcache.delete_many(_ipcache_key(prefix) for prefix, location in changes.items() if location is None)
         for prefix in changes:
-            self.renew(prefix.address)
+            self._addresses.add_each_u32(buckets_of(prefix))
 
     def renew(self, address: int) -> None:
         """Have the flows of an address decided anew with their next packet."""
@@ -207,6 +207,15 @@ class AddressMaps:
     def remove_endpoint(self, address: int) -> None:
         """Make an address of a pod unknown to the programs."""
         self._endpoints.delete(EndpointKey(packed(address)))
+
+
+def buckets_of(prefix: Prefix) -> range:
+    """Return the indexes of a prefix's addresses in cilia_addresses."""
+    free = HOST_BITS - prefix.length
+    if 1 << free >= PolicyLimit.ADDRESS_BUCKETS:
+        return range(PolicyLimit.ADDRESS_BUCKETS)
+    first = bucket_of(prefix.address)
+    return range(first, first + (1 << free))
 
 
 def bucket_of(address: int) -> int:

@@ -14,6 +14,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from cilia.contracts.explanations import Explained, ExplainFlow
+from cilia.contracts.identities import PREFIX_SCOPE
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import PolicyEntry, PolicyObject, SubjectKey
@@ -21,7 +22,7 @@ from cilia.errors import Unavailable
 from cilia.kvstore import Changes, Etcd, Reset, replicate
 from cilia.table.publisher import TablePublisher
 from services.policy.realisation import Realisation
-from services.policy.state import EndpointEvent, Event, Places, PolicyEvent, read_event
+from services.policy.state import EndpointEvent, Event, IdentityEvent, Places, PolicyEvent, read_event
 from services.policy.waiting import Moved
 
 K = TypeVar("K")
@@ -119,7 +120,9 @@ class Mirror:
         cause = next((row for row in policies.values() if row is not None), None)
         traceparent = cause.traceparent if cause is not None else ""
         _hand_over(self.policies, revision, policies, traceparent)
-        _hand_over(self.resolved, revision, resolved, traceparent, together=bool(policies))
+        _hand_over(
+            self.resolved, revision, resolved, traceparent, together=bool(policies) or any(map(_is_outside, events))
+        )
         if policies:
             accepted_ns = cause.applied_ns if cause is not None else time.time_ns()
             self.realisation.change(revision, (key.subject for key in resolved), accepted_ns)
@@ -134,6 +137,11 @@ class Mirror:
                 case EndpointEvent():
                     self.places.take(event)
         return policies, self.resolver.take(taken)
+
+
+def _is_outside(event: Event) -> bool:
+    """Tell whether an identity of a prefix came or went: agents wait until every subject knows of it."""
+    return isinstance(event, IdentityEvent) and event.identity >= PREFIX_SCOPE
 
 
 def _hand_over(

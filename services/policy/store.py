@@ -4,7 +4,7 @@ What is stored is what was accepted, so that every replica, now and after a rest
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,7 +17,9 @@ from cilia.contracts.messages import PoliciesChanged, PolicyChange, Problem
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.errors import Refused
 from cilia.kvstore import Compare, Etcd, Op, Txn, absent, delete, get, put, unchanged
+from cilia.policy.language.parse import decode_object
 from cilia.policy.revisions import documents_at
+from cilia.policy.rules import Policy
 from cilia.telemetry import traceparent
 from services.policy.history import History, record_change
 
@@ -74,6 +76,8 @@ class Store:
 
     etcd: Etcd
     keys: Keys
+    reserve: Callable[[Iterable[str]], Awaitable[None]]
+    """Has identities for prefixes before a policy names them."""
 
     async def apply(self, objects: Sequence[PolicyObject], *, dry_run: bool = False) -> PoliciesChanged:
         """Store policies; those whose document is stored already stay as they are.
@@ -130,6 +134,7 @@ class Store:
                 return PoliciesChanged(max((found.revision for found in stored.values()), default=now), changes)
             if dry_run:
                 return PoliciesChanged(now, tuple(_with_documents(change, wanted, stored) for change in changes))
+            await self.reserve(prefix for key in changed for prefix in _named_by(wanted[key]))
             outcome = await self.etcd.txn(
                 Txn(self._as_read(wanted, stored), self._operations(changed, wanted, stored, cause))
             )
@@ -171,6 +176,17 @@ class Store:
         ]
 
 
+def prefixes_of(policy: Policy) -> tuple[str, ...]:
+    """Return the prefixes that need an identity while a policy is in force; all of a family is the world, which has."""
+    if policy.shadow:
+        return ()
+    return tuple(sorted(str(prefix) for prefix in policy.prefixes if prefix.prefixlen))
+
+
+def _named_by(row: PolicyObject | None) -> tuple[str, ...]:
+    return row.prefixes if row is not None else ()
+
+
 def object_key(row: PolicyObject) -> str:
     """Return the key of a policy object."""
     return policy_object_key(row.kind, row.namespace, row.name)
@@ -204,4 +220,5 @@ def _with_documents(
 
 def _restored(key: str, document: str, cause: Cause) -> PolicyObject:
     kind, namespace, name = key.split("/")
-    return PolicyObject(kind, namespace, name, document, cause.author, cause.time_ns, traceparent())
+    row = PolicyObject(kind, namespace, name, document, cause.author, cause.time_ns, traceparent())
+    return msgspec.structs.replace(row, prefixes=prefixes_of(decode_object(row)))
