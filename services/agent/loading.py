@@ -13,6 +13,7 @@ from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
 from services.agent.addresses import Addresses
 from services.agent.attachments import Place, attach_all
 from services.agent.config import Config, RoutingMode
+from services.agent.conntrack import TICKS_PER_SECOND
 from services.agent.devices import NodeDevices
 from services.agent.prefixes import ipv4_number, number, packed
 from services.agent.tc import Side, TrafficControl
@@ -25,6 +26,10 @@ OBJECT: Final = OBJECTS / "cilia.o"
 FROM_POD, TO_POD = "from_pod", "to_pod"
 FROM_OVERLAY, TO_OVERLAY = "from_overlay", "to_overlay"
 FROM_UPLINK, TO_UPLINK = "from_uplink", "to_uplink"
+
+NS_PER_SECOND: Final = 1_000_000_000
+EVENT_BURST_NS: Final = NS_PER_SECOND // 10
+"""A CPU may send its reports of so long a time at once."""
 
 
 def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> LoadedObject:
@@ -61,6 +66,9 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
             "is_native": config.routing is RoutingMode.NATIVE,
             "masquerades": config.masquerade,
             "ipv6_checksum_flag": BPF_F_IPV6 if kernel_version() >= IPV6_CHECKSUM_KERNEL else 0,
+            "trace_ticks": int(config.trace_seconds * TICKS_PER_SECOND),
+            "event_cost_ns": NS_PER_SECOND // config.event_limit if config.event_limit else 0,
+            "event_burst_ns": EVENT_BURST_NS,
         },
         max_entries={name: size for name, size in sizes.items() if size},
         pin_directory=pins,
