@@ -7,6 +7,8 @@ it must agree with the map states always, each of the two proves the other.
 from collections.abc import Iterator
 from typing import Final
 
+from msgspec.structs import replace
+
 from cilia.contracts.explanations import Explained, ExplainFlow, Mismatch, NearRule, RulePlace, Side
 from cilia.policy.description import read_probe
 from cilia.policy.ends import End, FindPod, UnknownParty, find_end
@@ -63,6 +65,20 @@ def explain_side(engine: Engine, subject: End, peer: End, packet: Packet, *, egr
     if engine.mode is Mode.NEVER:
         return Side(direction, subject.name, True, "mode")
     applying = [(key, spec) for key, spec in _specs(engine) if selects(spec.subject, subject.peer)]
+    side = _explain_under(engine, applying, subject, peer, packet, egress=egress)
+    if side.allowed or not (engine.audit or any(spec.audit for _, spec in applying)):
+        return side
+    enforced = _explain_under(
+        engine, [(key, spec.enforced) for key, spec in applying], subject, peer, packet, egress=egress
+    )
+    return replace(side, allowed=True, audited=True) if engine.audit or enforced.allowed else enforced
+
+
+def _explain_under(
+    engine: Engine, applying: list[tuple[str, Spec]], subject: End, peer: End, packet: Packet, *, egress: bool
+) -> Side:
+    """Explain what some specs say, all of which select the subject."""
+    direction = "egress" if egress else "ingress"
     matching = [
         (key, rule)
         for key, spec in applying
