@@ -11,7 +11,7 @@ from typing import Final
 from cilia.datapath.features import ensure_bpffs
 from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
 from services.agent.attachments import Place, attach_all
-from services.agent.config import Config
+from services.agent.config import Config, RoutingMode
 from services.agent.devices import NodeDevices
 from services.agent.ipcache import number
 from services.agent.tc import Side, TrafficControl
@@ -45,6 +45,9 @@ def load_datapath(config: Config, devices: NodeDevices, gateway: str) -> LoadedO
             "node_ipv4": number(config.ipv4),
             "gateway_ipv4": number(gateway) if gateway else 0,
             "overlay_ifindex": devices.vxlan,
+            "overlay_mtu": devices.mtu_bytes if devices.vxlan else 0,
+            "tunnel_port": config.vxlan_port,
+            "is_native": config.routing is RoutingMode.NATIVE,
         },
         max_entries={name: size for name, size in sizes.items() if size},
         pin_directory=pins,
