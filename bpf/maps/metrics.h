@@ -19,6 +19,7 @@ enum hook {
 enum outcome {
 	FORWARDED = 0,
 	LOST_EVENT = 1, /* no packet's: a report that found no room */
+	AUDITED = 2,    /* decided to drop, and let through by an audit; forwarded, too */
 };
 
 struct metric {

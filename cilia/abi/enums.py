@@ -65,6 +65,7 @@ class Outcome(IntEnum):
 
     FORWARDED = 0
     LOST_EVENT = 1
+    AUDITED = 2
 
 
 class PolicyDirection(IntEnum):

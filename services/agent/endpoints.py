@@ -39,6 +39,8 @@ class Pod(Struct, frozen=True, kw_only=True):
     ifindex: int = 0
     """Of the host's end; 0 until the link exists."""
     disconnecting: bool = False
+    audit: bool = False
+    """Would-be drops by policy are let through and reported."""
 
     @property
     def full_name(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cilia.abi import maps
-from cilia.abi.enums import PolicyLimit
+from cilia.abi.enums import EndpointFlag, PolicyLimit
 from cilia.abi.structs import Endpoint as EndpointValue
 from cilia.abi.structs import EndpointKey, IpcacheEntry, IpcacheKey, PolicyVersion
 from cilia.abi.structs import PolicyEntry as EntryValue
@@ -205,7 +205,8 @@ class AddressMaps:
     def put_endpoint(self, address: int, pod: Pod, slot: int) -> None:
         """Make a pod known to the programs; slot 0: all of its packets are dropped."""
         mac = bytes.fromhex(pod.mac.replace(":", ""))
-        value = EndpointValue(pod.ifindex, pod.identity, pod.id, slot, mac, 0)
+        flags = EndpointFlag.AUDIT if pod.audit else 0
+        value = EndpointValue(pod.ifindex, pod.identity, pod.id, slot, mac, flags)
         self._endpoints.update(EndpointKey(mapped(address)), value)
 
     def remove_endpoint(self, address: int) -> None:
