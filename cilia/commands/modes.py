@@ -5,14 +5,13 @@ import getpass
 import json
 
 from cilia.commands.arguments import Nouns, add_output, command
-from cilia.commands.changes import add_wait, conclude
-from cilia.commands.finding import find_policy
+from cilia.commands.changes import add_wait, conclude, find_key
 from cilia.commands.output import print_json
 from cilia.commands.session import Session, with_session
 from cilia.contracts.messages import ApplyPolicies, PoliciesChanged
 from cilia.contracts.tables import POLICIES, PolicyObject
 from cilia.policy.engine import Mode
-from cilia.policy.language.enforcement import ANNOTATION, AUDIT, ENFORCE, KEY, Enforcement
+from cilia.policy.language.enforcement import AUDIT, KEY, Enforcement
 from cilia.policy.language.parse import decode_object
 
 
@@ -55,7 +54,7 @@ async def show_or_set_mode(arguments: argparse.Namespace, session: Session) -> i
 async def set_audit(arguments: argparse.Namespace, session: Session) -> int:
     """Switch the audit of the cluster, or of some policies."""
     known, audit = await session.read(POLICIES), arguments.state == "on"
-    keys = [find_policy(known, name) for name in arguments.names]
+    keys = [find_key(known, name) for name in arguments.names]
     documents = [annotated(known[key].document, audit=audit) for key in keys]
     if not keys:
         documents = [Enforcement(enforcement_in(known).mode, audit).document]
@@ -76,6 +75,5 @@ def enforcement_in(known: dict[str, PolicyObject]) -> Enforcement:
 def annotated(document: str, *, audit: bool) -> str:
     """Return a policy's document with its audit on or off."""
     body = json.loads(document)
-    annotations = body["metadata"].setdefault("annotations", {})
-    annotations[ANNOTATION] = AUDIT if audit else ENFORCE
+    body["metadata"].setdefault("annotations", {})[AUDIT] = "true" if audit else "false"
     return json.dumps(body)

@@ -6,16 +6,17 @@ import getpass
 import msgspec
 
 from cilia.commands.arguments import Nouns, add_output, command, noun, parse_seconds
-from cilia.commands.changes import add_wait, as_yaml, conclude, wait_for
+from cilia.commands.changes import add_wait, as_yaml, conclude, find_key, wait_for
 from cilia.commands.explain import add_verbs as add_explain
 from cilia.commands.files import BadInput, read_all
-from cilia.commands.finding import find_policy
+from cilia.commands.generate import add_verbs as add_generate
 from cilia.commands.history import add_verbs as add_history
 from cilia.commands.modes import add_verbs as add_modes
 from cilia.commands.output import note, print_json, print_table
 from cilia.commands.policytest import add_verbs as add_test
 from cilia.commands.session import Session, with_session
 from cilia.commands.verdicts import add_verbs as add_offline_verbs
+from cilia.commands.whatif import add_verbs as add_whatif
 from cilia.contracts.agent import EndpointPolicy
 from cilia.contracts.ids import Revision
 from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChanged
@@ -77,6 +78,8 @@ def add_parser(nouns: Nouns) -> None:
     add_modes(verbs)
     add_offline_verbs(verbs)
     add_test(verbs)
+    add_whatif(verbs)
+    add_generate(verbs)
 
 
 async def apply_policies(arguments: argparse.Namespace, session: Session) -> int:
@@ -98,7 +101,7 @@ async def apply_policies(arguments: argparse.Namespace, session: Session) -> int
 async def delete_policies(arguments: argparse.Namespace, session: Session) -> int:
     """Remove policies."""
     known = await session.read(POLICIES)
-    keys = tuple(find_policy(known, name) for name in arguments.names)
+    keys = tuple(find_key(known, name) for name in arguments.names)
     request = DeletePolicies(keys, author=getpass.getuser())
     return await conclude(arguments, session, await session.request("policy", "delete", request, PoliciesChanged))
 
@@ -121,7 +124,7 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
         raise BadInput("policy get", "name a policy, or an endpoint by --endpoint")
     known = await session.read(POLICIES)
     if arguments.name:
-        document = known[find_policy(known, arguments.name)].document
+        document = known[find_key(known, arguments.name)].document
         print(msgspec.json.format(document, indent=2) if arguments.output == "json" else as_yaml(document), end="")
         return
     node, reference = await session.find_endpoint(arguments.endpoint)

@@ -89,6 +89,7 @@ class LocalEndpoint(Message, frozen=True):
     labels: tuple[str, ...]
     """Security labels, sorted."""
     ipv4: str
+    """Or ``ipv6``: empty where it has no address of that family."""
     gateway: str
     mac: str
     interface: str
@@ -98,6 +99,8 @@ class LocalEndpoint(Message, frozen=True):
     netns: str
     policy_revision: int = 0
     """Sequence of RESOLVED that is in force for it; 0: none, all of its packets are dropped."""
+    ipv6: str = ""
+    gateway_ipv6: str = ""
     audit: bool = False
     """What policy would drop of its packets is let through and reported."""
 
@@ -208,3 +211,4 @@ class AgentStatus(Message, frozen=True):
     loops: tuple[LoopStatus, ...] = ()
     missing_features: tuple[str, ...] = ()
     """Kernel features that it does without."""
+    ipv6: str = ""

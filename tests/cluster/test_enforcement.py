@@ -26,7 +26,7 @@ spec:
   endpointSelector: {matchLabels: {app: web}}
   ingress: [{fromEndpoints: [{matchLabels: {app: client}}]}]
 """
-AUDITED = ", annotations: {cilia.io/enforcement: audit}"
+AUDITED = ", annotations: {cilia.io/audit: 'true'}"
 NO_STRANGERS = """
 apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy

@@ -21,9 +21,8 @@ from cilia.policy.language.documents import Mapping
 ENFORCEMENT: Final = "CiliaEnforcement"
 NAME: Final = "cluster"
 KEY: Final = policy_object_key(ENFORCEMENT, "", NAME)
-ANNOTATION: Final = "cilia.io/enforcement"
-"""Of a policy: ``enforce``, or ``audit``: what it alone would deny is let through and reported."""
-ENFORCE, AUDIT = "enforce", "audit"
+AUDIT: Final = "cilia.io/audit"
+"""Annotation of a policy: ``"true"``, and what it alone would deny is let through and reported."""
 _MODES: Final = tuple(mode.value for mode in Mode)
 
 
@@ -66,5 +65,5 @@ def is_audited(body: Mapping) -> bool:
         BadPolicy: The annotation says something else.
     """
     annotations = body.require("metadata").mapping().get("annotations")
-    wanted = annotations.mapping().get(ANNOTATION) if annotations is not None else None
-    return wanted is not None and wanted.one_of((ENFORCE, AUDIT)) == AUDIT
+    wanted = annotations.mapping().get(AUDIT) if annotations is not None else None
+    return wanted is not None and wanted.one_of(("true", "false")) == "true"

@@ -30,8 +30,8 @@ def test_what_the_object_leaves_out_is_the_default() -> None:
         (OBJECT % ("cluster", "{enforce: true}"), "spec.enforce", "unknown field"),
         (OBJECT % ("other", "{mode: always}"), "metadata.name", "must be cluster"),
         (
-            AUDITED.format("{cilia.io/enforcement: perhaps}", ISOLATED),
-            "metadata.annotations[cilia.io/enforcement]",
+            AUDITED.format("{cilia.io/audit: perhaps}", ISOLATED),
+            "metadata.annotations[cilia.io/audit]",
             "must be one of",
         ),
     ],
@@ -43,16 +43,16 @@ def test_mistakes_are_refused_by_field(text: str, path: str, reason: str) -> Non
 
 
 def test_an_annotation_audits_all_specs_of_a_policy() -> None:
-    (parsed,) = parse_policies(AUDITED.format("{cilia.io/enforcement: audit}", ISOLATED))
+    (parsed,) = parse_policies(AUDITED.format("{cilia.io/audit: 'true'}", ISOLATED))
     assert [spec.audit for spec in parsed.policy.specs] == [True]
-    (parsed,) = parse_policies(AUDITED.format("{cilia.io/enforcement: enforce}", ISOLATED))
+    (parsed,) = parse_policies(AUDITED.format("{cilia.io/audit: 'false'}", ISOLATED))
     assert [spec.audit for spec in parsed.policy.specs] == [False]
 
 
 def test_an_audited_denial_lifts_no_denial_of_another_policy() -> None:
     isolates = policy("endpointSelector: {}, ingress: [{fromEndpoints: [{matchLabels: {app: db}}]}]", name="q")
     (parsed,) = parse_policies(
-        AUDITED.format("{cilia.io/enforcement: audit}", "{endpointSelector: {}, ingressDeny: [{fromEntities: [all]}]}"),
+        AUDITED.format("{cilia.io/audit: 'true'}", "{endpointSelector: {}, ingressDeny: [{fromEntities: [all]}]}"),
         namespace="x",
     )
     engine = engine_with(isolates, type(isolates)(parsed.policy))
