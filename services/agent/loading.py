@@ -8,7 +8,7 @@ filter where the kernel has no TCX). Blocks on RTNL, and on RCU when a link is n
 from pathlib import Path
 from typing import Final
 
-from cilia.datapath.features import ensure_bpffs
+from cilia.datapath.features import ensure_bpffs, kernel_version
 from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
 from services.agent.addresses import Addresses
 from services.agent.attachments import Place, attach_all
@@ -19,12 +19,34 @@ from services.agent.prefixes import ipv4_number, number, packed
 from services.agent.tc import Side, TrafficControl
 from services.agent.wiring import Blocks
 
+BPF_F_IPV6: Final = 1 << 7
+IPV6_CHECKSUM_KERNEL: Final = (6, 16)
+"""The first kernel that knows this flag of bpf_l4_csum_replace."""
 OBJECT: Final = OBJECTS / "cilia.o"
-FROM_POD, TO_POD, FROM_OVERLAY = "from_pod", "to_pod", "from_overlay"
+FROM_POD, TO_POD = "from_pod", "to_pod"
+FROM_OVERLAY, TO_OVERLAY = "from_overlay", "to_overlay"
+FROM_UPLINK, TO_UPLINK = "from_uplink", "to_uplink"
 
+FIRST_NAT_PORT, LAST_NAT_PORT, LAST_PORT = 1024, 29_999, 65_535
 NS_PER_SECOND: Final = 1_000_000_000
 EVENT_BURST_NS: Final = NS_PER_SECOND // 10
 """A CPU may send its reports of so long a time at once."""
+
+
+def local_ports() -> tuple[int, int]:
+    """Return the first and last port that the node's own connections take."""
+    first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    return int(first), int(last)
+
+
+def masquerade_ports(first_local: int, last_local: int) -> tuple[int, int]:
+    """Return the first and last port for masqueraded flows: the greater part of what the node itself leaves over.
+
+    Privileged ports, and those above 30,000 where services get theirs (NodePort), are left out below the node's.
+    """
+    below = FIRST_NAT_PORT, min(first_local - 1, LAST_NAT_PORT)
+    above = last_local + 1, LAST_PORT
+    return max(below, above, key=lambda ports: ports[1] - ports[0])
 
 
 def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> LoadedObject:
@@ -43,6 +65,8 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
     sizes = {
         "cilia_ct4": config.maps.conntrack,
         "cilia_ct6": config.maps.conntrack,
+        "cilia_nat": config.maps.nat,
+        "cilia_unmasqueraded": config.maps.unmasqueraded,
         "cilia_endpoints": config.maps.endpoints,
         "cilia_ipcache": config.maps.ipcache,
         "cilia_policy": config.maps.policy,
@@ -57,6 +81,9 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
             "overlay_mtu": devices.mtu_bytes if devices.vxlan else 0,
             "tunnel_port": config.vxlan_port,
             "is_native": config.routing is RoutingMode.NATIVE,
+            "masquerades": config.masquerade,
+            "nat_ports": b"".join(port.to_bytes(2, "little") for port in masquerade_ports(*local_ports())),
+            "ipv6_checksum_flag": BPF_F_IPV6 if kernel_version() >= IPV6_CHECKSUM_KERNEL else 0,
             "trace_ticks": int(config.trace_seconds * TICKS_PER_SECOND),
             "event_cost_ns": NS_PER_SECOND // config.event_limit if config.event_limit else 0,
             "event_burst_ns": EVENT_BURST_NS,
@@ -77,7 +104,14 @@ def attach(objects: LoadedObject, config: Config, devices: NodeDevices, blocks: 
 
 def places(devices: NodeDevices) -> list[Place]:
     """Return which programs the node's own devices get."""
-    return [Place(FROM_OVERLAY, Side.INGRESS, devices.vxlan)] if devices.vxlan else []
+    found = [
+        Place(program, side, uplink)
+        for uplink in devices.uplinks
+        for program, side in ((FROM_UPLINK, Side.INGRESS), (TO_UPLINK, Side.EGRESS))
+    ]
+    if devices.vxlan:
+        found += [Place(FROM_OVERLAY, Side.INGRESS, devices.vxlan), Place(TO_OVERLAY, Side.EGRESS, devices.vxlan)]
+    return found
 
 
 def renew(config: Config, devices: NodeDevices, blocks: Blocks, gateways: Addresses) -> None:

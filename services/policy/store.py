@@ -221,4 +221,4 @@ def _with_documents(
 def _restored(key: str, document: str, cause: Cause) -> PolicyObject:
     kind, namespace, name = key.split("/")
     row = PolicyObject(kind, namespace, name, document, cause.author, cause.time_ns, traceparent())
-    return msgspec.structs.replace(row, prefixes=prefixes_of(decode_object(row)))
+    return msgspec.structs.replace(row, prefixes=prefixes_of(decode_object(row).policy))
