@@ -15,7 +15,7 @@ from cilia.abi import maps
 from cilia.abi.enums import PolicyShape
 from cilia.datapath.objects import LoadedObject, load
 from cilia.datapath.programs import Program
-from tests.bpf.datapath.rig import EGRESS, INGRESS, A, B, Node, node, populate
+from tests.bpf.datapath.rig import EGRESS, INGRESS, A, B, Node, Pod, node, populate
 from tools.build import ROOT, compile_bpf
 
 REPEAT: Final = 200
@@ -26,12 +26,14 @@ ESTABLISHED: Final = 0x10
 """TCP's ACK."""
 
 
-def tcp(source: str, destination: str, source_port: int, destination_port: int) -> bytes:
+def tcp(source: Pod, destination: Pod, source_port: int, destination_port: int) -> bytes:
     """Return a TCP segment with 10 bytes of payload."""
-    addresses = bytes(int(part) for part in f"{source}.{destination}".split("."))
+    addresses = bytes(int(part) for part in f"{source.address}.{destination.address}".split("."))
     ports = source_port.to_bytes(2, "big") + destination_port.to_bytes(2, "big")
     ip = bytes.fromhex("45000032000040004006") + bytes(2) + addresses
-    return bytes(12) + b"\x08\x00" + ip + ports + bytes(8) + bytes((0x50, ESTABLISHED)) + bytes(6) + bytes(10)
+    return (
+        bytes(6) + source.mac + b"\x08\x00" + ip + ports + bytes(8) + bytes((0x50, ESTABLISHED)) + bytes(6) + bytes(10)
+    )
 
 
 @contextmanager
@@ -54,8 +56,8 @@ def prepare(node: Node) -> None:
 
 def subjects(here: Node, empty: Program, minimal: LoadedObject) -> dict[str, Callable[[], float]]:
     """Return what is measured: name -> mean of one round, in ns."""
-    forward, reply = tcp(A.ipv4, B.ipv4, 40000, 80), tcp(B.ipv4, A.ipv4, 80, 40000)
-    denied = tcp(A.ipv4, B.ipv4, 40000, 81)
+    forward, reply = tcp(A, B, 40000, 80), tcp(B, A, 80, 40000)
+    denied = tcp(A, B, 40000, 81)
     here.run("from_pod", forward, "lxc1")
     with minimal.map(maps.CT4) as flows:
         flows.update(*here.flow())
@@ -76,7 +78,7 @@ def subjects(here: Node, empty: Program, minimal: LoadedObject) -> dict[str, Cal
 
 def among_many(here: Node) -> dict[str, Callable[[], float]]:
     """Make a flow for every source port, and return what is measured among them in random order."""
-    packet = tcp(A.ipv4, B.ipv4, 40000, 80)
+    packet = tcp(A, B, 40000, 80)
     here.run("first_from_pod", packet, "lxc1", 1 << 16)
     return {
         "minimal_cold": lambda: here.run("random_minimal", packet, "lxc1", COLD_REPEAT).duration_ns,

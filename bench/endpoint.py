@@ -19,8 +19,7 @@ from cilia.cluster import agentapi
 from cilia.cluster.layout import netns_path
 from cilia.cluster.local import LocalCluster
 from cilia.cluster.network import create_namespace, delete_namespace
-from cilia.cluster.pod import Pod
-from cilia.contracts.agent import AgentStatus, CreateEndpoint, LocalEndpoint
+from cilia.contracts.agent import AgentStatus, CreateEndpoint, EndpointReference, LocalEndpoint
 from cilia.contracts.messages import Empty, Realised
 
 PODS: Final = 100
@@ -91,13 +90,13 @@ def measure_endpoints(cluster: LocalCluster) -> list[Figure]:
     created, pods = [], []
     for number, name in enumerate(names):
         request = CreateEndpoint("bench", f"pod{number}", str(netns_path(name)), {"app": f"app{number % 10}"})
-        milliseconds, endpoint = timed(lambda: cluster.agent_call("node1", "endpoint-create", request, LocalEndpoint))  # noqa: B023
+        milliseconds, _ = timed(lambda: cluster.agent_call("node1", "endpoint-create", request, LocalEndpoint))  # noqa: B023
         created.append(milliseconds)
-        pods.append(Pod(cluster.layout, "node1", endpoint, name))
+        pods.append(EndpointReference(namespace="bench", name=request.name))
     status = cluster.agent_call("node1", "status", Empty(), AgentStatus)
     restarts = [restart(cluster) for _ in range(5)]
     deleted = [
-        timed(lambda: cluster.agent_call("node1", "endpoint-delete", pod.reference, Empty))[0]  # noqa: B023
+        timed(lambda: cluster.agent_call("node1", "endpoint-delete", pod, Empty))[0]  # noqa: B023
         for pod in pods
     ]
     for name in names:

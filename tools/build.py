@@ -21,7 +21,7 @@ NATIVE = Path("cilia/datapath/native")
 OBJECTS = Path("cilia/datapath/objects")
 EXTENSION = "cilia.datapath._libbpf"
 
-CLANG_FLAGS = ("-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Wextra", "-Werror")
+CLANG_FLAGS = ("-O2", "-g", "-target", "bpf", "-mcpu=v3", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror")
 CC_FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-missing-field-initializers")
 
 

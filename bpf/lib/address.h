@@ -1,17 +1,34 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* IPv4 addresses as the maps have them. */
+/* Addresses of either family, as the maps have them. */
 #pragma once
 
 #include <linux/types.h>
+#include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "maps/address.h"
 #include "maps/policy.h"
 
+static __always_inline __be32 *words_of(struct address *address)
+{
+	return (__be32 *)address->byte;
+}
+
+static __always_inline __be32 word_of(const struct address *address, __u32 index)
+{
+	return ((const __be32 *)address->byte)[index];
+}
+
+/* The last four bytes: all of an IPv4 address. */
+static __always_inline __be32 ipv4_of(const struct address *address)
+{
+	return word_of(address, 3);
+}
+
 static __always_inline void map_ipv4(struct address *mapped, __be32 ipv4)
 {
-	__u32 *word = (__u32 *)mapped;
+	__be32 *word = words_of(mapped);
 
 	word[0] = 0;
 	word[1] = 0;
@@ -19,8 +36,19 @@ static __always_inline void map_ipv4(struct address *mapped, __be32 ipv4)
 	word[3] = ipv4;
 }
 
-/* Index into cilia_addresses: the last two bytes of the address. The pods of a node differ in them. */
-static __always_inline __u32 bucket_of(__be32 ipv4)
+static __always_inline bool is_same_address(const struct address *one, const struct address *other)
 {
-	return bpf_ntohl(ipv4) % ADDRESS_BUCKETS;
+	return word_of(one, 3) == word_of(other, 3) && word_of(one, 2) == word_of(other, 2) &&
+	       word_of(one, 1) == word_of(other, 1) && word_of(one, 0) == word_of(other, 0);
+}
+
+static __always_inline bool is_no_address(const struct address *address)
+{
+	return !(word_of(address, 0) | word_of(address, 1) | word_of(address, 2) | word_of(address, 3));
+}
+
+/* Index into cilia_addresses: the last two bytes of the address. The pods of a node differ in them. */
+static __always_inline __u32 bucket_of(const struct address *address)
+{
+	return bpf_ntohl(ipv4_of(address)) % ADDRESS_BUCKETS;
 }

@@ -55,13 +55,14 @@ static __always_inline void turn_into_answer(struct arp_ipv4 *arp)
 static __always_inline int handle_arp(struct __sk_buff *ctx, int *action)
 {
 	struct arp_ipv4 *arp = (void *)(long)ctx->data;
-	struct end sender = {};
+	struct address sender;
 
 	if ((void *)(arp + 1) > (void *)(long)ctx->data_end || !is_ipv4_over_ethernet(arp))
 		return DROP_INVALID_PACKET;
 	if (arp->operation == bpf_htons(ARP_REPLY)) {
 		*action = TC_ACT_OK;
-		return locate_pod(arp->sender, &sender) && sender.ifindex == ctx->ifindex ? 0 : DROP_INVALID_SOURCE;
+		map_ipv4(&sender, arp->sender);
+		return is_pod_at(&sender, ctx->ifindex) ? 0 : DROP_INVALID_SOURCE;
 	}
 	if (arp->operation != bpf_htons(ARP_REQUEST))
 		return DROP_INVALID_PACKET;

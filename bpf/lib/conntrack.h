@@ -7,24 +7,71 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/address.h"
+#include "lib/config.h"
+#include "lib/l4.h"
 #include "lib/packet.h"
 #include "lib/policy.h"
 #include "maps/conntrack.h"
 
 #define TICK_SHIFT 20
 
-static __always_inline __u64 end_order(__be32 address, __be16 port)
+/* Key of a flow of either family. */
+union ct_key {
+	struct ct4_key ipv4;
+	struct ct6_key ipv6;
+};
+
+static __always_inline __u64 end_order(const struct address *address, __be16 port)
 {
-	return (__u64)bpf_ntohl(address) << 16 | bpf_ntohs(port);
+	return (__u64)bpf_ntohl(ipv4_of(address)) << 16 | bpf_ntohs(port);
 }
 
-/* Make the key of a packet's flow; returns the end that sent it. */
-static __always_inline __u32 ct_key_of(const struct packet *packet, struct ct_key *key)
+static __always_inline __u32 ct4_key_of(const struct packet *packet, struct ct4_key *key)
+{
+	__u32 from =
+	    end_order(&packet->source, packet->source_port) > end_order(&packet->destination, packet->destination_port);
+
+	key->protocol = packet->protocol;
+	key->pad[0] = key->pad[1] = key->pad[2] = 0;
+	if (!from) {
+		key->address[0] = ipv4_of(&packet->source);
+		key->address[1] = ipv4_of(&packet->destination);
+		key->port[0] = packet->source_port;
+		key->port[1] = packet->destination_port;
+		return 0;
+	}
+	key->address[0] = ipv4_of(&packet->destination);
+	key->address[1] = ipv4_of(&packet->source);
+	key->port[0] = packet->destination_port;
+	key->port[1] = packet->source_port;
+	return 1;
+}
+
+/* `half` 0 or 1 of an address in struct packet, as a number. */
+static __always_inline __u64 half_of(const struct address *address, __u32 half)
+{
+	return bpf_be64_to_cpu(((const __be64 *)address->byte)[half]);
+}
+
+static __always_inline bool is_source_lower(const struct packet *packet)
+{
+	__u64 source = half_of(&packet->source, 0), destination = half_of(&packet->destination, 0);
+
+	if (source != destination)
+		return source < destination;
+	source = half_of(&packet->source, 1);
+	destination = half_of(&packet->destination, 1);
+	if (source != destination)
+		return source < destination;
+	return bpf_ntohs(packet->source_port) <= bpf_ntohs(packet->destination_port);
+}
+
+static __always_inline __u32 ct6_key_of(const struct packet *packet, struct ct6_key *key)
 {
 	key->protocol = packet->protocol;
 	key->pad[0] = key->pad[1] = key->pad[2] = 0;
-	if (end_order(packet->source, packet->source_port) <=
-	    end_order(packet->destination, packet->destination_port)) {
+	if (is_source_lower(packet)) {
 		key->address[0] = packet->source;
 		key->address[1] = packet->destination;
 		key->port[0] = packet->source_port;
@@ -36,6 +83,41 @@ static __always_inline __u32 ct_key_of(const struct packet *packet, struct ct_ke
 	key->port[0] = packet->destination_port;
 	key->port[1] = packet->source_port;
 	return 1;
+}
+
+/* Make the key of a packet's flow; returns the end that sent it. */
+static __always_inline __u32 ct_key_of(const struct packet *packet, union ct_key *key)
+{
+	return packet->family == 6 ? ct6_key_of(packet, &key->ipv6) : ct4_key_of(packet, &key->ipv4);
+}
+
+/* The barrier keeps the compiler from making one call with either map of the two: it couldn't be inlined, and cost
+ * 22 ns more. */
+static __always_inline struct ct_entry *find_flow(const struct packet *packet, const union ct_key *key)
+{
+	struct ct_entry *entry;
+
+	if (packet->family == 6) {
+		entry = bpf_map_lookup_elem(&cilia_ct6, &key->ipv6);
+		barrier_var(entry);
+		return entry;
+	}
+	return bpf_map_lookup_elem(&cilia_ct4, &key->ipv4);
+}
+
+static __always_inline int keep_flow(const struct packet *packet, const union ct_key *key, const struct ct_entry *entry)
+{
+	if (packet->family == 6)
+		return bpf_map_update_elem(&cilia_ct6, &key->ipv6, entry, BPF_ANY);
+	return bpf_map_update_elem(&cilia_ct4, &key->ipv4, entry, BPF_ANY);
+}
+
+static __always_inline void forget_flow(const struct packet *packet, const union ct_key *key)
+{
+	if (packet->family == 6)
+		bpf_map_delete_elem(&cilia_ct6, &key->ipv6);
+	else
+		bpf_map_delete_elem(&cilia_ct4, &key->ipv4);
 }
 
 static __always_inline __u32 owner_changes(__u32 bucket)
@@ -90,16 +172,24 @@ static __always_inline __u32 coarse_now(void)
 	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
 }
 
-/* Account for a packet. Plain adds: two CPUs that carry the same direction of a flow may lose a count, and a TCP flag
- * of one packet; FIN and RST that are lost so leave the flow to its longer timeout. */
-static __always_inline void ct_account(struct ct_entry *entry, struct ct_side *side, __u8 tcp_flags, __u32 bytes)
+#define TRACE_FLAGS (TCP_FIN | TCP_SYN | TCP_RST)
+
+/* Account for a packet; tells whether it is time to trace the flow: its side shows one of TRACE_FLAGS for the first
+ * time, or was last reported `trace_ticks` ago. Plain adds: two CPUs that carry the same direction of a flow may lose a
+ * count, and a TCP flag of one packet; FIN and RST that are lost so leave the flow to its longer timeout. */
+static __always_inline bool ct_account(struct ct_entry *entry, struct ct_side *side, __u8 tcp_flags, __u32 bytes)
 {
+	__u8 fresh = tcp_flags & ~side->tcp_flags;
 	__u32 now = coarse_now();
 
 	side->packets++;
 	side->bytes += bytes;
-	if (tcp_flags & ~side->tcp_flags)
+	if (fresh)
 		side->tcp_flags |= tcp_flags;
 	if (entry->last_seen != now)
 		entry->last_seen = now;
+	if (!trace_ticks || (!(fresh & TRACE_FLAGS) && now - side->traced < trace_ticks))
+		return false;
+	side->traced = now;
+	return true;
 }

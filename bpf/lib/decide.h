@@ -7,6 +7,7 @@
 #pragma once
 
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_endian.h>
@@ -19,8 +20,33 @@
 #include "lib/forward.h"
 #include "lib/policy.h"
 
-/* Pods come to this host's stack neither by their own link (they are redirected past it) nor from another node (they
- * come by the overlay); who has the address of one there is not it. */
+static __always_inline bool has_mac(struct __sk_buff *ctx, const __u8 *mac)
+{
+	const struct ethhdr *ethernet = (void *)(long)ctx->data;
+
+	if ((void *)(ethernet + 1) > (void *)(long)ctx->data_end)
+		return false;
+	for (int i = 0; i < ETH_ALEN; i++)
+		if (ethernet->h_source[i] != mac[i])
+			return false;
+	return true;
+}
+
+/* A pod sends from its own address. With an overlay, which marks its packets as such, nodes trust what comes to the
+ * tunnel's port. */
+static __always_inline int locate_sender(struct __sk_buff *ctx, const struct packet *packet, struct end *source)
+{
+	if (!locate_pod(&packet->source, source) || source->ifindex != ctx->ifindex)
+		return DROP_INVALID_SOURCE;
+	if (!has_mac(ctx, source->mac))
+		return DROP_INVALID_MAC;
+	if (overlay_ifindex && packet->protocol == IPPROTO_UDP && packet->destination_port == bpf_htons(tunnel_port))
+		return DROP_ENCAP_PROHIBITED;
+	return 0;
+}
+
+/* Pods come to this host's stack and its uplinks neither by their own link (they are redirected past it) nor, with an
+ * overlay, from another node; who has the address of one there is not it. */
 static __always_inline int locate_source(struct __sk_buff *ctx, const struct packet *packet, struct end *source)
 {
 	if (packet->hook == HOOK_FROM_OVERLAY) {
@@ -29,15 +55,15 @@ static __always_inline int locate_source(struct __sk_buff *ctx, const struct pac
 		return 0;
 	}
 	if (packet->hook == HOOK_FROM_POD)
-		return locate_pod(packet->source, source) && source->ifindex == ctx->ifindex ? 0 : DROP_INVALID_SOURCE;
-	locate(packet->source, source);
+		return locate_sender(ctx, packet, source);
+	locate(&packet->source, source);
 	return source->ifindex || source->tunnel ? DROP_INVALID_SOURCE : 0;
 }
 
 static __always_inline int locate_destination(struct __sk_buff *ctx, const struct packet *packet,
 					      struct end *destination)
 {
-	locate(packet->destination, destination);
+	locate(&packet->destination, destination);
 	if (packet->hook == HOOK_TO_POD)
 		return destination->ifindex == ctx->ifindex ? 0 : DROP_NO_ENDPOINT;
 	if (packet->hook == HOOK_FROM_OVERLAY)
@@ -49,8 +75,8 @@ static __always_inline int locate_ends(struct __sk_buff *ctx, const struct packe
 {
 	int reason;
 
-	decision->source.bucket = bucket_of(packet->source);
-	decision->destination.bucket = bucket_of(packet->destination);
+	decision->source.bucket = bucket_of(&packet->source);
+	decision->destination.bucket = bucket_of(&packet->destination);
 	reason = locate_source(ctx, packet, &decision->source);
 	return reason ? reason : locate_destination(ctx, packet, &decision->destination);
 }
@@ -72,6 +98,7 @@ static __always_inline int consult_one(struct decision *decision, struct policy_
 
 	query->subject = subject->subject;
 	query->identity = peer->identity;
+	query->is_audited = subject->flags & ENDPOINT_AUDIT;
 	decision->direction = query->direction;
 	consult(query, &answer);
 	decision->cookie = answer.cookie;
@@ -157,81 +184,96 @@ static __always_inline int decide_ends(struct decision *decision, const struct p
 {
 	__be16 port = is_reply ? packet->source_port : packet->destination_port;
 
-	if (packet->protocol == IPPROTO_ICMP)
-		port = bpf_htons(ICMP_ECHO);
+	if (is_icmp(packet))
+		port = bpf_htons(echo_type(packet));
 	if (is_reply)
 		return judge(decision, packet, &decision->destination, &decision->source, port);
 	return judge(decision, packet, &decision->source, &decision->destination, port);
 }
 
-static __always_inline int enter(const struct ct_key *key, struct ct_entry *entry, __u32 from, __u8 tcp_flags,
-				 __u32 bytes)
+static __always_inline int enter(const struct packet *packet, const union ct_key *key, struct ct_entry *entry,
+				 __u32 from, __u32 bytes)
 {
-	ct_account(entry, from ? &entry->side[1] : &entry->side[0], tcp_flags, bytes);
-	return bpf_map_update_elem(&cilia_ct4, key, entry, BPF_ANY) ? DROP_CT_CREATE : 0;
+	struct ct_side *side = from ? &entry->side[1] : &entry->side[0];
+
+	ct_account(entry, side, packet->tcp_flags, bytes);
+	side->traced = entry->last_seen; /* its verdict is reported */
+	return keep_flow(packet, key, entry) ? DROP_CT_CREATE : 0;
 }
 
 static __always_inline int send(struct __sk_buff *ctx, const struct packet *packet, const struct ct_entry *entry,
 				__u32 from, const struct decision *decision)
 {
 	const struct ct_side *side = from ? &entry->side[1] : &entry->side[0];
-	int action = forward(ctx, side, decision->source.identity, packet->hook);
+	int action = forward(ctx, packet, side, decision->source.identity);
 
 	if (action < 0)
-		return drop(ctx, packet, decision, DROP_NO_OVERLAY);
-	report(ctx, packet, decision, 0);
+		return drop(ctx, packet, decision, -action);
+	report(ctx, packet, decision, EVENT_VERDICT, 0);
 	count(FORWARDED, packet->hook, ctx->len);
 	return action;
+}
+
+static __always_inline struct ct_entry *empty_entry(void)
+{
+	__u32 zero = 0;
+	struct ct_entry *entry = bpf_map_lookup_elem(&cilia_scratch, &zero);
+
+	if (entry)
+		__builtin_memset(entry, 0, sizeof(*entry));
+	return entry;
 }
 
 /* Decide about a packet whose flow isn't known, isn't current, or came from where it shouldn't; returns a TC action.
  *
  * Two CPUs may decide about one flow at the same time: the later entry stays, and the earlier packet isn't counted. If
  * they carry its two directions, the answer may stand as the initiator; such a flow is denied after a change that
- * wouldn't have denied it, and begins anew with the next packet of the real initiator. */
-static __noinline int decide(struct __sk_buff *ctx, const struct packet *packet)
+ * wouldn't have denied it, and begins anew with the next packet of the real initiator.
+ *
+ * Global, so that the verifier looks at it once, not on each way that leads here. */
+__noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const union ct_key *key, __u32 from)
 {
+	struct ct_entry *entry = empty_entry();
 	struct decision decision = {};
-	struct ct_entry entry = {};
 	const struct ct_entry *former;
 	bool is_reply = false;
-	struct ct_key key;
-	__u32 from;
 	int reason;
 
-	reason = locate_ends(ctx, packet, &decision);
-	if (reason)
+	if (!packet || !key)
+		return TC_ACT_SHOT;
+	reason = entry ? locate_ends(ctx, packet, &decision) : DROP_CT_CREATE;
+	if (reason || !entry)
 		return drop(ctx, packet, &decision, reason);
 	if (!decision.source.ifindex && !decision.destination.ifindex) {
 		count(FORWARDED, packet->hook, ctx->len);
 		return hand_up(ctx); /* from another node to this host: no pod's policy is concerned */
 	}
-	from = ct_key_of(packet, &key);
-	former = packet->is_known ? bpf_map_lookup_elem(&cilia_ct4, &key) : NULL;
+	former = packet->is_known ? find_flow(packet, key) : NULL;
 	if (former && is_reopening(former, packet))
 		former = NULL;
 	if (former) {
 		is_reply = former->initiator != from;
-		keep_counts(&entry, former);
+		keep_counts(entry, former);
 		recall_remote(&decision.destination, former, !from);
-	} else if (packet->protocol == IPPROTO_ICMP && packet->icmp_type == ICMP_ECHOREPLY) {
+	} else if (is_echo_reply(packet)) {
 		return drop(ctx, packet, &decision, DROP_CT_INVALID);
 	}
 	decision.initiator = is_reply ? !from : from;
+	decision.is_reply = is_reply;
 	reason = decide_ends(&decision, packet, is_reply);
 	if (reason) {
 		if (packet->is_known)
-			bpf_map_delete_elem(&cilia_ct4, &key);
+			forget_flow(packet, key);
 		return drop(ctx, packet, &decision, reason);
 	}
-	entry.generation = decision.generation;
-	entry.initiator = decision.initiator;
+	entry->generation = decision.generation;
+	entry->initiator = decision.initiator;
 	if (from)
-		fill_entry(&entry, &decision.destination, &decision.source);
+		fill_entry(entry, &decision.destination, &decision.source);
 	else
-		fill_entry(&entry, &decision.source, &decision.destination);
-	reason = enter(&key, &entry, from, packet->tcp_flags, ctx->len);
+		fill_entry(entry, &decision.source, &decision.destination);
+	reason = enter(packet, key, entry, from, ctx->len);
 	if (reason)
 		return drop(ctx, packet, &decision, reason);
-	return send(ctx, packet, &entry, from, &decision);
+	return send(ctx, packet, entry, from, &decision);
 }

@@ -9,13 +9,14 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/config.h"
+#include "lib/drop.h"
 #include "lib/end.h"
 #include "lib/packet.h"
 
 #define TUNNEL_TTL       64
 #define TUNNEL_KEY_BYTES offsetof(struct bpf_tunnel_key, local_ipv4) /* what 6.1 and later agree on */
 
-/* Returns a TC action, or -1 if there is no way out. */
+/* Returns a TC action, or the negative of a drop reason. */
 static __always_inline int encapsulate(struct __sk_buff *ctx, __u32 identity, __be32 node)
 {
 	struct bpf_tunnel_key key = {
@@ -25,7 +26,7 @@ static __always_inline int encapsulate(struct __sk_buff *ctx, __u32 identity, __
 	};
 
 	if (!overlay_ifindex || bpf_skb_set_tunnel_key(ctx, &key, TUNNEL_KEY_BYTES, BPF_F_ZERO_CSUM_TX))
-		return -1;
+		return -DROP_NO_OVERLAY;
 	return bpf_redirect(overlay_ifindex, 0);
 }
 

@@ -25,32 +25,50 @@ struct end {
 	__u16 subject;
 	__u16 endpoint;
 	__u8 mac[6];
-	__u8 pad[2];
+	__u8 flags; /* enum endpoint_flag */
+	__u8 pad;
 };
 
-static __always_inline bool is_own_address(__be32 address)
+static __always_inline bool is_ipv6(const struct address *address, const volatile struct address *other)
 {
-	return address && (address == node_ipv4 || address == gateway_ipv4);
+	const volatile __be32 *word = (const volatile __be32 *)other->byte;
+
+	return word_of(address, 3) == word[3] && word_of(address, 2) == word[2] && word_of(address, 1) == word[1] &&
+	       word_of(address, 0) == word[0];
 }
 
-static __always_inline bool locate_pod(__be32 address, struct end *end)
+static __always_inline bool is_own_address(const struct address *address)
 {
-	struct endpoint_key key;
-	const struct endpoint *endpoint;
+	__be32 ipv4 = ipv4_of(address);
 
-	map_ipv4(&key.address, address);
-	endpoint = bpf_map_lookup_elem(&cilia_endpoints, &key);
+	if (word_of(address, 2) == bpf_htonl(0xffff) && !word_of(address, 1) && !word_of(address, 0))
+		return ipv4 && (ipv4 == node_ipv4 || ipv4 == gateway_ipv4);
+	return !is_no_address(address) && (is_ipv6(address, &node_ipv6) || is_ipv6(address, &gateway_ipv6));
+}
+
+static __always_inline bool locate_pod(const struct address *address, struct end *end)
+{
+	const struct endpoint *endpoint = bpf_map_lookup_elem(&cilia_endpoints, address);
+
 	if (!endpoint)
 		return false;
 	end->identity = endpoint->identity;
 	end->ifindex = endpoint->ifindex;
 	end->subject = endpoint->subject;
 	end->endpoint = endpoint->id;
+	end->flags = endpoint->flags;
 	__builtin_memcpy(end->mac, endpoint->mac, sizeof(end->mac));
 	return true;
 }
 
-static __always_inline void locate(__be32 address, struct end *end)
+static __always_inline bool is_pod_at(const struct address *address, __u32 ifindex)
+{
+	struct end end = {};
+
+	return locate_pod(address, &end) && end.ifindex == ifindex;
+}
+
+static __always_inline void locate(const struct address *address, struct end *end)
 {
 	struct ipcache_key key = {.prefixlen = 128};
 	const struct ipcache_entry *entry;
@@ -60,17 +78,17 @@ static __always_inline void locate(__be32 address, struct end *end)
 	end->identity = is_own_address(address) ? IDENTITY_HOST : IDENTITY_WORLD;
 	if (end->identity == IDENTITY_HOST)
 		return;
-	map_ipv4(&key.address, address);
+	key.address = *address;
 	entry = bpf_map_lookup_elem(&cilia_ipcache, &key);
 	if (!entry)
 		return;
 	end->identity = entry->identity;
-	end->tunnel = entry->tunnel;
+	end->tunnel = is_native ? 0 : entry->tunnel;
 }
 
 /* Tell whether an end is a pod by its identity, though it is neither here nor behind a tunnel. */
 static __always_inline bool is_nowhere(const struct end *end)
 {
-	return !end->ifindex && !end->tunnel && end->identity >= IDENTITY_ALLOCATED &&
+	return !is_native && !end->ifindex && !end->tunnel && end->identity >= IDENTITY_ALLOCATED &&
 	       !(end->identity >> IDENTITY_SCOPE_SHIFT);
 }

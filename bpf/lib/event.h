@@ -13,6 +13,7 @@
 #include "lib/drop.h"
 #include "lib/end.h"
 #include "lib/packet.h"
+#include "maps/conntrack.h"
 #include "maps/event.h"
 
 /* The reader is woken once in so many bytes; what is less it finds when it looks by itself. A wake-up costs the sender
@@ -29,7 +30,7 @@ struct decision {
 	__u8 direction; /* enum policy_direction */
 	__u8 audited;
 	__u8 initiator; /* end of the flow's key */
-	__u8 pad;
+	__u8 is_reply;
 };
 
 /* Whoever brings the pending bytes across a multiple of WAKE_BYTES wakes the reader. Two CPUs that report at the same
@@ -45,22 +46,21 @@ static __always_inline __u64 wake_flags(void)
 
 static __always_inline void fill_packet(struct event *event, const struct packet *packet)
 {
-	bool is_icmp = packet->protocol == IPPROTO_ICMP;
-
-	event->family = packet->source || packet->destination ? 4 : 0;
+	event->family = packet->family;
 	event->protocol = packet->protocol;
 	event->tcp_flags = packet->tcp_flags;
 	event->hook = packet->hook;
-	event->port[0] = is_icmp ? 0 : packet->source_port;
-	event->port[1] = is_icmp ? bpf_htons(packet->icmp_type) : packet->destination_port;
-	map_ipv4(&event->source, packet->source);
-	map_ipv4(&event->destination, packet->destination);
+	event->port[0] = is_icmp(packet) ? 0 : packet->source_port;
+	event->port[1] = is_icmp(packet) ? bpf_htons(packet->icmp_type) : packet->destination_port;
+	event->source = packet->source;
+	event->destination = packet->destination;
 }
 
 static __always_inline void fill_decision(struct event *event, const struct decision *decision)
 {
 	event->direction = decision->direction;
 	event->audited = decision->audited;
+	event->is_reply = decision->is_reply;
 	event->identity[0] = decision->source.identity;
 	event->identity[1] = decision->destination.identity;
 	event->endpoint[0] = decision->source.endpoint;
@@ -69,7 +69,7 @@ static __always_inline void fill_decision(struct event *event, const struct deci
 }
 
 static __always_inline void report(struct __sk_buff *ctx, const struct packet *packet, const struct decision *decision,
-				   __u32 reason)
+				   __u32 kind, __u32 reason)
 {
 	__u64 flags = wake_flags();
 	struct event *event = bpf_ringbuf_reserve(&cilia_events, sizeof(*event), 0);
@@ -79,11 +79,11 @@ static __always_inline void report(struct __sk_buff *ctx, const struct packet *p
 		return;
 	}
 	event->time_ns = bpf_ktime_get_ns();
-	event->kind = reason ? EVENT_DROP : EVENT_VERDICT;
+	event->kind = kind;
 	event->reason = reason;
 	event->length = ctx->len;
 	event->ifindex = ctx->ifindex;
-	event->pad = 0;
+	event->pad[0] = event->pad[1] = event->pad[2] = 0;
 	fill_packet(event, packet);
 	fill_decision(event, decision);
 	bpf_ringbuf_submit(event, flags);
@@ -93,7 +93,7 @@ static __noinline int drop(struct __sk_buff *ctx, const struct packet *packet, c
 			   __u32 reason)
 {
 	count(reason, packet->hook, ctx->len);
-	report(ctx, packet, decision, reason);
+	report(ctx, packet, decision, EVENT_DROP, reason);
 	return TC_ACT_SHOT;
 }
 
@@ -103,4 +103,16 @@ static __noinline int drop_unseen(struct __sk_buff *ctx, const struct packet *pa
 	struct decision nothing = {};
 
 	return drop(ctx, packet, &nothing, reason);
+}
+
+/* Report that an established flow goes on; `entry` is its own, `from` the end that sent the packet. */
+static __noinline void trace(struct __sk_buff *ctx, const struct packet *packet, const struct ct_entry *entry,
+			     __u32 from)
+{
+	struct decision known = {};
+
+	known.source.identity = from ? entry->identity[1] : entry->identity[0];
+	known.destination.identity = from ? entry->identity[0] : entry->identity[1];
+	known.is_reply = entry->initiator != from;
+	report(ctx, packet, &known, EVENT_TRACE, 0);
 }

@@ -10,6 +10,7 @@
 
 #include "lib/config.h"
 #include "lib/encap.h"
+#include "lib/fragment.h"
 #include "maps/conntrack.h"
 #include "maps/metrics.h"
 
@@ -33,10 +34,13 @@ static __always_inline int hand_up(struct __sk_buff *ctx)
 	return TC_ACT_OK;
 }
 
-/* Returns a TC action, or -1 if there is no tunnel device. */
-static __always_inline int forward(struct __sk_buff *ctx, const struct ct_side *side, __u32 identity, __u32 hook)
+/* Returns a TC action, or the negative of a drop reason. */
+static __always_inline int forward(struct __sk_buff *ctx, const struct packet *packet, const struct ct_side *side,
+				   __u32 identity)
 {
-	if (hook == HOOK_TO_POD)
+	if (packet->fragment == FRAGMENT_FIRST)
+		remember_fragment(ctx, packet);
+	if (packet->hook == HOOK_TO_POD)
 		return TC_ACT_OK;
 	if (side->tunnel)
 		return encapsulate(ctx, identity, side->tunnel);

@@ -21,11 +21,12 @@ static __always_inline bool is_from(const struct ct_side *side, __u32 identity, 
 }
 
 /* The slow path. An error is no beginning, and nothing is decided anew on its account. */
-static __always_inline int pass_slowly(struct __sk_buff *ctx, const struct packet *packet)
+static __always_inline int pass_slowly(struct __sk_buff *ctx, const struct packet *packet, const union ct_key *key,
+				       __u32 from)
 {
 	if (packet->is_error)
 		return drop_unseen(ctx, packet, DROP_CT_INVALID);
-	return decide(ctx, packet);
+	return decide(ctx, packet, key, from);
 }
 
 static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __u32 source_ifindex)
@@ -33,22 +34,23 @@ static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __
 	struct ct_entry *entry;
 	struct ct_side *side;
 	__u32 from, identity;
-	struct ct_key key;
+	union ct_key key;
 	int action;
 
 	from = ct_key_of(packet, &key);
-	entry = bpf_map_lookup_elem(&cilia_ct4, &key);
+	entry = find_flow(packet, &key);
 	if (!entry)
-		return pass_slowly(ctx, packet);
+		return pass_slowly(ctx, packet, &key, from);
 	packet->is_known = true;
 	side = from ? &entry->side[1] : &entry->side[0];
 	identity = from ? entry->identity[1] : entry->identity[0];
 	if (!is_from(side, identity, packet, source_ifindex) || !is_current(entry) || is_reopening(entry, packet))
-		return pass_slowly(ctx, packet);
-	ct_account(entry, side, packet->tcp_flags, ctx->len);
-	action = forward(ctx, side, identity, packet->hook);
+		return pass_slowly(ctx, packet, &key, from);
+	if (ct_account(entry, side, packet->tcp_flags, ctx->len))
+		trace(ctx, packet, entry, from);
+	action = forward(ctx, packet, side, identity);
 	if (action < 0)
-		return drop_unseen(ctx, packet, DROP_NO_OVERLAY);
+		return drop_unseen(ctx, packet, -action);
 	count(FORWARDED, packet->hook, ctx->len);
 	return action;
 }

@@ -19,7 +19,8 @@ struct policy_query {
 	__be16 port;
 	__u8 protocol;
 	__u8 direction; /* enum policy_direction */
-	__u8 pad[2];
+	__u8 is_audited;
+	__u8 pad;
 };
 
 struct policy_answer {
@@ -138,7 +139,7 @@ __noinline int consult(const struct policy_query *query, struct policy_answer *a
 		answer->cookie = entry->cookie;
 		answer->reason = entry->deny ? DROP_DENIED_BY_RULE : 0;
 	}
-	answer->audited = answer->reason && (query->version.audit || (entry && entry->audit));
+	answer->audited = answer->reason && (query->is_audited || query->version.audit || (entry && entry->audit));
 	if (answer->audited)
 		answer->reason = 0;
 	return answer->reason;

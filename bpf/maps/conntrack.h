@@ -13,9 +13,18 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-struct ct_key {
+#include "maps/address.h"
+
+struct ct4_key {
 	__be32 address[2];
-	__be16 port[2]; /* ICMP echo: the identifier at the end that asked, 0 at the other */
+	__be16 port[2]; /* echo: the identifier at the end that asked, 0 at the other */
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+struct ct6_key {
+	struct address address[2];
+	__be16 port[2];
 	__u8 protocol;
 	__u8 pad[3];
 };
@@ -24,9 +33,10 @@ struct ct_key {
 struct ct_side {
 	__u64 packets;
 	__u64 bytes;
-	__u32 source_ifindex; /* device they must come from; 0: this host's stack */
+	__u32 source_ifindex; /* device they must come from; 0: this host's stack or an uplink */
 	__u32 ifindex;        /* device they leave by; 0: to this host's stack */
 	__be32 tunnel;        /* node to which they are sent by VXLAN; 0: delivered here */
+	__u32 traced;         /* when they were last reported, as last_seen counts */
 	__u8 mac[6];          /* destination's, where it is a local pod */
 	__u8 tcp_flags;       /* that were seen, ored */
 	__u8 pad;
@@ -43,13 +53,29 @@ struct ct_entry {
 	struct ct_side side[2];
 };
 
-_Static_assert(sizeof(struct ct_key) == 16, "ct_key");
+_Static_assert(sizeof(struct ct4_key) == 16, "ct4_key");
+_Static_assert(sizeof(struct ct6_key) == 40, "ct6_key");
 _Static_assert(sizeof(struct ct_side) == 40, "ct_side");
 _Static_assert(sizeof(struct ct_entry) == 112, "ct_entry");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 131072);
-	__type(key, struct ct_key);
+	__type(key, struct ct4_key);
 	__type(value, struct ct_entry);
 } cilia_ct4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 131072);
+	__type(key, struct ct6_key);
+	__type(value, struct ct_entry);
+} cilia_ct6 SEC(".maps");
+
+/* Room to make an entry in, which the stack hasn't. Programs of one CPU don't interrupt each other. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ct_entry);
+} cilia_scratch SEC(".maps");

@@ -17,13 +17,18 @@ struct endpoint_key {
 	struct address address;
 };
 
+enum endpoint_flag {
+	ENDPOINT_AUDIT = 1, /* would-be drops are reported and let through */
+};
+
 struct endpoint {
 	__u32 ifindex;  /* the host's end of its veth pair */
 	__u32 identity; /* security identity */
 	__u16 id;       /* number of the endpoint on this node */
 	__u16 subject;  /* index into cilia_subjects; 0: not realised, deny */
 	__u8 mac[6];    /* of the pod's end */
-	__u8 pad[2];
+	__u8 flags;     /* enum endpoint_flag */
+	__u8 pad;
 };
 
 _Static_assert(sizeof(struct endpoint) == 20, "endpoint");

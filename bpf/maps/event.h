@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What the programs report: the verdict on each new flow, and each drop.
+/* What the programs report: the verdict on each new flow, each drop, and now and then that a flow goes on.
  *
  * Writers: the programs; what finds no room is counted under LOST_EVENT in cilia_metrics. Reader: the agent. It is
  * woken once in 64 KiB of pending events, and has to look by itself for what is less: a wake-up costs
@@ -15,6 +15,7 @@
 enum event_kind {
 	EVENT_VERDICT = 1, /* first packet of a flow, or a flow decided anew */
 	EVENT_DROP = 2,
+	EVENT_TRACE = 3, /* of an established flow: TCP begins or ends, or it has gone on for a while */
 };
 
 struct event {
@@ -31,11 +32,12 @@ struct event {
 	__u32 ifindex;
 	__u32 identity[2]; /* source's, destination's */
 	__u16 endpoint[2]; /* ids of the local ends; 0: not local */
-	__be16 port[2];    /* ICMP: {0, type} */
+	__be16 port[2];    /* ICMP, ICMPv6: {0, type} */
 	__u32 cookie;      /* of the policy that decided; 0: none */
 	struct address source;
 	struct address destination;
-	__u32 pad;
+	__u8 is_reply; /* not sent by the flow's initiator */
+	__u8 pad[3];
 };
 
 _Static_assert(sizeof(struct event) == 80, "event");

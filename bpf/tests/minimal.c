@@ -7,7 +7,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/conntrack.h"
-#include "lib/packet.h"
+#include "lib/parse.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -16,13 +16,13 @@ int minimal(struct __sk_buff *ctx)
 {
 	const struct ct_entry *entry;
 	struct packet packet = {};
-	struct ct_key key;
+	union ct_key key;
 	__u32 from;
 
 	if (parse(ctx, &packet))
 		return TC_ACT_SHOT;
 	from = ct_key_of(&packet, &key);
-	entry = bpf_map_lookup_elem(&cilia_ct4, &key);
+	entry = find_flow(&packet, &key);
 	if (!entry)
 		return TC_ACT_SHOT;
 	return bpf_redirect_peer(from ? entry->side[1].ifindex : entry->side[0].ifindex, 0);

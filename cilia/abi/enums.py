@@ -6,6 +6,7 @@ from enum import IntEnum
 class DropReason(IntEnum):
     """``enum drop_reason``."""
 
+    INVALID_MAC = 130
     INVALID_SOURCE = 132
     POLICY_DENIED = 133
     INVALID_PACKET = 134
@@ -17,10 +18,21 @@ class DropReason(IntEnum):
     UNKNOWN_TARGET = 150
     NO_ENDPOINT = 152
     CT_CREATE = 155
+    INVALID_EXTENSION = 156
     FRAGMENT = 157
     NO_OVERLAY = 160
+    TOO_BIG = 161
+    NAT_NO_PORT = 167
+    ENCAP_PROHIBITED = 170
+    FRAGMENT_UNKNOWN = 175
     DENIED_BY_RULE = 181
     POLICY_NOT_READY = 203
+
+
+class EndpointFlag(IntEnum):
+    """``enum endpoint_flag``."""
+
+    AUDIT = 1
 
 
 class EventKind(IntEnum):
@@ -28,6 +40,15 @@ class EventKind(IntEnum):
 
     VERDICT = 1
     DROP = 2
+    TRACE = 3
+
+
+class FragmentKind(IntEnum):
+    """``enum fragment_kind``."""
+
+    NONE = 0
+    FIRST = 1
+    LATER = 2
 
 
 class Hook(IntEnum):

@@ -9,11 +9,14 @@ from cilia.abi import codec, structs
 from cilia.abi.codec import MapLayout, RingLayout
 
 ADDRESSES: Final = MapLayout("cilia_addresses", "ARRAY", codec.U32, codec.U32, 65536, 0x400)
-CT4: Final = MapLayout("cilia_ct4", "LRU_HASH", structs.CT_KEY, structs.CT_ENTRY, 131072)
+CT4: Final = MapLayout("cilia_ct4", "LRU_HASH", structs.CT4_KEY, structs.CT_ENTRY, 131072)
+CT6: Final = MapLayout("cilia_ct6", "LRU_HASH", structs.CT6_KEY, structs.CT_ENTRY, 131072)
 ENDPOINTS: Final = MapLayout("cilia_endpoints", "HASH", structs.ENDPOINT_KEY, structs.ENDPOINT, 4096, 0x1)
 EPOCH: Final = MapLayout("cilia_epoch", "ARRAY", codec.U32, codec.U32, 1, 0x400)
 EVENTS: Final = RingLayout("cilia_events", 4194304)
+FRAGMENTS: Final = MapLayout("cilia_fragments", "LRU_HASH", structs.FRAGMENT_KEY, structs.FRAGMENT_PORTS, 8192)
 IPCACHE: Final = MapLayout("cilia_ipcache", "LPM_TRIE", structs.IPCACHE_KEY, structs.IPCACHE_ENTRY, 512000, 0x1)
 METRICS: Final = MapLayout("cilia_metrics", "PERCPU_ARRAY", codec.U32, structs.METRIC, 1024)
 POLICY: Final = MapLayout("cilia_policy", "HASH", structs.POLICY_KEY, structs.POLICY_ENTRY, 262144, 0x1)
+SCRATCH: Final = MapLayout("cilia_scratch", "PERCPU_ARRAY", codec.U32, structs.CT_ENTRY, 1)
 SUBJECTS: Final = MapLayout("cilia_subjects", "ARRAY", codec.U32, structs.SUBJECT, 4096, 0x400)

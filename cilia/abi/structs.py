@@ -12,7 +12,75 @@ from typing import Any, Final, NamedTuple, Self
 from cilia.abi.codec import Buffer, Codec, exact, fit
 
 
-_CT_SIDE = Struct("=QQIII6sB5x")
+_CT4_KEY = Struct("=IIHHB3x")
+
+
+class Ct4Key(NamedTuple):
+    """``struct ct4_key``, 16 bytes."""
+
+    address: tuple[int, int]  # __be32[2]
+    port: tuple[int, int]  # __be16[2]
+    protocol: int  # __u8
+
+    def pack(self) -> bytes:
+        return _CT4_KEY.pack(
+            htonl(self.address[0]), htonl(self.address[1]), htons(self.port[0]), htons(self.port[1]), self.protocol
+        )
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls((ntohl(v[0]), ntohl(v[1])), (ntohs(v[2]), ntohs(v[3])), v[4])
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_CT4_KEY.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _CT4_KEY.iter_unpack(data))
+
+
+CT4_KEY: Final = Codec("struct ct4_key", 16, Ct4Key.pack, Ct4Key.unpack)
+
+
+_CT6_KEY = Struct("=16s16sHHB3x")
+
+
+class Ct6Key(NamedTuple):
+    """``struct ct6_key``, 40 bytes."""
+
+    address: tuple[bytes, bytes]  # struct address[2]
+    port: tuple[int, int]  # __be16[2]
+    protocol: int  # __u8
+
+    def pack(self) -> bytes:
+        return _CT6_KEY.pack(
+            exact(self.address[0], 16),
+            exact(self.address[1], 16),
+            htons(self.port[0]),
+            htons(self.port[1]),
+            self.protocol,
+        )
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls((v[0], v[1]), (ntohs(v[2]), ntohs(v[3])), v[4])
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_CT6_KEY.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _CT6_KEY.iter_unpack(data))
+
+
+CT6_KEY: Final = Codec("struct ct6_key", 40, Ct6Key.pack, Ct6Key.unpack)
+
+
+_CT_SIDE = Struct("=QQIIII6sB1x")
 
 
 class CtSide(NamedTuple):
@@ -23,6 +91,7 @@ class CtSide(NamedTuple):
     source_ifindex: int  # __u32
     ifindex: int  # __u32
     tunnel: int  # __be32
+    traced: int  # __u32
     mac: bytes  # __u8[6]
     tcp_flags: int  # __u8
 
@@ -33,6 +102,7 @@ class CtSide(NamedTuple):
             self.source_ifindex,
             self.ifindex,
             htonl(self.tunnel),
+            self.traced,
             exact(self.mac, 6),
             self.tcp_flags,
         )
@@ -40,7 +110,7 @@ class CtSide(NamedTuple):
     @classmethod
     def of(cls, v: tuple[Any, ...]) -> Self:
         """Build from the values of the flat format."""
-        return cls(v[0], v[1], v[2], v[3], ntohl(v[4]), v[5], v[6])
+        return cls(v[0], v[1], v[2], v[3], ntohl(v[4]), v[5], v[6], v[7])
 
     @classmethod
     def unpack(cls, data: Buffer) -> Self:
@@ -54,7 +124,7 @@ class CtSide(NamedTuple):
 CT_SIDE: Final = Codec("struct ct_side", 40, CtSide.pack, CtSide.unpack)
 
 
-_CT_ENTRY = Struct("=IHHIIIIIB3xQQIII6sB5xQQIII6sB5x")
+_CT_ENTRY = Struct("=IHHIIIIIB3xQQIIII6sB1xQQIIII6sB1x")
 
 
 class CtEntry(NamedTuple):
@@ -84,6 +154,7 @@ class CtEntry(NamedTuple):
             self.side[0].source_ifindex,
             self.side[0].ifindex,
             htonl(self.side[0].tunnel),
+            self.side[0].traced,
             exact(self.side[0].mac, 6),
             self.side[0].tcp_flags,
             self.side[1].packets,
@@ -91,6 +162,7 @@ class CtEntry(NamedTuple):
             self.side[1].source_ifindex,
             self.side[1].ifindex,
             htonl(self.side[1].tunnel),
+            self.side[1].traced,
             exact(self.side[1].mac, 6),
             self.side[1].tcp_flags,
         )
@@ -106,8 +178,8 @@ class CtEntry(NamedTuple):
             v[7],
             v[8],
             (
-                CtSide(v[9], v[10], v[11], v[12], ntohl(v[13]), v[14], v[15]),
-                CtSide(v[16], v[17], v[18], v[19], ntohl(v[20]), v[21], v[22]),
+                CtSide(v[9], v[10], v[11], v[12], ntohl(v[13]), v[14], v[15], v[16]),
+                CtSide(v[17], v[18], v[19], v[20], ntohl(v[21]), v[22], v[23], v[24]),
             ),
         )
 
@@ -123,39 +195,7 @@ class CtEntry(NamedTuple):
 CT_ENTRY: Final = Codec("struct ct_entry", 112, CtEntry.pack, CtEntry.unpack)
 
 
-_CT_KEY = Struct("=IIHHB3x")
-
-
-class CtKey(NamedTuple):
-    """``struct ct_key``, 16 bytes."""
-
-    address: tuple[int, int]  # __be32[2]
-    port: tuple[int, int]  # __be16[2]
-    protocol: int  # __u8
-
-    def pack(self) -> bytes:
-        return _CT_KEY.pack(
-            htonl(self.address[0]), htonl(self.address[1]), htons(self.port[0]), htons(self.port[1]), self.protocol
-        )
-
-    @classmethod
-    def of(cls, v: tuple[Any, ...]) -> Self:
-        """Build from the values of the flat format."""
-        return cls((ntohl(v[0]), ntohl(v[1])), (ntohs(v[2]), ntohs(v[3])), v[4])
-
-    @classmethod
-    def unpack(cls, data: Buffer) -> Self:
-        return cls.of(_CT_KEY.unpack(data))
-
-    @classmethod
-    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
-        return map(cls.of, _CT_KEY.iter_unpack(data))
-
-
-CT_KEY: Final = Codec("struct ct_key", 16, CtKey.pack, CtKey.unpack)
-
-
-_ENDPOINT = Struct("=IIHH6s2x")
+_ENDPOINT = Struct("=IIHH6sB1x")
 
 
 class Endpoint(NamedTuple):
@@ -166,14 +206,15 @@ class Endpoint(NamedTuple):
     id: int  # __u16
     subject: int  # __u16
     mac: bytes  # __u8[6]
+    flags: int  # __u8
 
     def pack(self) -> bytes:
-        return _ENDPOINT.pack(self.ifindex, self.identity, self.id, self.subject, exact(self.mac, 6))
+        return _ENDPOINT.pack(self.ifindex, self.identity, self.id, self.subject, exact(self.mac, 6), self.flags)
 
     @classmethod
     def of(cls, v: tuple[Any, ...]) -> Self:
         """Build from the values of the flat format."""
-        return cls(v[0], v[1], v[2], v[3], v[4])
+        return cls(v[0], v[1], v[2], v[3], v[4], v[5])
 
     @classmethod
     def unpack(cls, data: Buffer) -> Self:
@@ -215,7 +256,7 @@ class EndpointKey(NamedTuple):
 ENDPOINT_KEY: Final = Codec("struct endpoint_key", 16, EndpointKey.pack, EndpointKey.unpack)
 
 
-_EVENT = Struct("=QBBBBBBBBIIIIHHHHI16s16s4x")
+_EVENT = Struct("=QBBBBBBBBIIIIHHHHI16s16sB3x")
 
 
 class Event(NamedTuple):
@@ -238,6 +279,7 @@ class Event(NamedTuple):
     cookie: int  # __u32
     source: bytes  # struct address
     destination: bytes  # struct address
+    is_reply: int  # __u8
 
     def pack(self) -> bytes:
         return _EVENT.pack(
@@ -261,6 +303,7 @@ class Event(NamedTuple):
             self.cookie,
             exact(self.source, 16),
             exact(self.destination, 16),
+            self.is_reply,
         )
 
     @classmethod
@@ -284,6 +327,7 @@ class Event(NamedTuple):
             v[17],
             v[18],
             v[19],
+            v[20],
         )
 
     @classmethod
@@ -296,6 +340,69 @@ class Event(NamedTuple):
 
 
 EVENT: Final = Codec("struct event", 80, Event.pack, Event.unpack)
+
+
+_FRAGMENT_KEY = Struct("=16s16sIIB3x")
+
+
+class FragmentKey(NamedTuple):
+    """``struct fragment_key``, 44 bytes."""
+
+    source: bytes  # struct address
+    destination: bytes  # struct address
+    id: int  # __be32
+    ifindex: int  # __u32
+    protocol: int  # __u8
+
+    def pack(self) -> bytes:
+        return _FRAGMENT_KEY.pack(
+            exact(self.source, 16), exact(self.destination, 16), htonl(self.id), self.ifindex, self.protocol
+        )
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls(v[0], v[1], ntohl(v[2]), v[3], v[4])
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_FRAGMENT_KEY.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _FRAGMENT_KEY.iter_unpack(data))
+
+
+FRAGMENT_KEY: Final = Codec("struct fragment_key", 44, FragmentKey.pack, FragmentKey.unpack)
+
+
+_FRAGMENT_PORTS = Struct("=HH")
+
+
+class FragmentPorts(NamedTuple):
+    """``struct fragment_ports``, 4 bytes."""
+
+    source: int  # __be16
+    destination: int  # __be16
+
+    def pack(self) -> bytes:
+        return _FRAGMENT_PORTS.pack(htons(self.source), htons(self.destination))
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls(ntohs(v[0]), ntohs(v[1]))
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_FRAGMENT_PORTS.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _FRAGMENT_PORTS.iter_unpack(data))
+
+
+FRAGMENT_PORTS: Final = Codec("struct fragment_ports", 4, FragmentPorts.pack, FragmentPorts.unpack)
 
 
 _IPCACHE_ENTRY = Struct("=II")
@@ -383,6 +490,86 @@ class Metric(NamedTuple):
 
 
 METRIC: Final = Codec("struct metric", 16, Metric.pack, Metric.unpack)
+
+
+_PACKET = Struct("=16s16sHHHBBBBBBBBHIII4x")
+
+
+class Packet(NamedTuple):
+    """``struct packet``, 64 bytes."""
+
+    source: bytes  # struct address
+    destination: bytes  # struct address
+    source_port: int  # __be16
+    destination_port: int  # __be16
+    offset: int  # __u16
+    family: int  # __u8
+    protocol: int  # __u8
+    tcp_flags: int  # __u8
+    icmp_type: int  # __u8
+    is_known: int  # __u8
+    is_error: int  # __u8
+    hook: int  # __u8
+    fragment: int  # __u8
+    ethernet_protocol: int  # __be16
+    fragment_id: int  # __be32
+    identity: int  # __u32
+    tunnel: int  # __be32
+
+    def pack(self) -> bytes:
+        return _PACKET.pack(
+            exact(self.source, 16),
+            exact(self.destination, 16),
+            htons(self.source_port),
+            htons(self.destination_port),
+            self.offset,
+            self.family,
+            self.protocol,
+            self.tcp_flags,
+            self.icmp_type,
+            self.is_known,
+            self.is_error,
+            self.hook,
+            self.fragment,
+            htons(self.ethernet_protocol),
+            htonl(self.fragment_id),
+            self.identity,
+            htonl(self.tunnel),
+        )
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls(
+            v[0],
+            v[1],
+            ntohs(v[2]),
+            ntohs(v[3]),
+            v[4],
+            v[5],
+            v[6],
+            v[7],
+            v[8],
+            v[9],
+            v[10],
+            v[11],
+            v[12],
+            ntohs(v[13]),
+            ntohl(v[14]),
+            v[15],
+            ntohl(v[16]),
+        )
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_PACKET.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _PACKET.iter_unpack(data))
+
+
+PACKET: Final = Codec("struct packet", 64, Packet.pack, Packet.unpack)
 
 
 _POLICY_ENTRY = Struct("=IIBB2x")

@@ -79,6 +79,11 @@ class Layout:
         return self.namespace_prefix + "hub"
 
     @property
+    def world(self) -> str:
+        """Namespace of what is beyond the nodes, if the cluster has it (:mod:`cilia.cluster.world`)."""
+        return self.namespace_prefix + "world"
+
+    @property
     def pins(self) -> Path:
         """Below it, the pinned maps and links of each node."""
         return PINS / self.name

@@ -5,7 +5,7 @@ finds it also when the record is lost.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from cilia.cluster import agentapi, processes
 from cilia.cluster.health import ailment, wait_healthy
 from cilia.cluster.layout import Layout, check_replicas, netns_path, node_address, node_names
+from cilia.cluster.machine import Machine
 from cilia.cluster.network import create_underlay, delete_namespace, namespaces_of
 from cilia.cluster.pod import Pod, create_pod
 from cilia.cluster.record import (
@@ -23,11 +24,13 @@ from cilia.cluster.record import (
     marked_pids,
     start_time,
 )
+from cilia.cluster.world import create_world, host_of, world_of
 from cilia.contracts.messages import Message
 from cilia.errors import Failure
 from cilia.netns import inside
 
 STARTUP_SECONDS: Final = 30.0
+NO_SETTINGS: Final[Mapping[str, str]] = {}
 R = TypeVar("R")
 
 
@@ -43,6 +46,13 @@ class NoSuchProcess(Failure):
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
         super().__init__(f"no process {name!r}; there are: {', '.join(known)}")
+
+
+class NoSuchNode(Failure):
+    """A cluster has no node of this name."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"no node {name!r}; there are: {', '.join(known)}")
 
 
 class LocalCluster:
@@ -61,10 +71,16 @@ class LocalCluster:
         nodes: int = 3,
         replicas: int = 1,
         otlp: str = "",
+        world: bool = False,
+        agent_settings: Mapping[str, str] = NO_SETTINGS,
         progress: Callable[[str], None] = lambda _: None,
         timeout_seconds: float = STARTUP_SECONDS,
     ) -> "LocalCluster":
         """Start a cluster and wait until all of it is healthy; what was begun is removed if that fails.
+
+        Args:
+            world: Have a machine beyond the nodes, too, which knows of no pod.
+            agent_settings: Flag without its dashes -> value, for every agent (services/agent/config.py).
 
         Raises:
             ClusterExists: The name is in use.
@@ -79,7 +95,11 @@ class LocalCluster:
         try:
             cluster.record.save()
             create_underlay(layout, members)
-            cluster._start(processes.commands(layout, members, replicas, otlp), progress, timeout_seconds)
+            if world:
+                create_world(layout, members)
+            cluster._start(
+                processes.commands(layout, members, replicas, otlp, agent_settings), progress, timeout_seconds
+            )
         except BaseException:
             cluster.down()
             raise
@@ -166,6 +186,21 @@ class LocalCluster:
         pod = create_pod(self.layout, node, namespace, name, labels, namespace_labels or {})
         self.pods.append(pod)
         return pod
+
+    def host(self, node: str) -> Machine:
+        """Return a node's host.
+
+        Raises:
+            NoSuchNode: There is none of this name.
+        """
+        for record in self.record.nodes:
+            if record.name == node:
+                return host_of(self.layout, record)
+        raise NoSuchNode(node, tuple(record.name for record in self.record.nodes))
+
+    def world(self) -> Machine:
+        """Return the machine beyond the nodes of a cluster that was started with it."""
+        return world_of(self.layout)
 
     def serve_http(self, *pods: Pod, port: int) -> None:
         """Run a small HTTP server in each pod, as processes of the cluster, and wait until they listen."""

@@ -25,7 +25,7 @@ def create_underlay(layout: Layout, nodes: Sequence[NodeRecord]) -> None:
     """
     hub = layout.hub
     create_namespace(hub)
-    _ip(
+    ip(
         f"-n {hub}",
         ["link add br0 type bridge", f"addr add {HUB_ADDRESS}/{UNDERLAY_PREFIX} dev br0", "link set br0 up"],
     )
@@ -33,14 +33,14 @@ def create_underlay(layout: Layout, nodes: Sequence[NodeRecord]) -> None:
         namespace = layout.namespace(node.name)
         create_namespace(namespace)
         port = f"to-{node.name}"
-        _ip(
+        ip(
             f"-n {hub}",
             [
                 f"link add {port} type veth peer name eth0 netns {namespace}",
                 f"link set {port} master br0 up",
             ],
         )
-        _ip(f"-n {namespace}", [f"addr add {node.ipv4}/{UNDERLAY_PREFIX} dev eth0", "link set eth0 up"])
+        ip(f"-n {namespace}", [f"addr add {node.ipv4}/{UNDERLAY_PREFIX} dev eth0", "link set eth0 up"])
 
 
 def create_namespace(name: str) -> None:
@@ -49,8 +49,8 @@ def create_namespace(name: str) -> None:
     Raises:
         NetworkFailed: It exists already, or root is missing.
     """
-    _ip("", [f"netns add {name}"])
-    _ip(f"-n {name}", ["link set lo up"])
+    ip("", [f"netns add {name}"])
+    ip(f"-n {name}", ["link set lo up"])
     with inside(netns_path(name)):
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
@@ -68,7 +68,12 @@ def namespaces_of(layout: Layout) -> list[str]:
     return sorted(path.name for path in DIRECTORY.iterdir() if path.name.startswith(layout.namespace_prefix))
 
 
-def _ip(options: str, commands: Sequence[str]) -> None:
+def ip(options: str, commands: Sequence[str]) -> None:
+    """Run iproute2's commands in order, all in one process.
+
+    Raises:
+        NetworkFailed: One was refused; those after it were not run.
+    """
     run = subprocess.run(
         ["ip", *options.split(), "-batch", "-"], input="\n".join(commands), text=True, capture_output=True, check=False
     )

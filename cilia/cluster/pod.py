@@ -1,41 +1,23 @@
-"""Pods of a local cluster: network namespaces, with sockets for servers and clients opened inside them.
+"""Pods of a local cluster: network namespaces that a node's agent has connected."""
 
-A socket belongs to the namespace in which it was opened, so a test runs all its servers and clients in one process, on
-one event loop, and still every packet crosses the pods' links.
-"""
-
-import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cilia.cluster import agentapi
 from cilia.cluster.layout import Layout, netns_path
+from cilia.cluster.machine import Machine
 from cilia.cluster.network import create_namespace, delete_namespace
 from cilia.contracts.agent import CreateEndpoint, EndpointReference, LocalEndpoint, RelabelEndpoint
 from cilia.contracts.messages import Empty
-from cilia.netns import inside
 
 
-@dataclass(slots=True)
-class Pod:
-    """A connected pod."""
+@dataclass(slots=True, kw_only=True)
+class Pod(Machine):
+    """A connected pod; its name is ``namespace/name``."""
 
     layout: Layout
     node: str
     endpoint: LocalEndpoint
-    network: str
-    """Its network namespace."""
-    sockets: list[socket.socket] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """``namespace/name``."""
-        return f"{self.endpoint.namespace}/{self.endpoint.name}"
-
-    @property
-    def ipv4(self) -> str:
-        """Its address."""
-        return self.endpoint.ipv4
 
     @property
     def agent_socket(self) -> Path:
@@ -47,23 +29,6 @@ class Pod:
         """How to name it in a call."""
         return EndpointReference(namespace=self.endpoint.namespace, name=self.endpoint.name)
 
-    def open_socket(self, kind: socket.SocketKind, protocol: int = 0) -> socket.socket:
-        """Open a non-blocking IPv4 socket inside; it is the caller's to close."""
-        with inside(netns_path(self.network)):
-            opened = socket.socket(socket.AF_INET, kind, protocol)
-        opened.setblocking(False)
-        return opened
-
-    def listen(self, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
-        """Open a socket bound to a port on all addresses, listening if it is TCP; closed with the pod."""
-        opened = self.open_socket(kind)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind(("0.0.0.0", port))
-        if kind == socket.SOCK_STREAM:
-            opened.listen(128)
-        self.sockets.append(opened)
-        return opened
-
     def relabel(self, labels: dict[str, str], namespace_labels: dict[str, str] | None = None) -> None:
         """Give it other labels."""
         request = RelabelEndpoint(self.reference, labels, namespace_labels or {})
@@ -74,11 +39,6 @@ class Pod:
         self.close()
         agentapi.call(self.agent_socket, "endpoint-delete", self.reference, Empty)
         delete_namespace(self.network)
-
-    def close(self) -> None:
-        """Close the sockets of its servers."""
-        while self.sockets:
-            self.sockets.pop().close()
 
 
 def create_pod(
@@ -102,4 +62,6 @@ def create_pod(
     except BaseException:
         delete_namespace(network)
         raise
-    return Pod(layout, node, endpoint, network)
+    return Pod(
+        name=f"{namespace}/{name}", ipv4=endpoint.ipv4, network=network, layout=layout, node=node, endpoint=endpoint
+    )

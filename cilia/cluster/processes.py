@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -31,12 +31,13 @@ class ProgramMissing(Failure):
 
 
 def commands(
-    layout: Layout, nodes: Iterable[NodeRecord], replicas: int, otlp: str
+    layout: Layout, nodes: Iterable[NodeRecord], replicas: int, otlp: str, agent_settings: Mapping[str, str]
 ) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Return the processes of a cluster in starting order: name -> (namespace, command).
 
     Args:
         otlp: Base URL of the OTLP/HTTP collector that services and agents report to; empty: none.
+        agent_settings: Flag without its dashes -> value, for every agent.
     """
     hub = layout.hub
     found: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -47,7 +48,7 @@ def commands(
         name = f"{service}-{replica}"
         found[f"service/{name}"] = (hub, _service(layout, service, name, FIRST_HEALTH_PORT + number))
     for node in nodes:
-        found[f"agent/{node.name}"] = (layout.namespace(node.name), _agent(layout, node))
+        found[f"agent/{node.name}"] = (layout.namespace(node.name), _agent(layout, node, agent_settings))
     if otlp:
         reporting = ("--telemetry-otlp-endpoint", otlp)
         for name in found.keys() - {"etcd", "nats"}:
@@ -145,11 +146,12 @@ def _service(layout: Layout, service: str, replica: str, port: int) -> tuple[str
     return tuple(command)
 
 
-def _agent(layout: Layout, node: NodeRecord) -> tuple[str, ...]:
+def _agent(layout: Layout, node: NodeRecord, settings: Mapping[str, str]) -> tuple[str, ...]:
     command = [sys.executable, "-m", "services.agent", "--cluster", layout.name, "--node", node.name]
     command += ["--ipv4", node.ipv4, "--nats-urls", layout.nats, "--socket", str(layout.agent_socket(node.name))]
     command += ["--state-directory", str(layout.node_state(node.name))]
     command += ["--pin-directory", str(layout.pins / node.name), HEALTH_FLAG, f"{node.ipv4}:{AGENT_METRICS_PORT}"]
+    command += [part for name, value in settings.items() for part in (f"--{name}", value)]
     return tuple(command)
 
 

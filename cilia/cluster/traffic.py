@@ -1,4 +1,4 @@
-"""Real traffic between pods: small servers, single attempts, and steady streams that count what is lost."""
+"""Real traffic between pods, hosts and the world: small servers, single attempts, and steady streams that count what is lost."""
 
 import asyncio
 import os
@@ -9,19 +9,19 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Final, cast
 
-from cilia.cluster.pod import Pod
+from cilia.cluster.machine import Machine
 
 ATTEMPT_SECONDS: Final = 0.4
 """A packet between pods takes well under a millisecond; a drop answers nothing, so it costs the whole of it."""
 
 
-async def serve_http(pod: Pod, port: int) -> "asyncio.Server":
-    """Answer every HTTP request to a pod's port with its name."""
+async def serve_http(server: Machine, port: int) -> "asyncio.Server":
+    """Answer every HTTP request to a port with the server's name."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while await reader.readuntil(b"\r\n\r\n"):
-                body = f"{pod.name}\n".encode()
+                body = f"{server.name}\n".encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -29,11 +29,11 @@ async def serve_http(pod: Pod, port: int) -> "asyncio.Server":
         finally:
             writer.close()
 
-    return await asyncio.start_server(answer, sock=pod.listen(port))
+    return await asyncio.start_server(answer, sock=server.listen(port))
 
 
-async def serve_tcp(pod: Pod, port: int) -> "asyncio.Server":
-    """Send back whatever arrives on a pod's TCP port."""
+async def serve_tcp(server: Machine, port: int) -> "asyncio.Server":
+    """Send back whatever arrives on a TCP port."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -45,7 +45,7 @@ async def serve_tcp(pod: Pod, port: int) -> "asyncio.Server":
         finally:
             writer.close()
 
-    return await asyncio.start_server(echo, sock=pod.listen(port))
+    return await asyncio.start_server(echo, sock=server.listen(port))
 
 
 class _UdpEcho(asyncio.DatagramProtocol):
@@ -56,14 +56,14 @@ class _UdpEcho(asyncio.DatagramProtocol):
         self._transport.sendto(data, address)
 
 
-async def serve_udp(pod: Pod, port: int) -> asyncio.DatagramTransport:
-    """Send back whatever arrives on a pod's UDP port."""
+async def serve_udp(server: Machine, port: int) -> asyncio.DatagramTransport:
+    """Send back whatever arrives on a UDP port."""
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(_UdpEcho, sock=pod.listen(port, socket.SOCK_DGRAM))
+    transport, _ = await loop.create_datagram_endpoint(_UdpEcho, sock=server.listen(port, socket.SOCK_DGRAM))
     return transport
 
 
-async def get(client: Pod, address: str, port: int, *, seconds: float = ATTEMPT_SECONDS) -> str | None:
+async def get(client: Machine, address: str, port: int, *, seconds: float = ATTEMPT_SECONDS) -> str | None:
     """Return the body of one HTTP request; None if it doesn't come through."""
     with closing(client.open_socket(socket.SOCK_STREAM)) as opened:
         try:
@@ -82,7 +82,7 @@ async def get(client: Pod, address: str, port: int, *, seconds: float = ATTEMPT_
     return answer.partition(b"\r\n\r\n")[2].decode().strip()
 
 
-async def reaches_tcp(client: Pod, address: str, port: int, *, seconds: float = ATTEMPT_SECONDS) -> bool:
+async def reaches_tcp(client: Machine, address: str, port: int, *, seconds: float = ATTEMPT_SECONDS) -> bool:
     """Tell whether a TCP connection is made and bytes come back."""
     with closing(client.open_socket(socket.SOCK_STREAM)) as opened:
         try:
@@ -93,18 +93,20 @@ async def reaches_tcp(client: Pod, address: str, port: int, *, seconds: float = 
     return True
 
 
-async def reaches_udp(client: Pod, address: str, port: int, *, seconds: float = ATTEMPT_SECONDS) -> bool:
-    """Tell whether a datagram comes back."""
+async def reaches_udp(
+    client: Machine, address: str, port: int, *, size: int = 16, seconds: float = ATTEMPT_SECONDS
+) -> bool:
+    """Tell whether a datagram of ``size`` bytes comes back; a big one travels in fragments."""
     with closing(client.open_socket(socket.SOCK_DGRAM)) as opened:
         try:
             async with asyncio.timeout(seconds):
-                await _exchange(opened, (address, port), os.urandom(16))
+                await _exchange(opened, (address, port), os.urandom(size))
         except (TimeoutError, OSError):
             return False
     return True
 
 
-async def reaches_icmp(client: Pod, address: str, *, seconds: float = ATTEMPT_SECONDS) -> bool:
+async def reaches_icmp(client: Machine, address: str, *, seconds: float = ATTEMPT_SECONDS) -> bool:
     """Tell whether an echo request is answered."""
     identifier = os.getpid() & 0xFFFF
     header = struct.pack("!BBHHH", 8, 0, 0, identifier, 1)
@@ -130,7 +132,7 @@ async def _exchange(opened: socket.socket, address: tuple[str, int], message: by
     await loop.sock_sendall(opened, message)
     received = b""
     while len(received) < len(message):
-        part = await loop.sock_recv(opened, 1024)
+        part = await loop.sock_recv(opened, 65536)
         if not part:
             raise ConnectionResetError
         received += part
@@ -158,7 +160,7 @@ class Tally:
 
 
 @asynccontextmanager
-async def steady_udp(client: Pod, address: str, port: int, *, per_second: int = 500) -> AsyncIterator[Tally]:
+async def steady_udp(client: Machine, address: str, port: int, *, per_second: int = 500) -> AsyncIterator[Tally]:
     """Send numbered datagrams on one flow to an echo server all the while; the tally is final after the block."""
     loop = asyncio.get_running_loop()
     tally = Tally()
@@ -190,7 +192,9 @@ async def steady_udp(client: Pod, address: str, port: int, *, per_second: int = 
 
 
 @asynccontextmanager
-async def steady_connections(client: Pod, address: str, port: int, *, per_second: int = 100) -> AsyncIterator[Tally]:
+async def steady_connections(
+    client: Machine, address: str, port: int, *, per_second: int = 100
+) -> AsyncIterator[Tally]:
     """Open one new TCP connection after the other, each with an echo; a failed one counts as lost.
 
     A SYN that is dropped would be sent again after a second, so an attempt gets less than that.

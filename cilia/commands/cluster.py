@@ -28,6 +28,10 @@ def add_parser(nouns: Nouns) -> None:
     start.add_argument("--name", default="local", help="its name (default %(default)s)")
     start.add_argument("--nodes", type=int, default=3, help="how many nodes (default %(default)s)")
     start.add_argument("--replicas", type=int, default=1, help="of each service (default %(default)s)")
+    start.add_argument(
+        "--routing", choices=("overlay", "native"), default="overlay", help="between nodes (default %(default)s)"
+    )
+    start.add_argument("--world", action="store_true", help="with a machine beyond the nodes, which knows of no pod")
     start.add_argument("--otlp", metavar="URL", default="", help="OTLP/HTTP collector for traces and metrics")
     state = command(verbs, "status", status, "processes of a cluster, or of all", "  cilia cluster status\n")
     state.add_argument("--name", help="only this one")
@@ -46,6 +50,8 @@ def up(arguments: argparse.Namespace) -> None:
         nodes=arguments.nodes,
         replicas=arguments.replicas,
         otlp=arguments.otlp,
+        world=arguments.world,
+        agent_settings={"routing": arguments.routing},
         progress=lambda name: note(f"  {name}"),
     )
     note(f"cluster {arguments.name!r} is up: {len(cluster.record.nodes)} nodes; 'cilia status' shows them")

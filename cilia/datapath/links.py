@@ -6,11 +6,14 @@ an RCU grace period (10-15 ms); replacing its program takes microseconds and los
 
 from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from cilia.datapath.descriptor import Descriptor, checked, ffi, get_pinned, lib
 from cilia.datapath.errors import NotPinned
 from cilia.datapath.programs import Program
+
+BEFORE_ALL: Final = 1 << 3
+"""BPF_F_BEFORE without a reference, for TCX: in front of what others have at the hook."""
 
 
 class Hook(IntEnum):
@@ -75,11 +78,11 @@ class Link(Descriptor):
         return LinkInfo(info.id, info.program_id, info.ifindex)
 
 
-def ensure_attached(pin: Path, program: Program, hook: Hook, ifindex: int) -> Link:
+def ensure_attached(pin: Path, program: Program, hook: Hook, ifindex: int, flags: int = 0) -> Link:
     """Have ``program`` at ``hook`` of a device exactly once, by the link pinned at ``pin``.
 
     A link left by an earlier process is adopted and its program replaced; one whose device is gone, or that sits on
-    another device since, is dropped and made anew.
+    another device since, is dropped and made anew, with ``flags``.
 
     Raises:
         KernelError: The device is gone, or something else holds the hook.
@@ -94,6 +97,6 @@ def ensure_attached(pin: Path, program: Program, hook: Hook, ifindex: int) -> Li
             return link
         link.close()
         pin.unlink()
-    link = Link.attach(program, hook, ifindex)
+    link = Link.attach(program, hook, ifindex, flags)
     link.pin(pin)
     return link

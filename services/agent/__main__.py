@@ -24,7 +24,7 @@ from services.agent.acknowledgements import Acknowledgements
 from services.agent.addresses import AddressPool
 from services.agent.api import Api
 from services.agent.audit import Audit
-from services.agent.config import Config
+from services.agent.config import Config, RoutingMode
 from services.agent.connections import Connections, Parts
 from services.agent.conntrack import Conntrack
 from services.agent.devices import NodeDevices, ensure_devices, set_gateway
@@ -41,7 +41,10 @@ from services.agent.outcomes import Outcomes
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
 from services.agent.registration import Registration
-from services.agent.tables import Tables
+from services.agent.routes import NativeWay, OverlayWay, Routes
+from services.agent.routetable import RouteTable
+from services.agent.routing import Routing
+from services.agent.tables import Tables, watch_nodes
 from services.agent.unixsocket import Socket
 from services.agent.wiring import Blocks, PodWiring
 from services.agent.worker import Worker, open_worker
@@ -58,6 +61,7 @@ class Node:
     gateway: str
     """That the programs in place know; empty: none yet."""
     wiring: PodWiring
+    route_table: RouteTable
     links: Worker
     readers: Worker
 
@@ -79,17 +83,21 @@ async def open_node(config: Config, gateway: str) -> AsyncIterator[Node]:
     async with open_worker("links") as links, open_worker("readers") as readers:
         try:
             devices = await links.run(
-                ensure_devices, underlay_ipv4=config.ipv4, vxlan_port=config.vxlan_port, blocks=blocks
+                ensure_devices,
+                underlay_ipv4=config.ipv4,
+                vxlan_port=config.vxlan_port if config.routing is RoutingMode.OVERLAY else None,
+                blocks=blocks,
             )
             objects = await links.run(load_datapath, config, devices, gateway)
             await links.run(attach, objects, config, devices, blocks)
         except (AgentError, DatapathError, OSError) as error:
             raise CannotStart(str(error)) from error
-        wiring = await links.run(PodWiring, blocks)
+        wiring, route_table = await links.run(PodWiring, blocks), await links.run(RouteTable)
         try:
-            yield Node(config, blocks, devices, objects, gateway, wiring, links, readers)
+            yield Node(config, blocks, devices, objects, gateway, wiring, route_table, links, readers)
         finally:
             await links.run(wiring.close)
+            await links.run(route_table.close)
             objects.close()
 
 
@@ -131,7 +139,11 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     files = pod_files(config)
     endpoints = Endpoints(files.load())
     pool = AddressPool()
-    ipcache = Ipcache(config.node, config.ipv4)
+    is_native = config.routing is RoutingMode.NATIVE
+    ipcache = Ipcache(config.node, config.ipv4, tunnels=not is_native)
+    overlay_way = OverlayWay(node.devices.vxlan)
+    routes = Routes(config.node, NativeWay() if is_native else overlay_way)
+    routing = Routing(routes, node.route_table, node.links, tables.nodes, config.routes_repair_seconds)
     locations = Locations(address_maps, ipcache, tables.nodes, tables.endpoints)
     realiser = Realiser(
         policy_maps,
@@ -145,6 +157,8 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     async def on_registered(_: Registered) -> None:
         await node.set_gateway(pool.gateway)
         locations.set_gateway(pool.blocks[0])
+        overlay_way.sources[4] = pool.gateway
+        routing.renew()
         connections.publish_all()
 
     me = RegisterNode(config.node, config.ipv4, labels=config.labels, pool=config.pool)
@@ -179,6 +193,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         publication=publication,
         connections=connections,
         locations=locations,
+        routing=routing,
         realiser=realiser,
         conntrack=conntrack,
         flows=flows,
@@ -193,7 +208,9 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     socket = Socket(Path(config.socket), api.calls(), flows)
     return {
         **tables.loops(),
-        "nodes": locations.watch_nodes,
+        "nodes": lambda: watch_nodes(tables.nodes, (locations.feed_nodes, routing.feed)),
+        "routes": routing.run,
+        "routes' repair": routing.repair,
         "locations": locations.watch_endpoints,
         "ipcache": locations.run,
         "prune": locations.prune,

@@ -1,11 +1,22 @@
 """Settings of one agent."""
 
+from enum import StrEnum
+
 from msgspec import Struct
 
 from cilia.bus import BusConfig
 from cilia.contracts.ids import NodeName
 from cilia.logs import LogConfig
 from cilia.telemetry import TelemetryConfig
+
+
+class RoutingMode(StrEnum):
+    """How pods of different nodes reach each other; the same on all nodes of a cluster."""
+
+    OVERLAY = "overlay"
+    """In VXLAN between the nodes' underlay addresses."""
+    NATIVE = "native"
+    """As they are, by way of the other node's underlay address: the nodes share a link."""
 
 
 class MapSizes(Struct, frozen=True, kw_only=True):
@@ -42,6 +53,9 @@ class Config(Struct, frozen=True, kw_only=True):
     pin_directory: str = "/sys/fs/bpf/cilia"
     object_file: str = ""
     """The data plane's object; empty: the one that was shipped."""
+    routing: RoutingMode = RoutingMode.OVERLAY
+    routes_repair_seconds: float = 30.0
+    """Between two comparisons of the kernel's routes to other nodes' pods with what they ought to be."""
     vxlan_port: int = 8472
     block: int = 0xC111A
     """Number of the pods' ingress tc block; the next is the egress block."""

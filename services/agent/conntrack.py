@@ -7,11 +7,13 @@ a CPU is held for long. Lifetimes are the peer's (pkg/maps/ctmap).
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Generic
 
 from cilia.abi import maps
-from cilia.abi.structs import CtEntry, CtKey
+from cilia.abi.codec import Buffer, K
+from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry
 from cilia.datapath.errors import MapError
 from cilia.datapath.maps import Map
 from cilia.datapath.objects import LoadedObject
@@ -31,9 +33,9 @@ TICKS_PER_SECOND: Final = 1_000_000_000 / (1 << TICK_SHIFT)
 WRAP: Final = 1 << 32
 
 
-def lifetime_seconds(key: CtKey, entry: CtEntry, timeouts: TimeoutConfig) -> int:
+def lifetime_seconds(protocol: int, entry: CtEntry, timeouts: TimeoutConfig) -> int:
     """Return for how long a flow may idle."""
-    if key.protocol != TCP:
+    if protocol != TCP:
         return timeouts.other_seconds
     flags = entry.side[0].tcp_flags, entry.side[1].tcp_flags
     if (flags[0] | flags[1]) & RST or flags[0] & flags[1] & FIN:
@@ -43,12 +45,12 @@ def lifetime_seconds(key: CtKey, entry: CtEntry, timeouts: TimeoutConfig) -> int
     return timeouts.tcp_seconds
 
 
-def is_expired(key: CtKey, entry: CtEntry, now_ticks: int, timeouts: TimeoutConfig) -> bool:
+def is_expired(protocol: int, entry: CtEntry, now_ticks: int, timeouts: TimeoutConfig) -> bool:
     """Tell whether a flow has idled too long; ``now_ticks`` as ``last_seen`` counts, modulo 2**32."""
     idle = (now_ticks - entry.last_seen) % WRAP
     if idle > WRAP // 2:  # a program on another CPU was ahead of our clock
         return False
-    return idle > lifetime_seconds(key, entry, timeouts) * TICKS_PER_SECOND
+    return idle > lifetime_seconds(protocol, entry, timeouts) * TICKS_PER_SECOND
 
 
 @dataclass(slots=True)
@@ -59,11 +61,23 @@ class ConntrackCounters:
     removed: int = counter("flows forgotten since they idled too long or their pod is gone")
 
 
+@dataclass(frozen=True, slots=True)
+class Flows(Generic[K]):
+    """The flows of one family, and how to read their keys."""
+
+    map: Map[K, CtEntry]
+    keys: Callable[[Buffer], Iterable[K]]
+    addresses: Callable[[K], Iterable[int]]
+
+
 class Conntrack:
-    """Sweeps cilia_ct4. ``run`` goes to the supervisor."""
+    """Sweeps cilia_ct4 and cilia_ct6. ``run`` goes to the supervisor."""
 
     def __init__(self, objects: LoadedObject, timeouts: TimeoutConfig, sweep_seconds: float) -> None:
-        self._flows: Map[CtKey, CtEntry] = objects.map(maps.CT4)
+        self._tables = (
+            Flows(objects.map(maps.CT4), Ct4Key.unpack_each, lambda key: key.address),
+            Flows(objects.map(maps.CT6), Ct6Key.unpack_each, lambda key: map(int.from_bytes, key.address)),
+        )
         self._timeouts = timeouts
         self._sweep_seconds = sweep_seconds
         self._gone: set[int] = set()
@@ -73,11 +87,12 @@ class Conntrack:
         self.counters = ConntrackCounters()
 
     def close(self) -> None:
-        """Give the map back."""
-        self._flows.close()
+        """Give the maps back."""
+        for table in self._tables:
+            table.map.close()
 
     def scrub(self, address: int) -> None:
-        """Forget the flows of an address (host order), soon."""
+        """Forget the flows of an address (a number), soon."""
         self._gone.add(address)
         self._wake.set()
 
@@ -99,16 +114,22 @@ class Conntrack:
     async def _sweep(self) -> None:
         gone, self._gone = self._gone, set()
         found = 0
-        for keys, values in self._flows.batches(STEP):
+        for table in self._tables:
+            found += await self._sweep_one(table, gone)
+        self.flows = found
+        self.counters.sweeps += 1
+
+    async def _sweep_one(self, table: "Flows[Any]", gone: set[int]) -> int:
+        found = 0
+        for keys, values in table.map.batches(STEP):
             now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) >> TICK_SHIFT
             dead = [
                 key
-                for key, entry in zip(CtKey.unpack_each(keys), CtEntry.unpack_each(values), strict=True)
-                if gone.intersection(key.address) or is_expired(key, entry, now, self._timeouts)
+                for key, entry in zip(table.keys(keys), CtEntry.unpack_each(values), strict=True)
+                if gone.intersection(table.addresses(key)) or is_expired(key.protocol, entry, now, self._timeouts)
             ]
-            found += len(keys) // self._flows.layout.key.size
+            found += len(keys) // table.map.layout.key.size
             if dead:
-                self.counters.removed += self._flows.delete_many(dead)
+                self.counters.removed += table.map.delete_many(dead)
             await asyncio.sleep(0)
-        self.flows = found
-        self.counters.sweeps += 1
+        return found

@@ -5,7 +5,8 @@
     cilia_host   the pods' gateway address, so that the node answers for it
         |        veth pair
     cilia_net    bound to the pods' blocks: a block dies with its last device, and this one stays
-    cilia_vxlan  VXLAN with the peer set per packet (collect metadata); no address, learning off
+    cilia_vxlan  VXLAN with the peer set per packet (collect metadata); no address, learning off, asks for no neighbour.
+                 Only where pods of other nodes are reached by an overlay.
 
 All of it is found again after a restart. Blocks on RTNL: for the worker thread.
 """
@@ -25,22 +26,28 @@ from services.agent.wiring import Blocks, without_ipv6
 log = logging.getLogger(__name__)
 
 VXLAN_OVERHEAD_BYTES: Final = 50
+LARGEST_MTU_BYTES: Final = 65535
+IFF_NOARP: Final = 0x80
 HOST, NET, VXLAN = "cilia_host", "cilia_net", "cilia_vxlan"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeDevices:
-    """Indexes of the node's devices, and the MTU that pods get."""
+    """Indexes of the node's devices, and the MTU that pods get: what fits into the underlay's after encapsulation."""
 
     host: int
     net: int
     vxlan: int
+    """0: no overlay."""
     underlay: int
     mtu_bytes: int
 
 
-def ensure_devices(*, underlay_ipv4: str, vxlan_port: int, blocks: Blocks) -> NodeDevices:
-    """Have the node's devices, up and bound to their blocks; what exists is kept.
+def ensure_devices(*, underlay_ipv4: str, vxlan_port: int | None, blocks: Blocks) -> NodeDevices:
+    """Have the node's devices, up and bound to their blocks; what exists is kept, or removed if it isn't wanted.
+
+    Args:
+        vxlan_port: None: no overlay.
 
     Raises:
         WiringFailed: No device holds the underlay's address, or the kernel refused a device.
@@ -62,30 +69,36 @@ def set_gateway(ifindex: int, gateway: str) -> None:
                 raise WiringFailed("address", HOST, "", str(error)) from error
 
 
-def _ensure(netlink: IPRoute, underlay_ipv4: str, vxlan_port: int, blocks: Blocks) -> NodeDevices:
+def _ensure(netlink: IPRoute, underlay_ipv4: str, vxlan_port: int | None, blocks: Blocks) -> NodeDevices:
     underlay, mtu = _underlay(netlink, underlay_ipv4)
-    mtu -= VXLAN_OVERHEAD_BYTES
+    if vxlan_port is not None:
+        mtu -= VXLAN_OVERHEAD_BYTES
     host = _lookup(netlink, HOST)
     if not host:
         netlink.link("add", ifname=HOST, kind="veth", mtu=mtu, peer={"ifname": NET, "mtu": mtu})
         host = _lookup(netlink, HOST)
-    net, vxlan = _lookup(netlink, NET), _lookup(netlink, VXLAN)
+    net, vxlan = _lookup(netlink, NET), _overlay(netlink, vxlan_port)
+    _bind(net, blocks)
+    for index in filter(None, (host, net, vxlan)):
+        without_ipv6(netlink, index)
+        netlink.link("set", index=index, mtu=mtu, state="up")
+    return NodeDevices(host=host, net=net, vxlan=vxlan, underlay=underlay, mtu_bytes=mtu)
+
+
+def _overlay(netlink: IPRoute, vxlan_port: int | None) -> int:
+    """Have the VXLAN device if it is wanted; return its index."""
+    vxlan = _lookup(netlink, VXLAN)
+    if vxlan_port is None:
+        if vxlan:
+            netlink.link("del", index=vxlan)
+        return 0
     if not vxlan:
         netlink.link(
-            "add",
-            ifname=VXLAN,
-            kind="vxlan",
-            vxlan_collect_metadata=True,
-            vxlan_learning=False,
-            vxlan_port=vxlan_port,
-            mtu=mtu,
+            "add", ifname=VXLAN, kind="vxlan", vxlan_collect_metadata=True, vxlan_learning=False, vxlan_port=vxlan_port
         )
         vxlan = _lookup(netlink, VXLAN)
-    _bind(net, blocks)
-    for index in (host, net, vxlan):
-        without_ipv6(netlink, index)
-        netlink.link("set", index=index, state="up")
-    return NodeDevices(host=host, net=net, vxlan=vxlan, underlay=underlay, mtu_bytes=mtu)
+    netlink.link("set", index=vxlan, flags=IFF_NOARP, change=IFF_NOARP)
+    return vxlan
 
 
 def _bind(ifindex: int, blocks: Blocks) -> None:
@@ -102,7 +115,7 @@ def _underlay(netlink: IPRoute, address: str) -> tuple[int, int]:
         raise WiringFailed("lookup", f"the device with address {address}", "", "no device has it")
     ifindex = int(found[0]["index"])
     (link,) = netlink.get_links(ifindex)
-    return ifindex, int(link.get("mtu"))
+    return ifindex, min(int(link.get("mtu")), LARGEST_MTU_BYTES)  # the loopback device has a byte more
 
 
 def _lookup(netlink: IPRoute, interface: str) -> int:

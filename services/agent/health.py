@@ -19,6 +19,7 @@ from services.agent.locations import Locations
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
 from services.agent.registration import Registration
+from services.agent.routing import Routing
 from services.agent.tables import Tables
 
 VERSION = "0.1.0"
@@ -39,6 +40,7 @@ class Health:
     publication: Publication
     connections: Connections
     locations: Locations
+    routing: Routing
     realiser: Realiser
     conntrack: Conntrack
     flows: Flows
@@ -50,7 +52,7 @@ class Health:
         """Return why the agent can't do all of its work, or an empty text."""
         refusals = map(str, self.realiser.refused.values())
         bus = "" if self.bus.connected else "the bus is away"
-        reasons = (bus, self.registration.last_error, self.locations.last_error, *refusals)
+        reasons = (bus, self.registration.last_error, self.locations.last_error, self.routing.last_error, *refusals)
         return "; ".join(reason for reason in reasons if reason)
 
     def status(self) -> AgentStatus:
@@ -89,6 +91,8 @@ class Health:
             ("conntrack_flows", "flows found by the latest sweep", lambda: self.conntrack.flows),
             ("ipcache_entries", "entries of cilia_ipcache", lambda: self.locations.desired),
             ("ipcache_pending", "entries of cilia_ipcache that wait", lambda: self.locations.pending),
+            ("routes", "routes to other nodes' pods", lambda: self.routing.desired),
+            ("routes_pending", "routes to other nodes' pods that wait", lambda: self.routing.pending),
             ("policy_entries", "entries of cilia_policy", lambda: self.realiser.entries),
             ("policy_capacity_entries", "room in cilia_policy", lambda: self.realiser.capacity),
             ("policy_refused", "subjects whose policy finds no room", lambda: len(self.realiser.refused)),
@@ -120,10 +124,12 @@ class Health:
 
     def _loops(self) -> tuple[LoopStatus, ...]:
         locations, realiser, registration = self.locations, self.realiser, self.registration
+        routing = self.routing
         refused = next(map(str, realiser.refused.values()), "")
         waiting = self.connections.unpublished + self.publication.pending
         return (
             LoopStatus("ipcache", locations.desired, locations.pending, locations.failures, locations.last_error),
+            LoopStatus("routes", routing.desired, routing.pending, routing.failures, routing.last_error),
             LoopStatus("policy", realiser.wanted, len(realiser.refused), realiser.counters.refused, refused),
             LoopStatus("audit", self.audit.counters.looks, 0, self.audit.counters.foreign, self.audit.last_fault),
             LoopStatus("rows", len(self.endpoints), waiting, 0),

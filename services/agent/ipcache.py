@@ -33,10 +33,15 @@ WORLD: Final = Prefix(0, 0)
 
 
 class Ipcache:
-    """The desired entries, kept up to date row by row."""
+    """The desired entries, kept up to date row by row.
 
-    def __init__(self, node: NodeName, ipv4: str) -> None:
+    Args:
+        tunnels: Pods of other nodes are behind tunnels; otherwise the routes know the way.
+    """
+
+    def __init__(self, node: NodeName, ipv4: str, *, tunnels: bool = True) -> None:
         self._node = node
+        self._tunnels = tunnels
         self._nodes: dict[NodeName, Node] = {}
         self._rows: dict[EndpointKey, tuple[int, Identity]] = {}
         self._owners: dict[int, list[EndpointKey]] = {}
@@ -138,15 +143,18 @@ class Ipcache:
         for key in reversed(self._owners.get(address, ())):
             home = self._nodes.get(key.node)
             if home is not None:
-                return Location(self._rows[key][1], number(home.ipv4))
+                return Location(self._rows[key][1], self._tunnel_to(home))
         return None
 
     def _host_locations(self, row: Node | None) -> dict[int, Location]:
         if row is None or row.name == self._node:
             return dict.fromkeys(_addresses(row), Location(Reserved.HOST))
         underlay, *gateways = _addresses(row)
-        behind = dict.fromkeys(gateways, Location(Reserved.REMOTE_NODE, underlay))
+        behind = dict.fromkeys(gateways, Location(Reserved.REMOTE_NODE, self._tunnel_to(row)))
         return {underlay: Location(Reserved.REMOTE_NODE), **behind}
+
+    def _tunnel_to(self, home: Node) -> int:
+        return number(home.ipv4) if self._tunnels else 0
 
 
 def gateway_of(cidr: str) -> int:

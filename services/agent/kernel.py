@@ -205,7 +205,7 @@ class AddressMaps:
     def put_endpoint(self, address: int, pod: Pod, slot: int) -> None:
         """Make a pod known to the programs; slot 0: all of its packets are dropped."""
         mac = bytes.fromhex(pod.mac.replace(":", ""))
-        value = EndpointValue(pod.ifindex, pod.identity, pod.id, slot, mac)
+        value = EndpointValue(pod.ifindex, pod.identity, pod.id, slot, mac, 0)
         self._endpoints.update(EndpointKey(mapped(address)), value)
 
     def remove_endpoint(self, address: int) -> None:

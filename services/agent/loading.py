@@ -1,26 +1,21 @@
 """Programs into the kernel and into their places, without a packet that meets none.
 
 Maps are pinned and found again; programs are loaded anew at each start and replace those of a former agent in one step
-per place: the two tc blocks that all pods share, and a pinned TCX link at the overlay's device (a clsact filter where
-the kernel has no TCX). Blocks on RTNL, and on RCU when a link is new: for the worker thread.
+per place: the two tc blocks that all pods share, and a pinned TCX link at the overlay's device, if there is one (a clsact
+filter where the kernel has no TCX). Blocks on RTNL, and on RCU when a link is new: for the worker thread.
 """
 
-import errno
-import logging
 from pathlib import Path
 from typing import Final
 
-from cilia.datapath.errors import KernelError
 from cilia.datapath.features import ensure_bpffs
-from cilia.datapath.links import Hook, ensure_attached
 from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
-from services.agent.config import Config
+from services.agent.attachments import Place, attach_all
+from services.agent.config import Config, RoutingMode
 from services.agent.devices import NodeDevices
 from services.agent.ipcache import number
-from services.agent.tc import TrafficControl
+from services.agent.tc import Side, TrafficControl
 from services.agent.wiring import Blocks
-
-log = logging.getLogger(__name__)
 
 OBJECT: Final = OBJECTS / "cilia.o"
 FROM_POD, TO_POD, FROM_OVERLAY = "from_pod", "to_pod", "from_overlay"
@@ -50,6 +45,9 @@ def load_datapath(config: Config, devices: NodeDevices, gateway: str) -> LoadedO
             "node_ipv4": number(config.ipv4),
             "gateway_ipv4": number(gateway) if gateway else 0,
             "overlay_ifindex": devices.vxlan,
+            "overlay_mtu": devices.mtu_bytes if devices.vxlan else 0,
+            "tunnel_port": config.vxlan_port,
+            "is_native": config.routing is RoutingMode.NATIVE,
         },
         max_entries={name: size for name, size in sizes.items() if size},
         pin_directory=pins,
@@ -59,27 +57,15 @@ def load_datapath(config: Config, devices: NodeDevices, gateway: str) -> LoadedO
 
 def attach(objects: LoadedObject, config: Config, devices: NodeDevices, blocks: Blocks) -> None:
     """Put the programs in their places, in place of former ones; they stay there without us."""
-    control = TrafficControl()
-    try:
+    with TrafficControl() as control:
         control.replace_block_filter(blocks.ingress, objects.program(FROM_POD).fileno(), FROM_POD)
         control.replace_block_filter(blocks.egress, objects.program(TO_POD).fileno(), TO_POD)
-        _attach_overlay(objects, Path(config.pin_directory), devices, control)
-    finally:
-        control.close()
+        attach_all(objects, Path(config.pin_directory), places(devices), control)
 
 
-def _attach_overlay(objects: LoadedObject, pins: Path, devices: NodeDevices, control: TrafficControl) -> None:
-    program = objects.program(FROM_OVERLAY)
-    try:
-        ensure_attached(pins / f"link_{FROM_OVERLAY}", program, Hook.TCX_INGRESS, devices.vxlan).close()
-    except KernelError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-            raise
-    else:
-        return
-    log.info("no TCX in this kernel; the overlay gets a clsact filter")
-    control.ensure_clsact(devices.vxlan)
-    control.replace_ingress_filter(devices.vxlan, program.fileno(), FROM_OVERLAY)
+def places(devices: NodeDevices) -> list[Place]:
+    """Return which programs the node's own devices get."""
+    return [Place(FROM_OVERLAY, Side.INGRESS, devices.vxlan)] if devices.vxlan else []
 
 
 def renew(config: Config, devices: NodeDevices, blocks: Blocks, gateway: str) -> None:

@@ -6,6 +6,7 @@ is already there is not written, so that no flow is decided anew for nothing.
 
 import asyncio
 import logging
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final
 
@@ -24,7 +25,7 @@ LINGER_SECONDS: Final = 1.0
 
 
 class Locations:
-    """Keeps cilia_ipcache as desired. ``run``, ``watch_nodes`` and ``watch_endpoints`` go to the supervisor."""
+    """Keeps cilia_ipcache as desired. ``run``, ``watch_endpoints`` and ``prune`` go to the supervisor."""
 
     def __init__(
         self,
@@ -65,12 +66,10 @@ class Locations:
         self._ipcache.set_host(".".join(map(str, gateway_of(cidr).to_bytes(4, "big"))))
         self._wake.set()
 
-    async def watch_nodes(self) -> None:
-        """Take changes of the table of nodes until cancelled."""
-        async for changes in self._nodes.changes():
-            for change in changes:
-                self._ipcache.feed_nodes(change.upserts, change.removes)
-            self._wake.set()
+    def feed_nodes(self, upserts: Mapping[NodeName, Node], removes: Iterable[NodeName]) -> None:
+        """Take changes of the table of nodes."""
+        self._ipcache.feed_nodes(upserts, removes)
+        self._wake.set()
 
     async def watch_endpoints(self) -> None:
         """Take changes of the table of endpoints until cancelled."""

@@ -1,5 +1,6 @@
 """The tables that an agent hears, and its interest in each."""
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -23,6 +24,9 @@ from cilia.table.subscriber import ALL, TableSubscriber
 
 GATHER_SECONDS: Final = 0.02
 """How long the shards that one revision of policies changed are waited for, to come into force at once."""
+
+FeedNodes = Callable[[Mapping[NodeName, Node], Iterable[NodeName]], None]
+"""Takes changes of the table of nodes: upserts and removes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +62,12 @@ class Tables:
     def loops(self) -> dict[str, Loop]:
         """Return the loops to supervise."""
         return {f"table {name}": table.run for name, table in self.named().items()}
+
+
+async def watch_nodes(nodes: TableSubscriber[NodeName, Node], feeds: Iterable[FeedNodes]) -> None:
+    """Hand each change of the table of nodes to all who need it, until cancelled."""
+    feeds = tuple(feeds)
+    async for changes in nodes.changes():
+        for change in changes:
+            for feed in feeds:
+                feed(change.upserts, change.removes)

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,8 +16,9 @@ from cilia.abi.codec import K, V
 from cilia.abi.enums import PolicyDirection, PolicyLimit, PolicyShape
 from cilia.abi.structs import (
     EVENT,
+    Ct4Key,
+    Ct6Key,
     CtEntry,
-    CtKey,
     Endpoint,
     EndpointKey,
     Event,
@@ -39,17 +40,25 @@ from tools.build import build_objects
 INGRESS, EGRESS = PolicyDirection.INGRESS, PolicyDirection.EGRESS
 HOST, WORLD, REMOTE_NODE = 1, 2, 6
 NODE, OTHER_NODE, GATEWAY = "192.0.2.1", "192.0.2.2", "10.1.0.1"
+NODE6, OTHER_NODE6, GATEWAY6 = "2001:db8::1", "2001:db8::2", "fd00:1::1"
 GATEWAY_MAC: Final = bytes.fromhex("0263696c6961")
 TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT = 0, 2, 7
 CURRENT, NEXT, EPOCH = 0, 8, 16
 EVERY_SHAPE: Final = (1 << PolicyShape.SHAPES) - 1
-SIZES: Final = {"cilia_ipcache": 64, "cilia_endpoints": 16, "cilia_policy": 1024, "cilia_ct4": 4096}
+SIZES: Final = {
+    "cilia_ipcache": 64,
+    "cilia_endpoints": 16,
+    "cilia_policy": 1024,
+    "cilia_ct4": 4096,
+    "cilia_ct6": 4096,
+    "cilia_fragments": 4096,
+}
 
 
 class Pod(NamedTuple):
-    """A pod as the tests know it; slot and device are 0 where it lives elsewhere."""
+    """A pod as the tests know it, by one of its addresses; slot and device are 0 where it lives elsewhere."""
 
-    ipv4: str
+    address: str
     identity: int
     id: int = 0
     slot: int = 0
@@ -61,6 +70,8 @@ A = Pod("10.1.0.10", 1001, 1, 1, bytes.fromhex("02aa00000001"), "lxc1")
 B = Pod("10.1.0.11", 1002, 2, 2, bytes.fromhex("02bb00000002"), "lxc2")
 R = Pod("10.2.0.10", 1003)
 W = Pod("198.51.100.7", WORLD)
+A6, B6 = A._replace(address="fd00:1::a"), B._replace(address="fd00:1::b")
+R6, W6 = R._replace(address="fd00:2::a"), W._replace(address="2001:db8:f::7")
 
 
 @dataclass
@@ -72,7 +83,9 @@ class Node:
     devices: dict[str, int]
 
     def __post_init__(self) -> None:
-        self.flows: Map[CtKey, CtEntry] = self.objects.map(maps.CT4)
+        self.flows: Map[Ct4Key, CtEntry] = self.objects.map(maps.CT4)
+        self.flows6: Map[Ct6Key, CtEntry] = self.objects.map(maps.CT6)
+        self.fragments = self.objects.map(maps.FRAGMENTS)
         self.endpoints: Map[EndpointKey, Endpoint] = self.objects.map(maps.ENDPOINTS)
         self.ipcache: Map[IpcacheKey, IpcacheEntry] = self.objects.map(maps.IPCACHE)
         self.policy: Map[PolicyKey, PolicyEntry] = self.objects.map(maps.POLICY)
@@ -87,28 +100,29 @@ class Node:
         self.ring = RingBuffer(self.objects.map_fd("cilia_events"), record_size=EVENT.size, limit=64)
 
     def close(self) -> None:
-        for one in (self.flows, self.endpoints, self.ipcache, self.policy, self.metrics, self.subjects):
+        for one in (self.flows, self.flows6, self.fragments, self.endpoints, self.ipcache, self.policy, self.metrics):
             one.close()
-        for other in (self.epoch, self.addresses, self.ring, self.objects):
+        for other in (self.subjects, self.epoch, self.addresses, self.ring, self.objects):
             other.close()
 
     # what the agent would write
 
-    def add_pod(self, pod: Pod, slot: int | None = None) -> None:
+    def add_pod(self, pod: Pod, slot: int | None = None, flags: int = 0) -> None:
         """Make a local pod known, in place of what is known of its address."""
         slot = pod.slot if slot is None else slot
-        value = Endpoint(self.devices[pod.device], pod.identity, pod.id, slot, pod.mac)
-        self.endpoints.update(EndpointKey(mapped(pod.ipv4)), value)
+        value = Endpoint(self.devices[pod.device], pod.identity, pod.id, slot, pod.mac, flags)
+        self.endpoints.update(EndpointKey(mapped(pod.address)), value)
 
     def locate(self, prefix: str, identity: int, tunnel: str = "") -> None:
         """Write an entry of the ipcache; ``prefix`` with a length or an address."""
         address, _, length = prefix.partition("/")
-        key = IpcacheKey(96 + int(length or 32), mapped(address))
+        bits = ip_address(address).max_prefixlen
+        key = IpcacheKey(128 - bits + int(length or bits), mapped(address))
         self.ipcache.update(key, IpcacheEntry(identity, int(IPv4Address(tunnel)) if tunnel else 0))
 
-    def renew(self, ipv4: str) -> None:
+    def renew(self, address: str) -> None:
         """Have the flows of an address decided anew."""
-        self.addresses.add_u32(int(IPv4Address(ipv4)) % PolicyLimit.ADDRESS_BUCKETS)
+        self.addresses.add_u32(int(ip_address(address)) % PolicyLimit.ADDRESS_BUCKETS)
 
     def allow(
         self,
@@ -160,14 +174,21 @@ class Node:
         found = self.metrics.lookup(outcome * 4 + hook)
         return found.packets if found else 0
 
-    def flow(self) -> tuple[CtKey, CtEntry]:
-        """Return the only flow."""
+    def flow(self) -> tuple[Ct4Key, CtEntry]:
+        """Return the only flow of IPv4."""
         (only,) = self.flows.items()
         return only
 
+    def flow6(self) -> tuple[Ct6Key, CtEntry]:
+        """Return the only flow of IPv6."""
+        (only,) = self.flows6.items()
+        return only
 
-def mapped(ipv4: str) -> bytes:
-    return bytes(10) + b"\xff\xff" + IPv4Address(ipv4).packed
+
+def mapped(address: str) -> bytes:
+    """Return an address of either family as ``struct address``."""
+    packed = ip_address(address).packed
+    return packed if len(packed) == 16 else bytes(10) + b"\xff\xff" + packed
 
 
 def version_word(revision: int, entry_set: int, audit: bool = False, shapes: int = EVERY_SHAPE) -> int:
@@ -184,6 +205,7 @@ def node(
     pods: Sequence[Pod] = (A, B),
     max_entries: Mapping[str, int] = SIZES,
     has_overlay: bool = True,
+    variables: Mapping[str, int | bytes] | None = None,
 ) -> Iterator[Node]:
     """Load the programs in a namespace with the pods' devices and an overlay; all maps are empty.
 
@@ -196,12 +218,15 @@ def node(
             link("add", ifname=pod.device, kind="veth", peer={"ifname": f"p{pod.device}"})
         link("add", ifname="overlay", kind="vxlan", vxlan_collect_metadata=True, vxlan_learning=False, vxlan_port=8472)
         devices = {name: namespace.ifindex(name) for name in ("lo", "overlay", *(pod.device for pod in pods))}
-        variables = {
+        configured = {
             "node_ipv4": int(IPv4Address(ipv4)),
             "gateway_ipv4": int(IPv4Address(gateway)),
+            "node_ipv6": mapped(NODE6),
+            "gateway_ipv6": mapped(GATEWAY6),
             "overlay_ifindex": devices["overlay"] if has_overlay else 0,
+            **(variables or {}),
         }
-        made = Node(namespace, load(file, Loading(variables=variables, max_entries=max_entries)), devices)
+        made = Node(namespace, load(file, Loading(variables=configured, max_entries=max_entries)), devices)
         try:
             yield made
         finally:
@@ -210,18 +235,26 @@ def node(
 
 def populate(node: Node) -> None:
     """Make A, B, R and the world known, and the policies of A and B empty: they deny."""
-    for pod in (A, B):
+    for pod in (A, B, A6, B6):
         node.add_pod(pod)
-        node.locate(pod.ipv4, pod.identity)
+        node.locate(pod.address, pod.identity)
         node.realise(pod.slot)
-    node.locate("0.0.0.0/0", WORLD)
-    node.locate(R.ipv4, R.identity, OTHER_NODE)
-    node.locate(OTHER_NODE, REMOTE_NODE)
+    for remote in (R, R6):
+        node.locate(remote.address, remote.identity, OTHER_NODE)
+    for prefix, identity in (
+        ("0.0.0.0/0", WORLD),
+        ("::/0", WORLD),
+        (OTHER_NODE, REMOTE_NODE),
+        (OTHER_NODE6, REMOTE_NODE),
+    ):
+        node.locate(prefix, identity)
 
 
 def reset(node: Node) -> None:
     """Empty the maps that decide, and what was reported; counts of packets and of changed owners stay."""
     empty(node.flows)
+    empty(node.flows6)
+    empty(node.fragments)
     empty(node.policy)
     empty(node.endpoints)
     empty(node.ipcache)

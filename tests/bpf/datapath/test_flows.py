@@ -138,7 +138,7 @@ def test_an_icmp_error_about_a_packet_of_another_is_dropped(here: Node) -> None:
     assert_dropped(here, "from_pod", error(B, A, tcp(A, B))[:60], "lxc2", DropReason.INVALID_PACKET)
 
 
-IPV6 = bytes.fromhex("333300000001") + A.mac + b"\x86\xdd" + bytes(60)
+IPX = bytes.fromhex("ffffffffffff") + A.mac + b"\x81\x37" + bytes(60)
 SHORT_TCP = tcp(A, B)[:48]
 SHORT_UDP = udp(A, B)[:38]
 VERSION = tcp(A, B)[:14] + b"\x55" + tcp(A, B)[15:]
@@ -152,11 +152,12 @@ UNREADABLE = {
     "half a udp header": (SHORT_UDP, DropReason.INVALID_PACKET),
     "ip version 5": (VERSION, DropReason.INVALID_PACKET),
     "ip header of 16 bytes": (HEADER, DropReason.INVALID_PACKET),
-    "ipv6": (IPV6, DropReason.UNKNOWN_L3),
+    "ipx": (IPX, DropReason.UNKNOWN_L3),
     "sctp": (sent(A, B, TCP(), proto=132), DropReason.UNKNOWN_L4),
     "icmp timestamp": (sent(A, B, ICMP(type=13)), DropReason.UNKNOWN_ICMP_TYPE),
-    "first fragment": (sent(A, B, TCP(), flags="MF"), DropReason.FRAGMENT),
-    "later fragment": (sent(A, B, TCP(), frag=5), DropReason.FRAGMENT),
+    "first fragment": (sent(A, B, TCP(), flags="MF"), DropReason.POLICY_DENIED),
+    "later fragment": (sent(A, B, TCP(), frag=5), DropReason.FRAGMENT_UNKNOWN),
+    "fragment over a tcp header": (sent(A, B, TCP(), frag=2), DropReason.INVALID_PACKET),
     "arp for a stranger": (arp("10.1.0.77"), DropReason.UNKNOWN_TARGET),
     "arp reply of another": (arp(operation=2, sender=B), DropReason.INVALID_SOURCE),
     "reverse arp": (arp(operation=3), DropReason.INVALID_PACKET),
@@ -196,7 +197,7 @@ def test_arp_for_the_gateway_is_answered_in_place(here: Node) -> None:
     answer = Ether(ran.packet)
     assert ran.retval == TC_ACT_REDIRECT
     assert (answer.dst, answer.src) == (A.mac.hex(":"), GATEWAY_MAC.hex(":"))
-    assert (answer[ARP].op, answer[ARP].psrc, answer[ARP].pdst) == (2, GATEWAY, A.ipv4)
+    assert (answer[ARP].op, answer[ARP].psrc, answer[ARP].pdst) == (2, GATEWAY, A.address)
     assert (answer[ARP].hwsrc, answer[ARP].hwdst) == (GATEWAY_MAC.hex(":"), A.mac.hex(":"))
     assert here.events() == []
 

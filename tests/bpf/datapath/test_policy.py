@@ -129,7 +129,7 @@ def test_an_established_flow_asks_no_policy_until_a_revision_grows(here: Node) -
 def test_a_flow_is_decided_anew_after_the_owner_of_an_address_changed(here: Node, pod: object) -> None:
     established(here)
     forget(here)
-    here.renew((A if pod is A else B).ipv4)
+    here.renew((A if pod is A else B).address)
     assert here.run("from_pod", tcp(B, A, 80, 40000), "lxc2").retval == TC_ACT_SHOT
 
 

@@ -53,7 +53,7 @@ def wired(ipv4: str, gateway: str, *pods: Pod) -> Iterator[Wired]:
             attach(here, stack, "from_pod", Hook.TCX_INGRESS, pod.device)
             attach(here, stack, "to_pod", Hook.TCX_EGRESS, pod.device)
             here.namespace.netlink.link("set", index=here.devices[pod.device], state="up")
-            here.namespace.netlink.route("add", dst=f"{pod.ipv4}/32", oif=here.devices[pod.device], scope=253)
+            here.namespace.netlink.route("add", dst=f"{pod.address}/32", oif=here.devices[pod.device], scope=253)
         attach(here, stack, "from_overlay", Hook.TCX_INGRESS, "overlay")
         here.namespace.netlink.link("set", index=here.devices["overlay"], state="up")
         here.namespace.netlink.addr("add", index=1, address=gateway, prefixlen=32)
@@ -64,7 +64,7 @@ def move(here: Node, pod: Pod, inside: Namespace, gateway: str) -> None:
     peer = here.namespace.ifindex(f"p{pod.device}")
     here.namespace.netlink.link("set", index=peer, net_ns_fd=inside.fileno(), address=pod.mac.hex(":"))
     index = inside.ifindex(f"p{pod.device}")
-    inside.netlink.addr("add", index=index, address=pod.ipv4, prefixlen=32)
+    inside.netlink.addr("add", index=index, address=pod.address, prefixlen=32)
     inside.netlink.link("set", index=index, state="up")
     inside.netlink.route("add", dst=f"{gateway}/32", oif=index, scope=253)
     inside.netlink.route("add", dst="0.0.0.0/0", gateway=gateway, oif=index)
@@ -103,9 +103,9 @@ def pair() -> Iterator[tuple[Wired, Wired]]:
         for one, pod, address in ((near, A, NODE), (far, FAR, OTHER_NODE)):
             one.node.add_pod(pod)
             one.node.realise(pod.slot)
-            one.node.locate(pod.ipv4, pod.identity)
+            one.node.locate(pod.address, pod.identity)
             plug(one.node, far.node, address)
-        near.node.locate(FAR.ipv4, FAR.identity, OTHER_NODE)
+        near.node.locate(FAR.address, FAR.identity, OTHER_NODE)
         near.node.allow(A, EGRESS, FAR.identity)
         for protocol, port in ((6, 80), (1, 8)):
             far.node.allow(FAR, INGRESS, A.identity, protocol, port)
@@ -188,11 +188,11 @@ def answers_ping(client: Namespace, address: str, *, seconds: float = ALLOWED_SE
 
 def test_pods_of_one_node_talk_as_far_as_policy_allows_it(alone: Wired) -> None:
     client, server = alone.pods
-    assert exchanged(client, server, B.ipv4, 80)
-    assert exchanged(client, server, B.ipv4, 53, socket.SOCK_DGRAM)
-    assert answers_ping(client, B.ipv4)
-    assert not exchanged(client, server, B.ipv4, 81, seconds=DENIED_SECONDS)
-    assert not exchanged(server, client, A.ipv4, 80, seconds=DENIED_SECONDS)
+    assert exchanged(client, server, B.address, 80)
+    assert exchanged(client, server, B.address, 53, socket.SOCK_DGRAM)
+    assert answers_ping(client, B.address)
+    assert not exchanged(client, server, B.address, 81, seconds=DENIED_SECONDS)
+    assert not exchanged(server, client, A.address, 80, seconds=DENIED_SECONDS)
 
 
 def test_the_host_answers_a_ping_that_policy_allows(alone: Wired) -> None:
@@ -203,25 +203,25 @@ def test_the_host_answers_a_ping_that_policy_allows(alone: Wired) -> None:
 
 def test_an_established_connection_ends_with_the_rule_that_allowed_it(alone: Wired) -> None:
     client, server = alone.pods
-    assert exchanged(client, server, B.ipv4, 80)
+    assert exchanged(client, server, B.address, 80)
     alone.node.realise(B.slot, 2, entry_set=1)
-    assert not exchanged(client, server, B.ipv4, 80, seconds=DENIED_SECONDS)
+    assert not exchanged(client, server, B.address, 80, seconds=DENIED_SECONDS)
     alone.node.realise(B.slot, 3, entry_set=0)
-    assert exchanged(client, server, B.ipv4, 80)
+    assert exchanged(client, server, B.address, 80)
 
 
 def test_pods_of_two_nodes_talk_as_far_as_policy_allows_it(pair: tuple[Wired, Wired]) -> None:
     near, far = pair
-    assert exchanged(near.pods[0], far.pods[0], FAR.ipv4, 80)
-    assert answers_ping(near.pods[0], FAR.ipv4)
-    assert not exchanged(near.pods[0], far.pods[0], FAR.ipv4, 81, seconds=DENIED_SECONDS)
+    assert exchanged(near.pods[0], far.pods[0], FAR.address, 80)
+    assert answers_ping(near.pods[0], FAR.address)
+    assert not exchanged(near.pods[0], far.pods[0], FAR.address, 81, seconds=DENIED_SECONDS)
 
 
 def test_the_senders_identity_crosses_the_wire(pair: tuple[Wired, Wired]) -> None:
     near, far = pair
     while far.node.events():
         pass
-    exchanged(near.pods[0], far.pods[0], FAR.ipv4, 81, seconds=DENIED_SECONDS)
+    exchanged(near.pods[0], far.pods[0], FAR.address, 81, seconds=DENIED_SECONDS)
     denied = next(event for event in far.node.events() if event.family == 4)
     assert (denied.reason, denied.identity) == (DropReason.POLICY_DENIED, (A.identity, FAR.identity))
 
@@ -230,6 +230,6 @@ def test_a_flow_that_came_by_the_overlay_outlives_a_change_while_the_ipcache_doe
     pair: tuple[Wired, Wired],
 ) -> None:
     near, far = pair
-    assert answers_ping(near.pods[0], FAR.ipv4)
+    assert answers_ping(near.pods[0], FAR.address)
     far.node.realise(FAR.slot, 5)
-    assert answers_ping(near.pods[0], FAR.ipv4)
+    assert answers_ping(near.pods[0], FAR.address)

@@ -7,11 +7,11 @@ from random import Random
 from typing import Final
 
 from cilia.abi.enums import EventKind, Hook
-from cilia.abi.structs import CtEntry, CtKey, CtSide, Event
+from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry, CtSide, Event
 from tests.bpf.datapath.rig import Node, node, reset
 from tests.bpf.fuzz import frames
 from tests.bpf.fuzz.model import End, Flow, FlowKey, Model, Outcome, Traffic
-from tests.bpf.fuzz.worlds import ADDRESSES, PODS, World
+from tests.bpf.fuzz.worlds import PODS, World
 
 FRAMES_PER_WORLD: Final = 250
 CHANGES: Final = 0.05
@@ -61,10 +61,11 @@ def run(node: Node, seed: int, packets: int, share_broken: float) -> Counter[int
 
 def compare_one(node: Node, model: Model, pick: Random, share_broken: float, where: str) -> int:
     """Send one frame; return its drop reason."""
-    pod = pick.choice(PODS)
+    speech = pick.choice((frames.SPEECH4, frames.SPEECH6))
+    pod = pick.choice(speech.pods)
     hook = pick.choices((Hook.FROM_POD, Hook.TO_POD, Hook.FROM_OVERLAY), (80, 19, 1))[0]
     is_sent = hook == Hook.FROM_POD
-    frame = frames.sent(pick, pod.ipv4) if is_sent else frames.between(pick, pick.choice(ADDRESSES), pod.ipv4)
+    frame = frames.sent(pick, speech, pod) if is_sent else frames.received(pick, speech, pod)
     if pick.random() < share_broken:
         frame = frames.broken(pick, frame)
     device = pod.device if hook != Hook.FROM_OVERLAY else "overlay"
@@ -96,14 +97,21 @@ def compare_report(events: list[Event], expected: Outcome, where: str) -> None:
 
 def compare_flows(node: Node, model: Model, where: str) -> None:
     """Compare all flows, apart from the times and the sums of revisions."""
-    got = {key: value._replace(generation=0, last_seen=0) for key, value in node.flows.items()}
+    got: dict[Ct4Key | Ct6Key, CtEntry] = {
+        key: untimed(value) for table in (node.flows, node.flows6) for key, value in table.items()
+    }
     wanted = dict(entry_of(key, flow, model) for key, flow in model.flows.items())
     for key in got.keys() | wanted.keys():
         if got.get(key) != wanted.get(key):
             raise Difference(f"flow {key}", got.get(key), wanted.get(key), where)
 
 
-def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[CtKey, CtEntry]:
+def untimed(entry: CtEntry) -> CtEntry:
+    sides = entry.side[0]._replace(traced=0), entry.side[1]._replace(traced=0)
+    return entry._replace(generation=0, last_seen=0, side=sides)
+
+
+def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[Ct4Key | Ct6Key, CtEntry]:
     """Return a flow of the model as the programs keep it."""
     low, high, protocol = key
     one, other = flow.ends[low], flow.ends[high]
@@ -117,9 +125,12 @@ def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[CtKey, CtEntry]:
         initiator=int(flow.initiator != low),
         side=(side_of(flow.sent[low], one, other, model), side_of(back, other, one, model)),
     )
-    return CtKey((low[0], high[0]), (low[1], high[1]), protocol), entry
+    ports = low[1], high[1]
+    if low[0] >> 32 == high[0] >> 32 == 0xFFFF:
+        return Ct4Key((low[0] & 0xFFFF_FFFF, high[0] & 0xFFFF_FFFF), ports, protocol), entry
+    return Ct6Key((low[0].to_bytes(16, "big"), high[0].to_bytes(16, "big")), ports, protocol), entry
 
 
 def side_of(sent: Traffic, near: End, far: End, model: Model) -> CtSide:
     """Return what one end sends, and where it goes."""
-    return CtSide(sent.packets, sent.bytes, model.device(near), far.ifindex, far.tunnel, far.mac, sent.tcp_flags)
+    return CtSide(sent.packets, sent.bytes, model.device(near), far.ifindex, far.tunnel, 0, far.mac, sent.tcp_flags)

@@ -3,6 +3,7 @@
 A flow remembers *what* it was decided under, revision by revision, where the programs keep one sum.
 """
 
+import struct
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -10,11 +11,15 @@ from cilia.abi.enums import DropReason, Hook, PolicyDirection, PolicyLimit
 from cilia.abi.structs import PolicyEntry, PolicyKey
 from tests.bpf.datapath.rig import GATEWAY_MAC, HOST, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, WORLD
 from tests.bpf.fuzz import parsing
-from tests.bpf.fuzz.parsing import ECHO, ECHO_REPLY, ICMP, Header, Unreadable
+from tests.bpf.fuzz.parsing import ECHOES, MAPPED, UDP, Header, Unreadable
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 FINAL: Final = 0xFFFF_FFFF
 ALLOCATED, SCOPED = 256, 1 << 24
+TUNNEL_PORT: Final = 8472
+SOLICITATION, ADVERTISEMENT = 135, 136
+ND: Final = range(133, 138)
+CHATTER: Final = (130, 131, 132, 133, 143)
 IN, OUT = PolicyDirection.INGRESS, PolicyDirection.EGRESS
 
 
@@ -92,6 +97,7 @@ class Model:
 
     own: frozenset[int]
     gateway: int
+    gateway6: int
     overlay: int
     pods: dict[int, End] = field(default_factory=dict)
     ipcache: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
@@ -103,6 +109,8 @@ class Model:
     entries: dict[PolicyKey, PolicyEntry] = field(default_factory=dict)
     owners: dict[int, int] = field(default_factory=dict)
     flows: dict[FlowKey, Flow] = field(default_factory=dict)
+    fragments: dict[tuple[int, int, int, int, int], tuple[int, int]] = field(default_factory=dict)
+    """(source, destination, id, device, protocol) of fragmented packets -> ports."""
 
     def receive(self, frame: bytes, hook: Hook, ifindex: int) -> Outcome:
         """Say what becomes of a frame, and remember its flow."""
@@ -111,22 +119,63 @@ class Model:
         try:
             if parsing.ethertype(frame) == parsing.ARP:
                 return Outcome(TC_ACT_OK, frame) if hook == Hook.TO_POD else self.answer(frame, ifindex)
-            header = parsing.read(frame, hook)
+            header = self.complete(parsing.read(frame, hook), ifindex)
         except Unreadable as error:
+            if error.reason == DropReason.UNKNOWN_ICMP_TYPE and error.icmp_type:
+                return self.control(frame, hook, ifindex, error)
             return dropped(frame, error.reason)
-        return self.follow(frame, header, hook, ifindex)
+        outcome = self.follow(frame, header, hook, ifindex)
+        if not outcome.reason and header.fragment is not None and not header.is_later:
+            self.fragments[fragment_key(header, ifindex)] = header.source_port, header.destination_port
+        return outcome
+
+    def complete(self, header: Header, ifindex: int) -> Header:
+        """Give a later fragment the ports of the first one.
+
+        Raises:
+            Unreadable: That one isn't known.
+        """
+        if not header.is_later:
+            return header
+        ports = self.fragments.get(fragment_key(header, ifindex))
+        if ports is None:
+            raise Unreadable(DropReason.FRAGMENT_UNKNOWN)
+        kind = 0
+        if header.protocol in ECHOES:
+            kind = ECHOES[header.protocol][0 if ports[0] else 1]
+        return replace(header, source_port=ports[0], destination_port=ports[1], icmp_type=kind)
+
+    def control(self, frame: bytes, hook: Hook, ifindex: int, message: Unreadable) -> Outcome:
+        """Answer neighbour discovery (RFC 4861) and pass over what links say when they come up."""
+        kind = message.icmp_type
+        if hook == Hook.TO_POD:
+            return Outcome(TC_ACT_OK, frame) if kind in ND else dropped(frame, DropReason.UNKNOWN_ICMP_TYPE)
+        if kind in CHATTER or (kind == SOLICITATION and not message.source):
+            return Outcome(TC_ACT_SHOT, frame, DropReason.UNKNOWN_ICMP_TYPE)
+        if kind == ADVERTISEMENT:
+            owner = self.pods.get(message.source)
+            if owner is None or owner.ifindex != ifindex:
+                return dropped(frame, DropReason.INVALID_SOURCE)
+            return Outcome(TC_ACT_OK, frame)
+        if kind != SOLICITATION:
+            return dropped(frame, DropReason.UNKNOWN_ICMP_TYPE)
+        if frame[20] != parsing.ICMP6 or len(frame) < 78:
+            return dropped(frame, DropReason.INVALID_PACKET)
+        if int.from_bytes(frame[62:78], "big") != self.gateway6:
+            return dropped(frame, DropReason.UNKNOWN_TARGET)
+        return Outcome(TC_ACT_REDIRECT, advertise(frame))
 
     def answer(self, frame: bytes, ifindex: int) -> Outcome:
         """Answer a question for the gateway (RFC 826); let a pod's own answers pass."""
         parsing.need(frame, 42)
-        operation, sender = frame[20:22], int.from_bytes(frame[28:32], "big")
+        operation, sender = frame[20:22], MAPPED | int.from_bytes(frame[28:32], "big")
         if frame[14:18] != b"\0\1\x08\0" or operation not in (b"\0\1", b"\0\2"):
             raise Unreadable(DropReason.INVALID_PACKET)
         if operation == b"\0\2":
             if sender not in self.pods or self.pods[sender].ifindex != ifindex:
                 raise Unreadable(DropReason.INVALID_SOURCE)
             return Outcome(TC_ACT_OK, frame)
-        if int.from_bytes(frame[38:42], "big") != self.gateway:
+        if MAPPED | int.from_bytes(frame[38:42], "big") != self.gateway:
             raise Unreadable(DropReason.UNKNOWN_TARGET)
         asker, reply = frame[22:28], frame[12:20] + b"\0\2" + GATEWAY_MAC + frame[38:42]
         answer = asker + GATEWAY_MAC + reply + asker + frame[28:32] + frame[42:]
@@ -153,13 +202,17 @@ class Model:
         source, target = self.find(header.source), self.find(header.destination)
         if hook == Hook.FROM_POD and (not source.ifindex or source.ifindex != ifindex):
             return dropped(frame, DropReason.INVALID_SOURCE)
+        if hook == Hook.FROM_POD and frame[6:12] != source.mac:
+            return dropped(frame, DropReason.INVALID_MAC)
+        if hook == Hook.FROM_POD and header.protocol == UDP and header.destination_port == TUNNEL_PORT:
+            return dropped(frame, DropReason.ENCAP_PROHIBITED)
         if hook == Hook.TO_POD and (source.ifindex or source.tunnel):
             return dropped(frame, DropReason.INVALID_SOURCE)
         if hook == Hook.TO_POD and target.ifindex != ifindex:
             return dropped(frame, DropReason.NO_ENDPOINT)
         if not target.ifindex and not target.tunnel and ALLOCATED <= target.identity < SCOPED:
             return dropped(frame, DropReason.NO_ENDPOINT)
-        if former is None and header.protocol == ICMP and header.icmp_type == ECHO_REPLY:
+        if former is None and header.protocol in ECHOES and header.icmp_type == ECHOES[header.protocol][1]:
             return dropped(frame, DropReason.CT_INVALID)
         if former and former.ends[receiver].tunnel and not target.ifindex and not target.tunnel:
             known = former.ends[receiver]
@@ -183,8 +236,8 @@ class Model:
             return self.pods[address]
         if address in self.own:
             return End(address, HOST)
-        for length in range(32, -1, -1):
-            prefix = address >> (32 - length) << (32 - length)
+        for length in range(128, -1, -1):
+            prefix = address >> (128 - length) << (128 - length)
             if (prefix, length) in self.ipcache:
                 identity, tunnel = self.ipcache[prefix, length]
                 return End(address, identity, tunnel=tunnel)
@@ -217,7 +270,7 @@ class Model:
         self, initiator: End, responder: End, protocol: int, port: int
     ) -> tuple[int, tuple[int, int, bool] | None]:
         """Ask the policy of each local end: the initiator's egress, then the responder's ingress."""
-        port = ECHO if protocol == ICMP else port
+        port = ECHOES[protocol][0] if protocol in ECHOES else port
         sides = [(initiator, responder, OUT), (responder, initiator, IN)]
         local = [side for side in sides if side[0].ifindex]
         for subject, _, direction in local:
@@ -266,6 +319,23 @@ def places(header: Header) -> tuple[FlowKey, Place, Place]:
     sender, receiver = (header.source, header.source_port), (header.destination, header.destination_port)
     low, high = sorted((sender, receiver))
     return (low, high, header.protocol), sender, receiver
+
+
+def fragment_key(header: Header, ifindex: int) -> tuple[int, int, int, int, int]:
+    return header.source, header.destination, header.fragment or 0, ifindex, header.protocol
+
+
+def advertise(frame: bytes) -> bytes:
+    """Return the gateway's answer to a solicitation."""
+    asker, address, target = frame[6:12], frame[22:38], frame[62:78]
+    message = bytes((ADVERTISEMENT, frame[55])) + bytes(2) + b"\xe0\0\0\0" + target + b"\2\1" + GATEWAY_MAC
+    pseudo = target + address + struct.pack(">II", len(message), parsing.ICMP6) + message
+    total = sum(struct.unpack(f">{len(pseudo) // 2}H", pseudo))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    message = message[:2] + (total ^ 0xFFFF).to_bytes(2, "big") + message[4:]
+    head = frame[12:18] + len(message).to_bytes(2, "big") + frame[20:21] + b"\xff"
+    return asker + GATEWAY_MAC + head + target + address + message
 
 
 def account(flow: Flow, sender: Place, header: Header, frame: bytes) -> None:

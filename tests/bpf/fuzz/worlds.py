@@ -1,21 +1,28 @@
 """Random contents of the maps, written into a node and into the model alike, and changes as the agent makes them."""
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address, ip_network
 from random import Random
 from typing import Final
 
 from cilia.abi.enums import PolicyLimit, PolicyShape
 from cilia.abi.structs import PolicyEntry, PolicyKey
 from tests.bpf.datapath.rig import (
+    A6,
+    B6,
     CURRENT,
     EPOCH,
     EVERY_SHAPE,
     GATEWAY,
+    GATEWAY6,
     HOST,
     NEXT,
     NODE,
+    NODE6,
     OTHER_NODE,
+    OTHER_NODE6,
+    R6,
     REMOTE_NODE,
+    W6,
     WORLD,
     A,
     B,
@@ -23,20 +30,36 @@ from tests.bpf.datapath.rig import (
     Pod,
     R,
     W,
+    mapped,
     version_word,
 )
 from tests.bpf.fuzz.model import FINAL, End, Model, Version
 
 C: Final = Pod("10.1.0.12", 1001, 3, 1, bytes.fromhex("02cc00000003"), "lxc3")
 """A second pod of A's identity."""
+C6: Final = C._replace(address="fd00:1::c")
 PODS: Final = (A, B, C)
-STRANGER: Final = "10.2.7.7"
-GONE: Final = "10.1.0.50"
-ADDRESSES: Final = (A.ipv4, B.ipv4, C.ipv4, R.ipv4, STRANGER, GONE, W.ipv4, NODE, GATEWAY, OTHER_NODE)
+PODS6: Final = (A6, B6, C6)
+ADDRESSES: Final = (
+    *(pod.address for pod in (*PODS, R, W)),
+    *(NODE, GATEWAY, OTHER_NODE),
+    *("10.2.7.7", "10.1.0.50"),  # a stranger, and a pod that is gone
+)
+ADDRESSES6: Final = (
+    *(pod.address for pod in (*PODS6, R6, W6)),
+    *(NODE6, GATEWAY6, OTHER_NODE6),
+    *("fd00:2::77", "fd00:1::50"),
+)
 IDENTITIES: Final = (0, HOST, WORLD, REMOTE_NODE, A.identity, B.identity, R.identity, 1007, 1 << 24 | 5)
 PROTOCOLS: Final = (1, 6, 17)
-PORTS: Final = (0, 8, 53, 80, 81, 443, 40000, 40001, 65535)
+PROTOCOLS6: Final = (58, 6, 17)
+PORTS: Final = (0, 8, 53, 128, 80, 81, 443, 40000, 40001, 65535)
 SLOTS: Final = 4
+
+
+def as_number(address: str) -> int:
+    """Return an address as the maps have it, as a number."""
+    return int.from_bytes(mapped(address), "big")
 
 
 class World:
@@ -45,9 +68,9 @@ class World:
     def __init__(self, node: Node, random: Random) -> None:
         self._node, self._random = node, random
         self._revision = 0
-        own = frozenset(int(IPv4Address(address)) for address in (NODE, GATEWAY))
-        self.model = Model(own, int(IPv4Address(GATEWAY)), node.devices["overlay"])
-        for pod in PODS:
+        own = frozenset(map(as_number, (NODE, GATEWAY, NODE6, GATEWAY6)))
+        self.model = Model(own, as_number(GATEWAY), as_number(GATEWAY6), node.devices["overlay"])
+        for pod in (*PODS, *PODS6):
             self.place(pod)
         for slot in range(1, SLOTS):
             self.realise(slot)
@@ -62,7 +85,7 @@ class World:
         slot = self._random.randrange(1, SLOTS)
         match kind:
             case 0:
-                self.place(self._random.choice(PODS))
+                self.place(self._random.choice((*PODS, *PODS6)))
             case 1:
                 self.locate()
             case 2:
@@ -82,25 +105,28 @@ class World:
     def place(self, pod: Pod) -> None:
         """Make a pod known, sometimes under another slot, or unknown to policy."""
         slot = self._random.choice((*(pod.slot,) * 8, 3, 0))
-        address = int(IPv4Address(pod.ipv4))
+        address = as_number(pod.address)
         self._node.add_pod(pod, slot)
         ifindex = self._node.devices[pod.device]
         self.model.pods[address] = End(address, pod.identity, ifindex, slot=slot, id=pod.id, mac=pod.mac)
-        self.renew(pod.ipv4)
+        self.renew(pod.address)
 
     def locate(self) -> None:
         """Say of a prefix who lives there."""
-        address, length = self._random.choice(ADDRESSES), self._random.choice((0, 8, 16, 24, 31, 32, 32, 32))
-        prefix = int(IPv4Address(address)) >> (32 - length) << (32 - length)
+        address = self._random.choice((*ADDRESSES, *ADDRESSES6))
+        bits = ip_address(address).max_prefixlen
+        cut = self._random.choice((bits, bits - 8, 24, 16, 8, 1, *(0,) * 4))
+        prefix = ip_network((address, bits - cut), strict=False)
         identity = self._random.choice(IDENTITIES[1:])
         tunnel = self._random.choice(("", OTHER_NODE, "192.0.2.3"))
-        self._node.locate(f"{IPv4Address(prefix)}/{length}", identity, tunnel)
-        self.model.ipcache[prefix, length] = identity, int(IPv4Address(tunnel)) if tunnel else 0
+        self._node.locate(str(prefix), identity, tunnel)
+        where = as_number(str(prefix.network_address)), 128 - cut
+        self.model.ipcache[where] = identity, int(IPv4Address(tunnel)) if tunnel else 0
         self.renew(address)
 
-    def renew(self, ipv4: str) -> None:
-        self._node.renew(ipv4)
-        bucket = int(IPv4Address(ipv4)) % PolicyLimit.ADDRESS_BUCKETS
+    def renew(self, address: str) -> None:
+        self._node.renew(address)
+        bucket = as_number(address) % PolicyLimit.ADDRESS_BUCKETS
         self.model.owners[bucket] = self.model.owners.get(bucket, 0) + 1
 
     def rule(self) -> None:
@@ -109,7 +135,7 @@ class World:
         shape = pick.choice((0, 1, 1 + pick.randrange(17), PolicyShape.PORT))
         free = 17 - shape
         port = pick.choice(PORTS) >> free << free if shape else 0
-        protocol = pick.choice(PROTOCOLS) if shape else 0
+        protocol = pick.choice((*PROTOCOLS, 58)) if shape else 0
         key = PolicyKey(
             pick.randrange(1, SLOTS),
             pick.randrange(2),

@@ -1,16 +1,16 @@
 import pytest
 
-from cilia.abi.structs import CtEntry, CtKey, CtSide
+from cilia.abi.structs import CtEntry, CtSide
 from services.agent.config import TimeoutConfig
 from services.agent.conntrack import ACK, FIN, RST, SYN, TICKS_PER_SECOND, is_expired, lifetime_seconds
 
 TIMEOUTS = TimeoutConfig()
 
 
-def flow(protocol: int = 6, flags: tuple[int, int] = (0, 0), last_seen: int = 1000) -> tuple[CtKey, CtEntry]:
-    sides = tuple(CtSide(1, 60, 0, 0, 0, bytes(6), each) for each in flags)
+def flow(protocol: int = 6, flags: tuple[int, int] = (0, 0), last_seen: int = 1000) -> tuple[int, CtEntry]:
+    sides = tuple(CtSide(1, 60, 0, 0, 0, 0, bytes(6), each) for each in flags)
     return (
-        CtKey((1, 2), (1024, 80), protocol),
+        protocol,
         CtEntry(1, (1, 0), (0, 0), (300, 301), last_seen, 0, sides),  # type: ignore[arg-type]
     )
 

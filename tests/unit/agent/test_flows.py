@@ -32,6 +32,7 @@ def event(kind: int = 1, *, cookie: int = 0, audited: int = 0, direction: int = 
         cookie=cookie,
         source=mapped + bytes([10, 1, 0, 5]),
         destination=mapped + bytes([10, 2, 0, 5]),
+        is_reply=0,
     )
 
 

@@ -1,0 +1,71 @@
+"""Many short TCP connections, one after the other: ``serve`` on some ports, ``connect`` to them and count what fails.
+
+Runs as a process of its own inside a network namespace, so that client and server each have a CPU. Several ports, since
+a closed connection occupies the client's port towards one of them for a minute.
+"""
+
+import argparse
+import json
+import select
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Final
+
+MESSAGE: Final = b"sixteen letters."
+PATIENCE_SECONDS: Final = 0.9
+"""A SYN that is lost is sent again after a second, and would hide the loss."""
+
+
+def serve(ports: Sequence[int]) -> None:
+    """Answer each connection with what it sends, and close it, until killed."""
+    listening = []
+    for port in ports:
+        opened = socket.socket()
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(("0.0.0.0", port))
+        opened.listen(1024)
+        listening.append(opened)
+    print("listening", flush=True)
+    while True:
+        for ready in select.select(listening, [], [])[0]:
+            connection, _ = ready.accept()
+            with closing(connection):
+                connection.sendall(connection.recv(64))
+
+
+def connect(address: str, ports: Sequence[int], count: int) -> dict[str, object]:
+    """Make ``count`` connections in turn to the ports; return how many failed, and how the first ones did."""
+    failures: list[str] = []
+    began = time.perf_counter()
+    for number in range(count):
+        try:
+            with closing(socket.create_connection((address, ports[number % len(ports)]), PATIENCE_SECONDS)) as opened:
+                opened.sendall(MESSAGE)
+                if opened.recv(64) != MESSAGE:
+                    failures.append(f"{number}: another answer")
+        except OSError as error:
+            failures.append(f"{number}: {error}")
+    seconds = time.perf_counter() - began
+    return {"count": count, "failed": len(failures), "first": failures[:5], "seconds": round(seconds, 3)}
+
+
+def main() -> None:
+    """Serve or connect."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("serve").add_argument("ports", type=int, nargs="+")
+    connecting = verbs.add_parser("connect")
+    connecting.add_argument("address")
+    connecting.add_argument("count", type=int)
+    connecting.add_argument("ports", type=int, nargs="+")
+    arguments = parser.parse_args()
+    if arguments.verb == "serve":
+        serve(arguments.ports)
+    json.dump(connect(arguments.address, arguments.ports, arguments.count), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

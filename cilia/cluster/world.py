@@ -1,0 +1,57 @@
+"""What is beyond the nodes of a local cluster: a machine behind a router, neither of which knows of any pod.
+
+::
+
+    nodes eth0 --- br0  hub  to-world --- eth0  world
+    172.31.0.0/16       (router)          198.51.100.0/24
+
+The router forwards for the nodes and has no route to pods, so what leaves a node with a pod's address gets no answer.
+"""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+from typing import Final
+
+from cilia.cluster.layout import HUB_ADDRESS, Layout
+from cilia.cluster.machine import Machine
+from cilia.cluster.network import create_namespace, ip
+from cilia.cluster.record import NodeRecord
+
+ADDRESS: Final = IPv4Address("198.51.100.10")
+ROUTER: Final = IPv4Address("198.51.100.1")
+PREFIX: Final = 24
+PORT: Final = "to-world"
+
+
+def create_world(layout: Layout, nodes: Sequence[NodeRecord]) -> None:
+    """Make it, and have the nodes send by the hub whatever they know no way for.
+
+    Raises:
+        NetworkFailed: A namespace exists already, or root is missing.
+    """
+    world, hub = layout.world, layout.hub
+    create_namespace(world)
+    ip(
+        f"-n {hub}",
+        [
+            f"link add {PORT} type veth peer name eth0 netns {world}",
+            f"addr add {ROUTER}/{PREFIX} dev {PORT}",
+            f"link set {PORT} up",
+        ],
+    )
+    ip(
+        f"-n {world}",
+        [f"addr add {ADDRESS}/{PREFIX} dev eth0", "link set eth0 up", f"route add default via {ROUTER}"],
+    )
+    for node in nodes:
+        ip(f"-n {layout.namespace(node.name)}", [f"route add default via {HUB_ADDRESS}"])
+
+
+def world_of(layout: Layout) -> Machine:
+    """Return the machine beyond the nodes."""
+    return Machine(name="world", ipv4=str(ADDRESS), network=layout.world)
+
+
+def host_of(layout: Layout, node: NodeRecord) -> Machine:
+    """Return a node's host, which talks from its own stack."""
+    return Machine(name=node.name, ipv4=node.ipv4, network=layout.namespace(node.name))

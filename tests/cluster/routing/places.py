@@ -1,0 +1,77 @@
+"""Who talks in a cluster of two nodes and a world, and what comes of every pair's attempts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from cilia.cluster.local import LocalCluster
+from cilia.cluster.machine import Machine
+from cilia.cluster.pod import Pod
+from cilia.cluster.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
+
+PORT = 7000
+PROTOCOLS = ("tcp", "udp", "icmp")
+PATIENT_SECONDS = 0.9
+
+
+@dataclass(frozen=True)
+class Places:
+    """``client`` is the pod whose view it is; ``near`` a pod of its node, ``far`` one of the other."""
+
+    client: Pod
+    near: Pod
+    far: Pod
+    host: Machine
+    remote_host: Machine
+    world: Machine
+
+    def others(self) -> dict[str, Machine]:
+        """Return whom the client may try to reach."""
+        return {
+            "pod, same node": self.near,
+            "pod, across": self.far,
+            "host": self.host,
+            "remote host": self.remote_host,
+            "world": self.world,
+        }
+
+
+def make_places(cluster: LocalCluster) -> Places:
+    """Have three pods on two nodes."""
+    return Places(
+        client=cluster.pod("node1", "shop", "client", {"app": "client"}),
+        near=cluster.pod("node1", "shop", "near", {"app": "web"}),
+        far=cluster.pod("node2", "shop", "far", {"app": "web"}),
+        host=cluster.host("node1"),
+        remote_host=cluster.host("node2"),
+        world=cluster.world(),
+    )
+
+
+@asynccontextmanager
+async def answering(machines: Iterable[Machine]) -> AsyncIterator[None]:
+    """Have each machine echo what comes to ``PORT``, by TCP and UDP."""
+    machines = list(machines)
+    async with AsyncExitStack() as stack:
+        for machine in machines:
+            stack.callback(machine.close)
+            await stack.enter_async_context(await serve_tcp(machine, PORT))
+            stack.callback((await serve_udp(machine, PORT)).close)
+        yield
+
+
+async def reached(client: Machine, server: Machine, seconds: float = PATIENT_SECONDS) -> frozenset[str]:
+    """Return the protocols by which the client gets an answer."""
+    results = await asyncio.gather(
+        reaches_tcp(client, server.ipv4, PORT, seconds=seconds),
+        reaches_udp(client, server.ipv4, PORT, seconds=seconds),
+        reaches_icmp(client, server.ipv4, seconds=seconds),
+    )
+    return frozenset(protocol for protocol, came in zip(PROTOCOLS, results, strict=True) if came)
+
+
+async def reached_by(client: Machine, servers: Mapping[str, Machine]) -> dict[str, frozenset[str]]:
+    """Return, for each server by name, the protocols by which the client gets an answer."""
+    results = await asyncio.gather(*(reached(client, server) for server in servers.values()))
+    return dict(zip(servers, results, strict=True))

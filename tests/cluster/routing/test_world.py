@@ -1,0 +1,31 @@
+"""The world beyond the nodes of a local cluster: nodes and it talk, and pods are unknown to it."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from cilia.cluster.local import LocalCluster
+from cilia.cluster.traffic import reaches_icmp
+from tests.cluster.routing.places import PROTOCOLS, answering, reached
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    cluster = LocalCluster.up(f"world-{os.getpid()}", nodes=1, world=True)
+    try:
+        yield cluster
+    finally:
+        cluster.down()
+
+
+async def test_nodes_and_the_world_reach_each_other_and_the_world_reaches_no_pod(cluster: LocalCluster) -> None:
+    host, world = cluster.host("node1"), cluster.world()
+    pod = cluster.pod("node1", "shop", "web", {"app": "web"})
+    async with answering([host, world]):
+        assert await reached(host, world) == set(PROTOCOLS)
+        assert await reached(world, host) == set(PROTOCOLS)
+    assert await reaches_icmp(host, pod.ipv4)
+    assert not await reaches_icmp(world, pod.ipv4)
