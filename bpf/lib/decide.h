@@ -208,7 +208,7 @@ static __always_inline int send(struct __sk_buff *ctx, const struct packet *pack
 	int action = forward(ctx, packet, side, decision->source.identity);
 
 	if (action < 0)
-		return drop(ctx, packet, decision, -action);
+		return refuse(ctx, packet, decision, action);
 	report(ctx, packet, decision, EVENT_VERDICT, 0);
 	count(FORWARDED, packet->hook, ctx->len);
 	return action;

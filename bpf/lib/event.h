@@ -105,14 +105,20 @@ static __noinline int drop_unseen(struct __sk_buff *ctx, const struct packet *pa
 	return drop(ctx, packet, &nothing, reason);
 }
 
-/* Report that an established flow goes on; `entry` is its own, `from` the end that sent the packet. */
+/* What a known flow remembers of its ends; `from` is the end that sent the packet. */
+static __always_inline void recall(struct decision *decision, const struct ct_entry *entry, __u32 from)
+{
+	decision->source.identity = from ? entry->identity[1] : entry->identity[0];
+	decision->destination.identity = from ? entry->identity[0] : entry->identity[1];
+	decision->is_reply = entry->initiator != from;
+}
+
+/* Report that an established flow goes on. */
 static __noinline void trace(struct __sk_buff *ctx, const struct packet *packet, const struct ct_entry *entry,
 			     __u32 from)
 {
 	struct decision known = {};
 
-	known.source.identity = from ? entry->identity[1] : entry->identity[0];
-	known.destination.identity = from ? entry->identity[0] : entry->identity[1];
-	known.is_reply = entry->initiator != from;
+	recall(&known, entry, from);
 	report(ctx, packet, &known, EVENT_TRACE, 0);
 }

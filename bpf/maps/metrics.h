@@ -12,7 +12,10 @@ enum hook {
 	HOOK_FROM_POD = 0,
 	HOOK_TO_POD = 1,
 	HOOK_FROM_OVERLAY = 2,
-	HOOKS = 4,
+	HOOK_TO_OVERLAY = 3,
+	HOOK_FROM_UPLINK = 4,
+	HOOK_TO_UPLINK = 5,
+	HOOKS = 8,
 };
 
 /* What became of a packet, or an enum drop_reason. */

@@ -45,6 +45,9 @@ class RegisterNode(Message, frozen=True):
     ipv6: str = ""
     labels: tuple[str, ...] = ()
     pool: str = "default"
+    """Of IPv4, from which its pods' addresses come; empty: they have none."""
+    pool6: str = ""
+    """Of IPv6, likewise."""
 
 
 class Registered(Message, frozen=True):

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 
+import msgspec
 import pytest
 
 from cilia.commands.arguments import BadNumber, BadPair, parse_count, parse_pair, parse_seconds
@@ -79,6 +80,12 @@ def test_a_flow_is_one_line_with_both_ends_and_the_reason() -> None:
     line = describe(DROP)
     expected = "node1: shop/web:40000 [300] -> shop/db:5432 [400] TCP DROPPED (ingress, policy-denied)"
     assert line.partition(" ")[2] == expected
+
+
+def test_an_ipv6_address_is_set_apart_from_its_port() -> None:
+    flow = msgspec.structs.replace(DROP, source="fd00::2", source_endpoint="", destination_endpoint="")
+    assert "node1: [fd00::2]:40000 [300] -> " in describe(flow)
+    assert "node1: fd00::2 [300] -> " in describe(msgspec.structs.replace(flow, protocol="icmpv6"))
 
 
 @pytest.mark.parametrize(
