@@ -230,17 +230,20 @@ static __always_inline struct ct_entry *empty_entry(void)
  * they carry its two directions, the answer may stand as the initiator; such a flow is denied after a change that
  * wouldn't have denied it, and begins anew with the next packet of the real initiator.
  *
- * Global, so that the verifier looks at it once, not on each way that leads here. */
-__noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const union ct_key *key, __u32 from)
+ * Global, so that the verifier looks at it once, not on each way that leads here. What such a function is given can't
+ * be the key of a map before Linux 6.2, so keys are copied to the stack. */
+__noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const union ct_key *flow, __u32 from)
 {
 	struct ct_entry *entry = empty_entry();
 	struct decision decision = {};
 	const struct ct_entry *former;
 	bool is_reply = false;
+	union ct_key copy, *key = &copy;
 	int reason;
 
-	if (!packet || !key)
+	if (!packet || !flow)
 		return TC_ACT_SHOT;
+	copy = *flow;
 	reason = entry ? locate_ends(ctx, packet, &decision) : DROP_CT_CREATE;
 	if (reason || !entry)
 		return drop(ctx, packet, &decision, reason);
