@@ -70,6 +70,10 @@ class Config(Struct, frozen=True, kw_only=True):
     conntrack_sweep_seconds: float = 30.0
     audit_seconds: float = 5.0
     """Between two comparisons of the kernel's policy with what it ought to be."""
+    trace_seconds: float = 5.0
+    """Between two reports of an established flow; TCP's beginning and end are reported at once. 0: only verdicts."""
+    event_limit: int = 0
+    """Reports per second and CPU; 0: no limit."""
     flows: bool = True
     """Publish flows on the bus."""
     nats: BusConfig = BusConfig()

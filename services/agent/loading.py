@@ -13,6 +13,7 @@ from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
 from services.agent.addresses import Addresses
 from services.agent.attachments import Place, attach_all
 from services.agent.config import Config, RoutingMode
+from services.agent.conntrack import TICKS_PER_SECOND
 from services.agent.devices import NodeDevices
 from services.agent.prefixes import ipv4_number, number, packed
 from services.agent.tc import Side, TrafficControl
@@ -20,6 +21,10 @@ from services.agent.wiring import Blocks
 
 OBJECT: Final = OBJECTS / "cilia.o"
 FROM_POD, TO_POD, FROM_OVERLAY = "from_pod", "to_pod", "from_overlay"
+
+NS_PER_SECOND: Final = 1_000_000_000
+EVENT_BURST_NS: Final = NS_PER_SECOND // 10
+"""A CPU may send its reports of so long a time at once."""
 
 
 def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> LoadedObject:
@@ -52,6 +57,9 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
             "overlay_mtu": devices.mtu_bytes if devices.vxlan else 0,
             "tunnel_port": config.vxlan_port,
             "is_native": config.routing is RoutingMode.NATIVE,
+            "trace_ticks": int(config.trace_seconds * TICKS_PER_SECOND),
+            "event_cost_ns": NS_PER_SECOND // config.event_limit if config.event_limit else 0,
+            "event_burst_ns": EVENT_BURST_NS,
         },
         max_entries={name: size for name, size in sizes.items() if size},
         pin_directory=pins,
