@@ -1,5 +1,7 @@
 """What the data plane needs of its kernel, asked before anything is loaded."""
 
+import os
+from itertools import takewhile
 from pathlib import Path
 
 from cilia.datapath.descriptor import checked, lib
@@ -31,6 +33,12 @@ def ensure_bpffs(path: Path = BPFFS) -> None:
 def has_tcx() -> bool:
     """Tell whether programs can be attached by TCX links (Linux 6.6); clsact filters do otherwise."""
     return int(lib.cilia_probe_tcx()) == 0
+
+
+def kernel_version() -> tuple[int, int]:
+    """Return the running kernel's version, such as (6, 12)."""
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(takewhile(str.isdigit, minor)))
 
 
 def missing_features(bpffs: Path = BPFFS) -> tuple[str, ...]:

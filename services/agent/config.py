@@ -1,7 +1,8 @@
 """Settings of one agent."""
 
+from collections.abc import Callable
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from msgspec import Struct
 
@@ -28,7 +29,9 @@ class MapSizes(Struct, frozen=True, kw_only=True):
     """Of flows of each family."""
     endpoints: int = 0
     ipcache: int = 0
+    nat: int = 0
     policy: int = 0
+    unmasqueraded: int = 0
 
 
 class TimeoutConfig(Struct, frozen=True, kw_only=True):
@@ -62,6 +65,12 @@ class Config(Struct, frozen=True, kw_only=True):
     object_file: str = ""
     """The data plane's object; empty: the one that was shipped."""
     routing: RoutingMode = RoutingMode.OVERLAY
+    uplinks: tuple[str, ...] = ()
+    """Devices by which packets leave for other nodes and the world; empty: the one with the address ``ipv4``."""
+    masquerade: bool = True
+    """Give pods' packets to the world the node's address."""
+    masquerade_exclude: tuple[str, ...] = ()
+    """Networks, such as ``192.0.2.0/24``, where pods are known by their own addresses; the pods' own always are."""
     routes_repair_seconds: float = 30.0
     """Between two comparisons of the kernel's routes to other nodes' pods with what they ought to be."""
     vxlan_port: int = 8472
@@ -86,6 +95,8 @@ class Config(Struct, frozen=True, kw_only=True):
         _check_address("ipv4", self.ipv4, IPv4Address)
         if self.ipv6:
             _check_address("ipv6", self.ipv6, IPv6Address)
+        for cidr in self.masquerade_exclude:
+            _check_address("masquerade_exclude", cidr, ip_network)
         if not self.versions:
             raise BadConfig("pool", self.pool, source="configuration", reason="pods need a pool: this, pool6 or both")
 
@@ -95,7 +106,7 @@ class Config(Struct, frozen=True, kw_only=True):
         return tuple(version for version, pool in ((4, self.pool), (6, self.pool6)) if pool)
 
 
-def _check_address(field: str, text: str, kind: type[IPv4Address | IPv6Address]) -> None:
+def _check_address(field: str, text: str, kind: Callable[[str], object]) -> None:
     try:
         kind(text)
     except ValueError as error:
