@@ -17,7 +17,7 @@ from cilia.commands.verdicts import add_verbs as add_offline_verbs
 from cilia.contracts.agent import EndpointPolicy
 from cilia.contracts.ids import Revision
 from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChanged
-from cilia.contracts.tables import POLICIES, PolicyObject, policy_cookie
+from cilia.contracts.tables import FIRST_PEER_SET, POLICIES, PolicyObject, policy_cookie
 from cilia.errors import Failure
 from cilia.telemetry import TelemetryConfig, open_telemetry, span
 
@@ -147,8 +147,8 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
     rows = [
         (
             "egress" if rule.key.egress else "ingress",
-            "deny" if rule.entry.deny else "allow",
-            rule.key.identity or "any",
+            f"as {_peer(rule.entry.peer_set)}" if rule.entry.peer_set else "deny" if rule.entry.deny else "allow",
+            _peer(rule.key.identity),
             rule.key.protocol or "any",
             f"{rule.key.port}/{rule.key.port_bits}" if 0 < rule.key.port_bits < 16 else rule.key.port or "any",
             names.get(rule.entry.cookie, "-"),
@@ -159,6 +159,11 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
     print_table(
         ("direction", "verdict", "peer", "protocol", "port", "policy"), rows, empty="no entries: everything is denied"
     )
+
+
+def _peer(number: int) -> str:
+    """Name the peer of an entry: an identity, a set of those that share entries, or any."""
+    return f"set {number - FIRST_PEER_SET:x}" if number >= FIRST_PEER_SET else str(number or "any")
 
 
 async def wait_realised(arguments: argparse.Namespace, session: Session) -> int:

@@ -133,7 +133,7 @@ def decide(
     """
     exact = Match(egress, protocol, port, PORT_BITS)
     found: list[tuple[PolicyKey, PolicyEntry]] = []
-    for identity in (peer, ANY_PEER):
+    for identity in (_whose_entries(state, peer, egress), ANY_PEER):
         for match in (exact, *broader(exact)):
             key = PolicyKey(egress, identity, match.protocol, match.port, match.bits)
             if key in state:
@@ -143,6 +143,11 @@ def decide(
         return Verdict(False)
     key, entry = max(found, key=_rank)
     return Verdict(not entry.deny, key, entry)
+
+
+def _whose_entries(state: Mapping[PolicyKey, PolicyEntry], peer: Identity, egress: bool) -> Identity:
+    own = state.get(PolicyKey(egress, peer, 0, 0, 0))
+    return Identity(own.peer_set) if own is not None and own.peer_set else peer
 
 
 def _rank(found: tuple[PolicyKey, PolicyEntry]) -> tuple[int, int, int, bool]:
