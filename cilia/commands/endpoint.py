@@ -53,8 +53,11 @@ async def show(arguments: argparse.Namespace, session: Session) -> None:
     if arguments.output == "json":
         print_json(endpoints)
         return
-    rows = [(f"{each.namespace}/{each.name}", each.ipv4, each.identity, each.node, each.id) for each in endpoints]
-    print_table(("endpoint", "address", "identity", "node", "id"), rows, empty="no endpoints")
+    rows = [
+        (f"{each.namespace}/{each.name}", each.ipv4 or "-", each.ipv6 or "-", each.identity, each.node, each.id)
+        for each in endpoints
+    ]
+    print_table(("endpoint", "ipv4", "ipv6", "identity", "node", "id"), rows, empty="no endpoints")
 
 
 async def show_one(arguments: argparse.Namespace, session: Session) -> None:

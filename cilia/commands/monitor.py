@@ -88,7 +88,7 @@ def _is_wanted(arguments: argparse.Namespace, flow: Flow) -> bool:
 def describe(flow: Flow) -> str:
     """Return a flow as one line for people."""
     moment = datetime.fromtimestamp(flow.time_ns / 1e9).strftime("%H:%M:%S.%f")[:-3]
-    ports = (0, 0) if flow.protocol == "icmp" else (flow.source_port, flow.destination_port)
+    ports = (0, 0) if flow.protocol.startswith("icmp") else (flow.source_port, flow.destination_port)
     source = _end(flow.source_endpoint, flow.source, ports[0], flow.source_identity)
     destination = _end(flow.destination_endpoint, flow.destination, ports[1], flow.destination_identity)
     details = ", ".join(filter(None, (flow.direction, flow.reason, flow.policy)))
@@ -97,4 +97,6 @@ def describe(flow: Flow) -> str:
 
 
 def _end(name: str, address: str, port: int, identity: int) -> str:
+    if not name and port and ":" in address:
+        address = f"[{address}]"
     return f"{name or address}{f':{port}' if port else ''} [{identity}]"

@@ -81,6 +81,7 @@ class LocalEndpoint(Message, frozen=True):
     labels: tuple[str, ...]
     """Security labels, sorted."""
     ipv4: str
+    """Or ``ipv6``: empty where it has no address of that family."""
     gateway: str
     mac: str
     interface: str
@@ -90,6 +91,8 @@ class LocalEndpoint(Message, frozen=True):
     netns: str
     policy_revision: int = 0
     """Sequence of RESOLVED that is in force for it; 0: none, all of its packets are dropped."""
+    ipv6: str = ""
+    gateway_ipv6: str = ""
 
 
 class LocalEndpoints(Message, frozen=True):
@@ -198,3 +201,4 @@ class AgentStatus(Message, frozen=True):
     loops: tuple[LoopStatus, ...] = ()
     missing_features: tuple[str, ...] = ()
     """Kernel features that it does without."""
+    ipv6: str = ""

@@ -190,7 +190,7 @@ class Engine:
     def _put_policy(self, policy: Policy) -> None:
         outgoing = self._policies.pop(policy.key, [])
         kept: list[BoundSpec] = []
-        for spec in policy.specs:
+        for spec in () if policy.shadow else policy.specs:
             same = next((bound for bound in outgoing if bound.spec == spec), None)
             if same is not None:
                 outgoing.remove(same)

@@ -154,10 +154,14 @@ class Spec:
 
 @dataclass(frozen=True)
 class Policy:
-    """One policy object; ``key`` as :func:`cilia.contracts.tables.policy_object_key` gives it."""
+    """One policy object; ``key`` as :func:`cilia.contracts.tables.policy_object_key` gives it.
+
+    One in ``shadow`` is not in force: it only tells what would become of flows.
+    """
 
     key: str
     specs: tuple[Spec, ...]
+    shadow: bool = False
 
     @property
     def cookie(self) -> int:

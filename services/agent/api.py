@@ -141,6 +141,8 @@ class Api:
             ifindex=pod.ifindex,
             netns=pod.netns,
             policy_revision=self._realiser.realised.get(pod.identity, Revision(0)),
+            ipv6=pod.ipv6,
+            gateway_ipv6=pod.gateway_ipv6,
         )
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from pyroute2.iproute.linux import IPRoute
 
 from cilia.datapath.errors import KernelError
-from cilia.datapath.links import BEFORE_ALL, Hook, ensure_attached
+from cilia.datapath.links import BEFORE_ALL, Hook, Link, ensure_attached
 from cilia.datapath.objects import LoadedObject
 from services.agent.tc import Side, TrafficControl
 
@@ -62,6 +62,8 @@ def drop_links(pins: Path, wanted: Iterable[str] = ()) -> None:
     """Take programs off the devices whose pinned link isn't wanted."""
     for pin in pins.glob(f"{LINK}*"):
         if pin.name not in wanted:
+            with Link.open_pinned(pin) as link:
+                link.detach()  # at once: the kernel lets go of an unpinned link some time later
             pin.unlink()
             log.info("program taken off its device", extra={"link": pin.name})
 

@@ -2,7 +2,7 @@
 
 ::
 
-    cilia_host   the pods' gateway address, so that the node answers for it
+    cilia_host   the pods' gateway addresses, so that the node answers for them
         |        veth pair
     cilia_net    bound to the pods' blocks: a block dies with its last device, and this one stays
     cilia_vxlan  VXLAN with the peer set per packet (collect metadata); no address, learning off, asks for no neighbour.
@@ -11,7 +11,9 @@
 All of it is found again after a restart. Blocks on RTNL: for the worker thread.
 """
 
+import errno
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +23,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from services.agent.errors import WiringFailed
 from services.agent.tc import TrafficControl
-from services.agent.wiring import Blocks, without_ipv6
+from services.agent.wiring import IFA_F_NODAD, Blocks, without_ipv6
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +61,16 @@ def ensure_devices(*, underlay_ipv4: str, vxlan_port: int | None, blocks: Blocks
             raise WiringFailed("creation", "cilia_*", "", str(error)) from error
 
 
-def set_gateway(ifindex: int, gateway: str) -> None:
-    """Give ``cilia_host`` the pods' gateway address, so that the node answers for it."""
-    with IPRoute() as netlink, suppress(FileExistsError):
-        try:
-            netlink.addr("add", index=ifindex, address=gateway, prefixlen=32)
-        except NetlinkError as error:
-            if error.code != 17:
-                raise WiringFailed("address", HOST, "", str(error)) from error
+def set_gateways(ifindex: int, gateways: Iterable[str]) -> None:
+    """Give ``cilia_host`` the pods' gateway addresses, so that the node answers for them."""
+    with IPRoute() as netlink:
+        for gateway in gateways:
+            bits = 128 if ":" in gateway else 32
+            try:
+                netlink.addr("add", index=ifindex, address=gateway, prefixlen=bits, flags=IFA_F_NODAD)
+            except NetlinkError as error:
+                if error.code != errno.EEXIST:
+                    raise WiringFailed("address", HOST, "", str(error)) from error
 
 
 def _ensure(netlink: IPRoute, underlay_ipv4: str, vxlan_port: int | None, blocks: Blocks) -> NodeDevices:

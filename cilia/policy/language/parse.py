@@ -23,6 +23,8 @@ KINDS: Final = {
     NP: ("networking.k8s.io/v1",),
 }
 CLUSTERWIDE: Final = (CCNP, CIDR_GROUP)
+SHADOW: Final = "cilia.io/shadow"
+"""Annotation of a policy that shall not be in force, only tell what it would do: ``"true"``."""
 _NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _METADATA: Final = (
@@ -125,7 +127,7 @@ def _parse(at: Field, default_namespace: str, cluster: str) -> ParsedPolicy:
     kind = body.require("kind").one_of(tuple(KINDS))
     body.require("apiVersion").one_of(KINDS[kind])
     body.only("apiVersion", "kind", "metadata", "spec", "status", *(("specs",) if kind in (CNP, CCNP) else ()))
-    name, namespace = _metadata(body, kind, default_namespace)
+    name, namespace, shadow = _metadata(body, kind, default_namespace)
     at.document.name = f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
     marked = len(at.document.unenforced)
     specs = _specs(body, kind, namespace, cluster)
@@ -135,12 +137,13 @@ def _parse(at: Field, default_namespace: str, cluster: str) -> ParsedPolicy:
         namespace,
         name,
         _canonical(at, namespace),
-        Policy(key, specs),
+        Policy(key, specs, shadow),
         tuple(at.document.unenforced[marked:]),
     )
 
 
-def _metadata(body: Mapping, kind: str, default_namespace: str) -> tuple[str, str]:
+def _metadata(body: Mapping, kind: str, default_namespace: str) -> tuple[str, str, bool]:
+    """Return name and namespace, and whether the object is in shadow."""
     fields = body.require("metadata").mapping().only(*_METADATA)
     name = fields.require("name")
     if not _NAME.fullmatch(name.text()):
@@ -148,14 +151,20 @@ def _metadata(body: Mapping, kind: str, default_namespace: str) -> tuple[str, st
     for texts in (fields.get("labels"), fields.get("annotations")):
         for _, item in texts.mapping() if texts is not None else ():
             item.text()
+    shadow = _is_shadow(fields.get("annotations"))
     namespace = fields.get("namespace")
     if kind in CLUSTERWIDE:
         if namespace is not None and namespace.text():
             namespace.refuse(f"a {kind} has no namespace")
-        return name.text(), ""
+        return name.text(), "", shadow
     if namespace is not None and namespace.text() and not _NAMESPACE.fullmatch(namespace.text()):
         namespace.refuse("is no namespace: small letters, digits and '-', at most 63 characters")
-    return name.text(), (namespace.text() if namespace is not None else "") or default_namespace
+    return name.text(), (namespace.text() if namespace is not None else "") or default_namespace, shadow
+
+
+def _is_shadow(annotations: Field | None) -> bool:
+    value = annotations.mapping().get(SHADOW) if annotations is not None else None
+    return value is not None and value.one_of(("true", "false")) == "true"
 
 
 def _specs(body: Mapping, kind: str, namespace: str, cluster: str) -> tuple[Spec, ...]:

@@ -1,0 +1,93 @@
+"""Remove from a node all that its agent made: programs, routes, devices, pods' links, pinned maps, records.
+
+What an agent makes outlives it on purpose, so that pods keep talking; this is for a node that leaves the cluster. The
+underlay's devices lose our programs only: what others have there stays. Pods that still run lose their network.
+"""
+
+import logging
+import shutil
+import socket
+from pathlib import Path
+from typing import Final
+
+from pyroute2.iproute.linux import IPRoute
+
+from cilia.errors import Failure
+from cilia.lifecycle import run_service
+from services.agent.attachments import drop_filters, drop_links
+from services.agent.config import Config
+from services.agent.devices import HOST, VXLAN
+from services.agent.endpoints import PodFiles
+from services.agent.routetable import RouteTable
+from services.agent.tc import TrafficControl
+from services.agent.worker import open_worker
+
+log = logging.getLogger(__name__)
+
+DEVICES: Final = (HOST, VXLAN)
+
+
+class AgentRuns(Failure):
+    """The node's agent would make everything anew."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"an agent answers at {path}; stop it first")
+
+
+async def run(config: Config) -> None:
+    """Do it in a thread, as netlink wants it (ARCHITECTURE.md: uvloop)."""
+    async with open_worker("links") as worker:
+        await worker.run(tear_down, config)
+
+
+def tear_down(config: Config) -> None:
+    """Remove it all; what is gone already is fine.
+
+    Raises:
+        AgentRuns: Nothing is removed.
+    """
+    if _answers(config.socket):
+        raise AgentRuns(config.socket)
+    endpoints = Path(config.state_directory) / "endpoints"
+    links = [pod.host_interface for pod in PodFiles(endpoints).load()]
+    drop_links(Path(config.pin_directory))
+    with TrafficControl() as control:
+        drop_filters(control)
+    _remove_routes()
+    _remove_devices(*links, *DEVICES)
+    for directory in (Path(config.pin_directory), endpoints):
+        shutil.rmtree(directory, ignore_errors=True)
+    log.info("the node is free of us", extra={"pods": len(links)})
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _remove_routes() -> None:
+    table = RouteTable()
+    try:
+        table.write(dict.fromkeys(table.read()))
+    finally:
+        table.close()
+
+
+def _remove_devices(*names: str) -> None:
+    with IPRoute() as netlink:
+        for name in names:
+            for index in netlink.link_lookup(ifname=name):
+                netlink.link("del", index=index)
+
+
+def main() -> None:
+    """Entry point of ``cilia-agent-teardown``; takes the agent's settings."""
+    run_service("agent-teardown", Config, run)
+
+
+if __name__ == "__main__":
+    main()
