@@ -15,6 +15,7 @@ from statistics import quantiles
 from typing import Final
 
 import msgspec
+import uvloop
 
 from bench.policy_nodes import change
 from bench.report import Figure, summarize
@@ -65,8 +66,6 @@ async def _run_agents(url: str, shard: str, pipe: Connection) -> None:
 
 def run_agents(url: str, shard: str, pipe: Connection) -> None:
     """Entry of the agents' process."""
-    import uvloop
-
     uvloop.run(_run_agents(url, shard, pipe))
 
 

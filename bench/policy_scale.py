@@ -111,14 +111,18 @@ def measure(pipe: Connection) -> None:
     events += [policy(number, ports, number % TEAMS) for number in range(POLICIES)]
     idle = _rss_mb()
     service = Service()
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     service.load(events)
-    full = time.perf_counter() - started
-    figures = [summarize("policy.full_resolution.s", "s", [full])]
+    full, processor = time.perf_counter() - started, time.process_time() - worked
+    figures = [
+        summarize("policy.full_resolution.s", "s", [full]),
+        summarize("policy.full_resolution.cpu_s", "s", [processor]),
+    ]
     added = [service.change(identity(IDENTITIES + number), endpoint(IDENTITIES + number)) for number in range(CHANGES)]
     figures += [summarize("policy.identity_added.ms", "ms", added), *_sizes(service, "identity_added")]
     changed = [
-        service.change(policy(number, (ports, others)[number % 2], number % TEAMS)) for number in range(1, 2 * CHANGES, 2)
+        service.change(policy(number, (ports, others)[number % 2], number % TEAMS))
+        for number in range(1, 2 * CHANGES, 2)
     ]
     figures += [summarize("policy.changed.ms", "ms", changed), *_sizes(service, "changed")]
     figures.append(summarize("policy.service.rss.mb", "MB", [_rss_mb()]))

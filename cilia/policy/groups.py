@@ -85,6 +85,11 @@ class Difference:
             for key, _ in _keys(peer, {match: old[match] for match in old.keys() - new.keys()})
         )
 
+    @property
+    def rows(self) -> dict[PolicyKey, PolicyEntry | None]:
+        """Both; None stands for a key that is gone."""
+        return {key: None for key in self.removes} | self.upserts
+
     def __bool__(self) -> bool:
         return bool(self.changes)
 

@@ -79,18 +79,23 @@ def merge_claims(claims: Iterable[Claim], below: Mapping[Match, PolicyEntry] = N
         other = best.get(claim.match)
         if other is None or (-claim.precedence, claim.policy) < (-other.precedence, other.policy):
             best[claim.match] = claim
+    shapes = {(match.protocol, match.bits) for state in (best, below) for match in state}
     return {
         match: PolicyEntry(deny=claim.precedence == DENY, precedence=claim.precedence, cookie=claim.cookie)
         for match, claim in best.items()
-        if not _is_covered(claim, best, below)
+        if not _is_covered(claim, best, below, shapes)
     }
 
 
-def _is_covered(claim: Claim, own: Mapping[Match, Claim], below: Mapping[Match, PolicyEntry]) -> bool:
+def _is_covered(
+    claim: Claim, own: Mapping[Match, Claim], below: Mapping[Match, PolicyEntry], shapes: Collection[tuple[int, int]]
+) -> bool:
     same = below.get(claim.match)
     if same is not None and same.precedence >= claim.precedence:
         return True
-    for match in broader(claim.match):
+    if len(shapes) == 1:  # as a rule: nothing is broader than anything
+        return False
+    for match in broader(claim.match, shapes):
         above: Claim | PolicyEntry | None
         for above in (own.get(match), below.get(match)):
             if above is not None and above.precedence >= claim.precedence:
@@ -98,13 +103,18 @@ def _is_covered(claim: Claim, own: Mapping[Match, Claim], below: Mapping[Match, 
     return False
 
 
-def broader(match: Match) -> Iterator[Match]:
-    """Yield the strictly broader matches, from narrow to broad; at most 17."""
+def broader(match: Match, shapes: Collection[tuple[int, int]] | None = None) -> Iterator[Match]:
+    """Yield the strictly broader matches, from narrow to broad; at most 17.
+
+    Args:
+        shapes: (protocol, bits) of those that are of interest; None: all.
+    """
     egress, protocol, port, bits = match
     if not protocol:
         return
     for shorter in range(bits - 1, -1, -1):
-        yield Match(egress, protocol, port & ~(0xFFFF >> shorter), shorter)
+        if shapes is None or (protocol, shorter) in shapes:
+            yield Match(egress, protocol, port & ~(0xFFFF >> shorter), shorter)
     yield Match(egress, 0, 0, 0)
 
 

@@ -1,5 +1,6 @@
 """The engine behind etcd's events: keys and rows become its events, its differences become rows of RESOLVED."""
 
+import gc
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,6 +58,8 @@ class EngineResolver:
     def load(self, events: Sequence[Event]) -> None:
         """Fold in all that there is."""
         self._engine.apply(self._translate(events))
+        gc.collect()
+        gc.freeze()  # looking through all of it would hold a change up for a second, and it has no cycles to find
 
     @property
     def rows(self) -> "Rows":
@@ -66,11 +69,12 @@ class EngineResolver:
     def take(self, events: Sequence[Event]) -> dict[SubjectKey, PolicyEntry | None]:
         """Fold events in; return what that changes."""
         differences = self._engine.apply(self._translate(events))
-        changed: dict[SubjectKey, PolicyEntry | None] = {}
-        for subject, difference in differences.items():
-            changed.update((SubjectKey(subject, key), None) for key in difference.removes)
-            changed.update((SubjectKey(subject, key), entry) for key, entry in difference.upserts.items())
-        return changed
+        changes = {id(each): each.rows for each in differences.values()}  # subjects under the same rules share one
+        return {
+            SubjectKey(subject, key): entry
+            for subject, difference in differences.items()
+            for key, entry in changes[id(difference)].items()
+        }
 
     def explain(self, request: ExplainFlow) -> Explained:
         """Tell why a flow is allowed or denied.
