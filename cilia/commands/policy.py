@@ -11,6 +11,7 @@ from cilia.commands.explain import add_verbs as add_explain
 from cilia.commands.files import BadInput, read_all
 from cilia.commands.generate import add_verbs as add_generate
 from cilia.commands.history import add_verbs as add_history
+from cilia.commands.modes import add_verbs as add_modes
 from cilia.commands.output import note, print_json, print_table
 from cilia.commands.policytest import add_verbs as add_test
 from cilia.commands.session import Session, with_session
@@ -19,7 +20,7 @@ from cilia.commands.whatif import add_verbs as add_whatif
 from cilia.contracts.agent import EndpointPolicy
 from cilia.contracts.ids import Revision
 from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChanged
-from cilia.contracts.tables import FIRST_PEER_SET, POLICIES, policy_cookie
+from cilia.contracts.tables import FIRST_PEER_SET, POLICIES, PolicyEntry, policy_cookie
 from cilia.telemetry import TelemetryConfig, open_telemetry, span
 
 
@@ -74,6 +75,7 @@ def add_parser(nouns: Nouns) -> None:
     add_output(wait)
     add_explain(verbs)
     add_history(verbs)
+    add_modes(verbs)
     add_offline_verbs(verbs)
     add_test(verbs)
     add_whatif(verbs)
@@ -134,7 +136,7 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
     rows = [
         (
             "egress" if rule.key.egress else "ingress",
-            f"as {_peer(rule.entry.peer_set)}" if rule.entry.peer_set else "deny" if rule.entry.deny else "allow",
+            _effect(rule.entry),
             _peer(rule.key.identity),
             rule.key.protocol or "any",
             f"{rule.key.port}/{rule.key.port_bits}" if 0 < rule.key.port_bits < 16 else rule.key.port or "any",
@@ -146,6 +148,12 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
     print_table(
         ("direction", "verdict", "peer", "protocol", "port", "policy"), rows, empty="no entries: everything is denied"
     )
+
+
+def _effect(entry: PolicyEntry) -> str:
+    if entry.peer_set:
+        return f"as {_peer(entry.peer_set)}"
+    return "audit" if entry.audit else "deny" if entry.deny else "allow"
 
 
 def _peer(number: int) -> str:
