@@ -92,7 +92,7 @@ class Difference:
     @property
     def rows(self) -> dict[PolicyKey, PolicyEntry | None]:
         """Both; None stands for a key that is gone."""
-        return {key: None for key in self.removes} | self.upserts
+        return dict.fromkeys(self.removes) | self.upserts
 
     def __bool__(self) -> bool:
         return bool(self.changes)
