@@ -64,6 +64,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """Between two comparisons of the kernel's policy with what it ought to be."""
     flows: bool = True
     """Publish flows on the bus."""
+    distinct_flows: int = 8192
+    """Distinct flows that are remembered, and told to the recorder; 0: none."""
     nats: BusConfig = BusConfig()
     maps: MapSizes = MapSizes()
     timeouts: TimeoutConfig = TimeoutConfig()

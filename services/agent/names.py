@@ -1,5 +1,7 @@
 """Names for what the kernel knows by number: endpoints, addresses, policies, reasons."""
 
+from collections.abc import Callable
+
 from cilia.abi.enums import DropReason
 from cilia.contracts.ids import EndpointId
 from cilia.contracts.tables import ENDPOINTS, Endpoint, EndpointKey, PolicyObject, policy_cookie
@@ -45,6 +47,22 @@ def names_of(
         return f"{row.namespace}/{row.name}" if row is not None else ""
 
     return Names(endpoint=endpoint, address=address, policy=policies.get, reason=reason_name)
+
+
+def ports_of(
+    pods: Endpoints, ipcache: Ipcache, endpoints: TableSubscriber[EndpointKey, Endpoint]
+) -> Callable[[int, bytes], tuple[tuple[str, str, int], ...]]:
+    """Return how this node knows what a pod names its ports: by the id of a local one, or by its address."""
+
+    def ports(number: int, address: bytes) -> tuple[tuple[str, str, int], ...]:
+        pod = pods.get(EndpointId(number)) if number else None
+        if pod is not None:
+            return pod.named_ports
+        key = ipcache.owner(int.from_bytes(address[12:], "big"))
+        row = endpoints.rows(ENDPOINTS.shard(key)).get(key) if key is not None else None
+        return row.named_ports if row is not None else ()
+
+    return ports
 
 
 def reason_name(reason: int) -> str:

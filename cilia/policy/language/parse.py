@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cilia.contracts.tables import PolicyObject, policy_object_key
@@ -106,10 +106,31 @@ def decode_object(row: PolicyObject, *, cluster: str = "") -> Policy:
     Raises:
         BadPolicy: The stored text is not what this version accepts.
     """
+    return decode_row(row, cluster=cluster).policy
+
+
+def decode_row(row: PolicyObject, *, cluster: str = "") -> ParsedPolicy:
+    """Return a stored object as it was read.
+
+    Raises:
+        BadPolicy: The stored text is not what this version accepts.
+    """
     key = policy_object_key(row.kind, row.namespace, row.name)
     namespace = row.namespace or "default"
     (parsed,) = parse_policies(row.document, source=key, namespace=namespace, cluster=cluster, allow_unenforced=True)
-    return parsed.policy
+    return parsed
+
+
+def put_in_shadow(parsed: ParsedPolicy, shadow: bool) -> ParsedPolicy:
+    """Return a policy with the annotation that puts it in shadow, or without it."""
+    body = json.loads(parsed.document)
+    annotations = body["metadata"].pop("annotations", {})
+    annotations.pop(SHADOW, None)
+    if shadow:
+        annotations[SHADOW] = "true"
+    if annotations:
+        body["metadata"]["annotations"] = annotations
+    return replace(parsed, document=_write(body), policy=replace(parsed.policy, shadow=shadow))
 
 
 def _objects(document: Field) -> Iterator[Field]:
@@ -196,4 +217,8 @@ def _canonical(at: Field, namespace: str) -> str:
     if namespace:
         kept["namespace"] = namespace
     body["metadata"] = kept
+    return _write(body)
+
+
+def _write(body: object) -> str:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
