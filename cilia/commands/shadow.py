@@ -16,7 +16,7 @@ from cilia.commands.whatif import print_diff
 from cilia.contracts.flows import ShadowVerdict, ShadowVerdicts
 from cilia.contracts.messages import ApplyPolicies, PoliciesChanged
 from cilia.contracts.tables import POLICIES, PolicyObject
-from cilia.policy.language.parse import decode_object, decode_row, put_in_shadow
+from cilia.policy.language.parse import decode_object, put_in_shadow
 from cilia.policy.recorded import name_of
 from cilia.policy.whatif import FlowChange, Outlook, change_policies, compare
 
@@ -54,7 +54,7 @@ def add_verbs(verbs: Nouns) -> None:
 
 def is_shadow(row: PolicyObject) -> bool:
     """Tell whether a stored policy is in shadow."""
-    return decode_object(row).shadow
+    return decode_object(row).policy.shadow
 
 
 def run_shadow(arguments: argparse.Namespace) -> int | None:
@@ -72,9 +72,9 @@ def show(arguments: argparse.Namespace, record: Record) -> None:
     if arguments.name:
         key = find_key(shadows, arguments.name)
         shadows = {key: shadows[key]}
-    before, talks = Outlook(record.in_force.values()), record.talks
+    before, talks = Outlook(record.in_force.values(), record.options), record.talks
     found = {
-        key: compare(talks, before, Outlook(change_policies(record.in_force, [policy], ())))
+        key: compare(talks, before, Outlook(change_policies(record.in_force, [policy], ()), record.options))
         for key, policy in sorted(shadows.items())
     }
     if arguments.output == "json":
@@ -137,7 +137,7 @@ async def run_promote(arguments: argparse.Namespace, session: Session) -> int:
     """Take the annotation away."""
     known = await session.read(POLICIES)
     key = find_key(known, arguments.name)
-    parsed = decode_row(known[key])
+    parsed = decode_object(known[key])
     if not parsed.policy.shadow:
         raise BadInput(key, "is in force; only a policy in shadow can be promoted")
     request = ApplyPolicies(

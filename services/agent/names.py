@@ -9,6 +9,7 @@ from cilia.table.subscriber import TableSubscriber
 from services.agent.endpoints import Endpoints
 from services.agent.flows import Names
 from services.agent.ipcache import Ipcache
+from services.agent.prefixes import unpacked
 
 
 class PolicyNames:
@@ -41,8 +42,8 @@ def names_of(
         pod = pods.get(EndpointId(number))
         return pod.full_name if pod is not None else ""
 
-    def address(ipv4: int) -> str:
-        key = ipcache.owner(ipv4)
+    def address(number: int) -> str:
+        key = ipcache.owner(number)
         row = endpoints.rows(ENDPOINTS.shard(key)).get(key) if key is not None else None
         return f"{row.namespace}/{row.name}" if row is not None else ""
 
@@ -58,7 +59,7 @@ def ports_of(
         pod = pods.get(EndpointId(number)) if number else None
         if pod is not None:
             return pod.named_ports
-        key = ipcache.owner(int.from_bytes(address[12:], "big"))
+        key = ipcache.owner(unpacked(address))
         row = endpoints.rows(ENDPOINTS.shard(key)).get(key) if key is not None else None
         return row.named_ports if row is not None else ()
 

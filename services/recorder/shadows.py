@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from cilia.contracts.flows import RecordedFlow, ShadowVerdict
 from cilia.contracts.tables import PolicyObject
+from cilia.policy.engine import Options
 from cilia.policy.errors import BadPolicy
-from cilia.policy.language.parse import decode_object
-from cilia.policy.rules import Policy
+from cilia.policy.language.parse import ParsedPolicy, decode_object
 from cilia.policy.shadow import Shadows
 from cilia.table.subscriber import TableSubscriber
 
@@ -20,13 +20,13 @@ class ShadowWatch:
     def __init__(self, policies: TableSubscriber[str, PolicyObject], *, remember: int) -> None:
         self._table = policies
         self._remember = remember
-        self._policies: dict[str, Policy] = {}
+        self._policies: dict[str, ParsedPolicy] = {}
         self._shadows = Shadows({})
 
     @property
     def count(self) -> int:
         """How many policies are in shadow."""
-        return sum(policy.shadow for policy in self._policies.values())
+        return sum(each.policy.shadow for each in self._policies.values())
 
     def judge_all(self, flows: Sequence[RecordedFlow]) -> tuple[ShadowVerdict, ...]:
         """Return the verdicts on those flows in which a policy in shadow has a say.
@@ -44,7 +44,12 @@ class ShadowWatch:
                     self._policies.pop(key, None)
                 for key, row in change.upserts.items():
                     self._take(key, row)
-            self._shadows = Shadows(self._policies if self.count else {}, remember=self._remember)
+            self._shadows = self._read() if self.count else Shadows({})
+
+    def _read(self) -> Shadows:
+        policies = {key: each.policy for key, each in self._policies.items()}
+        modes = [each.enforcement.mode for each in self._policies.values() if each.enforcement is not None]
+        return Shadows(policies, Options(mode=modes[0]) if modes else None, remember=self._remember)
 
     def _take(self, key: str, row: PolicyObject) -> None:
         try:
