@@ -42,7 +42,7 @@ async def differences(pods: Sequence[Pod], expected: Expectation) -> list[str]:
     async def one(client: Pod, server: Pod, protocol: str, port: int) -> str:
         attempt = Attempt(client.name, server.name, protocol, port)
         async with gate:
-            reached = await _try(client, server, protocol, port)
+            reached = await reaches(client, server, protocol, port)
         wanted = expected(attempt)
         return "" if reached == wanted else f"{attempt}: {'reached' if reached else 'did not reach'}"
 
@@ -51,7 +51,8 @@ async def differences(pods: Sequence[Pod], expected: Expectation) -> list[str]:
     return [outcome for outcome in await asyncio.gather(*tries) if outcome]
 
 
-async def _try(client: Pod, server: Pod, protocol: str, port: int) -> bool:
+async def reaches(client: Pod, server: Pod, protocol: str, port: int) -> bool:
+    """Try once."""
     match protocol:
         case "tcp":
             return await reaches_tcp(client, server.ipv4, port, seconds=0.9)
