@@ -53,7 +53,7 @@ def main() -> None:
     os.environ.update(PATH="/usr/sbin:/usr/bin:/sbin:/bin", HOME="/tmp", PYTHONDONTWRITEBYTECODE="1")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     report(step="boot", passed=True, seconds=time.monotonic(), detail=attachment())
-    wanted = os.environ.get("cilia_steps", "").split(",")
+    wanted = os.environ.get("CILIA_STEPS", "").split(",")
     for step, arguments in STEPS.items():
         if step in wanted:
             perform(step, arguments)

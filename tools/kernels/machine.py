@@ -1,6 +1,7 @@
 """One boot of a kernel in QEMU, and what its guest reports."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -34,6 +35,14 @@ class Report:
     complexity: str = ""
 
 
+def snapshot() -> Path:
+    """Copy the project, as it is built now, to where no change reaches it while a guest runs; return the copy."""
+    tree = CACHE / "tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "build", ".*_cache"))
+    return tree
+
+
 def boot(image: Image, steps: Iterable[str], limit_seconds: int) -> Report:
     """Boot, wait until the guest has gone, return its report.
 
@@ -42,7 +51,7 @@ def boot(image: Image, steps: Iterable[str], limit_seconds: int) -> Report:
     console, results = CACHE / f"{image.release}.console", CACHE / f"{image.release}.results"
     results.unlink(missing_ok=True)
     words = "console=ttyS0 loglevel=4 panic=-1 mitigations=off"
-    words += f" cilia_tree={ROOT} cilia_python={sys.executable} cilia_steps={','.join(steps)}"
+    words += f" CILIA_TREE={snapshot()} CILIA_PYTHON={sys.executable} CILIA_STEPS={','.join(steps)}"
     command = [
         *(QEMU, "-accel", "tcg,thread=multi", "-cpu", PROCESSOR, "-smp", "2", "-m", str(MEMORY_MIB)),
         *("-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", words),
