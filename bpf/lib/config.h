@@ -36,6 +36,11 @@ const volatile __u64 ipv6_checksum_flag = 0;
 
 const volatile bool tracks_fragments = true;
 
+/* What a report costs a CPU of its time for reports: 10^9 / their highest rate; and how much of that time it may spend
+ * at once. 0: no limit. */
+const volatile __u64 event_cost_ns = 0;
+const volatile __u64 event_burst_ns = 0;
+
 /* Report an established flow that often, in units of 2^20 ns, and when TCP begins or ends; 0: only verdicts. */
 const volatile __u32 trace_ticks = 0;
 

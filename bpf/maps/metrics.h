@@ -21,7 +21,8 @@ enum hook {
 /* What became of a packet, or an enum drop_reason. */
 enum outcome {
 	FORWARDED = 0,
-	LOST_EVENT = 1, /* no packet's: a report that found no room */
+	LOST_EVENT = 1,    /* no packet's: a report that found no room */
+	LIMITED_EVENT = 2, /* likewise: one above the limit */
 };
 
 struct metric {

@@ -68,6 +68,7 @@ class Outcome(IntEnum):
 
     FORWARDED = 0
     LOST_EVENT = 1
+    LIMITED_EVENT = 2
 
 
 class PolicyDirection(IntEnum):

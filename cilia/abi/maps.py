@@ -13,6 +13,7 @@ CT4: Final = MapLayout("cilia_ct4", "LRU_HASH", structs.CT4_KEY, structs.CT_ENTR
 CT6: Final = MapLayout("cilia_ct6", "LRU_HASH", structs.CT6_KEY, structs.CT_ENTRY, 131072)
 ENDPOINTS: Final = MapLayout("cilia_endpoints", "HASH", structs.ENDPOINT_KEY, structs.ENDPOINT, 4096, 0x1)
 EPOCH: Final = MapLayout("cilia_epoch", "ARRAY", codec.U32, codec.U32, 1, 0x400)
+EVENT_BUDGET: Final = MapLayout("cilia_event_budget", "PERCPU_ARRAY", codec.U32, codec.U64, 1)
 EVENTS: Final = RingLayout("cilia_events", 4194304)
 FRAGMENTS: Final = MapLayout("cilia_fragments", "LRU_HASH", structs.FRAGMENT_KEY, structs.FRAGMENT_PORTS, 8192)
 IPCACHE: Final = MapLayout("cilia_ipcache", "LPM_TRIE", structs.IPCACHE_KEY, structs.IPCACHE_ENTRY, 512000, 0x1)

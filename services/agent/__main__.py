@@ -86,6 +86,7 @@ async def open_node(config: Config, gateways: Addresses) -> AsyncIterator[Node]:
             devices = await links.run(
                 ensure_devices,
                 underlay_ipv4=config.ipv4,
+                uplinks=config.uplinks,
                 vxlan_port=config.vxlan_port if config.routing is RoutingMode.OVERLAY else None,
                 blocks=blocks,
             )

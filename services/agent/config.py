@@ -28,7 +28,9 @@ class MapSizes(Struct, frozen=True, kw_only=True):
     """Of flows of each family."""
     endpoints: int = 0
     ipcache: int = 0
+    nat: int = 0
     policy: int = 0
+    unmasqueraded: int = 0
 
 
 class TimeoutConfig(Struct, frozen=True, kw_only=True):
@@ -62,6 +64,12 @@ class Config(Struct, frozen=True, kw_only=True):
     object_file: str = ""
     """The data plane's object; empty: the one that was shipped."""
     routing: RoutingMode = RoutingMode.OVERLAY
+    uplinks: tuple[str, ...] = ()
+    """Devices by which packets leave for other nodes and the world; empty: the one with the address ``ipv4``."""
+    masquerade: bool = True
+    """Give pods' packets to the world the node's address."""
+    masquerade_exclude: tuple[str, ...] = ()
+    """Networks, such as ``192.0.2.0/24``, where pods are known by their own addresses; the pods' own always are."""
     routes_repair_seconds: float = 30.0
     """Between two comparisons of the kernel's routes to other nodes' pods with what they ought to be."""
     vxlan_port: int = 8472
@@ -70,6 +78,10 @@ class Config(Struct, frozen=True, kw_only=True):
     conntrack_sweep_seconds: float = 30.0
     audit_seconds: float = 5.0
     """Between two comparisons of the kernel's policy with what it ought to be."""
+    trace_seconds: float = 5.0
+    """Between two reports of an established flow; TCP's beginning and end are reported at once. 0: only verdicts."""
+    event_limit: int = 0
+    """Reports per second and CPU; 0: no limit."""
     flows: bool = True
     """Publish flows on the bus."""
     nats: BusConfig = BusConfig()

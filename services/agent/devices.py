@@ -13,7 +13,7 @@ All of it is found again after a restart. Blocks on RTNL: for the worker thread.
 
 import errno
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -41,22 +41,26 @@ class NodeDevices:
     net: int
     vxlan: int
     """0: no overlay."""
-    underlay: int
+    uplinks: tuple[int, ...]
+    """By which packets leave for other nodes and the world: where the underlay's address is, or what was named."""
     mtu_bytes: int
 
 
-def ensure_devices(*, underlay_ipv4: str, vxlan_port: int | None, blocks: Blocks) -> NodeDevices:
+def ensure_devices(
+    *, underlay_ipv4: str, uplinks: Sequence[str], vxlan_port: int | None, blocks: Blocks
+) -> NodeDevices:
     """Have the node's devices, up and bound to their blocks; what exists is kept, or removed if it isn't wanted.
 
     Args:
+        uplinks: Their names; empty: the device with the underlay's address.
         vxlan_port: None: no overlay.
 
     Raises:
-        WiringFailed: No device holds the underlay's address, or the kernel refused a device.
+        WiringFailed: No device holds the underlay's address or is named as an uplink, or the kernel refused a device.
     """
     with IPRoute() as netlink:
         try:
-            return _ensure(netlink, underlay_ipv4, vxlan_port, blocks)
+            return _ensure(netlink, underlay_ipv4, uplinks, vxlan_port, blocks)
         except NetlinkError as error:
             raise WiringFailed("creation", "cilia_*", "", str(error)) from error
 
@@ -73,8 +77,11 @@ def set_gateways(ifindex: int, gateways: Iterable[str]) -> None:
                     raise WiringFailed("address", HOST, "", str(error)) from error
 
 
-def _ensure(netlink: IPRoute, underlay_ipv4: str, vxlan_port: int | None, blocks: Blocks) -> NodeDevices:
+def _ensure(
+    netlink: IPRoute, underlay_ipv4: str, uplinks: Sequence[str], vxlan_port: int | None, blocks: Blocks
+) -> NodeDevices:
     underlay, mtu = _underlay(netlink, underlay_ipv4)
+    named = tuple(_uplink(netlink, name) for name in uplinks)
     if vxlan_port is not None:
         mtu -= VXLAN_OVERHEAD_BYTES
     host = _lookup(netlink, HOST)
@@ -86,7 +93,7 @@ def _ensure(netlink: IPRoute, underlay_ipv4: str, vxlan_port: int | None, blocks
     for index in filter(None, (host, net, vxlan)):
         without_ipv6(netlink, index)
         netlink.link("set", index=index, mtu=mtu, state="up")
-    return NodeDevices(host=host, net=net, vxlan=vxlan, underlay=underlay, mtu_bytes=mtu)
+    return NodeDevices(host=host, net=net, vxlan=vxlan, uplinks=named or (underlay,), mtu_bytes=mtu)
 
 
 def _overlay(netlink: IPRoute, vxlan_port: int | None) -> int:
@@ -120,6 +127,13 @@ def _underlay(netlink: IPRoute, address: str) -> tuple[int, int]:
     ifindex = int(found[0]["index"])
     (link,) = netlink.get_links(ifindex)
     return ifindex, min(int(link.get("mtu")), LARGEST_MTU_BYTES)  # the loopback device has a byte more
+
+
+def _uplink(netlink: IPRoute, name: str) -> int:
+    ifindex = _lookup(netlink, name)
+    if not ifindex:
+        raise WiringFailed("lookup", f"uplink {name!r}", "", "no device of this name (setting 'uplinks')")
+    return ifindex
 
 
 def _lookup(netlink: IPRoute, interface: str) -> int:

@@ -69,7 +69,7 @@ def flow_of(event: Event, node: NodeName, clock: UnixClock, names: Names) -> Flo
     return Flow(
         time_ns=clock.unix_ns(event.time_ns),
         node=node,
-        kind="drop" if dropped else "verdict",
+        kind=EventKind(event.kind).name.lower(),
         verdict="dropped" if dropped else "audit" if event.audited else "forwarded",
         protocol=PROTOCOLS.get(event.protocol, str(event.protocol)),
         source=source,
@@ -84,6 +84,7 @@ def flow_of(event: Event, node: NodeName, clock: UnixClock, names: Names) -> Flo
         reason=names.reason(event.reason) if dropped else "",
         policy=names.policy(event.cookie) if event.cookie else "",
         bytes=event.length,
+        is_reply=bool(event.is_reply),
     )
 
 
