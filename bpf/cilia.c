@@ -119,7 +119,8 @@ static __always_inline bool is_tunnelled(const struct packet *packet)
 	return overlay_ifindex && packet->protocol == IPPROTO_UDP && packet->destination_port == bpf_htons(tunnel_port);
 }
 
-/* What comes to this node from outside: TC ingress of an uplink. What isn't for a pod is for the host. */
+/* What comes to this node from outside: TC ingress of an uplink. What isn't for a pod is for the host, after the
+ * programs that others have there (TC_ACT_UNSPEC). */
 SEC("tc")
 int from_uplink(struct __sk_buff *ctx)
 {
@@ -128,7 +129,7 @@ int from_uplink(struct __sk_buff *ctx)
 	int reason = parse(ctx, &packet);
 
 	if (reason || is_tunnelled(&packet))
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	if (masquerades && is_own_address(&packet.destination)) {
 		note_fragment(ctx, &packet);
 		reason = unmasquerade(ctx, &packet);
@@ -136,7 +137,7 @@ int from_uplink(struct __sk_buff *ctx)
 			return drop_unseen(ctx, &packet, reason);
 	}
 	if (!locate_pod(&packet.destination, &pod))
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	return pass(ctx, &packet, 0);
 }
 
@@ -149,11 +150,11 @@ int to_uplink(struct __sk_buff *ctx)
 	int reason;
 
 	if (!masquerades || parse(ctx, &packet) || !locate_pod(&packet.source, &pod))
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	note_fragment(ctx, &packet);
 	reason = masquerade(ctx, &packet);
 	if (reason)
 		return drop_unseen(ctx, &packet, reason);
 	count(FORWARDED, packet.hook, ctx->len);
-	return TC_ACT_OK;
+	return TC_ACT_UNSPEC;
 }

@@ -200,6 +200,8 @@ static __always_inline int send(struct __sk_buff *ctx, const struct packet *pack
 	if (action < 0)
 		return refuse(ctx, packet, decision, action);
 	report(ctx, packet, decision, EVENT_VERDICT, 0);
+	if (decision->audited)
+		count(AUDITED, packet->hook, ctx->len);
 	count(FORWARDED, packet->hook, ctx->len);
 	return action;
 }

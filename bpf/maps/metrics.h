@@ -23,6 +23,7 @@ enum outcome {
 	FORWARDED = 0,
 	LOST_EVENT = 1,    /* no packet's: a report that found no room */
 	LIMITED_EVENT = 2, /* likewise: one above the limit */
+	AUDITED = 3,       /* decided to drop, and let through by an audit; forwarded, too */
 };
 
 struct metric {

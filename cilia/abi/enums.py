@@ -69,6 +69,7 @@ class Outcome(IntEnum):
     FORWARDED = 0
     LOST_EVENT = 1
     LIMITED_EVENT = 2
+    AUDITED = 3
 
 
 class PolicyDirection(IntEnum):

@@ -28,6 +28,7 @@ def add_parser(nouns: Nouns) -> None:
     )
     parser.add_argument("--node", default="*", help="only this node's")
     parser.add_argument("--drops", action="store_true", help="only what is dropped")
+    parser.add_argument("--audited", action="store_true", help="only what an audit let through")
     parser.add_argument("--endpoint", metavar="NAMESPACE/NAME", help="only what it sends or receives")
     parser.add_argument("--from", dest="source", metavar="NAMESPACE/NAME", help="only what it sends")
     parser.add_argument("--to", dest="destination", metavar="NAMESPACE/NAME", help="only what it receives")
@@ -75,7 +76,8 @@ async def _print(arguments: argparse.Namespace, arrived: "asyncio.Queue[FlowBatc
 
 
 def _is_wanted(arguments: argparse.Namespace, flow: Flow) -> bool:
-    if arguments.drops and flow.verdict != "dropped":
+    asked = {"dropped": arguments.drops, "audit": arguments.audited}
+    if any(asked.values()) and not asked.get(flow.verdict):
         return False
     ends = (flow.source_endpoint, flow.destination_endpoint)
     return (

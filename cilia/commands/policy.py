@@ -11,6 +11,7 @@ from cilia.commands.explain import add_verbs as add_explain
 from cilia.commands.files import BadInput, read_all
 from cilia.commands.generate import add_verbs as add_generate
 from cilia.commands.history import add_verbs as add_history
+from cilia.commands.modes import add_verbs as add_modes
 from cilia.commands.output import note, print_json, print_table
 from cilia.commands.policytest import add_verbs as add_test
 from cilia.commands.session import Session, with_session
@@ -74,6 +75,7 @@ def add_parser(nouns: Nouns) -> None:
     add_output(wait)
     add_explain(verbs)
     add_history(verbs)
+    add_modes(verbs)
     add_offline_verbs(verbs)
     add_test(verbs)
     add_whatif(verbs)
@@ -134,7 +136,7 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
     rows = [
         (
             "egress" if rule.key.egress else "ingress",
-            "deny" if rule.entry.deny else "allow",
+            "audit" if rule.entry.audit else "deny" if rule.entry.deny else "allow",
             rule.key.identity or "any",
             rule.key.protocol or "any",
             f"{rule.key.port}/{rule.key.port_bits}" if 0 < rule.key.port_bits < 16 else rule.key.port or "any",

@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -16,6 +16,7 @@ from cilia.commands.session import Session, open_session
 from cilia.commands.verdicts import offline
 from cilia.contracts.flows import FlowPage, ListFlows, RecordedFlow
 from cilia.contracts.tables import POLICIES
+from cilia.policy.engine import Options
 from cilia.policy.language.parse import decode_object, parse_policies
 from cilia.policy.recorded import Talk, gather, read_flows
 from cilia.policy.rules import Policy
@@ -29,10 +30,12 @@ class Record:
 
     Attributes:
         policies: By key; None where none were given: what was recorded stands for them.
+        options: With the enforcement mode of the cluster.
     """
 
     flows: list[RecordedFlow]
     policies: Mapping[str, Policy] | None
+    options: Options = field(default_factory=Options)
 
     @property
     def in_force(self) -> dict[str, Policy]:
@@ -93,7 +96,10 @@ async def _from_cluster(arguments: argparse.Namespace) -> Record:
     async with open_session(arguments) as session:
         rows = await session.read(POLICIES)
         flows = await fetch_flows(session, ListFlows(since_ns=arguments.since))
-        return Record(flows, {key: decode_object(row) for key, row in rows.items()})
+        parsed = {key: decode_object(row) for key, row in rows.items()}
+        modes = [each.enforcement.mode for each in parsed.values() if each.enforcement is not None]
+        options = Options(mode=modes[0]) if modes else Options()
+        return Record(flows, {key: each.policy for key, each in parsed.items()}, options)
 
 
 async def fetch_flows(session: Session, query: ListFlows) -> list[RecordedFlow]:

@@ -54,8 +54,9 @@ def run_diff(arguments: argparse.Namespace, record: Record) -> int:
         raise BadInput("--delete", "with --flows, name the policies in force by --policies")
     puts = read_policies(arguments.files, namespace=arguments.namespace) if arguments.files else {}
     removes = [find_key(record.policies or {}, name) for name in arguments.delete]
-    before = None if record.policies is None else Outlook(record.in_force.values())
-    after = Outlook(change_policies(record.in_force, (replace(put, shadow=False) for put in puts.values()), removes))
+    before = None if record.policies is None else Outlook(record.in_force.values(), record.options)
+    policies = change_policies(record.in_force, (replace(put, shadow=False) for put in puts.values()), removes)
+    after = Outlook(policies, record.options)
     found = compare(record.talks, before, after)
     if arguments.output == "json":
         print_json(found)
@@ -102,7 +103,7 @@ def run_unused(arguments: argparse.Namespace, record: Record) -> int:
     """Find the rules that nobody needs."""
     if record.policies is None:
         raise BadInput("--flows", "name the policies in force by --policies")
-    uses = use_rules(Outlook(record.in_force.values()), record.talks)
+    uses = use_rules(Outlook(record.in_force.values(), record.options), record.talks)
     unused = [use for use in uses if not use.flows]
     if arguments.output == "json":
         print_json({"unused": unused, "used": [use for use in uses if use.flows]})

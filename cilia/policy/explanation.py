@@ -66,6 +66,7 @@ def explain_side(engine: Engine, subject: End, peer: End, packet: Packet, *, egr
         judged.because,
         judged.rules,
         judged.isolated_by,
+        audited=judged.audited,
     )
     if judged.allowed or judged.rules:
         return side

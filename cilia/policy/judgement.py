@@ -4,8 +4,8 @@ Reads the rules, as explanations do. What concerns a subject, and whether a sele
 remembered, so that a hundred thousand flows between a few hundred workloads cost seconds.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from cilia.contracts.explanations import RulePlace
@@ -27,6 +27,8 @@ class SideVerdict:
     because: str
     rules: tuple[RulePlace, ...] = ()
     isolated_by: tuple[str, ...] = ()
+    audited: bool = False
+    """It is denied, but an audit lets it through."""
 
 
 class Judgement(NamedTuple):
@@ -53,6 +55,8 @@ class Applying(NamedTuple):
     isolated_by: tuple[tuple[str, ...], tuple[str, ...]]
     """Keys of the policies that isolate it for ingress, and for egress."""
     admits_host: bool
+    enforced: "Applying | None" = None
+    """Less what audited policies deny; None if there are none."""
 
 
 class Judge:
@@ -88,6 +92,15 @@ class Judge:
         if self._mode is Mode.NEVER:
             return SideVerdict(True, "mode")
         applying = self.applying(subject)
+        full = self._judge_under(applying, subject, peer, packet, egress=egress)
+        if full.allowed:
+            return full
+        enforced = full
+        if applying.enforced is not None:
+            enforced = self._judge_under(applying.enforced, subject, peer, packet, egress=egress)
+        return replace(full, allowed=True, audited=True) if self.engine.audit or enforced.allowed else enforced
+
+    def _judge_under(self, applying: Applying, subject: End, peer: End, packet: Packet, *, egress: bool) -> SideVerdict:
         matching = [
             (place, rule.deny)
             for place, rule in applying.rules
@@ -113,11 +126,11 @@ class Judge:
                 for spec in policy.specs
                 if selects(spec.subject, subject.peer)
             ]
-            found = self._applying[subject.peer] = Applying(
-                tuple((RulePlace(key, rule.place), rule) for key, spec in specs for rule in spec.rules),
-                (_isolating(specs, egress=False), _isolating(specs, egress=True)),
-                self._admits_host(subject, specs),
-            )
+            admits_host = self._admits_host(subject, specs)
+            found = _applying(specs, admits_host)
+            if any(spec.audit for _, spec in specs):
+                found = found._replace(enforced=_applying([(key, spec.enforced) for key, spec in specs], admits_host))
+            self._applying[subject.peer] = found
         return found
 
     def _admits_host(self, subject: End, specs: Iterable[tuple[str, Spec]]) -> bool:
@@ -147,6 +160,11 @@ class Judge:
         if known is None:
             known = self._selects[id(selector), peer] = selects(selector, peer)
         return known
+
+
+def _applying(specs: Sequence[tuple[str, Spec]], admits_host: bool) -> Applying:
+    rules = tuple((RulePlace(key, rule.place), rule) for key, spec in specs for rule in spec.rules)
+    return Applying(rules, (_isolating(specs, egress=False), _isolating(specs, egress=True)), admits_host)
 
 
 def _isolating(specs: Iterable[tuple[str, Spec]], *, egress: bool) -> tuple[str, ...]:

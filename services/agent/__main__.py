@@ -30,6 +30,7 @@ from services.agent.conntrack import Conntrack
 from services.agent.devices import NodeDevices, ensure_devices, set_gateways
 from services.agent.endpoints import Endpoints, PodFiles
 from services.agent.errors import AgentError, CannotStart
+from services.agent.exclusions import ExclusionLoop, ExclusionMap, Exclusions
 from services.agent.flows import DRAIN, Flows
 from services.agent.health import Health
 from services.agent.ipcache import Ipcache
@@ -37,6 +38,7 @@ from services.agent.kernel import AddressMaps, PolicyMaps
 from services.agent.loading import attach, load_datapath, renew
 from services.agent.locations import Locations
 from services.agent.names import PolicyNames, names_of
+from services.agent.nat import Mappings
 from services.agent.outcomes import Outcomes
 from services.agent.prefixes import number
 from services.agent.publication import Publication
@@ -149,6 +151,10 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     routes = Routes(config.node, NativeWay() if is_native else overlay_way)
     routing = Routing(routes, node.route_table, node.links, tables.nodes, config.routes_repair_seconds)
     locations = Locations(address_maps, ipcache, tables.nodes, tables.endpoints)
+    mappings, exclusion_map = Mappings(objects, config.conntrack_sweep_seconds), ExclusionMap(objects)
+    for masquerading in (mappings, exclusion_map):
+        stack.callback(masquerading.close)
+    exclusions = ExclusionLoop(Exclusions(config.masquerade_exclude), exclusion_map, tables.nodes)
     realiser = Realiser(
         policy_maps,
         tables.resolved,
@@ -199,8 +205,10 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         connections=connections,
         locations=locations,
         routing=routing,
+        exclusions=exclusions,
         realiser=realiser,
         conntrack=conntrack,
+        mappings=mappings,
         flows=flows,
         audit=audit,
         missing_features=missing_features(),
@@ -213,8 +221,9 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     socket = Socket(Path(config.socket), api.calls(), flows)
     return {
         **tables.loops(),
-        "nodes": lambda: watch_nodes(tables.nodes, (locations.feed_nodes, routing.feed)),
+        "nodes": lambda: watch_nodes(tables.nodes, (locations.feed_nodes, routing.feed, exclusions.feed)),
         "routes": routing.run,
+        "exclusions": exclusions.run,
         "routes' repair": routing.repair,
         "locations": locations.watch_endpoints,
         "ipcache": locations.run,
@@ -229,6 +238,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         "withdrawals": publication.run,
         "publications": connections.run,
         "conntrack": conntrack.run,
+        "mappings": mappings.run,
         "flows": flows.run,
         "socket": socket.run,
         "calls": lambda: serve_node(bus, config.node, api.calls()),

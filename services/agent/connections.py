@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
-from cilia.contracts.agent import CreateEndpoint, EndpointReference, RelabelEndpoint
+from cilia.contracts.agent import AuditEndpoint, CreateEndpoint, EndpointReference, RelabelEndpoint
 from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
 from cilia.contracts.labels import parse_labels, workload
 from cilia.contracts.messages import Published
@@ -138,6 +138,22 @@ class Connections:
             pod = replace(self._parts.endpoints.find(request.endpoint), labels=labels)
             published = await self._parts.publication.publish(pod, await self._lease(RELABEL_SECONDS))
             return await self._adopt_identity(pod, published)
+
+    async def audit(self, request: AuditEndpoint) -> Pod:
+        """Begin or end the audit of a pod; its flows are decided anew with their next packet.
+
+        Raises:
+            UnknownEndpoint: There is none.
+        """
+        pod = self._parts.endpoints.find(request.endpoint)
+        async with self._turn(pod.namespace, pod.name):
+            pod = replace(self._parts.endpoints.find(request.endpoint), audit=request.audit)
+            self._keep(pod)
+            if pod.identity and not pod.disconnecting:
+                self._enter(pod)
+                for address in pod.numbers:
+                    self._parts.maps.renew(address)
+            return pod
 
     # restart and re-registration
 

@@ -41,6 +41,8 @@ class Pod(Struct, frozen=True, kw_only=True):
     ifindex: int = 0
     """Of the host's end; 0 until the link exists."""
     disconnecting: bool = False
+    audit: bool = False
+    """Would-be drops by policy are let through and reported."""
     ipv6: str = ""
     """Or ``ipv4``: empty where it has no address of that family, and then no gateway."""
     gateway_ipv6: str = ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cilia.abi import maps
-from cilia.abi.enums import PolicyLimit
+from cilia.abi.enums import EndpointFlag, PolicyLimit
 from cilia.abi.structs import Endpoint as EndpointValue
 from cilia.abi.structs import EndpointKey, IpcacheEntry, IpcacheKey, PolicyVersion
 from cilia.abi.structs import PolicyEntry as EntryValue
@@ -200,7 +200,8 @@ class AddressMaps:
     def put_endpoint(self, pod: Pod, slot: int) -> None:
         """Make a pod known to the programs; slot 0: all of its packets are dropped."""
         mac = bytes.fromhex(pod.mac.replace(":", ""))
-        value = EndpointValue(pod.ifindex, pod.identity, pod.id, slot, mac, 0)
+        flags = EndpointFlag.AUDIT if pod.audit else 0
+        value = EndpointValue(pod.ifindex, pod.identity, pod.id, slot, mac, flags)
         for address in pod.numbers:
             self._endpoints.update(EndpointKey(packed(address)), value)
 

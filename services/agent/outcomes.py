@@ -44,6 +44,9 @@ class Outcomes:
             where = hook.name.lower().replace("_", "-")
             for unit, read in (("packets", self._reader(hook, "packets")), ("bytes", self._reader(hook, "bytes_"))):
                 metrics.gauge(f"forwarded_{unit}", f"{unit} that were forwarded", read, hook=where)
+            read = self._reader(hook, "packets", Outcome.AUDITED)
+            text = "decisions to drop a packet that an audit let through; later packets of its flow are not counted"
+            metrics.gauge("audited_packets", text, read, hook=where)
             for reason in DropReason:
                 name = reason.name.lower().replace("_", "-")
                 read = self._reader(hook, "packets", reason)

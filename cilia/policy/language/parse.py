@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.policy.language import cilium, kubernetes
 from cilia.policy.language.addresses import read_prefix
 from cilia.policy.language.documents import Field, Mapping, Value, read_documents
+from cilia.policy.language.enforcement import ENFORCEMENT, Enforcement, is_audited, read_enforcement
 from cilia.policy.rules import Policy, Spec
 
 CNP: Final = "CiliumNetworkPolicy"
@@ -21,8 +22,9 @@ KINDS: Final = {
     CCNP: ("cilium.io/v2",),
     CIDR_GROUP: ("cilium.io/v2", "cilium.io/v2alpha1"),
     NP: ("networking.k8s.io/v1",),
+    ENFORCEMENT: ("cilia.io/v1",),
 }
-CLUSTERWIDE: Final = (CCNP, CIDR_GROUP)
+CLUSTERWIDE: Final = (CCNP, CIDR_GROUP, ENFORCEMENT)
 SHADOW: Final = "cilia.io/shadow"
 """Annotation of a policy that shall not be in force, only tell what it would do: ``"true"``."""
 _NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -53,6 +55,7 @@ class ParsedPolicy:
     Attributes:
         document: The object as canonical JSON: the same object gives the same text.
         unenforced: Paths of its fields that have no effect yet; empty unless that was allowed.
+        enforcement: What the object of the enforcement mode says; its policy is empty.
     """
 
     kind: str
@@ -61,6 +64,7 @@ class ParsedPolicy:
     document: str
     policy: Policy
     unenforced: tuple[str, ...] = ()
+    enforcement: Enforcement | None = None
 
     @property
     def key(self) -> str:
@@ -100,8 +104,8 @@ def parse_policies(
     return list(parsed.values())
 
 
-def decode_object(row: PolicyObject, *, cluster: str = "") -> Policy:
-    """Return the policy of a stored object, which was accepted before.
+def decode_object(row: PolicyObject, *, cluster: str = "") -> ParsedPolicy:
+    """Read a stored object, which was accepted before.
 
     Raises:
         BadPolicy: The stored text is not what this version accepts.
@@ -109,7 +113,7 @@ def decode_object(row: PolicyObject, *, cluster: str = "") -> Policy:
     key = policy_object_key(row.kind, row.namespace, row.name)
     namespace = row.namespace or "default"
     (parsed,) = parse_policies(row.document, source=key, namespace=namespace, cluster=cluster, allow_unenforced=True)
-    return parsed.policy
+    return parsed
 
 
 def _objects(document: Field) -> Iterator[Field]:
@@ -131,6 +135,8 @@ def _parse(at: Field, default_namespace: str, cluster: str) -> ParsedPolicy:
     at.document.name = f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
     marked = len(at.document.unenforced)
     specs = _specs(body, kind, namespace, cluster)
+    if is_audited(body):
+        specs = tuple(replace(spec, audit=True) for spec in specs)
     key = policy_object_key(kind, namespace, name)
     return ParsedPolicy(
         kind,
@@ -139,6 +145,7 @@ def _parse(at: Field, default_namespace: str, cluster: str) -> ParsedPolicy:
         _canonical(at, namespace),
         Policy(key, specs, shadow),
         tuple(at.document.unenforced[marked:]),
+        read_enforcement(body) if kind == ENFORCEMENT else None,
     )
 
 
@@ -174,6 +181,8 @@ def _specs(body: Mapping, kind: str, namespace: str, cluster: str) -> tuple[Spec
             return (kubernetes.read_spec(spec or body.require("spec"), namespace),)
         case "CiliumCIDRGroup":
             _check_cidr_group(body)
+            return ()
+        case "CiliaEnforcement":
             return ()
         case _:
             return cilium.read_specs(body, namespace, cluster)
