@@ -20,7 +20,7 @@ GRACE_SECONDS: Final = 3.0
 FIRST_HEALTH_PORT: Final = 9100
 AGENT_METRICS_PORT: Final = 9099
 HEALTH_FLAG: Final = "--telemetry-listen"
-SERVICES: Final = ("ipam", "identity", "policy")
+SERVICES: Final = ("ipam", "identity", "policy", "recorder")
 
 
 class ProgramMissing(Failure):

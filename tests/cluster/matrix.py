@@ -42,7 +42,7 @@ async def differences(pods: Sequence[Pod], expected: Expectation) -> list[str]:
     async def one(client: Pod, server: Pod, address: str, protocol: str, port: int) -> str:
         attempt = Attempt(client.name, server.name, protocol, port)
         async with gate:
-            reached = await _try(client, address, protocol, port)
+            reached = await reaches(client, address, protocol, port)
         wanted = expected(attempt)
         return "" if reached == wanted else f"{attempt}: {'reached' if reached else 'did not reach'} {address}"
 
@@ -58,7 +58,8 @@ async def differences(pods: Sequence[Pod], expected: Expectation) -> list[str]:
     return [outcome for outcome in await asyncio.gather(*tries) if outcome]
 
 
-async def _try(client: Pod, address: str, protocol: str, port: int) -> bool:
+async def reaches(client: Pod, address: str, protocol: str, port: int) -> bool:
+    """Try once."""
     match protocol:
         case "tcp":
             return await reaches_tcp(client, address, port, seconds=0.9)

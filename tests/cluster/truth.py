@@ -38,11 +38,11 @@ async def read_etcd(cluster: LocalCluster) -> list[Record]:
 def resolve(keys: Keys, records: list[Record]) -> Resolved:
     """Resolve policy anew, from nothing."""
     events = [read_event(keys, record.key, record.value) for record in records]
-    resolved: dict[Identity, dict[PolicyKey, PolicyEntry]] = {}
-    for key, entry in new_resolver().take([event for event in events if event is not None]).items():
-        if entry is not None:
-            resolved.setdefault(key.subject, {})[key.key] = entry
-    return resolved
+    resolver = new_resolver()
+    resolver.load([event for event in events if event is not None])
+    return {
+        Identity(int(shard)): {key.key: entry for key, entry in rows.items()} for shard, rows in resolver.rows.items()
+    }
 
 
 async def converge(cluster: LocalCluster) -> float:
