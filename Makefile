@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 SOURCES := cilia services bench tests tools
 BPF_SOURCES := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h)
 
-.PHONY: help setup build demo test abi complexity format check bench proofs clean
+.PHONY: help setup build demo test abi complexity kernels format check bench proofs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/'
@@ -25,6 +25,9 @@ abi: setup ## generate cilia/abi from the C objects' BTF
 complexity: setup ## record what the programs cost the verifier, after a change of bpf/ that is worth it
 	@$(PYTHON) -m tools.complexity --record
 
+kernels: setup ## the data plane on Debian's kernels 6.1 and 6.12, in QEMU; some ten minutes
+	@$(PYTHON) -m tools.kernels
+
 format: setup ## format Python and C
 	@.venv/bin/ruff format $(SOURCES)
 	@clang-format -i $(BPF_SOURCES)
@@ -40,7 +43,7 @@ check: setup ## lint, types, layers, generated files, leftovers of tests
 	tools/leftovers
 
 bench: setup ## every benchmark, as tables
-	@for name in kvstore table identity datapath endpoint; do $(PYTHON) -m bench.$$name || exit 1; done
+	@for name in kvstore table identity datapath endpoint policy; do $(PYTHON) -m bench.$$name || exit 1; done
 
 proofs: setup ## why the client isn't etcd3 and the loader isn't bcc, shown by running them
 	@$(PYTHON) -m tools.proofs.etcd3
