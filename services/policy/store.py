@@ -17,6 +17,7 @@ from cilia.contracts.messages import PoliciesChanged, PolicyChange, Problem
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.errors import Refused
 from cilia.kvstore import Compare, Etcd, Op, Txn, absent, delete, get, put, unchanged
+from cilia.policy.errors import BadPolicy
 from cilia.policy.language.parse import decode_object
 from cilia.policy.revisions import documents_at
 from cilia.policy.rules import Policy
@@ -221,4 +222,8 @@ def _with_documents(
 def _restored(key: str, document: str, cause: Cause) -> PolicyObject:
     kind, namespace, name = key.split("/")
     row = PolicyObject(kind, namespace, name, document, cause.author, cause.time_ns, traceparent())
-    return msgspec.structs.replace(row, prefixes=prefixes_of(decode_object(row).policy))
+    try:
+        policy = decode_object(row).policy
+    except BadPolicy:  # another version accepted it: it has no rule of ours, and so no peer
+        return row
+    return msgspec.structs.replace(row, prefixes=prefixes_of(policy))
