@@ -160,7 +160,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     realiser = Realiser(
         policy_maps,
         tables.resolved,
-        acknowledge=Acknowledgements(bus, config.node, endpoints).publish,
+        acknowledge=Acknowledgements(bus, config.node, endpoints, policy_maps.capacity).publish,
         wait_for_readers=lambda: node.readers.run(wait_for_readers),
     )
     audit = Audit(policy_maps, realiser, lambda: node.readers.run(policy_maps.read_sets), config.audit_seconds)
