@@ -28,6 +28,7 @@ from services.agent.config import Config, RoutingMode
 from services.agent.connections import Connections, Parts
 from services.agent.conntrack import Conntrack
 from services.agent.devices import NodeDevices, ensure_devices, set_gateways
+from services.agent.distinct import DistinctFlows
 from services.agent.endpoints import Endpoints, PodFiles
 from services.agent.errors import AgentError, CannotStart
 from services.agent.exclusions import ExclusionLoop, ExclusionMap, Exclusions
@@ -37,12 +38,13 @@ from services.agent.ipcache import Ipcache
 from services.agent.kernel import AddressMaps, PolicyMaps
 from services.agent.loading import attach, load_datapath, renew
 from services.agent.locations import Locations
-from services.agent.names import PolicyNames, names_of
+from services.agent.names import PolicyNames, names_of, ports_of
 from services.agent.nat import Mappings
 from services.agent.outcomes import Outcomes
 from services.agent.prefixes import number
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
+from services.agent.recording import Recording
 from services.agent.registration import Registration
 from services.agent.routes import NativeWay, OverlayWay, Routes
 from services.agent.routetable import RouteTable
@@ -193,7 +195,11 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
 
     policy_names = PolicyNames(tables.policies)
     names = names_of(endpoints, ipcache, tables.endpoints, policy_names)
-    flows = Flows(ring, bus, config.node, names, outcomes.lost_events, publish=config.flows)
+    distinct = DistinctFlows(config.distinct_flows, ports_of(endpoints, ipcache, tables.endpoints))
+    record = distinct.take if config.distinct_flows else None
+    flows = Flows(ring, bus, config.node, names, outcomes.lost_events, publish=config.flows, record=record)
+    metrics.count("distinct_flows", distinct.counters)
+    metrics.gauge("distinct_flows", "distinct flows that the agent remembers", lambda: len(distinct))
     health = Health(
         config=config,
         bus=bus,
@@ -240,6 +246,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         "conntrack": conntrack.run,
         "mappings": mappings.run,
         "flows": flows.run,
+        "recording": Recording(bus, config.node, distinct).run,
         "socket": socket.run,
         "calls": lambda: serve_node(bus, config.node, api.calls()),
         "health": lambda: serve_health(config.telemetry.listen, metrics, health.degraded),

@@ -85,6 +85,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """Reports per second and CPU; 0: no limit."""
     flows: bool = True
     """Publish flows on the bus."""
+    distinct_flows: int = 8192
+    """Distinct flows that are remembered, and told to the recorder; 0: none."""
     nats: BusConfig = BusConfig()
     maps: MapSizes = MapSizes()
     timeouts: TimeoutConfig = TimeoutConfig()

@@ -150,13 +150,17 @@ class Node:
         audit: bool = False,
         entry_set: int = 0,
         cookie: int = 7,
+        is_member: bool = False,
     ) -> None:
-        """Write one entry; ``bits`` of the port are given, by default all if there is a port and none if not."""
+        """Write one entry; ``bits`` of the port are given, by default all if there is a port and none if not.
+
+        ``is_member``: it makes the peer a member of the set ``cookie``.
+        """
         if bits is None:
             bits = 16 if port else 0
         shape = PolicyShape.PROTOCOL + bits if protocol else PolicyShape.ANY
         key = PolicyKey(pod.slot, entry_set, direction, identity, port, protocol, shape)
-        self.policy.update(key, PolicyEntry(precedence, cookie, int(deny), int(audit)))
+        self.policy.update(key, PolicyEntry(precedence, cookie, int(deny), int(audit), int(is_member)))
 
     def realise(
         self, slot: int, revision: int = 1, *, entry_set: int = 0, audit: bool = False, shapes: int = EVERY_SHAPE
