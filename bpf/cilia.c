@@ -10,6 +10,7 @@
 #include "lib/arp.h"
 #include "lib/config.h"
 #include "lib/event.h"
+#include "lib/nat.h"
 #include "lib/ndp.h"
 #include "lib/parse.h"
 #include "lib/pass.h"
@@ -79,4 +80,75 @@ int from_overlay(struct __sk_buff *ctx)
 	if (reason)
 		return drop_unseen(ctx, &packet, reason);
 	return pass(ctx, &packet, overlay_ifindex);
+}
+
+/* What this host's stack sends to pods of other nodes: TC egress of the VXLAN device. The packets of pods have their
+ * tunnel's key already. */
+SEC("tc")
+int to_overlay(struct __sk_buff *ctx)
+{
+	struct packet packet = {.hook = HOOK_TO_OVERLAY};
+	struct end remote = {};
+	int reason, action;
+
+	if (read_tunnel(ctx, &packet))
+		return TC_ACT_OK;
+	reason = parse(ctx, &packet);
+	if (reason)
+		return drop_unseen(ctx, &packet, reason);
+	if (!is_own_address(&packet.source))
+		return drop_unseen(ctx, &packet, DROP_INVALID_SOURCE);
+	locate(&packet.destination, &remote);
+	if (!remote.tunnel)
+		return drop_unseen(ctx, &packet, DROP_NO_ENDPOINT);
+	action = set_tunnel(ctx, IDENTITY_HOST, remote.tunnel);
+	if (action)
+		return drop_unseen(ctx, &packet, action);
+	count(FORWARDED, packet.hook, ctx->len);
+	return TC_ACT_OK;
+}
+
+/* Tell whether a packet is one of the tunnel's own, which is the kernel's business. */
+static __always_inline bool is_tunnelled(const struct packet *packet)
+{
+	return overlay_ifindex && packet->protocol == IPPROTO_UDP && packet->destination_port == bpf_htons(tunnel_port);
+}
+
+/* What comes to this node from outside: TC ingress of an uplink. What isn't for a pod is for the host. */
+SEC("tc")
+int from_uplink(struct __sk_buff *ctx)
+{
+	struct packet packet = {.hook = HOOK_FROM_UPLINK};
+	struct end pod = {};
+	int reason = parse(ctx, &packet);
+
+	if (reason || is_tunnelled(&packet))
+		return TC_ACT_OK;
+	if (masquerades && is_own_address(&packet.destination)) {
+		note_fragment(ctx, &packet);
+		reason = unmasquerade(ctx, &packet);
+		if (reason)
+			return drop_unseen(ctx, &packet, reason);
+	}
+	if (!locate_pod(&packet.destination, &pod))
+		return TC_ACT_OK;
+	return pass(ctx, &packet, 0);
+}
+
+/* What leaves this node: TC egress of an uplink. Only what pods send to the world is touched. */
+SEC("tc")
+int to_uplink(struct __sk_buff *ctx)
+{
+	struct packet packet = {.hook = HOOK_TO_UPLINK};
+	struct end pod = {};
+	int reason;
+
+	if (!masquerades || parse(ctx, &packet) || !locate_pod(&packet.source, &pod))
+		return TC_ACT_OK;
+	note_fragment(ctx, &packet);
+	reason = masquerade(ctx, &packet);
+	if (reason)
+		return drop_unseen(ctx, &packet, reason);
+	count(FORWARDED, packet.hook, ctx->len);
+	return TC_ACT_OK;
 }

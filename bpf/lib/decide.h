@@ -191,16 +191,6 @@ static __always_inline int decide_ends(struct decision *decision, const struct p
 	return judge(decision, packet, &decision->source, &decision->destination, port);
 }
 
-static __always_inline int enter(const struct packet *packet, const union ct_key *key, struct ct_entry *entry,
-				 __u32 from, __u32 bytes)
-{
-	struct ct_side *side = from ? &entry->side[1] : &entry->side[0];
-
-	ct_account(entry, side, packet->tcp_flags, bytes);
-	side->traced = entry->last_seen; /* its verdict is reported */
-	return keep_flow(packet, key, entry) ? DROP_CT_CREATE : 0;
-}
-
 static __always_inline int send(struct __sk_buff *ctx, const struct packet *packet, const struct ct_entry *entry,
 				__u32 from, const struct decision *decision)
 {
@@ -208,8 +198,10 @@ static __always_inline int send(struct __sk_buff *ctx, const struct packet *pack
 	int action = forward(ctx, packet, side, decision->source.identity);
 
 	if (action < 0)
-		return drop(ctx, packet, decision, -action);
+		return refuse(ctx, packet, decision, action);
 	report(ctx, packet, decision, EVENT_VERDICT, 0);
+	if (decision->audited)
+		count(AUDITED, packet->hook, ctx->len);
 	count(FORWARDED, packet->hook, ctx->len);
 	return action;
 }
@@ -224,6 +216,31 @@ static __always_inline struct ct_entry *empty_entry(void)
 	return entry;
 }
 
+/* Remember what was decided; `former` is what was known of the flow, or NULL. Returns its entry, or NULL without room
+ * for it. */
+static __always_inline struct ct_entry *enter(const struct packet *packet, const union ct_key *key, __u32 from,
+					      const struct ct_entry *former, const struct decision *decision,
+					      __u32 bytes)
+{
+	struct ct_entry *entry = empty_entry();
+	struct ct_side *side;
+
+	if (!entry)
+		return NULL;
+	if (former)
+		keep_counts(entry, former);
+	entry->generation = decision->generation;
+	entry->initiator = decision->initiator;
+	if (from)
+		fill_entry(entry, &decision->destination, &decision->source);
+	else
+		fill_entry(entry, &decision->source, &decision->destination);
+	side = from ? &entry->side[1] : &entry->side[0];
+	ct_account(entry, side, packet->tcp_flags, bytes);
+	side->traced = entry->last_seen; /* its verdict is reported */
+	return keep_flow(packet, key, entry) ? NULL : entry;
+}
+
 /* Decide about a packet whose flow isn't known, isn't current, or came from where it shouldn't; returns a TC action.
  *
  * Two CPUs may decide about one flow at the same time: the later entry stays, and the earlier packet isn't counted. If
@@ -233,16 +250,15 @@ static __always_inline struct ct_entry *empty_entry(void)
  * Global, so that the verifier looks at it once, not on each way that leads here. */
 __noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const union ct_key *key, __u32 from)
 {
-	struct ct_entry *entry = empty_entry();
+	const struct ct_entry *former, *entry;
 	struct decision decision = {};
-	const struct ct_entry *former;
-	bool is_reply = false;
+	bool is_reply;
 	int reason;
 
 	if (!packet || !key)
 		return TC_ACT_SHOT;
-	reason = entry ? locate_ends(ctx, packet, &decision) : DROP_CT_CREATE;
-	if (reason || !entry)
+	reason = locate_ends(ctx, packet, &decision);
+	if (reason)
 		return drop(ctx, packet, &decision, reason);
 	if (!decision.source.ifindex && !decision.destination.ifindex) {
 		count(FORWARDED, packet->hook, ctx->len);
@@ -251,13 +267,11 @@ __noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const 
 	former = packet->is_known ? find_flow(packet, key) : NULL;
 	if (former && is_reopening(former, packet))
 		former = NULL;
-	if (former) {
-		is_reply = former->initiator != from;
-		keep_counts(entry, former);
+	if (former)
 		recall_remote(&decision.destination, former, !from);
-	} else if (is_echo_reply(packet)) {
+	else if (is_echo_reply(packet))
 		return drop(ctx, packet, &decision, DROP_CT_INVALID);
-	}
+	is_reply = former && former->initiator != from;
 	decision.initiator = is_reply ? !from : from;
 	decision.is_reply = is_reply;
 	reason = decide_ends(&decision, packet, is_reply);
@@ -266,14 +280,8 @@ __noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const 
 			forget_flow(packet, key);
 		return drop(ctx, packet, &decision, reason);
 	}
-	entry->generation = decision.generation;
-	entry->initiator = decision.initiator;
-	if (from)
-		fill_entry(entry, &decision.destination, &decision.source);
-	else
-		fill_entry(entry, &decision.source, &decision.destination);
-	reason = enter(packet, key, entry, from, ctx->len);
-	if (reason)
-		return drop(ctx, packet, &decision, reason);
+	entry = enter(packet, key, from, former, &decision, ctx->len);
+	if (!entry)
+		return drop(ctx, packet, &decision, DROP_CT_CREATE);
 	return send(ctx, packet, entry, from, &decision);
 }

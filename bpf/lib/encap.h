@@ -12,12 +12,13 @@
 #include "lib/drop.h"
 #include "lib/end.h"
 #include "lib/packet.h"
+#include "lib/toobig.h"
 
 #define TUNNEL_TTL       64
 #define TUNNEL_KEY_BYTES offsetof(struct bpf_tunnel_key, local_ipv4) /* what 6.1 and later agree on */
 
-/* Returns a TC action, or the negative of a drop reason. */
-static __always_inline int encapsulate(struct __sk_buff *ctx, __u32 identity, __be32 node)
+/* Have the VXLAN device send a packet to a node; returns 0 or a drop reason. */
+static __always_inline int set_tunnel(struct __sk_buff *ctx, __u32 identity, __be32 node)
 {
 	struct bpf_tunnel_key key = {
 	    .tunnel_id = identity,
@@ -25,7 +26,15 @@ static __always_inline int encapsulate(struct __sk_buff *ctx, __u32 identity, __
 	    .tunnel_ttl = TUNNEL_TTL,
 	};
 
-	if (!overlay_ifindex || bpf_skb_set_tunnel_key(ctx, &key, TUNNEL_KEY_BYTES, BPF_F_ZERO_CSUM_TX))
+	return bpf_skb_set_tunnel_key(ctx, &key, TUNNEL_KEY_BYTES, BPF_F_ZERO_CSUM_TX) ? DROP_NO_OVERLAY : 0;
+}
+
+/* Returns a TC action, or the negative of a drop reason. */
+static __always_inline int encapsulate(struct __sk_buff *ctx, const struct packet *packet, __u32 identity, __be32 node)
+{
+	if (is_too_big(ctx, packet))
+		return -DROP_TOO_BIG;
+	if (!overlay_ifindex || set_tunnel(ctx, identity, node))
 		return -DROP_NO_OVERLAY;
 	return bpf_redirect(overlay_ifindex, 0);
 }

@@ -44,6 +44,22 @@ static __always_inline __u64 wake_flags(void)
 	return BPF_RB_NO_WAKEUP;
 }
 
+/* Tell whether this CPU may report now, and note that it does. */
+static __always_inline bool is_within_limit(__u64 now_ns)
+{
+	__u32 zero = 0;
+	__u64 *spent = bpf_map_lookup_elem(&cilia_event_budget, &zero);
+	__u64 start;
+
+	if (!spent)
+		return true;
+	start = *spent > now_ns ? *spent : now_ns;
+	if (start - now_ns > event_burst_ns)
+		return false;
+	*spent = start + event_cost_ns;
+	return true;
+}
+
 static __always_inline void fill_packet(struct event *event, const struct packet *packet)
 {
 	event->family = packet->family;
@@ -71,14 +87,20 @@ static __always_inline void fill_decision(struct event *event, const struct deci
 static __always_inline void report(struct __sk_buff *ctx, const struct packet *packet, const struct decision *decision,
 				   __u32 kind, __u32 reason)
 {
-	__u64 flags = wake_flags();
-	struct event *event = bpf_ringbuf_reserve(&cilia_events, sizeof(*event), 0);
+	__u64 now_ns = bpf_ktime_get_ns(), flags;
+	struct event *event;
 
+	if (event_cost_ns && !is_within_limit(now_ns)) {
+		count(LIMITED_EVENT, packet->hook, sizeof(*event));
+		return;
+	}
+	flags = wake_flags();
+	event = bpf_ringbuf_reserve(&cilia_events, sizeof(*event), 0);
 	if (!event) {
 		count(LOST_EVENT, packet->hook, sizeof(*event));
 		return;
 	}
-	event->time_ns = bpf_ktime_get_ns();
+	event->time_ns = now_ns;
 	event->kind = kind;
 	event->reason = reason;
 	event->length = ctx->len;
@@ -105,14 +127,20 @@ static __noinline int drop_unseen(struct __sk_buff *ctx, const struct packet *pa
 	return drop(ctx, packet, &nothing, reason);
 }
 
-/* Report that an established flow goes on; `entry` is its own, `from` the end that sent the packet. */
+/* What a known flow remembers of its ends; `from` is the end that sent the packet. */
+static __always_inline void recall(struct decision *decision, const struct ct_entry *entry, __u32 from)
+{
+	decision->source.identity = from ? entry->identity[1] : entry->identity[0];
+	decision->destination.identity = from ? entry->identity[0] : entry->identity[1];
+	decision->is_reply = entry->initiator != from;
+}
+
+/* Report that an established flow goes on. */
 static __noinline void trace(struct __sk_buff *ctx, const struct packet *packet, const struct ct_entry *entry,
 			     __u32 from)
 {
 	struct decision known = {};
 
-	known.source.identity = from ? entry->identity[1] : entry->identity[0];
-	known.destination.identity = from ? entry->identity[0] : entry->identity[1];
-	known.is_reply = entry->initiator != from;
+	recall(&known, entry, from);
 	report(ctx, packet, &known, EVENT_TRACE, 0);
 }

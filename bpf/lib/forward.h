@@ -10,6 +10,7 @@
 
 #include "lib/config.h"
 #include "lib/encap.h"
+#include "lib/event.h"
 #include "lib/fragment.h"
 #include "maps/conntrack.h"
 #include "maps/metrics.h"
@@ -38,13 +39,20 @@ static __always_inline int hand_up(struct __sk_buff *ctx)
 static __always_inline int forward(struct __sk_buff *ctx, const struct packet *packet, const struct ct_side *side,
 				   __u32 identity)
 {
-	if (packet->fragment == FRAGMENT_FIRST)
-		remember_fragment(ctx, packet);
+	note_fragment(ctx, packet);
 	if (packet->hook == HOOK_TO_POD)
 		return TC_ACT_OK;
 	if (side->tunnel)
-		return encapsulate(ctx, identity, side->tunnel);
+		return encapsulate(ctx, packet, identity, side->tunnel);
 	if (side->ifindex)
 		return deliver(ctx, side->ifindex, side->mac);
 	return hand_up(ctx);
+}
+
+/* What couldn't be forwarded, for a reason that `forward` gave, negative; returns a TC action. */
+static __noinline int refuse(struct __sk_buff *ctx, const struct packet *packet, const struct decision *decision,
+			     int reason)
+{
+	drop(ctx, packet, decision, -reason);
+	return -reason == DROP_TOO_BIG ? answer_too_big(ctx, packet) : TC_ACT_SHOT;
 }

@@ -34,6 +34,12 @@ static __noinline __attribute__((unused)) void remember_fragment(struct __sk_buf
 	bpf_map_update_elem(&cilia_fragments, &key, &ports, BPF_ANY);
 }
 
+static __always_inline void note_fragment(struct __sk_buff *ctx, const struct packet *packet)
+{
+	if (packet->fragment == FRAGMENT_FIRST)
+		remember_fragment(ctx, packet);
+}
+
 /* Fill in the ports of a later fragment; returns 0 or a drop reason. */
 static __noinline int recall_fragment(struct __sk_buff *ctx, struct packet *packet)
 {

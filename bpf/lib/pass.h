@@ -29,6 +29,16 @@ static __always_inline int pass_slowly(struct __sk_buff *ctx, const struct packe
 	return decide(ctx, packet, key, from);
 }
 
+/* A packet of a known flow that couldn't be forwarded. */
+static __noinline int refuse_known(struct __sk_buff *ctx, const struct packet *packet, const struct ct_entry *entry,
+				   __u32 from, int reason)
+{
+	struct decision known = {};
+
+	recall(&known, entry, from);
+	return refuse(ctx, packet, &known, reason);
+}
+
 static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __u32 source_ifindex)
 {
 	struct ct_entry *entry;
@@ -50,7 +60,7 @@ static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __
 		trace(ctx, packet, entry, from);
 	action = forward(ctx, packet, side, identity);
 	if (action < 0)
-		return drop_unseen(ctx, packet, -action);
+		return refuse_known(ctx, packet, entry, from, action);
 	count(FORWARDED, packet->hook, ctx->len);
 	return action;
 }

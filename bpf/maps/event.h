@@ -46,3 +46,11 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 22);
 } cilia_events SEC(".maps");
+
+/* Until when each CPU has spent its share of reports, in ns of CLOCK_MONOTONIC; see event_cost_ns. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} cilia_event_budget SEC(".maps");

@@ -12,13 +12,18 @@ enum hook {
 	HOOK_FROM_POD = 0,
 	HOOK_TO_POD = 1,
 	HOOK_FROM_OVERLAY = 2,
-	HOOKS = 4,
+	HOOK_TO_OVERLAY = 3,
+	HOOK_FROM_UPLINK = 4,
+	HOOK_TO_UPLINK = 5,
+	HOOKS = 8,
 };
 
 /* What became of a packet, or an enum drop_reason. */
 enum outcome {
 	FORWARDED = 0,
-	LOST_EVENT = 1, /* no packet's: a report that found no room */
+	LOST_EVENT = 1,    /* no packet's: a report that found no room */
+	LIMITED_EVENT = 2, /* likewise: one above the limit */
+	AUDITED = 3,       /* decided to drop, and let through by an audit; forwarded, too */
 };
 
 struct metric {

@@ -57,7 +57,10 @@ class Hook(IntEnum):
     FROM_POD = 0
     TO_POD = 1
     FROM_OVERLAY = 2
-    HOOKS = 4
+    TO_OVERLAY = 3
+    FROM_UPLINK = 4
+    TO_UPLINK = 5
+    HOOKS = 8
 
 
 class Outcome(IntEnum):
@@ -65,6 +68,8 @@ class Outcome(IntEnum):
 
     FORWARDED = 0
     LOST_EVENT = 1
+    LIMITED_EVENT = 2
+    AUDITED = 3
 
 
 class PolicyDirection(IntEnum):

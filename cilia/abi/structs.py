@@ -492,6 +492,75 @@ class Metric(NamedTuple):
 METRIC: Final = Codec("struct metric", 16, Metric.pack, Metric.unpack)
 
 
+_NAT_ENTRY = Struct("=16sH2x")
+
+
+class NatEntry(NamedTuple):
+    """``struct nat_entry``, 20 bytes."""
+
+    address: bytes  # struct address
+    port: int  # __be16
+
+    def pack(self) -> bytes:
+        return _NAT_ENTRY.pack(exact(self.address, 16), htons(self.port))
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls(v[0], ntohs(v[1]))
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_NAT_ENTRY.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _NAT_ENTRY.iter_unpack(data))
+
+
+NAT_ENTRY: Final = Codec("struct nat_entry", 20, NatEntry.pack, NatEntry.unpack)
+
+
+_NAT_KEY = Struct("=16s16sHHBB2x")
+
+
+class NatKey(NamedTuple):
+    """``struct nat_key``, 40 bytes."""
+
+    remote: bytes  # struct address
+    local: bytes  # struct address
+    remote_port: int  # __be16
+    local_port: int  # __be16
+    protocol: int  # __u8
+    is_reply: int  # __u8
+
+    def pack(self) -> bytes:
+        return _NAT_KEY.pack(
+            exact(self.remote, 16),
+            exact(self.local, 16),
+            htons(self.remote_port),
+            htons(self.local_port),
+            self.protocol,
+            self.is_reply,
+        )
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls(v[0], v[1], ntohs(v[2]), ntohs(v[3]), v[4], v[5])
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_NAT_KEY.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _NAT_KEY.iter_unpack(data))
+
+
+NAT_KEY: Final = Codec("struct nat_key", 40, NatKey.pack, NatKey.unpack)
+
+
 _PACKET = Struct("=16s16sHHHBBBBBBBBHIII4x")
 
 

@@ -2,11 +2,16 @@
 
 import argparse
 import math
+import time
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 Nouns = Any
 """argparse's collection of subcommands, whose type has no public name."""
+
+UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+"""Of an age, in seconds."""
 
 
 class BadPair(argparse.ArgumentTypeError):
@@ -73,6 +78,27 @@ def parse_seconds(text: str) -> float:
     if not 0 < seconds < math.inf:
         raise BadNumber(text, "a time in seconds above 0")
     return seconds
+
+
+class BadTime(argparse.ArgumentTypeError):
+    """Not a point in time."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text!r} is neither an age such as 90s, 30m, 24h or 7d, nor a time such as 2026-01-31T12:00")
+
+
+def parse_since(text: str) -> int:
+    """Read an age or a point in time; returns Unix time in ns.
+
+    Raises:
+        BadTime: It is something else.
+    """
+    if text[:-1].isdecimal() and text[-1] in UNITS:
+        return time.time_ns() - int(text[:-1]) * UNITS[text[-1]] * 1_000_000_000
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1e9)
+    except ValueError:
+        raise BadTime(text) from None
 
 
 def parse_pair(text: str) -> tuple[str, str]:

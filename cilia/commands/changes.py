@@ -2,7 +2,7 @@
 
 import argparse
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from difflib import unified_diff
 
 import msgspec
@@ -13,9 +13,26 @@ from cilia.commands.output import note, print_json
 from cilia.commands.session import Session
 from cilia.contracts.ids import Revision
 from cilia.contracts.messages import PoliciesChanged, Realised, WaitRealised
+from cilia.errors import Failure
 
 PROGRESS_SECONDS = 1.0
 """After so long, and then again and again, ``--wait`` says who is missing."""
+
+
+class NoSuchPolicy(Failure):
+    """No policy has this name."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"no policy {name!r}; there are: {', '.join(known) or 'none'}")
+
+
+class AmbiguousPolicy(Failure):
+    """Policies of several kinds or namespaces have this name."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, found: list[str]) -> None:
+        super().__init__(f"which {name!r}? There are: {', '.join(found)}")
 
 
 def add_wait(parser: argparse.ArgumentParser) -> None:
@@ -87,3 +104,17 @@ def diff(key: str, before: str, after: str) -> Iterator[str]:
 def as_yaml(document: str) -> str:
     """Return a policy's document as YAML; nothing for none."""
     return str(yaml.safe_dump(msgspec.json.decode(document), sort_keys=False)) if document else ""
+
+
+def find_key(known: Collection[str], name: str) -> str:
+    """Return the one key that a user means by ``[kind/]namespace/name``.
+
+    Raises:
+        NoSuchPolicy, AmbiguousPolicy: It is none, or several.
+    """
+    found = [key for key in known if name in (key, key.partition("/")[2], key.partition("/")[2].removeprefix("/"))]
+    if not found:
+        raise NoSuchPolicy(name, sorted(known))
+    if len(found) > 1:
+        raise AmbiguousPolicy(name, sorted(found))
+    return found[0]

@@ -5,7 +5,7 @@ import argparse
 from cilia.commands.arguments import Nouns, add_output, command, noun, parse_pair
 from cilia.commands.output import note, print_json, print_table
 from cilia.commands.session import Session, with_session
-from cilia.contracts.agent import CreateEndpoint, EndpointReference, LocalEndpoint, RelabelEndpoint
+from cilia.contracts.agent import AuditEndpoint, CreateEndpoint, EndpointReference, LocalEndpoint, RelabelEndpoint
 from cilia.contracts.ids import NodeName
 from cilia.contracts.messages import Empty
 
@@ -41,6 +41,16 @@ def add_parser(nouns: Nouns) -> None:
     _add_name(relabel)
     _add_labels(relabel)
     add_output(relabel)
+    audit = command(
+        verbs,
+        "audit",
+        with_session(audit_endpoint),
+        "let what policy would drop of an endpoint's packets through, and report it",
+        "  cilia endpoint audit shop/web on\n  cilia monitor --audited\n",
+    )
+    _add_name(audit)
+    audit.add_argument("state", choices=("on", "off"))
+    add_output(audit)
     delete = command(
         verbs, "delete", with_session(delete_endpoint), "disconnect it", "  cilia endpoint delete shop/web\n"
     )
@@ -53,8 +63,11 @@ async def show(arguments: argparse.Namespace, session: Session) -> None:
     if arguments.output == "json":
         print_json(endpoints)
         return
-    rows = [(f"{each.namespace}/{each.name}", each.ipv4, each.identity, each.node, each.id) for each in endpoints]
-    print_table(("endpoint", "address", "identity", "node", "id"), rows, empty="no endpoints")
+    rows = [
+        (f"{each.namespace}/{each.name}", each.ipv4 or "-", each.ipv6 or "-", each.identity, each.node, each.id)
+        for each in endpoints
+    ]
+    print_table(("endpoint", "ipv4", "ipv6", "identity", "node", "id"), rows, empty="no endpoints")
 
 
 async def show_one(arguments: argparse.Namespace, session: Session) -> None:
@@ -77,6 +90,13 @@ async def relabel_endpoint(arguments: argparse.Namespace, session: Session) -> N
     node, reference = await session.find_endpoint(arguments.name)
     request = RelabelEndpoint(reference, dict(arguments.labels), dict(arguments.namespace_labels))
     _print(arguments, await session.ask_node(node, "endpoint-relabel", request, LocalEndpoint))
+
+
+async def audit_endpoint(arguments: argparse.Namespace, session: Session) -> None:
+    """Begin or end an endpoint's audit."""
+    node, reference = await session.find_endpoint(arguments.name)
+    request = AuditEndpoint(reference, arguments.state == "on")
+    _print(arguments, await session.ask_node(node, "endpoint-audit", request, LocalEndpoint))
 
 
 async def delete_endpoint(arguments: argparse.Namespace, session: Session) -> None:

@@ -90,11 +90,11 @@ def describe(explained: Explained) -> Iterator[str]:
 
 
 def _describe_side(side: Side) -> Iterator[str]:
-    verdict = "allowed" if side.allowed else "denied"
+    verdict = "denied, but let through by an audit" if side.audited else "allowed" if side.allowed else "denied"
     yield f"{side.direction} of {side.subject}: {verdict}{_REASONS[side.because].format(subject=side.subject)}"
     yield from (f"    {place.policy}  {place.rule}" for place in side.rules)
     yield from (f"    {key}" for key in side.isolated_by)
-    if side.allowed:
+    if side.allowed and not side.audited:
         return
     if side.because == "rule":
         yield "  no policy can allow it while this rule stands: deny wins"

@@ -16,8 +16,10 @@ def add_parser(nouns: Nouns) -> None:
 async def show(arguments: argparse.Namespace, session: Session) -> None:
     """Print the addresses of nodes and endpoints."""
     rows: list[dict[str, object]] = [
-        {"address": node.ipv4, "owner": node.name, "kind": "node", "identity": 0, "node": node.name}
+        {"address": address, "owner": node.name, "kind": "node", "identity": 0, "node": node.name}
         for node in await session.nodes()
+        for address in (node.ipv4, node.ipv6)
+        if address
     ]
     for endpoint in await session.endpoints():
         owner = f"{endpoint.namespace}/{endpoint.name}"

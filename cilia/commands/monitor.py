@@ -28,6 +28,7 @@ def add_parser(nouns: Nouns) -> None:
     )
     parser.add_argument("--node", default="*", help="only this node's")
     parser.add_argument("--drops", action="store_true", help="only what is dropped")
+    parser.add_argument("--audited", action="store_true", help="only what an audit let through")
     parser.add_argument("--endpoint", metavar="NAMESPACE/NAME", help="only what it sends or receives")
     parser.add_argument("--from", dest="source", metavar="NAMESPACE/NAME", help="only what it sends")
     parser.add_argument("--to", dest="destination", metavar="NAMESPACE/NAME", help="only what it receives")
@@ -75,7 +76,8 @@ async def _print(arguments: argparse.Namespace, arrived: "asyncio.Queue[FlowBatc
 
 
 def _is_wanted(arguments: argparse.Namespace, flow: Flow) -> bool:
-    if arguments.drops and flow.verdict != "dropped":
+    asked = {"dropped": arguments.drops, "audit": arguments.audited}
+    if any(asked.values()) and not asked.get(flow.verdict):
         return False
     ends = (flow.source_endpoint, flow.destination_endpoint)
     return (
@@ -88,7 +90,7 @@ def _is_wanted(arguments: argparse.Namespace, flow: Flow) -> bool:
 def describe(flow: Flow) -> str:
     """Return a flow as one line for people."""
     moment = datetime.fromtimestamp(flow.time_ns / 1e9).strftime("%H:%M:%S.%f")[:-3]
-    ports = (0, 0) if flow.protocol == "icmp" else (flow.source_port, flow.destination_port)
+    ports = (0, 0) if flow.protocol.startswith("icmp") else (flow.source_port, flow.destination_port)
     source = _end(flow.source_endpoint, flow.source, ports[0], flow.source_identity)
     destination = _end(flow.destination_endpoint, flow.destination, ports[1], flow.destination_identity)
     details = ", ".join(filter(None, (flow.direction, flow.reason, flow.policy)))
@@ -97,4 +99,6 @@ def describe(flow: Flow) -> str:
 
 
 def _end(name: str, address: str, port: int, identity: int) -> str:
+    if not name and port and ":" in address:
+        address = f"[{address}]"
     return f"{name or address}{f':{port}' if port else ''} [{identity}]"

@@ -28,6 +28,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def both(*addresses: str) -> str:
+    """Return the addresses that are there, IPv4 and IPv6, as one cell."""
+    return ",".join(filter(None, addresses))
+
+
 def note(text: str) -> None:
     """Say something beside the result."""
     print(text, file=sys.stderr)

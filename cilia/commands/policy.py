@@ -6,36 +6,22 @@ import getpass
 import msgspec
 
 from cilia.commands.arguments import Nouns, add_output, command, noun, parse_seconds
-from cilia.commands.changes import add_wait, as_yaml, conclude, wait_for
+from cilia.commands.changes import add_wait, as_yaml, conclude, find_key, wait_for
 from cilia.commands.explain import add_verbs as add_explain
 from cilia.commands.files import BadInput, read_all
+from cilia.commands.generate import add_verbs as add_generate
 from cilia.commands.history import add_verbs as add_history
+from cilia.commands.modes import add_verbs as add_modes
 from cilia.commands.output import note, print_json, print_table
 from cilia.commands.policytest import add_verbs as add_test
 from cilia.commands.session import Session, with_session
 from cilia.commands.verdicts import add_verbs as add_offline_verbs
+from cilia.commands.whatif import add_verbs as add_whatif
 from cilia.contracts.agent import EndpointPolicy
 from cilia.contracts.ids import Revision
 from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChanged
-from cilia.contracts.tables import POLICIES, PolicyObject, policy_cookie
-from cilia.errors import Failure
+from cilia.contracts.tables import POLICIES, policy_cookie
 from cilia.telemetry import TelemetryConfig, open_telemetry, span
-
-
-class NoSuchPolicy(Failure):
-    """No policy has this name."""
-
-    def __init__(self, name: str, known: list[str]) -> None:
-        super().__init__(f"no policy {name!r}; there are: {', '.join(known) or 'none'}")
-
-
-class AmbiguousPolicy(Failure):
-    """Policies of several kinds or namespaces have this name."""
-
-    exit_code = 2
-
-    def __init__(self, name: str, found: list[str]) -> None:
-        super().__init__(f"which {name!r}? There are: {', '.join(found)}")
 
 
 def add_parser(nouns: Nouns) -> None:
@@ -89,8 +75,11 @@ def add_parser(nouns: Nouns) -> None:
     add_output(wait)
     add_explain(verbs)
     add_history(verbs)
+    add_modes(verbs)
     add_offline_verbs(verbs)
     add_test(verbs)
+    add_whatif(verbs)
+    add_generate(verbs)
 
 
 async def apply_policies(arguments: argparse.Namespace, session: Session) -> int:
@@ -112,7 +101,7 @@ async def apply_policies(arguments: argparse.Namespace, session: Session) -> int
 async def delete_policies(arguments: argparse.Namespace, session: Session) -> int:
     """Remove policies."""
     known = await session.read(POLICIES)
-    keys = tuple(_find(known, name) for name in arguments.names)
+    keys = tuple(find_key(known, name) for name in arguments.names)
     request = DeletePolicies(keys, author=getpass.getuser())
     return await conclude(arguments, session, await session.request("policy", "delete", request, PoliciesChanged))
 
@@ -135,7 +124,7 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
         raise BadInput("policy get", "name a policy, or an endpoint by --endpoint")
     known = await session.read(POLICIES)
     if arguments.name:
-        document = known[_find(known, arguments.name)].document
+        document = known[find_key(known, arguments.name)].document
         print(msgspec.json.format(document, indent=2) if arguments.output == "json" else as_yaml(document), end="")
         return
     node, reference = await session.find_endpoint(arguments.endpoint)
@@ -147,7 +136,7 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
     rows = [
         (
             "egress" if rule.key.egress else "ingress",
-            "deny" if rule.entry.deny else "allow",
+            "audit" if rule.entry.audit else "deny" if rule.entry.deny else "allow",
             rule.key.identity or "any",
             rule.key.protocol or "any",
             f"{rule.key.port}/{rule.key.port_bits}" if 0 < rule.key.port_bits < 16 else rule.key.port or "any",
@@ -164,13 +153,3 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
 async def wait_realised(arguments: argparse.Namespace, session: Session) -> int:
     """Wait for a revision."""
     return await wait_for(arguments, session, Revision(arguments.revision))
-
-
-def _find(known: dict[str, PolicyObject], name: str) -> str:
-    """Return the one key that a user means by ``[kind/]namespace/name``."""
-    found = [key for key in known if name in (key, key.partition("/")[2], key.partition("/")[2].removeprefix("/"))]
-    if not found:
-        raise NoSuchPolicy(name, sorted(known))
-    if len(found) > 1:
-        raise AmbiguousPolicy(name, sorted(found))
-    return found[0]

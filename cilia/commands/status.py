@@ -4,7 +4,7 @@ import argparse
 import asyncio
 
 from cilia.commands.arguments import Nouns, add_output, command
-from cilia.commands.output import print_json, print_table
+from cilia.commands.output import both, print_json, print_table
 from cilia.commands.session import Session, with_session
 from cilia.contracts.agent import AgentStatus
 from cilia.contracts.ids import NodeName
@@ -52,7 +52,7 @@ def _row(node: NodeName, answer: AgentStatus | str) -> tuple[object, ...]:
     return (
         node,
         answer.state,
-        answer.ipv4,
+        both(answer.ipv4, answer.ipv6),
         ",".join(answer.pod_cidrs),
         f"{answer.endpoints_ready}/{answer.endpoints}",
         f"{answer.rss_bytes / 1e6:.0f} MB",

@@ -11,6 +11,7 @@ call                arguments                      answer
 ``endpoint-create``   :class:`CreateEndpoint`      :class:`LocalEndpoint`, once its policy is realised
 ``endpoint-delete``  :class:`EndpointReference`    :class:`~.messages.Empty`; idempotent
 ``endpoint-relabel``  :class:`RelabelEndpoint`     :class:`LocalEndpoint`
+``endpoint-audit``  :class:`AuditEndpoint`         :class:`LocalEndpoint`
 ``endpoint-list``   :class:`~.messages.Empty`      :class:`LocalEndpoints`
 ``endpoint-get``    :class:`EndpointReference`     :class:`LocalEndpoint`
 ``policy-get``      :class:`EndpointReference`     :class:`EndpointPolicy`
@@ -68,6 +69,13 @@ class RelabelEndpoint(Message, frozen=True):
     namespace_labels: dict[str, str] = {}
 
 
+class AuditEndpoint(Message, frozen=True):
+    """Let what policy would drop of an endpoint's packets through and report it, or end that; kept across restarts."""
+
+    endpoint: EndpointReference
+    audit: bool
+
+
 class LocalEndpoint(Message, frozen=True):
     """An endpoint as its node knows it."""
 
@@ -81,6 +89,7 @@ class LocalEndpoint(Message, frozen=True):
     labels: tuple[str, ...]
     """Security labels, sorted."""
     ipv4: str
+    """Or ``ipv6``: empty where it has no address of that family."""
     gateway: str
     mac: str
     interface: str
@@ -90,6 +99,10 @@ class LocalEndpoint(Message, frozen=True):
     netns: str
     policy_revision: int = 0
     """Sequence of RESOLVED that is in force for it; 0: none, all of its packets are dropped."""
+    ipv6: str = ""
+    gateway_ipv6: str = ""
+    audit: bool = False
+    """What policy would drop of its packets is let through and reported."""
 
 
 class LocalEndpoints(Message, frozen=True):
@@ -198,3 +211,4 @@ class AgentStatus(Message, frozen=True):
     loops: tuple[LoopStatus, ...] = ()
     missing_features: tuple[str, ...] = ()
     """Kernel features that it does without."""
+    ipv6: str = ""

@@ -75,6 +75,8 @@ class Side(Message, frozen=True):
     nearest: tuple[NearRule, ...] = ()
     remedy: str = ""
     """The smallest policy that allows the flow on this side, as YAML; empty where none can (a rule denies it)."""
+    audited: bool = False
+    """It is denied, for the reason given, but an audit lets it through and reports it."""
 
 
 class Explained(Message, frozen=True):

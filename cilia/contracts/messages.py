@@ -45,6 +45,9 @@ class RegisterNode(Message, frozen=True):
     ipv6: str = ""
     labels: tuple[str, ...] = ()
     pool: str = "default"
+    """Of IPv4, from which its pods' addresses come; empty: they have none."""
+    pool6: str = ""
+    """Of IPv6, likewise."""
 
 
 class Registered(Message, frozen=True):
@@ -233,7 +236,7 @@ class Flow(Message, frozen=True, omit_defaults=True):
     """Unix time in ns."""
     node: NodeName
     kind: str
-    """``verdict`` (first packet of a flow), ``drop``, ``trace``."""
+    """``verdict`` (first packet of a flow), ``drop``, or ``trace`` (an established flow goes on, begins or ends)."""
     verdict: str
     """``forwarded``, ``dropped`` or ``audit``."""
     protocol: str
@@ -254,6 +257,8 @@ class Flow(Message, frozen=True, omit_defaults=True):
     policy: str = ""
     """Key of the policy object that decided; empty for default deny."""
     bytes: int = 0
+    is_reply: bool = False
+    """Not sent by the end that began the flow."""
 
 
 class FlowBatch(Message, frozen=True):

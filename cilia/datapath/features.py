@@ -1,5 +1,7 @@
 """What the data plane needs of its kernel, asked before anything is loaded."""
 
+import os
+from itertools import takewhile
 from pathlib import Path
 
 from cilia.datapath.descriptor import checked, lib
@@ -26,6 +28,12 @@ def ensure_bpffs(path: Path = BPFFS) -> None:
         return
     path.mkdir(parents=True, exist_ok=True)
     checked(lib.cilia_mount_bpffs(bytes(path)), f"mount a BPF file system at {path}")
+
+
+def kernel_version() -> tuple[int, int]:
+    """Return the running kernel's version, such as (6, 12)."""
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(takewhile(str.isdigit, minor)))
 
 
 def missing_features(bpffs: Path = BPFFS) -> tuple[str, ...]:

@@ -37,15 +37,18 @@ class ProgramInfo(NamedTuple):
     """Of machine code; 0 if there is none."""
 
 
-def skb_context(*, ifindex: int = 0, ingress_ifindex: int = 0, mark: int = 0, cb: tuple[int, ...] = ()) -> bytes:
+def skb_context(
+    *, ifindex: int = 0, ingress_ifindex: int = 0, mark: int = 0, cb: tuple[int, ...] = (), gso_size: int = 0
+) -> bytes:
     """Give the fields of ``struct __sk_buff`` that a test run of a TC program may set.
 
     Args:
         ifindex: A device of the caller's network namespace, or 0.
         cb: Up to five words of the control block.
+        gso_size: Payload bytes of each segment that the packet is to become; 0: it stays one.
     """
     words = (*cb, 0, 0, 0, 0, 0)[:5]
-    return struct.pack("=8xI24xII4x5I", mark, ingress_ifindex, ifindex, *words)
+    return struct.pack("=8xI24xII4x5I108xI", mark, ingress_ifindex, ifindex, *words, gso_size)
 
 
 class Program(Descriptor):

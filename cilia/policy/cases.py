@@ -8,6 +8,7 @@ from cilia.contracts.explanations import Explained, RulePlace
 from cilia.policy.description import BadDescription, Expectation, read_probe
 from cilia.policy.ends import End, end_of_address, end_of_identity
 from cilia.policy.explanation import explain
+from cilia.policy.judgement import Judge
 from cilia.policy.mismatch import Packet
 from cilia.policy.world import Party, World
 
@@ -68,7 +69,7 @@ def run_cases(world: World) -> Results:
             if explained is None or explained.allowed != (case.expect == "allowed"):
                 name = case.name or f"case {number}"
                 broken.append(Broken(name, source.name, destination.name, port, case.expect, explained))
-    return Results(flows, tuple(broken), tuple(_rules(world)), frozenset(hit))
+    return Results(flows, tuple(broken), tuple(Judge(world.engine).rules), frozenset(hit))
 
 
 def _flows(world: World, case: Expectation) -> Iterator[tuple[Party, Party, str]]:
@@ -101,9 +102,3 @@ def _end(world: World, party: Party) -> End:
     if party.address is not None:
         return end_of_address(world.engine, party.address)
     return end_of_identity(world.engine, party.identity, party.name)
-
-
-def _rules(world: World) -> Iterator[RulePlace]:
-    for key, policy in world.engine.policies.items():
-        places = (rule.place for spec in policy.specs for rule in spec.rules if rule.peers != ())
-        yield from (RulePlace(key, place) for place in dict.fromkeys(places))

@@ -86,9 +86,10 @@ class EndpointsChanged:
 
 @dataclass(frozen=True, slots=True)
 class ModeSet:
-    """The enforcement mode was changed."""
+    """The enforcement mode was changed; with ``audit`` denials are let through and reported, whoever's they are."""
 
     mode: Mode
+    audit: bool = False
 
 
 Event = PolicyPut | PolicyRemoved | IdentityPut | IdentityRemoved | EndpointsChanged | ModeSet
@@ -103,6 +104,7 @@ class Engine:
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or Options()
         self._mode = self._options.mode
+        self._audit = False
         self._index = SelectorIndex()
         self._labels: dict[Identity, Labels] = {}
         self._endpoints: dict[Identity, EndpointsChanged] = {}
@@ -125,6 +127,11 @@ class Engine:
     def mode(self) -> Mode:
         """The enforcement mode in force."""
         return self._mode
+
+    @property
+    def audit(self) -> bool:
+        """Tell whether all denials are let through and reported."""
+        return self._audit
 
     @property
     def options(self) -> Options:
@@ -181,16 +188,17 @@ class Engine:
                 self._remove_identity(identity)
             case EndpointsChanged():
                 self._put_endpoints(event)
-            case ModeSet(mode):
-                self._mode = mode
-                self._stale_subjects.update(self._group_of)
+            case ModeSet(mode, audit):
+                if (mode, audit) != (self._mode, self._audit):
+                    self._mode, self._audit = mode, audit
+                    self._stale_subjects.update(self._group_of)
             case _:
                 assert_never(event)
 
     def _put_policy(self, policy: Policy) -> None:
         outgoing = self._policies.pop(policy.key, [])
         kept: list[BoundSpec] = []
-        for spec in policy.specs:
+        for spec in () if policy.shadow else policy.specs:
             same = next((bound for bound in outgoing if bound.spec == spec), None)
             if same is not None:
                 outgoing.remove(same)
@@ -288,10 +296,11 @@ class Engine:
         closed = self._mode is Mode.ALWAYS or subject == INIT
         return GroupKey(
             specs,
-            open_ingress=not closed and not any(bound.spec.isolates_ingress for bound in specs),
-            open_egress=not closed and not any(bound.spec.isolates_egress for bound in specs),
+            open_ingress=not closed and not any(_closes(bound.spec, egress=False) for bound in specs),
+            open_egress=not closed and not any(_closes(bound.spec, egress=True) for bound in specs),
             admits_host=self._options.admit_host and (subject != INIT or _has_ingress(specs)),
             own_ports=self._own_ports(subject, specs),
+            audited=self._audit,
         )
 
     def _own_ports(self, subject: Identity, specs: frozenset[BoundSpec]) -> frozenset[NamedPortOf]:
@@ -331,6 +340,10 @@ class Engine:
 
 
 _EMPTY: Final = GroupKey(frozenset(), open_ingress=False, open_egress=False, admits_host=False)
+
+
+def _closes(spec: Spec, *, egress: bool) -> bool:
+    return spec.isolates(egress) and not spec.audit
 
 
 def _has_ingress(specs: frozenset[BoundSpec]) -> bool:

@@ -7,17 +7,18 @@ it must agree with the map states always, each of the two proves the other.
 from collections.abc import Iterator
 from typing import Final
 
-from cilia.contracts.explanations import Explained, ExplainFlow, Mismatch, NearRule, RulePlace, Side
+from msgspec import structs
+
+from cilia.contracts.explanations import Explained, ExplainFlow, Mismatch, NearRule, Side
 from cilia.policy.description import read_probe
 from cilia.policy.ends import End, FindPod, UnknownParty, find_end
-from cilia.policy.engine import INIT, Engine, Mode
-from cilia.policy.groups import HOST, lookup_in
-from cilia.policy.mapstate import Match, NameLookup, broader, claim_rule
+from cilia.policy.engine import Engine
+from cilia.policy.groups import lookup_in
+from cilia.policy.judgement import Judge
+from cilia.policy.mapstate import NameLookup
 from cilia.policy.mismatch import Packet, differ_from_peers, differ_from_ports, differ_from_selector, protocol_name
-from cilia.policy.ports import PORT_BITS
 from cilia.policy.remedy import allow_policy
 from cilia.policy.rules import Rule, Spec
-from cilia.policy.selectors import selects
 
 MOST_NEAR: Final = 3
 SUBJECT_WEIGHT: Final = 2
@@ -57,34 +58,20 @@ def explain(engine: Engine, source: End, destination: End, packet: Packet) -> Ex
 
 def explain_side(engine: Engine, subject: End, peer: End, packet: Packet, *, egress: bool) -> Side:
     """Explain what the policies of one end say."""
-    direction = "egress" if egress else "ingress"
-    if not subject.is_subject:
-        return Side(direction, subject.name, True, "not-enforced")
-    if engine.mode is Mode.NEVER:
-        return Side(direction, subject.name, True, "mode")
-    applying = [(key, spec) for key, spec in _specs(engine) if selects(spec.subject, subject.peer)]
-    matching = [
-        (key, rule)
-        for key, spec in applying
-        for rule in spec.rules
-        if rule.egress == egress and _matches(rule, subject, peer, packet)
-    ]
-    if matching:
-        denied = any(rule.deny for _, rule in matching)
-        rules = tuple(RulePlace(key, rule.place) for key, rule in matching if rule.deny == denied)
-        return Side(direction, subject.name, not denied, "rule", rules)
-    if not egress and peer.peer.identity == HOST and _admits_host(engine, subject, applying):
-        return Side(direction, subject.name, True, "host")
-    isolating = tuple(dict.fromkeys(key for key, spec in applying if spec.isolates(egress)))
-    closed = engine.mode is Mode.ALWAYS or subject.peer.identity == INIT
-    if not isolating and not closed:
-        return Side(direction, subject.name, True, "open")
-    return Side(
-        direction,
+    judged = Judge(engine).judge_side(subject, peer, packet, egress=egress)
+    side = Side(
+        "egress" if egress else "ingress",
         subject.name,
-        False,
-        "default-deny" if isolating else "closed",
-        isolated_by=isolating,
+        judged.allowed,
+        judged.because,
+        judged.rules,
+        judged.isolated_by,
+        audited=judged.audited,
+    )
+    if judged.allowed or judged.rules:
+        return side
+    return structs.replace(
+        side,
         nearest=tuple(_nearest(engine, subject, peer, packet, egress=egress)),
         remedy=allow_policy(subject, peer, packet, egress=egress),
     )
@@ -96,24 +83,9 @@ def _specs(engine: Engine) -> Iterator[tuple[str, Spec]]:
             yield key, spec
 
 
-def _admits_host(engine: Engine, subject: End, applying: list[tuple[str, Spec]]) -> bool:
-    """Tell whether its node reaches the subject; one without labels yet only if a policy has rules for ingress."""
-    has_ingress = any(not rule.egress for _, spec in applying for rule in spec.rules)
-    return engine.options.admit_host and (subject.peer.identity != INIT or has_ingress)
-
-
 def _lookup(rule: Rule, subject: End, peer: End) -> NameLookup:
     """Return where a rule looks port names up: at the destination."""
     return lookup_in((peer if rule.egress else subject).peer.ports)
-
-
-def _matches(rule: Rule, subject: End, peer: End, packet: Packet) -> bool:
-    if rule.peers is not None and not any(selects(selector, peer.peer) for selector in rule.peers):
-        return False
-    exact = Match(rule.egress, packet.protocol, packet.port, PORT_BITS)
-    covering = {exact, *broader(exact)}
-    claims = claim_rule(rule, "", 0, _lookup(rule, subject, peer))
-    return any(claim.match in covering for claim in claims)
 
 
 def _nearest(engine: Engine, subject: End, peer: End, packet: Packet, *, egress: bool) -> list[NearRule]:

@@ -16,6 +16,7 @@ from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.mapstate import (
     ALLOW,
     ANY_PEER,
+    AUDITED_DEFAULT,
     NO_ENTRIES,
     Claim,
     Entries,
@@ -23,6 +24,7 @@ from cilia.policy.mapstate import (
     NameLookup,
     claim_rule,
     merge_claims,
+    soften,
 )
 from cilia.policy.rules import NamedPort, Rule, Spec
 from cilia.policy.selectors import NamedPortOf, Selection, SelectorIndex
@@ -50,10 +52,12 @@ class GroupKey:
     specs: frozenset[BoundSpec]
     open_ingress: bool
     open_egress: bool
-    """The direction has no default deny: whatever no rule denies is allowed."""
+    """Nothing but audited specs closes the direction by default: whatever no rule denies passes."""
     admits_host: bool
     own_ports: frozenset[NamedPortOf] = frozenset()
     """Of the subject, where a rule for ingress names ports."""
+    audited: bool = False
+    """Every denial is let through and reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,8 @@ class Group:
     entries: dict[Identity, Entries] = field(default_factory=dict)
     before: dict[Identity, Entries] = field(default_factory=dict)
     subjects: set[Identity] = field(default_factory=set)
+    _wild_claims: list[Claim] = field(default_factory=list)
+    """Kept only if there are audited specs."""
     _claims: dict[Selection, list[Claim]] = field(default_factory=dict)
     _named: dict[Selection, list[tuple[Rule, BoundSpec]]] = field(default_factory=dict)
     _merged: dict[Profile, Entries] = field(default_factory=dict)
@@ -128,7 +134,11 @@ class Group:
 
     def build(self, index: SelectorIndex) -> None:
         """Compute the state from nothing."""
-        self.wild = merge_claims(self._claim_all())
+        claims = list(self._claim_all())
+        if any(bound.spec.audit for bound in self.key.specs):
+            self._wild_claims = claims
+            claims = list(soften(claims))
+        self.wild = merge_claims(claims, audited=self.key.audited)
         selecting: defaultdict[Identity, list[Selection]] = defaultdict(list)
         for selection in self._claims:
             for identity in selection.members:
@@ -155,19 +165,26 @@ class Group:
     def _claim_all(self) -> Iterator[Claim]:
         """Yield the claims for any peer, and file the others under their selectors."""
         for egress, is_open in ((False, self.key.open_ingress), (True, self.key.open_egress)):
-            if is_open:
-                yield Claim(Match(egress, 0, 0, 0), ALLOW, BY_DEFAULT, 0)
+            everything = Match(egress, 0, 0, 0)
+            isolating = [bound for bound in self.key.specs if bound.spec.isolates(egress)]
+            if is_open and not isolating:
+                yield Claim(everything, ALLOW, BY_DEFAULT, 0)
+            elif is_open:
+                yield from (Claim(everything, AUDITED_DEFAULT, bound.policy, bound.cookie) for bound in isolating)
+            elif self.key.audited:
+                yield Claim(everything, AUDITED_DEFAULT, BY_DEFAULT, 0)
         for bound in self.key.specs:
             for rule, selections in bound.peers:
                 if selections is None:
-                    yield from claim_rule(rule, bound.policy, bound.cookie, lookup_in(self.key.own_ports))
+                    own = lookup_in(self.key.own_ports)
+                    yield from claim_rule(rule, bound.policy, bound.cookie, own, audit=bound.spec.audit)
                 else:
                     self._file(rule, bound, selections)
 
     def _file(self, rule: Rule, bound: BoundSpec, selections: tuple[Selection, ...]) -> None:
         by_peer = rule.egress and rule.is_named
         own = lookup_in(self.key.own_ports)
-        claims = [] if by_peer else list(claim_rule(rule, bound.policy, bound.cookie, own))
+        claims = [] if by_peer else list(claim_rule(rule, bound.policy, bound.cookie, own, audit=bound.spec.audit))
         for selection in selections:
             self._claims.setdefault(selection, []).extend(claims)
             if by_peer:
@@ -181,8 +198,10 @@ class Group:
         merged = self._merged_host if identity == HOST else self._merged
         entries = merged.get((selections, ports))
         if entries is None:
-            claims = self._claims_of(identity, selections, lookup_in(ports))
-            entries = merged[selections, ports] = merge_claims(claims, self.wild)
+            claims = list(self._claims_of(identity, selections, lookup_in(ports)))
+            if self._wild_claims:
+                claims = list(soften(claims, self._wild_claims))
+            entries = merged[selections, ports] = merge_claims(claims, self.wild, audited=self.key.audited)
         return entries
 
     def _claims_of(self, identity: Identity, selections: frozenset[Selection], lookup: NameLookup) -> Iterator[Claim]:
@@ -191,7 +210,7 @@ class Group:
         for selection in selections:
             yield from self._claims[selection]
             for rule, bound in self._named.get(selection, ()):
-                yield from claim_rule(rule, bound.policy, bound.cookie, lookup)
+                yield from claim_rule(rule, bound.policy, bound.cookie, lookup, audit=bound.spec.audit)
 
     def state(self) -> Iterator[tuple[PolicyKey, PolicyEntry]]:
         """Yield every key and entry."""

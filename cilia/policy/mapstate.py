@@ -4,10 +4,14 @@ An entry says allow or deny for a :class:`Match`. Matches nest: two of them are 
 plane takes the longest match of the peer's own entries and the longest of those for any peer, and of the two the one of
 higher precedence. For that to mean "deny wins" an entry must not stand below a broader one of higher precedence;
 and below one of equal precedence it is redundant (the peer's pkg/policy/mapstate.go).
+
+What only an audited policy denies is let through and reported. Its denials stand above allows and below those of the other
+policies, and only where something is allowed: see :func:`soften`. Its isolation is an entry for everything, below all others.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, product
 from typing import Final, NamedTuple
 
 from cilia.contracts.ids import Identity
@@ -17,9 +21,12 @@ from cilia.policy.rules import NamedPort, PortRange, Rule
 
 ANY_PEER: Final = Identity(0)
 DENY: Final = 0xFFFF_FFFF
+AUDITED_DENY: Final = 0xFFFF_FFFE
 ALLOW: Final = 0xFFFF_FF01
-"""Precedence words: level 0 in bits 31..8; in the low byte 255 is deny, 1 a plain allow, between them room for
-redirections (the peer's pkg/policy/types/entry.go)."""
+AUDITED_DEFAULT: Final = 0xFFFF_FF00
+"""Precedence words: level 0 in bits 31..8; in the low byte 255 is deny, 254 an audited one, 1 a plain allow, 0 an audited
+default deny, between them room for redirections (the peer's pkg/policy/types/entry.go)."""
+_AUDITED: Final = (AUDITED_DENY, AUDITED_DEFAULT)
 
 
 class Match(NamedTuple):
@@ -47,9 +54,11 @@ NameLookup = Callable[[NamedPort], Collection[int]]
 NO_ENTRIES: Final[Entries] = {}
 
 
-def claim_rule(rule: Rule, policy: str, cookie: int, lookup: NameLookup) -> Iterator[Claim]:
-    """Yield the claims of a rule for each of its peers."""
-    precedence = DENY if rule.deny else ALLOW
+def claim_rule(rule: Rule, policy: str, cookie: int, lookup: NameLookup, *, audit: bool = False) -> Iterator[Claim]:
+    """Yield the claims of a rule for each of its peers; ``audit``: its policy is audited."""
+    precedence = ALLOW
+    if rule.deny:
+        precedence = AUDITED_DENY if audit else DENY
     for protocol, port, bits in _expand(rule, lookup):
         yield Claim(Match(rule.egress, protocol, port, bits), precedence, policy, cookie)
 
@@ -67,12 +76,48 @@ def _expand(rule: Rule, lookup: NameLookup) -> Iterator[tuple[int, int, int]]:
             yield from ((port.protocol, number, PORT_BITS) for number in numbers)
 
 
-def merge_claims(claims: Iterable[Claim], below: Mapping[Match, PolicyEntry] = NO_ENTRIES) -> Entries:
+def soften(own: Collection[Claim], wild: Collection[Claim] = ()) -> Iterator[Claim]:
+    """Limit the audited denials among one peer's claims to what is allowed.
+
+    Where nothing allows, the denial of the other policies stands, which an audited entry would lift.
+
+    Args:
+        own: The peer's claims.
+        wild: Those for any peer, which speak about it, too.
+    """
+    own_denials, wild_denials = ([each for each in some if each.precedence == AUDITED_DENY] for some in (own, wild))
+    own_allows, wild_allows = ([each for each in some if each.precedence <= ALLOW] for some in (own, wild))
+    yield from (claim for claim in own if claim.precedence != AUDITED_DENY)
+    pairs = chain(
+        product(own_denials, own_allows), product(own_denials, wild_allows), product(wild_denials, own_allows)
+    )
+    for denial, allow in pairs:
+        match = intersect(denial.match, allow.match)
+        if match is not None:
+            yield denial._replace(match=match)
+
+
+def intersect(one: Match, other: Match) -> Match | None:
+    """Return the match of what both match; None if that is nothing."""
+    if one.egress != other.egress:
+        return None
+    if not one.protocol or not other.protocol:
+        return other if not one.protocol else one
+    broad, narrow = sorted((one, other), key=lambda match: match.bits)
+    if one.protocol != other.protocol or (broad.port ^ narrow.port) >> (PORT_BITS - broad.bits):
+        return None
+    return narrow
+
+
+def merge_claims(
+    claims: Iterable[Claim], below: Mapping[Match, PolicyEntry] = NO_ENTRIES, *, audited: bool = False
+) -> Entries:
     """Return the entries that one peer needs.
 
     Args:
         claims: What the policies want, in any order.
         below: Entries for any peer, already merged; what they decide as well needs no entry of the peer's own.
+        audited: Every denial is let through and reported.
     """
     best: dict[Match, Claim] = {}
     for claim in claims:
@@ -80,10 +125,14 @@ def merge_claims(claims: Iterable[Claim], below: Mapping[Match, PolicyEntry] = N
         if other is None or (-claim.precedence, claim.policy) < (-other.precedence, other.policy):
             best[claim.match] = claim
     return {
-        match: PolicyEntry(deny=claim.precedence == DENY, precedence=claim.precedence, cookie=claim.cookie)
-        for match, claim in best.items()
-        if not _is_covered(claim, best, below)
+        match: _entry(claim, audited=audited) for match, claim in best.items() if not _is_covered(claim, best, below)
     }
+
+
+def _entry(claim: Claim, *, audited: bool) -> PolicyEntry:
+    is_audited = claim.precedence in _AUDITED
+    deny = is_audited or claim.precedence == DENY
+    return PolicyEntry(deny, claim.precedence, claim.cookie, is_audited or (audited and deny))
 
 
 def _is_covered(claim: Claim, own: Mapping[Match, Claim], below: Mapping[Match, PolicyEntry]) -> bool:
@@ -113,8 +162,14 @@ class Verdict:
     """What becomes of a packet, and by which entry; ``key`` is None when nothing matches (default deny)."""
 
     allowed: bool
+    """It passes; also if it does so only since its denial is ``audited``."""
     key: PolicyKey | None = None
     entry: PolicyEntry | None = None
+
+    @property
+    def audited(self) -> bool:
+        """Tell whether it would be denied, were it not for an audit."""
+        return self.entry is not None and self.entry.audit
 
     @property
     def cookie(self) -> int:
@@ -142,7 +197,7 @@ def decide(
     if not found:
         return Verdict(False)
     key, entry = max(found, key=_rank)
-    return Verdict(not entry.deny, key, entry)
+    return Verdict(not entry.deny or entry.audit, key, entry)
 
 
 def _rank(found: tuple[PolicyKey, PolicyEntry]) -> tuple[int, int, int, bool]:

@@ -146,18 +146,32 @@ class Spec:
     rules: tuple[Rule, ...]
     isolates_ingress: bool
     isolates_egress: bool
+    audit: bool = False
+    """What only this spec, and others like it, would deny is let through and reported."""
 
     def isolates(self, egress: bool) -> bool:
         """Tell whether subjects are denied by default in a direction."""
         return self.isolates_egress if egress else self.isolates_ingress
 
+    @property
+    def enforced(self) -> "Spec":
+        """The spec less what an audit only reports: denials and isolation."""
+        if not self.audit:
+            return self
+        allows = tuple(rule for rule in self.rules if not rule.deny)
+        return replace(self, rules=allows, isolates_ingress=False, isolates_egress=False)
+
 
 @dataclass(frozen=True)
 class Policy:
-    """One policy object; ``key`` as :func:`cilia.contracts.tables.policy_object_key` gives it."""
+    """One policy object; ``key`` as :func:`cilia.contracts.tables.policy_object_key` gives it.
+
+    One in ``shadow`` is not in force: it only tells what would become of flows.
+    """
 
     key: str
     specs: tuple[Spec, ...]
+    shadow: bool = False
 
     @property
     def cookie(self) -> int:

@@ -14,7 +14,7 @@ class SideVerdict(Struct, frozen=True):
     """What one side's policies say."""
 
     verdict: str
-    """``allowed``, ``denied``, or ``not-enforced`` outside of the cluster."""
+    """``allowed``, ``denied``, ``audited`` (let through and reported), or ``not-enforced`` outside of the cluster."""
     by: str = ""
     """The key of the policy that decides, or ``default``."""
 
@@ -60,4 +60,5 @@ def _judge(
 def _describe(side: Verdict | None, keys: Mapping[int, str]) -> SideVerdict:
     if side is None:
         return SideVerdict("not-enforced")
-    return SideVerdict("allowed" if side.allowed else "denied", keys[side.cookie] if side.cookie else "default")
+    verdict = "audited" if side.audited else "allowed" if side.allowed else "denied"
+    return SideVerdict(verdict, keys[side.cookie] if side.cookie else "default")

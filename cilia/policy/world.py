@@ -12,7 +12,7 @@ from cilia.contracts.labels import CLUSTER, Label, Labels, parse_labels, workloa
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.description import PROTOCOLS, BadDescription, DescribedPort, Description
 from cilia.policy.ends import ENTITIES
-from cilia.policy.engine import EndpointsChanged, Engine, IdentityPut, Mode, Options, PolicyPut
+from cilia.policy.engine import EndpointsChanged, Engine, IdentityPut, Mode, ModeSet, Options, PolicyPut
 from cilia.policy.language.parse import ParsedPolicy, parse_policies
 from cilia.policy.mapstate import Verdict, decide
 from cilia.policy.rules import Policy, Prefix, cidr_label, within
@@ -69,7 +69,8 @@ class World:
         self._members: dict[Identity, tuple[set[str], set[NamedPortOf]]] = {}
         self._prefixes = dict(zip(_sorted(_prefixes(self.policies.values())), count(FIRST_PREFIX + 1), strict=False))
         self.parties = {party.name: party for party in (*self._identities(), *self._pods())}
-        self.engine.apply([*map(PolicyPut, self.policies.values()), *self._facts()])
+        modes = [ModeSet(each.mode, each.audit) for item in policies if (each := item.enforcement) is not None]
+        self.engine.apply([*map(PolicyPut, self.policies.values()), *modes, *self._facts()])
         self.pods = {name: party.identity for name, party in self.parties.items()}
         outside = (*description.addresses, *description.entities)
         self.parties |= {name: self.find(name) for name in outside}

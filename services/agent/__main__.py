@@ -21,13 +21,13 @@ from cilia.lifecycle import Loop, run_service, stop_on_signals, supervise
 from cilia.metrics import Metrics
 from cilia.telemetry import open_telemetry
 from services.agent.acknowledgements import Acknowledgements
-from services.agent.addresses import AddressPool
+from services.agent.addresses import Addresses, AddressPool
 from services.agent.api import Api
 from services.agent.audit import Audit
 from services.agent.config import Config, RoutingMode
 from services.agent.connections import Connections, Parts
 from services.agent.conntrack import Conntrack
-from services.agent.devices import NodeDevices, ensure_devices, set_gateway
+from services.agent.devices import NodeDevices, ensure_devices, set_gateways
 from services.agent.endpoints import Endpoints, PodFiles
 from services.agent.errors import AgentError, CannotStart
 from services.agent.flows import DRAIN, Flows
@@ -38,6 +38,7 @@ from services.agent.loading import attach, load_datapath, renew
 from services.agent.locations import Locations
 from services.agent.names import PolicyNames, names_of
 from services.agent.outcomes import Outcomes
+from services.agent.prefixes import number
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
 from services.agent.registration import Registration
@@ -58,22 +59,22 @@ class Node:
     blocks: Blocks
     devices: NodeDevices
     objects: LoadedObject
-    gateway: str
+    gateways: Addresses
     """That the programs in place know; empty: none yet."""
     wiring: PodWiring
     route_table: RouteTable
     links: Worker
     readers: Worker
 
-    async def set_gateway(self, gateway: str) -> None:
-        """Have the node answer for the pods' gateway, and the programs know it."""
-        await self.links.run(set_gateway, self.devices.host, gateway)
-        if gateway != self.gateway:
-            await self.links.run(renew, self.config, self.devices, self.blocks, gateway)
+    async def set_gateways(self, gateways: Addresses) -> None:
+        """Have the node answer for the pods' gateways, and the programs know them."""
+        await self.links.run(set_gateways, self.devices.host, [*filter(None, gateways)])
+        if gateways != self.gateways:
+            await self.links.run(renew, self.config, self.devices, self.blocks, gateways)
 
 
 @asynccontextmanager
-async def open_node(config: Config, gateway: str) -> AsyncIterator[Node]:
+async def open_node(config: Config, gateways: Addresses) -> AsyncIterator[Node]:
     """Have devices and programs in place; what a former agent left goes on meanwhile, and after.
 
     Raises:
@@ -85,16 +86,17 @@ async def open_node(config: Config, gateway: str) -> AsyncIterator[Node]:
             devices = await links.run(
                 ensure_devices,
                 underlay_ipv4=config.ipv4,
+                uplinks=config.uplinks,
                 vxlan_port=config.vxlan_port if config.routing is RoutingMode.OVERLAY else None,
                 blocks=blocks,
             )
-            objects = await links.run(load_datapath, config, devices, gateway)
+            objects = await links.run(load_datapath, config, devices, gateways)
             await links.run(attach, objects, config, devices, blocks)
         except (AgentError, DatapathError, OSError) as error:
             raise CannotStart(str(error)) from error
         wiring, route_table = await links.run(PodWiring, blocks), await links.run(RouteTable)
         try:
-            yield Node(config, blocks, devices, objects, gateway, wiring, route_table, links, readers)
+            yield Node(config, blocks, devices, objects, gateways, wiring, route_table, links, readers)
         finally:
             await links.run(wiring.close)
             await links.run(route_table.close)
@@ -106,9 +108,11 @@ def pod_files(config: Config) -> PodFiles:
     return PodFiles(Path(config.state_directory) / "endpoints")
 
 
-def known_gateway(config: Config) -> str:
-    """Return the gateway that pods of a former agent have; empty if there are none."""
-    return next((pod.gateway for pod in pod_files(config).load()), "")
+def known_gateways(config: Config) -> Addresses:
+    """Return the gateways that pods of a former agent have; empty if there are none."""
+    pods = pod_files(config).load()
+    ipv4 = next((pod.gateway for pod in pods if pod.ipv4), "")
+    return Addresses(ipv4, next((pod.gateway_ipv6 for pod in pods if pod.ipv6), ""))
 
 
 async def run(config: Config) -> None:
@@ -116,7 +120,7 @@ async def run(config: Config) -> None:
     metrics = Metrics()
     async with (
         stop_on_signals(SIGTERM, SIGINT) as stop,
-        open_node(config, known_gateway(config)) as node,
+        open_node(config, known_gateways(config)) as node,
         open_bus(config.nats, cluster=config.cluster, name=f"agent-{config.node}") as bus,
     ):
         with ExitStack() as stack:
@@ -138,9 +142,9 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     tables = Tables.subscribe(bus)
     files = pod_files(config)
     endpoints = Endpoints(files.load())
-    pool = AddressPool()
+    pool = AddressPool(versions=config.versions)
     is_native = config.routing is RoutingMode.NATIVE
-    ipcache = Ipcache(config.node, config.ipv4, tunnels=not is_native)
+    ipcache = Ipcache(config.node, *filter(None, (config.ipv4, config.ipv6)), tunnels=not is_native)
     overlay_way = OverlayWay(node.devices.vxlan)
     routes = Routes(config.node, NativeWay() if is_native else overlay_way)
     routing = Routing(routes, node.route_table, node.links, tables.nodes, config.routes_repair_seconds)
@@ -155,13 +159,14 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     publication = Publication(bus, config.node)
 
     async def on_registered(_: Registered) -> None:
-        await node.set_gateway(pool.gateway)
-        locations.set_gateway(pool.blocks[0])
-        overlay_way.sources[4] = pool.gateway
+        gateways = pool.gateways
+        await node.set_gateways(gateways)
+        locations.set_gateways(number(gateway) for gateway in gateways if gateway)
+        overlay_way.sources.update({4: gateways.ipv4, 6: gateways.ipv6})
         routing.renew()
         connections.publish_all()
 
-    me = RegisterNode(config.node, config.ipv4, labels=config.labels, pool=config.pool)
+    me = RegisterNode(config.node, config.ipv4, config.ipv6, config.labels, config.pool, config.pool6)
     registration = Registration(bus, me, pool, on_registered)
     parts = Parts(
         endpoints=endpoints,

@@ -1,105 +1,177 @@
-"""Pod addresses of this node: handed out from the blocks that ipam granted.
+"""Pod addresses of this node: handed out from the blocks that ipam granted, one of each family that the node has.
 
 Pure and synchronous; the agent's endpoint loop owns the one instance. An address that comes back is queued behind all
-others, so that a client which still talks to the old pod rarely meets a new one.
+others, so that a client which still talks to the old pod rarely meets a new one. Nothing enumerates a block: one of
+IPv6 has more addresses than memory.
 """
 
 from collections import deque
-from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
-from typing import Final
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Final, NamedTuple
 
 from services.agent.errors import PoolExhausted, UnknownBlock
 
 LOW_WATER: Final = 8
 """Ask for another block below this many free addresses."""
 
+Network = IPv4Network | IPv6Network
 
-class AddressPool:
-    """Free and used addresses of the node's blocks.
 
-    The first usable address of the first block is the gateway of every pod; a block's network and broadcast addresses
-    are never given out.
+class Addresses(NamedTuple):
+    """What one pod has, as text; empty where it has none of that family."""
+
+    ipv4: str = ""
+    ipv6: str = ""
+
+
+class BlockPool:
+    """Free and used addresses of the node's blocks of one family.
+
+    The first usable address of the first block is the gateway of every pod; a block's first and last addresses (IPv4:
+    network and broadcast, IPv6: anycast) are never given out.
     """
 
-    def __init__(self, blocks: Iterable[str] = ()) -> None:
-        self._blocks: list[IPv4Network] = []
-        self._free: deque[int] = deque()
-        self._used: set[int] = set()
+    def __init__(self) -> None:
+        self.blocks: list[Network] = []
+        self.free = 0
+        """How many addresses are left."""
+        self._fresh: deque[tuple[Network, range]] = deque()
+        """What of the blocks was never reached; claimed addresses are among it."""
+        self._returned: dict[str, None] = {}
+        self.used: set[str] = set()
+        """Addresses that endpoints hold."""
+
+    @property
+    def gateway(self) -> str:
+        """The pods' default gateway; empty without a block."""
+        return str(self.blocks[0][1]) if self.blocks else ""
+
+    def add_block(self, block: Network) -> None:
+        """Add a granted block; one that is known already changes nothing."""
+        if block in self.blocks:
+            return
+        indexes = range(1 if self.blocks else 2, block.num_addresses - 1)
+        self.blocks.append(block)
+        self._fresh.append((block, indexes))
+        self.free += indexes.stop - indexes.start - sum(_contains(block, address) for address in self.used)
+
+    def allocate(self) -> str | None:
+        """Take the address that has been free for longest; None if none is left."""
+        address = next(self._unused(), None)
+        if address is not None:
+            self.used.add(address)
+            self.free -= 1
+        return address
+
+    def claim(self, address: str) -> bool:
+        """Mark an address as used; False if it lies in no block, and stays marked, should its block still come."""
+        is_ours = self._is_ours(address)
+        if address not in self.used:
+            self.used.add(address)
+            self._returned.pop(address, None)
+            self.free -= is_ours
+        return is_ours
+
+    def release(self, address: str) -> None:
+        """Give an address back; one that isn't in use, or no longer ours, changes nothing."""
+        if address in self.used:
+            self.used.remove(address)
+            if self._is_ours(address):
+                self._returned[address] = None
+                self.free += 1
+
+    def _unused(self) -> Iterator[str]:
+        """Give what may be allocated next, and take it out of what waits."""
+        while self._fresh:
+            block, indexes = self._fresh.popleft()
+            if not indexes:
+                continue
+            self._fresh.appendleft((block, indexes[1:]))
+            address = str(block[indexes[0]])
+            if address not in self.used and address not in self._returned:
+                yield address
+        for address in list(self._returned):
+            del self._returned[address]
+            yield address
+
+    def _is_ours(self, address: str) -> bool:
+        return any(_contains(block, address) for block in self.blocks)
+
+
+class AddressPool:
+    """The addresses of the families that pods get here."""
+
+    def __init__(self, blocks: Iterable[str] = (), *, versions: Iterable[int] = (4, 6)) -> None:
+        self._pools = {4: BlockPool(), 6: BlockPool()}
+        self._versions = tuple(versions)
         for block in blocks:
             self.add_block(block)
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """The blocks, in the order in which they were granted."""
-        return tuple(str(block) for block in self._blocks)
+        """The blocks, IPv4's first, in the order in which they were granted."""
+        return tuple(str(block) for pool in self._pools.values() for block in pool.blocks)
 
     @property
-    def gateway(self) -> str:
-        """The pods' default gateway.
-
-        Raises:
-            PoolExhausted: The node has no block yet.
-        """
-        if not self._blocks:
-            raise PoolExhausted((), 0)
-        return str(self._blocks[0].network_address + 1)
+    def gateways(self) -> Addresses:
+        """The pods' default gateways."""
+        return Addresses(self._pools[4].gateway, self._pools[6].gateway)
 
     @property
     def used(self) -> int:
         """How many addresses endpoints hold."""
-        return len(self._used)
+        return sum(len(pool.used) for pool in self._pools.values())
+
+    def free(self, version: int) -> int:
+        """Return how many addresses of IPv4 or IPv6 are left."""
+        return self._pools[version].free
 
     @property
-    def free(self) -> int:
-        """How many addresses are left."""
-        return len(self._free)
+    def lacking(self) -> tuple[int, ...]:
+        """Families that have no address left for the next pod."""
+        return tuple(version for version in self._versions if not self.free(version))
 
     @property
-    def wants_growth(self) -> bool:
-        """Whether it is time to ask ipam for another block."""
-        return len(self._free) < LOW_WATER
+    def low(self) -> tuple[int, ...]:
+        """Families that need another block soon."""
+        return tuple(version for version in self._versions if self.free(version) < LOW_WATER)
 
     def add_block(self, cidr: str) -> None:
         """Add a granted block; one that is known already changes nothing."""
-        block = IPv4Network(cidr)
-        if block in self._blocks:
-            return
-        first_block = not self._blocks
-        self._blocks.append(block)
-        first, last = int(block.network_address) + 1, int(block.broadcast_address) - 1
-        self._free.extend(address for address in range(first + first_block, last + 1) if address not in self._used)
+        block = ip_network(cidr)
+        self._pools[block.version].add_block(block)
 
-    def allocate(self) -> str:
-        """Take the address that has been free for longest.
+    def allocate(self) -> Addresses:
+        """Take one address of each family that pods get.
 
         Raises:
-            PoolExhausted: None is left.
+            PoolExhausted: One of them has none left; nothing is taken.
         """
-        if not self._free:
+        if self.lacking:
             raise PoolExhausted(self.blocks, self.used)
-        address = self._free.popleft()
-        self._used.add(address)
-        return str(IPv4Address(address))
+        taken = {version: self._pools[version].allocate() for version in self._versions}
+        return Addresses(taken.get(4) or "", taken.get(6) or "")
 
-    def claim(self, address: str) -> None:
-        """Mark an address as used that a restored endpoint holds.
+    def claim(self, addresses: Addresses) -> None:
+        """Mark what a restored endpoint holds as used.
 
         Raises:
-            UnknownBlock: It isn't ours; it stays marked, should its block still be granted.
+            UnknownBlock: An address isn't ours; it stays marked, should its block still be granted.
         """
-        number = int(IPv4Address(address))
-        self._used.add(number)
-        if not any(IPv4Address(number) in block for block in self._blocks):
-            raise UnknownBlock(address, self.blocks)
-        if number in self._free:
-            self._free.remove(number)
+        known = {address: self._pool_of(address).claim(address) for address in filter(None, addresses)}
+        for address, is_ours in known.items():
+            if not is_ours:
+                raise UnknownBlock(address, self.blocks)
 
-    def release(self, address: str) -> None:
-        """Give an address back; one that isn't in use, or no longer ours, changes nothing."""
-        number = int(IPv4Address(address))
-        if number not in self._used:
-            return
-        self._used.remove(number)
-        if any(IPv4Address(number) in block for block in self._blocks):
-            self._free.append(number)
+    def release(self, addresses: Addresses) -> None:
+        """Give addresses back; those that aren't in use, or no longer ours, change nothing."""
+        for address in filter(None, addresses):
+            self._pool_of(address).release(address)
+
+    def _pool_of(self, address: str) -> BlockPool:
+        return self._pools[ip_address(address).version]
+
+
+def _contains(block: Network, address: str) -> bool:
+    return ip_address(address) in block

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from cilia.calls import Calls
 from cilia.contracts.agent import (
     AgentStatus,
+    AuditEndpoint,
     CreateEndpoint,
     EndpointPolicy,
     EndpointReference,
@@ -72,6 +73,7 @@ class Api:
             "endpoint-create": (CreateEndpoint, _refusing(self._create)),
             "endpoint-delete": (EndpointReference, _refusing(self._delete)),
             "endpoint-relabel": (RelabelEndpoint, _refusing(self._relabel)),
+            "endpoint-audit": (AuditEndpoint, _refusing(self._audit)),
             "endpoint-list": (Empty, self._list),
             "endpoint-get": (EndpointReference, _refusing(self._get)),
             "policy-get": (EndpointReference, _refusing(self._policy)),
@@ -93,6 +95,9 @@ class Api:
 
     async def _relabel(self, request: RelabelEndpoint) -> LocalEndpoint:
         return self._describe(await self._connections.relabel(request))
+
+    async def _audit(self, request: AuditEndpoint) -> LocalEndpoint:
+        return self._describe(await self._connections.audit(request))
 
     async def _list(self, _request: Empty) -> LocalEndpoints:
         return LocalEndpoints(tuple(map(self._describe, self._endpoints)))
@@ -141,6 +146,9 @@ class Api:
             ifindex=pod.ifindex,
             netns=pod.netns,
             policy_revision=self._realiser.realised.get(pod.identity, Revision(0)),
+            ipv6=pod.ipv6,
+            gateway_ipv6=pod.gateway_ipv6,
+            audit=pod.audit,
         )
 
 

@@ -1,11 +1,13 @@
 """Settings of one agent."""
 
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
 
 from msgspec import Struct
 
 from cilia.bus import BusConfig
 from cilia.contracts.ids import NodeName
+from cilia.errors import BadConfig
 from cilia.logs import LogConfig
 from cilia.telemetry import TelemetryConfig
 
@@ -23,9 +25,12 @@ class MapSizes(Struct, frozen=True, kw_only=True):
     """Capacities of maps, in entries; 0 keeps the object's own."""
 
     conntrack: int = 0
+    """Of flows of each family."""
     endpoints: int = 0
     ipcache: int = 0
+    nat: int = 0
     policy: int = 0
+    unmasqueraded: int = 0
 
 
 class TimeoutConfig(Struct, frozen=True, kw_only=True):
@@ -42,9 +47,14 @@ class Config(Struct, frozen=True, kw_only=True):
 
     node: NodeName
     ipv4: str
-    """The node's address on the underlay."""
+    """The node's address on the underlay, and the end of its tunnels."""
+    ipv6: str = ""
+    """Its IPv6 address, if it has one; tunnels carry both families over IPv4."""
     cluster: str = "local"
     pool: str = "default"
+    """Of the pods' IPv4 addresses; empty: they have none."""
+    pool6: str = ""
+    """Of their IPv6 addresses, likewise."""
     labels: tuple[str, ...] = ()
     """``key=value`` of the node."""
     state_directory: str = "/var/lib/cilia"
@@ -54,6 +64,12 @@ class Config(Struct, frozen=True, kw_only=True):
     object_file: str = ""
     """The data plane's object; empty: the one that was shipped."""
     routing: RoutingMode = RoutingMode.OVERLAY
+    uplinks: tuple[str, ...] = ()
+    """Devices by which packets leave for other nodes and the world; empty: the one with the address ``ipv4``."""
+    masquerade: bool = True
+    """Give pods' packets to the world the node's address."""
+    masquerade_exclude: tuple[str, ...] = ()
+    """Networks, such as ``192.0.2.0/24``, where pods are known by their own addresses; the pods' own always are."""
     routes_repair_seconds: float = 30.0
     """Between two comparisons of the kernel's routes to other nodes' pods with what they ought to be."""
     vxlan_port: int = 8472
@@ -62,6 +78,10 @@ class Config(Struct, frozen=True, kw_only=True):
     conntrack_sweep_seconds: float = 30.0
     audit_seconds: float = 5.0
     """Between two comparisons of the kernel's policy with what it ought to be."""
+    trace_seconds: float = 5.0
+    """Between two reports of an established flow; TCP's beginning and end are reported at once. 0: only verdicts."""
+    event_limit: int = 0
+    """Reports per second and CPU; 0: no limit."""
     flows: bool = True
     """Publish flows on the bus."""
     nats: BusConfig = BusConfig()
@@ -69,3 +89,22 @@ class Config(Struct, frozen=True, kw_only=True):
     timeouts: TimeoutConfig = TimeoutConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     log: LogConfig = LogConfig()
+
+    def __post_init__(self) -> None:
+        _check_address("ipv4", self.ipv4, IPv4Address)
+        if self.ipv6:
+            _check_address("ipv6", self.ipv6, IPv6Address)
+        if not self.versions:
+            raise BadConfig("pool", self.pool, source="configuration", reason="pods need a pool: this, pool6 or both")
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The families of which pods get an address."""
+        return tuple(version for version, pool in ((4, self.pool), (6, self.pool6)) if pool)
+
+
+def _check_address(field: str, text: str, kind: type[IPv4Address | IPv6Address]) -> None:
+    try:
+        kind(text)
+    except ValueError as error:
+        raise BadConfig(field, text, source="configuration", reason=str(error)) from error

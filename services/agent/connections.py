@@ -20,16 +20,15 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
-from cilia.contracts.agent import CreateEndpoint, EndpointReference, RelabelEndpoint
+from cilia.contracts.agent import AuditEndpoint, CreateEndpoint, EndpointReference, RelabelEndpoint
 from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
 from cilia.contracts.labels import parse_labels, workload
 from cilia.contracts.messages import Published
 from cilia.errors import Refused, Unavailable
 from cilia.netns import NoNetworkNamespace, open_netns
-from services.agent.addresses import AddressPool
+from services.agent.addresses import Addresses, AddressPool
 from services.agent.endpoints import Endpoints, Pod, PodFiles
 from services.agent.errors import AgentError, NameTaken, TooSlow, UnknownBlock, UnknownEndpoint
-from services.agent.ipcache import number
 from services.agent.kernel import AddressMaps
 from services.agent.locations import Locations
 from services.agent.publication import Publication
@@ -63,7 +62,7 @@ class Parts:
     publication: Publication
     registration: Registration
     scrub: Callable[[int], None]
-    """Forgets the flows of an address (host order)."""
+    """Forgets the flows of an address."""
     mtu_bytes: int
 
 
@@ -103,7 +102,7 @@ class Connections:
             with open_netns(request.netns):
                 pass  # it is there; better known before an identity is allocated
             lease = await self._lease(request.timeout_seconds)
-            pod = self._record(request, labels, await self._parts.registration.address())
+            pod = self._record(request, labels, await self._parts.registration.addresses())
             try:
                 async with asyncio.timeout_at(deadline):
                     return await self._connect(pod, lease)
@@ -140,6 +139,22 @@ class Connections:
             published = await self._parts.publication.publish(pod, await self._lease(RELABEL_SECONDS))
             return await self._adopt_identity(pod, published)
 
+    async def audit(self, request: AuditEndpoint) -> Pod:
+        """Begin or end the audit of a pod; its flows are decided anew with their next packet.
+
+        Raises:
+            UnknownEndpoint: There is none.
+        """
+        pod = self._parts.endpoints.find(request.endpoint)
+        async with self._turn(pod.namespace, pod.name):
+            pod = replace(self._parts.endpoints.find(request.endpoint), audit=request.audit)
+            self._keep(pod)
+            if pod.identity and not pod.disconnecting:
+                self._enter(pod)
+                for address in pod.numbers:
+                    self._parts.maps.renew(address)
+            return pod
+
     # restart and re-registration
 
     async def restore(self) -> None:
@@ -147,13 +162,14 @@ class Connections:
         stale = self._parts.maps.read_endpoints()
         for pod in self._parts.endpoints:
             try:
-                self._parts.pool.claim(pod.ipv4)
+                self._parts.pool.claim(pod.addresses)
             except UnknownBlock as error:
                 log.debug("%s", error)
             if pod.disconnecting or not await self._restore_link(pod):
                 await self._disconnect(pod)
             elif pod.identity:
-                stale.pop(number(pod.ipv4), None)
+                for address in pod.numbers:
+                    stale.pop(address, None)
                 self._enter(self._parts.endpoints.get(pod.id) or pod)
         for address in stale:
             self._parts.maps.remove_endpoint(address)
@@ -205,9 +221,10 @@ class Connections:
         known = self._parts.endpoints.get(pod.id) or pod
         return f"the policy of identity {known.identity}" if known.identity else "its link and its identity"
 
-    def _record(self, request: CreateEndpoint, labels: tuple[str, ...], ipv4: str) -> Pod:
+    def _record(self, request: CreateEndpoint, labels: tuple[str, ...], addresses: Addresses) -> Pod:
         parts = self._parts
         endpoint = parts.endpoints.next_id()
+        gateways = parts.pool.gateways
         pod = Pod(
             id=endpoint,
             namespace=request.namespace,
@@ -216,8 +233,10 @@ class Connections:
             interface=request.interface,
             host_interface=f"lxc{endpoint}",
             mac=random_mac(),
-            ipv4=ipv4,
-            gateway=parts.pool.gateway,
+            ipv4=addresses.ipv4,
+            ipv6=addresses.ipv6,
+            gateway=gateways.ipv4,
+            gateway_ipv6=gateways.ipv6 if addresses.ipv6 else "",
             labels=labels,
             named_ports=request.named_ports,
         )
@@ -256,19 +275,20 @@ class Connections:
     def _enter(self, pod: Pod) -> None:
         """Make a pod known to the programs, and where it is."""
         slot = self._parts.realiser.ensure(pod.identity)
-        self._parts.maps.put_endpoint(number(pod.ipv4), pod, slot)
-        self._parts.locations.set_local(pod.ipv4, pod.identity)
+        self._parts.maps.put_endpoint(pod, slot)
+        self._parts.locations.set_local(pod.numbers, pod.identity)
 
     async def _disconnect(self, pod: Pod) -> asyncio.Event:
         """Clean the kernel of a pod; the event is set once its row, address and record are gone, too."""
         parts = self._parts
         pod = replace(parts.endpoints.get(pod.id) or pod, disconnecting=True)
         self._keep(pod)
-        address = number(pod.ipv4)
-        parts.maps.remove_endpoint(address)
-        parts.locations.set_local(pod.ipv4, None)
+        for address in pod.numbers:
+            parts.maps.remove_endpoint(address)
+        parts.locations.set_local(pod.numbers, None)
         await parts.worker.run(parts.wiring.disconnect, pod.host_interface)
-        parts.scrub(address)
+        for address in pod.numbers:
+            parts.scrub(address)
         self._release(pod.identity)
         return parts.publication.withdraw(pod.id, lambda: self._forget(pod))
 
@@ -284,7 +304,7 @@ class Connections:
     def _forget(self, pod: Pod) -> None:
         self._parts.endpoints.remove(pod.id)
         self._parts.files.remove(pod.id)
-        self._parts.pool.release(pod.ipv4)
+        self._parts.pool.release(pod.addresses)
         self._unpublished.discard(pod.id)
 
     def _release(self, identity: Identity) -> None:
@@ -326,8 +346,7 @@ class Connections:
             netns=pod.netns,
             interface=pod.interface,
             mac=pod.mac,
-            ipv4=pod.ipv4,
-            gateway=pod.gateway,
+            gateways=pod.gateways,
             host_interface=pod.host_interface,
             mtu_bytes=self._parts.mtu_bytes,
         )

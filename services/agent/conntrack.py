@@ -19,6 +19,7 @@ from cilia.datapath.maps import Map
 from cilia.datapath.objects import LoadedObject
 from cilia.metrics import counter
 from services.agent.config import TimeoutConfig
+from services.agent.prefixes import MAPPED, unpacked
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ class Conntrack:
 
     def __init__(self, objects: LoadedObject, timeouts: TimeoutConfig, sweep_seconds: float) -> None:
         self._tables = (
-            Flows(objects.map(maps.CT4), Ct4Key.unpack_each, lambda key: key.address),
-            Flows(objects.map(maps.CT6), Ct6Key.unpack_each, lambda key: map(int.from_bytes, key.address)),
+            Flows(objects.map(maps.CT4), Ct4Key.unpack_each, lambda key: map(MAPPED.__or__, key.address)),
+            Flows(objects.map(maps.CT6), Ct6Key.unpack_each, lambda key: map(unpacked, key.address)),
         )
         self._timeouts = timeouts
         self._sweep_seconds = sweep_seconds
@@ -92,7 +93,7 @@ class Conntrack:
             table.map.close()
 
     def scrub(self, address: int) -> None:
-        """Forget the flows of an address (a number), soon."""
+        """Forget the flows of an address, soon."""
         self._gone.add(address)
         self._wake.set()
 
@@ -126,7 +127,8 @@ class Conntrack:
             dead = [
                 key
                 for key, entry in zip(table.keys(keys), CtEntry.unpack_each(values), strict=True)
-                if gone.intersection(table.addresses(key)) or is_expired(key.protocol, entry, now, self._timeouts)
+                if (gone and not gone.isdisjoint(table.addresses(key)))
+                or is_expired(key.protocol, entry, now, self._timeouts)
             ]
             found += len(keys) // table.map.layout.key.size
             if dead:

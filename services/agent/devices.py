@@ -2,7 +2,7 @@
 
 ::
 
-    cilia_host   the pods' gateway address, so that the node answers for it
+    cilia_host   the pods' gateway addresses, so that the node answers for them
         |        veth pair
     cilia_net    bound to the pods' blocks: a block dies with its last device, and this one stays
     cilia_vxlan  VXLAN with the peer set per packet (collect metadata); no address, learning off, asks for no neighbour.
@@ -11,7 +11,9 @@
 All of it is found again after a restart. Blocks on RTNL: for the worker thread.
 """
 
+import errno
 import logging
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +23,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from services.agent.errors import WiringFailed
 from services.agent.tc import TrafficControl
-from services.agent.wiring import Blocks, without_ipv6
+from services.agent.wiring import IFA_F_NODAD, Blocks, without_ipv6
 
 log = logging.getLogger(__name__)
 
@@ -39,38 +41,47 @@ class NodeDevices:
     net: int
     vxlan: int
     """0: no overlay."""
-    underlay: int
+    uplinks: tuple[int, ...]
+    """By which packets leave for other nodes and the world: where the underlay's address is, or what was named."""
     mtu_bytes: int
 
 
-def ensure_devices(*, underlay_ipv4: str, vxlan_port: int | None, blocks: Blocks) -> NodeDevices:
+def ensure_devices(
+    *, underlay_ipv4: str, uplinks: Sequence[str], vxlan_port: int | None, blocks: Blocks
+) -> NodeDevices:
     """Have the node's devices, up and bound to their blocks; what exists is kept, or removed if it isn't wanted.
 
     Args:
+        uplinks: Their names; empty: the device with the underlay's address.
         vxlan_port: None: no overlay.
 
     Raises:
-        WiringFailed: No device holds the underlay's address, or the kernel refused a device.
+        WiringFailed: No device holds the underlay's address or is named as an uplink, or the kernel refused a device.
     """
     with IPRoute() as netlink:
         try:
-            return _ensure(netlink, underlay_ipv4, vxlan_port, blocks)
+            return _ensure(netlink, underlay_ipv4, uplinks, vxlan_port, blocks)
         except NetlinkError as error:
             raise WiringFailed("creation", "cilia_*", "", str(error)) from error
 
 
-def set_gateway(ifindex: int, gateway: str) -> None:
-    """Give ``cilia_host`` the pods' gateway address, so that the node answers for it."""
-    with IPRoute() as netlink, suppress(FileExistsError):
-        try:
-            netlink.addr("add", index=ifindex, address=gateway, prefixlen=32)
-        except NetlinkError as error:
-            if error.code != 17:
-                raise WiringFailed("address", HOST, "", str(error)) from error
+def set_gateways(ifindex: int, gateways: Iterable[str]) -> None:
+    """Give ``cilia_host`` the pods' gateway addresses, so that the node answers for them."""
+    with IPRoute() as netlink:
+        for gateway in gateways:
+            bits = 128 if ":" in gateway else 32
+            try:
+                netlink.addr("add", index=ifindex, address=gateway, prefixlen=bits, flags=IFA_F_NODAD)
+            except NetlinkError as error:
+                if error.code != errno.EEXIST:
+                    raise WiringFailed("address", HOST, "", str(error)) from error
 
 
-def _ensure(netlink: IPRoute, underlay_ipv4: str, vxlan_port: int | None, blocks: Blocks) -> NodeDevices:
+def _ensure(
+    netlink: IPRoute, underlay_ipv4: str, uplinks: Sequence[str], vxlan_port: int | None, blocks: Blocks
+) -> NodeDevices:
     underlay, mtu = _underlay(netlink, underlay_ipv4)
+    named = tuple(_uplink(netlink, name) for name in uplinks)
     if vxlan_port is not None:
         mtu -= VXLAN_OVERHEAD_BYTES
     host = _lookup(netlink, HOST)
@@ -82,7 +93,7 @@ def _ensure(netlink: IPRoute, underlay_ipv4: str, vxlan_port: int | None, blocks
     for index in filter(None, (host, net, vxlan)):
         without_ipv6(netlink, index)
         netlink.link("set", index=index, mtu=mtu, state="up")
-    return NodeDevices(host=host, net=net, vxlan=vxlan, underlay=underlay, mtu_bytes=mtu)
+    return NodeDevices(host=host, net=net, vxlan=vxlan, uplinks=named or (underlay,), mtu_bytes=mtu)
 
 
 def _overlay(netlink: IPRoute, vxlan_port: int | None) -> int:
@@ -116,6 +127,13 @@ def _underlay(netlink: IPRoute, address: str) -> tuple[int, int]:
     ifindex = int(found[0]["index"])
     (link,) = netlink.get_links(ifindex)
     return ifindex, min(int(link.get("mtu")), LARGEST_MTU_BYTES)  # the loopback device has a byte more
+
+
+def _uplink(netlink: IPRoute, name: str) -> int:
+    ifindex = _lookup(netlink, name)
+    if not ifindex:
+        raise WiringFailed("lookup", f"uplink {name!r}", "", "no device of this name (setting 'uplinks')")
+    return ifindex
 
 
 def _lookup(netlink: IPRoute, interface: str) -> int:

@@ -14,7 +14,9 @@ from msgspec import Struct
 
 from cilia.contracts.agent import EndpointReference
 from cilia.contracts.ids import EndpointId, Identity
+from services.agent.addresses import Addresses
 from services.agent.errors import NameTaken, NoEndpointId, UnknownEndpoint
+from services.agent.prefixes import number
 
 LAST_ID: Final = 65_535
 UNALLOCATED: Final = Identity(0)
@@ -39,6 +41,27 @@ class Pod(Struct, frozen=True, kw_only=True):
     ifindex: int = 0
     """Of the host's end; 0 until the link exists."""
     disconnecting: bool = False
+    audit: bool = False
+    """Would-be drops by policy are let through and reported."""
+    ipv6: str = ""
+    """Or ``ipv4``: empty where it has no address of that family, and then no gateway."""
+    gateway_ipv6: str = ""
+
+    @property
+    def addresses(self) -> Addresses:
+        """Its address of each family."""
+        return Addresses(self.ipv4, self.ipv6)
+
+    @property
+    def gateways(self) -> tuple[tuple[str, str], ...]:
+        """(its address, the gateway) of each family that it has."""
+        both = (self.ipv4, self.gateway), (self.ipv6, self.gateway_ipv6)
+        return tuple((address, gateway) for address, gateway in both if address)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Its addresses as the maps have them."""
+        return tuple(number(address) for address in self.addresses if address)
 
     @property
     def full_name(self) -> str:

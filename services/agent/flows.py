@@ -24,6 +24,7 @@ from cilia.datapath.ring import RingBuffer
 from cilia.errors import Unavailable
 from cilia.mailbox import Inbox
 from cilia.metrics import counter
+from services.agent.prefixes import unpacked
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Names:
     endpoint: Callable[[int], str]
     """``namespace/name`` of a local endpoint's id."""
     address: Callable[[int], str]
-    """``namespace/name`` of the pod, anywhere, with an IPv4 address in host order."""
+    """``namespace/name`` of the pod of another node that has an address (services.agent.prefixes)."""
     policy: Callable[[int], str]
     """Key of the policy object behind a cookie."""
     reason: Callable[[int], str]
@@ -68,7 +69,7 @@ def flow_of(event: Event, node: NodeName, clock: UnixClock, names: Names) -> Flo
     return Flow(
         time_ns=clock.unix_ns(event.time_ns),
         node=node,
-        kind="drop" if dropped else "verdict",
+        kind=EventKind(event.kind).name.lower(),
         verdict="dropped" if dropped else "audit" if event.audited else "forwarded",
         protocol=PROTOCOLS.get(event.protocol, str(event.protocol)),
         source=source,
@@ -83,6 +84,7 @@ def flow_of(event: Event, node: NodeName, clock: UnixClock, names: Names) -> Flo
         reason=names.reason(event.reason) if dropped else "",
         policy=names.policy(event.cookie) if event.cookie else "",
         bytes=event.length,
+        is_reply=bool(event.is_reply),
     )
 
 
@@ -185,7 +187,7 @@ class Flows:
 def _name(endpoint: int, address: bytes, names: Names) -> str:
     if endpoint:
         return names.endpoint(endpoint)
-    return names.address(int.from_bytes(address[12:], "big"))
+    return names.address(unpacked(address))
 
 
 def _address(data: bytes, family: int) -> str:

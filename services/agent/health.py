@@ -74,6 +74,7 @@ class Health:
             tables=self._tables(),
             loops=self._loops(),
             missing_features=self.missing_features,
+            ipv6=self.config.ipv6,
         )
 
     def measure(self, metrics: Metrics) -> None:
@@ -87,7 +88,8 @@ class Health:
             metrics.count("table", table.counters, table=name)
         for name, text, read in (
             ("endpoints", "local endpoints", lambda: len(self.endpoints)),
-            ("pod_addresses_free", "addresses left for pods", lambda: self.pool.free),
+            ("pod_addresses_free", "IPv4 addresses left for pods", lambda: self.pool.free(4)),
+            ("pod_addresses_ipv6_free", "IPv6 addresses left for pods", lambda: self.pool.free(6)),
             ("conntrack_flows", "flows found by the latest sweep", lambda: self.conntrack.flows),
             ("ipcache_entries", "entries of cilia_ipcache", lambda: self.locations.desired),
             ("ipcache_pending", "entries of cilia_ipcache that wait", lambda: self.locations.pending),

@@ -5,45 +5,39 @@ while the bus is away. Where two rows claim an address (a pod's successor is hea
 """
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_network
 from typing import Final, NamedTuple
 
 from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import Identity, NodeName
 from cilia.contracts.tables import Endpoint, EndpointKey, Node
-
-HOST_BITS: Final = 32
-
-
-class Prefix(NamedTuple):
-    """An IPv4 prefix; the address in host order."""
-
-    address: int
-    length: int = HOST_BITS
+from services.agent.prefixes import HOST_BITS, Prefix, gateway_of, ipv4_number, number
 
 
 class Location(NamedTuple):
-    """An entry of cilia_ipcache: whose the address is, and behind which node (host order, 0: no tunnel)."""
+    """An entry of cilia_ipcache: whose the address is, and behind which node (IPv4 in host order, 0: no tunnel)."""
 
     identity: int
     tunnel: int = 0
 
 
 WORLD: Final = Prefix(0, 0)
+"""Of both families."""
 
 
 class Ipcache:
     """The desired entries, kept up to date row by row.
 
     Args:
+        addresses: Of the node itself.
         tunnels: Pods of other nodes are behind tunnels; otherwise the routes know the way.
     """
 
-    def __init__(self, node: NodeName, ipv4: str, *, tunnels: bool = True) -> None:
+    def __init__(self, node: NodeName, *addresses: str, tunnels: bool = True) -> None:
         self._node = node
         self._tunnels = tunnels
         self._nodes: dict[NodeName, Node] = {}
-        self._rows: dict[EndpointKey, tuple[int, Identity]] = {}
+        self._rows: dict[EndpointKey, tuple[tuple[int, ...], Identity]] = {}
         self._owners: dict[int, list[EndpointKey]] = {}
         self._local: dict[int, Identity] = {}
         self._hosts: dict[int, Location] = {}
@@ -51,7 +45,8 @@ class Ipcache:
         self.desired: dict[Prefix, Location] = {}
         self._changed: set[Prefix] = set()
         self._settle(WORLD)
-        self.set_host(ipv4)
+        for address in addresses:
+            self.set_host(number(address))
 
     def take_changes(self) -> dict[Prefix, Location | None]:
         """Return what changed since the last call; None where an entry shall go."""
@@ -59,19 +54,18 @@ class Ipcache:
         return {prefix: self.desired.get(prefix) for prefix in changed}
 
     def owner(self, address: int) -> EndpointKey | None:
-        """Return the remote pod that an address (host order) belongs to."""
+        """Return the remote pod that an address belongs to."""
         owners = self._owners.get(address)
         return owners[-1] if owners else None
 
-    def set_host(self, ipv4: str) -> None:
+    def set_host(self, address: int) -> None:
         """Note an address of this node itself."""
-        prefix = Prefix(number(ipv4))
+        prefix = Prefix(address)
         self._own[prefix] = Location(Reserved.HOST)
         self._settle(prefix)
 
-    def set_local(self, ipv4: str, identity: Identity | None) -> None:
-        """Note a pod of this node, or with None that it is gone."""
-        address = number(ipv4)
+    def set_local(self, address: int, identity: Identity | None) -> None:
+        """Note an address of a pod of this node, or with None that it is gone."""
         if identity is None:
             self._local.pop(address, None)
         else:
@@ -93,36 +87,37 @@ class Ipcache:
             if (old and old.ipv4) != (new and new.ipv4):
                 moved.add(name)
         if moved:
-            for key, (address, _) in self._rows.items():
+            for key, (addresses, _) in self._rows.items():
                 if key.node in moved:
-                    self._settle(Prefix(address))
+                    for address in addresses:
+                        self._settle(Prefix(address))
 
     def feed_endpoints(self, upserts: Mapping[EndpointKey, Endpoint], removes: Iterable[EndpointKey]) -> None:
         """Take changes of the table of endpoints; rows of this node are passed over."""
         for key in removes:
             self._forget(key)
         for key, row in upserts.items():
-            if key.node == self._node or not row.ipv4:
+            if key.node == self._node:
                 continue
-            address = number(row.ipv4)
+            addresses = tuple(number(address) for address in (row.ipv4, row.ipv6) if address)
             known = self._rows.get(key)
-            if known is not None and known[0] != address:
+            if known is not None and known[0] != addresses:
                 self._forget(key)
-            self._rows[key] = (address, row.identity)
-            owners = self._owners.setdefault(address, [])
-            if key not in owners:
-                owners.append(key)
-            self._settle(Prefix(address))
+            self._rows[key] = (addresses, row.identity)
+            for address in addresses:
+                owners = self._owners.setdefault(address, [])
+                if key not in owners:
+                    owners.append(key)
+                self._settle(Prefix(address))
 
     def _forget(self, key: EndpointKey) -> None:
-        known = self._rows.pop(key, None)
-        if known is None:
-            return
-        owners = self._owners[known[0]]
-        owners.remove(key)
-        if not owners:
-            del self._owners[known[0]]
-        self._settle(Prefix(known[0]))
+        addresses, _ = self._rows.pop(key, ((), None))
+        for address in addresses:
+            owners = self._owners[address]
+            owners.remove(key)
+            if not owners:
+                del self._owners[address]
+            self._settle(Prefix(address))
 
     def _settle(self, prefix: Prefix) -> None:
         """Compute one entry anew."""
@@ -149,26 +144,30 @@ class Ipcache:
     def _host_locations(self, row: Node | None) -> dict[int, Location]:
         if row is None or row.name == self._node:
             return dict.fromkeys(_addresses(row), Location(Reserved.HOST))
-        underlay, *gateways = _addresses(row)
-        behind = dict.fromkeys(gateways, Location(Reserved.REMOTE_NODE, self._tunnel_to(row)))
-        return {underlay: Location(Reserved.REMOTE_NODE), **behind}
+        underlay = dict.fromkeys(_underlay(row), Location(Reserved.REMOTE_NODE))
+        behind = dict.fromkeys(_gateways(row), Location(Reserved.REMOTE_NODE, self._tunnel_to(row)))
+        return {**underlay, **behind}
 
     def _tunnel_to(self, home: Node) -> int:
-        return number(home.ipv4) if self._tunnels else 0
+        return ipv4_number(home.ipv4) if self._tunnels else 0
 
 
-def gateway_of(cidr: str) -> int:
-    """Return the first usable address of a block: the gateway of its node's pods, if the block is its first."""
-    return int(IPv4Network(cidr).network_address) + 1
-
-
-def number(ipv4: str) -> int:
-    """Return an IPv4 address as a number in host order."""
-    return int(IPv4Address(ipv4))
+def first_blocks(cidrs: Iterable[str]) -> tuple[str, ...]:
+    """Return the first block of each family: those whose first addresses are the gateways."""
+    first: dict[int, str] = {}
+    for cidr in cidrs:
+        first.setdefault(ip_network(cidr).version, cidr)
+    return tuple(first.values())
 
 
 def _addresses(row: Node | None) -> tuple[int, ...]:
-    """Return a node's own addresses: on the underlay, and the gateway of its pods."""
-    if row is None:
-        return ()
-    return (number(row.ipv4), *(gateway_of(cidr) for cidr in row.pod_cidrs[:1]))
+    """Return a node's own addresses: on the underlay, and the gateways of its pods."""
+    return () if row is None else (*_underlay(row), *_gateways(row))
+
+
+def _underlay(row: Node) -> tuple[int, ...]:
+    return tuple(number(address) for address in (row.ipv4, row.ipv6) if address)
+
+
+def _gateways(row: Node) -> tuple[int, ...]:
+    return tuple(map(gateway_of, first_blocks(row.pod_cidrs)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cilia.abi import maps
-from cilia.abi.enums import PolicyLimit
+from cilia.abi.enums import EndpointFlag, PolicyLimit
 from cilia.abi.structs import Endpoint as EndpointValue
 from cilia.abi.structs import EndpointKey, IpcacheEntry, IpcacheKey, PolicyVersion
 from cilia.abi.structs import PolicyEntry as EntryValue
@@ -19,7 +19,7 @@ from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.objects import LoadedObject
 from cilia.datapath.words import SharedWords
 from services.agent.endpoints import Pod
-from services.agent.ipcache import Location, Prefix
+from services.agent.ipcache import Location
 from services.agent.policy import (
     Forget,
     Held,
@@ -32,10 +32,8 @@ from services.agent.policy import (
     Version,
     Wait,
 )
+from services.agent.prefixes import Prefix, packed, unpacked
 
-MAPPED: Final = bytes(10) + b"\xff\xff"
-"""Leading bytes of an IPv4 address in ``struct address``."""
-MAPPED_BITS: Final = 96
 CURRENT, NEXT, EPOCH, IDENTITY = 0, 8, 16, 20
 """Offsets in ``struct subject``."""
 BATCH: Final = 4096
@@ -173,11 +171,8 @@ class AddressMaps:
         self._addresses.close()
 
     def read_ipcache(self) -> dict[Prefix, Location]:
-        """Return the ipcache's IPv4 entries."""
-        return {
-            Prefix(int.from_bytes(key.address[12:], "big"), key.prefixlen - MAPPED_BITS): Location(*value)
-            for key, value in self._ipcache.items()
-        }
+        """Return the ipcache's entries."""
+        return {Prefix(unpacked(key.address), key.prefixlen): Location(*value) for key, value in self._ipcache.items()}
 
     def write_ipcache(self, changes: Mapping[Prefix, Location | None]) -> None:
         """Write and remove entries, then have the flows of their addresses decided anew.
@@ -195,31 +190,28 @@ class AddressMaps:
             self.renew(prefix.address)
 
     def renew(self, address: int) -> None:
-        """Have the flows of an address (host order) decided anew with their next packet."""
+        """Have the flows of an address decided anew with their next packet."""
         self._addresses.add_u32(bucket_of(address))
 
     def read_endpoints(self) -> dict[int, EndpointValue]:
-        """Return cilia_endpoints by IPv4 address in host order."""
-        return {int.from_bytes(key.address[12:], "big"): value for key, value in self._endpoints.items()}
+        """Return cilia_endpoints by address."""
+        return {unpacked(key.address): value for key, value in self._endpoints.items()}
 
-    def put_endpoint(self, address: int, pod: Pod, slot: int) -> None:
+    def put_endpoint(self, pod: Pod, slot: int) -> None:
         """Make a pod known to the programs; slot 0: all of its packets are dropped."""
         mac = bytes.fromhex(pod.mac.replace(":", ""))
-        value = EndpointValue(pod.ifindex, pod.identity, pod.id, slot, mac, 0)
-        self._endpoints.update(EndpointKey(mapped(address)), value)
+        flags = EndpointFlag.AUDIT if pod.audit else 0
+        value = EndpointValue(pod.ifindex, pod.identity, pod.id, slot, mac, flags)
+        for address in pod.numbers:
+            self._endpoints.update(EndpointKey(packed(address)), value)
 
     def remove_endpoint(self, address: int) -> None:
-        """Make a pod unknown to the programs."""
-        self._endpoints.delete(EndpointKey(mapped(address)))
-
-
-def mapped(address: int) -> bytes:
-    """Return an IPv4 address (host order) as ``struct address``."""
-    return MAPPED + address.to_bytes(4, "big")
+        """Make an address of a pod unknown to the programs."""
+        self._endpoints.delete(EndpointKey(packed(address)))
 
 
 def bucket_of(address: int) -> int:
-    """Return the index of an IPv4 address (host order) in cilia_addresses, as bpf/lib computes it."""
+    """Return the index of an address in cilia_addresses, as bpf/lib computes it."""
     return address % PolicyLimit.ADDRESS_BUCKETS
 
 
@@ -246,4 +238,4 @@ def _entry_of(value: EntryValue) -> PolicyEntry:
 
 
 def _ipcache_key(prefix: Prefix) -> IpcacheKey:
-    return IpcacheKey(MAPPED_BITS + prefix.length, mapped(prefix.address))
+    return IpcacheKey(prefix.length, packed(prefix.address))

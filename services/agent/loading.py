@@ -8,24 +8,35 @@ filter where the kernel has no TCX). Blocks on RTNL, and on RCU when a link is n
 from pathlib import Path
 from typing import Final
 
-from cilia.datapath.features import ensure_bpffs
+from cilia.datapath.features import ensure_bpffs, kernel_version
 from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
+from services.agent.addresses import Addresses
 from services.agent.attachments import Place, attach_all
 from services.agent.config import Config, RoutingMode
+from services.agent.conntrack import TICKS_PER_SECOND
 from services.agent.devices import NodeDevices
-from services.agent.ipcache import number
+from services.agent.prefixes import ipv4_number, number, packed
 from services.agent.tc import Side, TrafficControl
 from services.agent.wiring import Blocks
 
+BPF_F_IPV6: Final = 1 << 7
+IPV6_CHECKSUM_KERNEL: Final = (6, 16)
+"""The first kernel that knows this flag of bpf_l4_csum_replace."""
 OBJECT: Final = OBJECTS / "cilia.o"
-FROM_POD, TO_POD, FROM_OVERLAY = "from_pod", "to_pod", "from_overlay"
+FROM_POD, TO_POD = "from_pod", "to_pod"
+FROM_OVERLAY, TO_OVERLAY = "from_overlay", "to_overlay"
+FROM_UPLINK, TO_UPLINK = "from_uplink", "to_uplink"
+
+NS_PER_SECOND: Final = 1_000_000_000
+EVENT_BURST_NS: Final = NS_PER_SECOND // 10
+"""A CPU may send its reports of so long a time at once."""
 
 
-def load_datapath(config: Config, devices: NodeDevices, gateway: str) -> LoadedObject:
+def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> LoadedObject:
     """Load the programs over the pinned maps.
 
     Args:
-        gateway: Of the pods; empty while the node has no block.
+        gateways: Of the pods; empty while the node has no block.
 
     Raises:
         MapMismatch: A pinned map has another layout than this version's; remove the pin directory to start afresh.
@@ -36,18 +47,28 @@ def load_datapath(config: Config, devices: NodeDevices, gateway: str) -> LoadedO
     pins.mkdir(parents=True, exist_ok=True)
     sizes = {
         "cilia_ct4": config.maps.conntrack,
+        "cilia_ct6": config.maps.conntrack,
+        "cilia_nat": config.maps.nat,
+        "cilia_unmasqueraded": config.maps.unmasqueraded,
         "cilia_endpoints": config.maps.endpoints,
         "cilia_ipcache": config.maps.ipcache,
         "cilia_policy": config.maps.policy,
     }
     loading = Loading(
         variables={
-            "node_ipv4": number(config.ipv4),
-            "gateway_ipv4": number(gateway) if gateway else 0,
+            "node_ipv4": ipv4_number(config.ipv4),
+            "gateway_ipv4": ipv4_number(gateways.ipv4) if gateways.ipv4 else 0,
+            "node_ipv6": packed(number(config.ipv6) if config.ipv6 else 0),
+            "gateway_ipv6": packed(number(gateways.ipv6) if gateways.ipv6 else 0),
             "overlay_ifindex": devices.vxlan,
             "overlay_mtu": devices.mtu_bytes if devices.vxlan else 0,
             "tunnel_port": config.vxlan_port,
             "is_native": config.routing is RoutingMode.NATIVE,
+            "masquerades": config.masquerade,
+            "ipv6_checksum_flag": BPF_F_IPV6 if kernel_version() >= IPV6_CHECKSUM_KERNEL else 0,
+            "trace_ticks": int(config.trace_seconds * TICKS_PER_SECOND),
+            "event_cost_ns": NS_PER_SECOND // config.event_limit if config.event_limit else 0,
+            "event_burst_ns": EVENT_BURST_NS,
         },
         max_entries={name: size for name, size in sizes.items() if size},
         pin_directory=pins,
@@ -65,10 +86,17 @@ def attach(objects: LoadedObject, config: Config, devices: NodeDevices, blocks: 
 
 def places(devices: NodeDevices) -> list[Place]:
     """Return which programs the node's own devices get."""
-    return [Place(FROM_OVERLAY, Side.INGRESS, devices.vxlan)] if devices.vxlan else []
+    found = [
+        Place(program, side, uplink)
+        for uplink in devices.uplinks
+        for program, side in ((FROM_UPLINK, Side.INGRESS), (TO_UPLINK, Side.EGRESS))
+    ]
+    if devices.vxlan:
+        found += [Place(FROM_OVERLAY, Side.INGRESS, devices.vxlan), Place(TO_OVERLAY, Side.EGRESS, devices.vxlan)]
+    return found
 
 
-def renew(config: Config, devices: NodeDevices, blocks: Blocks, gateway: str) -> None:
-    """Load the programs anew and put them in place: the gateway has become known, or another."""
-    with load_datapath(config, devices, gateway) as objects:
+def renew(config: Config, devices: NodeDevices, blocks: Blocks, gateways: Addresses) -> None:
+    """Load the programs anew and put them in place: the gateways have become known, or others."""
+    with load_datapath(config, devices, gateways) as objects:
         attach(objects, config, devices, blocks)

@@ -14,8 +14,9 @@ from cilia.contracts.ids import Identity, NodeName
 from cilia.contracts.tables import Endpoint, EndpointKey, Node
 from cilia.datapath.errors import MapFull
 from cilia.table.subscriber import TableSubscriber
-from services.agent.ipcache import Ipcache, Location, Prefix, gateway_of
+from services.agent.ipcache import Ipcache, Location
 from services.agent.kernel import BATCH, AddressMaps
+from services.agent.prefixes import Prefix
 
 log = logging.getLogger(__name__)
 
@@ -55,15 +56,17 @@ class Locations:
         """Entries that are not written yet."""
         return len(self._pending)
 
-    def set_local(self, ipv4: str, identity: Identity | None) -> None:
+    def set_local(self, addresses: Iterable[int], identity: Identity | None) -> None:
         """Note a pod of this node, or that it is gone, and write it at once."""
-        self._ipcache.set_local(ipv4, identity)
+        for address in addresses:
+            self._ipcache.set_local(address, identity)
         self._take()
         self._write(BATCH)
 
-    def set_gateway(self, cidr: str) -> None:
-        """Note the node's first block, whose first address is the pods' gateway."""
-        self._ipcache.set_host(".".join(map(str, gateway_of(cidr).to_bytes(4, "big"))))
+    def set_gateways(self, gateways: Iterable[int]) -> None:
+        """Note the pods' gateways, which are this node's own addresses."""
+        for address in gateways:
+            self._ipcache.set_host(address)
         self._wake.set()
 
     def feed_nodes(self, upserts: Mapping[NodeName, Node], removes: Iterable[NodeName]) -> None:

@@ -39,8 +39,8 @@ def names_of(
         pod = pods.get(EndpointId(number))
         return pod.full_name if pod is not None else ""
 
-    def address(ipv4: int) -> str:
-        key = ipcache.owner(ipv4)
+    def address(number: int) -> str:
+        key = ipcache.owner(number)
         row = endpoints.rows(ENDPOINTS.shard(key)).get(key) if key is not None else None
         return f"{row.namespace}/{row.name}" if row is not None else ""
 

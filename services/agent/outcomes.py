@@ -33,7 +33,10 @@ class Outcomes:
 
     def lost_events(self) -> int:
         """Return how many reports found no room in the ring."""
-        return sum(self.packets(Outcome.LOST_EVENT, hook) for hook in HOOKS)
+        return self._unreported(Outcome.LOST_EVENT)
+
+    def _unreported(self, outcome: Outcome) -> int:
+        return sum(self.packets(outcome, hook) for hook in HOOKS)
 
     def measure(self, metrics: Metrics) -> None:
         """Show packets and bytes forwarded by hook, and drops by reason and hook."""
@@ -41,11 +44,16 @@ class Outcomes:
             where = hook.name.lower().replace("_", "-")
             for unit, read in (("packets", self._reader(hook, "packets")), ("bytes", self._reader(hook, "bytes_"))):
                 metrics.gauge(f"forwarded_{unit}", f"{unit} that were forwarded", read, hook=where)
+            read = self._reader(hook, "packets", Outcome.AUDITED)
+            text = "decisions to drop a packet that an audit let through; later packets of its flow are not counted"
+            metrics.gauge("audited_packets", text, read, hook=where)
             for reason in DropReason:
                 name = reason.name.lower().replace("_", "-")
                 read = self._reader(hook, "packets", reason)
                 metrics.gauge("dropped_packets", "packets that were dropped", read, hook=where, reason=name)
         metrics.gauge("lost_events", "reports of packets that found no room in the ring", self.lost_events)
+        limited = "reports of packets that were above the limit of their CPU"
+        metrics.gauge("limited_events", limited, lambda: self._unreported(Outcome.LIMITED_EVENT))
 
     def _reader(self, hook: Hook, field: str, outcome: int = Outcome.FORWARDED) -> Callable[[], float]:
         return lambda: float(getattr(self._get(outcome, hook), field))

@@ -38,7 +38,7 @@ class Publication:
         Raises:
             Refused, Unavailable: See the identity service.
         """
-        row = Endpoint(self._node, pod.id, pod.identity, pod.ipv4, "", pod.namespace, pod.name, pod.named_ports)
+        row = Endpoint(self._node, pod.id, pod.identity, pod.ipv4, pod.ipv6, pod.namespace, pod.name, pod.named_ports)
         subject = self._bus.subjects.request("identity", "publish")
         return await self._bus.request(subject, PublishEndpoint(row, pod.labels, lease), Published)
 

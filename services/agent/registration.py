@@ -14,7 +14,7 @@ from cilia.bus import Bus
 from cilia.contracts.ids import LeaseId, NodeName
 from cilia.contracts.messages import Empty, Granted, GrowBlocks, Heartbeat, Registered, RegisterNode
 from cilia.errors import Refused, Unavailable
-from services.agent.addresses import AddressPool
+from services.agent.addresses import Addresses, AddressPool
 from services.agent.errors import PoolExhausted
 
 log = logging.getLogger(__name__)
@@ -75,20 +75,20 @@ class Registration:
             await self._keep(answer)
             self._standing.clear()
 
-    async def address(self) -> str:
-        """Take a free address, from a new block if none of ours has one.
+    async def addresses(self) -> Addresses:
+        """Take a free address of each family, from a new block where none of ours has one.
 
         Raises:
             PoolExhausted: ipam has no block for this node either, or doesn't answer; says why.
         """
-        if not self._pool.free:
+        while self._pool.lacking:
             async with self._growing:
-                if not self._pool.free:
-                    await self._add_block()
-        address = self._pool.allocate()
-        if self._pool.wants_growth:
+                for version in self._pool.lacking:
+                    await self._add_block(version)
+        addresses = self._pool.allocate()
+        if self._pool.low:
             self._low.set()
-        return address
+        return addresses
 
     async def grow(self) -> None:
         """Ask for another block as soon as addresses run low, until cancelled."""
@@ -96,16 +96,16 @@ class Registration:
             await self._low.wait()
             self._low.clear()
             async with self._growing:
-                if not self._pool.wants_growth:
-                    continue
                 try:
-                    await self._add_block()
+                    for version in self._pool.low:
+                        await self._add_block(version)
                 except PoolExhausted as error:
                     log.warning("%s", error)
                     await asyncio.sleep(LONGEST_PAUSE_SECONDS)
 
-    async def _add_block(self) -> None:
-        request = GrowBlocks(self.node, await self.lease(), self._register.pool)
+    async def _add_block(self, version: int) -> None:
+        pool = self._register.pool if version == 4 else self._register.pool6
+        request = GrowBlocks(self.node, await self.lease(), pool)
         try:
             granted = await self._bus.request(self._bus.subjects.request("ipam", "grow"), request, Granted)
         except (Refused, Unavailable) as error:

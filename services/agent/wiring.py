@@ -6,6 +6,9 @@
     eth0  a.b.c.d/32, default via gw --- lxc<id>  clsact on the shared blocks, route a.b.c.d/32
           gw is at GATEWAY_MAC                    (for the node's own traffic to the pod)
 
+IPv6 is the same with a /128; its addresses are there at once (no duplicate detection: the node gave them), and nothing
+speaks but for the pod: no link-local addresses, no router advertisements heard.
+
 The device inside is created in the pod's namespace at once (moving it would cost an RCU grace period), and comes up
 last, after the programs are in place. Everything here blocks on RTNL and belongs in the worker thread.
 """
@@ -33,17 +36,18 @@ RTNH_F_ONLINK: Final = 4
 RT_SCOPE_LINK: Final = 253
 LOOPBACK: Final = 1
 IN6_ADDR_GEN_MODE_NONE: Final = 1
+IFA_F_NODAD: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PodLink:
-    """How a pod is connected; addresses as text, ``mtu_bytes`` of the inner packet."""
+    """How a pod is connected; ``mtu_bytes`` of the inner packet."""
 
     netns: str
     interface: str
     mac: str
-    ipv4: str
-    gateway: str
+    gateways: tuple[tuple[str, str], ...]
+    """(the pod's address, its gateway) of each family, as text."""
     host_interface: str
     mtu_bytes: int
 
@@ -120,16 +124,30 @@ class PodWiring:
             self._tc.bind_to_blocks(host_index, ingress=self._blocks.ingress, egress=self._blocks.egress)
         with _step("configuration", link.interface, link.netns):
             without_ipv6(pod, pod_index)
-            pod.link("set", index=LOOPBACK, state="up")
-            pod.addr("add", index=pod_index, address=link.ipv4, prefixlen=32)
-            pod.link("set", index=pod_index, state="up")
-            pod.neigh("add", ifindex=pod_index, dst=link.gateway, lladdr=GATEWAY_MAC, state=NUD_PERMANENT)
-            pod.route("add", dst="0.0.0.0/0", gateway=link.gateway, oif=pod_index, flags=RTNH_F_ONLINK)
+            _configure_pod(pod, pod_index, link)
         with _step("configuration", link.host_interface):
             self._host.link("set", index=host_index, state="up")
-            self._host.route("replace", dst=f"{link.ipv4}/32", oif=host_index, scope=RT_SCOPE_LINK)
-            self._host.neigh("replace", ifindex=host_index, dst=link.ipv4, lladdr=link.mac, state=NUD_PERMANENT)
+            for address, _ in link.gateways:
+                dst, mac = f"{address}/{_bits(address)}", link.mac
+                self._host.route("replace", dst=dst, oif=host_index, scope=RT_SCOPE_LINK)
+                self._host.neigh("replace", ifindex=host_index, dst=address, lladdr=mac, state=NUD_PERMANENT)
         return host_index
+
+
+def _configure_pod(pod: IPRoute, index: int, link: PodLink) -> None:
+    """Give the pod's device its addresses, and the pod its ways out."""
+    pod.link("set", index=LOOPBACK, state="up")
+    for address, _ in link.gateways:
+        pod.addr("add", index=index, address=address, prefixlen=_bits(address), flags=IFA_F_NODAD)
+    pod.link("set", index=index, state="up")
+    for address, gateway in link.gateways:
+        everywhere = "::/0" if ":" in address else "0.0.0.0/0"
+        pod.neigh("add", ifindex=index, dst=gateway, lladdr=GATEWAY_MAC, state=NUD_PERMANENT)
+        pod.route("add", dst=everywhere, gateway=gateway, oif=index, flags=RTNH_F_ONLINK)
+
+
+def _bits(address: str) -> int:
+    return 128 if ":" in address else 32
 
 
 def random_mac() -> str:

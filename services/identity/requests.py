@@ -133,7 +133,7 @@ def check_endpoint(row: Endpoint) -> None:
     if not 1 <= row.id <= 65_535:
         raise BadField("endpoint.id", str(row.id), "an endpoint's number is 1 to 65535")
     for field, address, kind in (("ipv4", row.ipv4, IPv4Address), ("ipv6", row.ipv6, IPv6Address)):
-        if not address and field == "ipv6":
+        if not address and (row.ipv4 or row.ipv6):
             continue
         try:
             kind(address)

@@ -5,6 +5,7 @@
     Refused                 (cilia.errors)
     +-- PoolExhausted       no free block
     +-- NoSuchPool
+    +-- WrongFamily         a pool of IPv4 where one of IPv6 is meant, or the other way round
     +-- NodeConflict        the name belongs to another machine
     +-- NotRegistered       the node's lease has ended: register again
     +-- BlockNotHeld        the node gives back what it doesn't have
@@ -28,9 +29,16 @@ class PoolExhausted(Refused):
 class NoSuchPool(Refused):
     """A pool is not configured."""
 
-    def __init__(self, pool: str, known: tuple[str, ...]) -> None:
+    def __init__(self, pool: str, known: tuple[str, ...], field: str = "pool") -> None:
         text = f"there is no pool {pool!r}; configured are {', '.join(known) or 'none'}"
-        super().__init__(Problem("not_found", text, field="pool", value=pool))
+        super().__init__(Problem("not_found", text, field=field, value=pool))
+
+
+class WrongFamily(Refused):
+    """A node asks a pool for addresses of the other family."""
+
+    def __init__(self, field: str, pool: str, version: int) -> None:
+        super().__init__(Problem("invalid", f"pool {pool!r} is not of IPv{version}", field=field, value=pool))
 
 
 class NodeConflict(Refused):

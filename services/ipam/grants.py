@@ -18,8 +18,8 @@ from cilia.contracts.keys import Block, Held, Keys
 from cilia.contracts.messages import Granted, RegisterNode
 from cilia.contracts.tables import Node
 from cilia.kvstore import Etcd, LeaseNotFound, Txn, absent, delete, get, put, unchanged
-from services.ipam.errors import BlockNotHeld, NodeConflict, NoSuchPool, NotRegistered, TooContended
-from services.ipam.pools import choose_block
+from services.ipam.errors import BlockNotHeld, NodeConflict, NoSuchPool, NotRegistered, TooContended, WrongFamily
+from services.ipam.pools import AddressPool, choose_block
 from services.ipam.registry import Registry
 
 ATTEMPTS: Final = 20
@@ -55,7 +55,7 @@ class Grants:
 
         Raises:
             NodeConflict: The name belongs to another machine.
-            NoSuchPool, PoolExhausted: There is no block to begin with.
+            NoSuchPool, WrongFamily, PoolExhausted: There is no block to begin with.
             TooContended, Unavailable: Try again.
         """
         lost: set[str] = set()
@@ -66,7 +66,7 @@ class Grants:
             elif found.row.ipv4 != request.ipv4:
                 raise NodeConflict(request.name, held_by=found.row.ipv4, claimed_by=request.ipv4)
             else:
-                entered = await self._return(found, request)
+                entered = await self._return(found, request, lost)
             if entered is not None:
                 return entered
             await self._pause(attempt)
@@ -134,7 +134,8 @@ class Grants:
 
     async def _enter(self, request: RegisterNode, lost: set[str]) -> Registration | None:
         """Register a node that has no row; None if another registration or grant came first."""
-        cidrs = self._choose_first(request, lost)
+        regained = tuple(cidr for cidr in self.registry.regainable(request.name) if cidr not in lost)
+        cidrs = (*regained, *self._choose_missing(request, regained, lost))
         row = Node(request.name, request.ipv4, request.ipv6, request.labels, cidrs)
         lease = LeaseId(await self.etcd.grant(self.lease_seconds))
         revision = await self._write(row, lease, modified=None, granted=cidrs, lost=lost)
@@ -143,14 +144,17 @@ class Grants:
             return None
         return Registration(row, lease, revision)
 
-    async def _return(self, found: Registration, request: RegisterNode) -> Registration | None:
+    async def _return(self, found: Registration, request: RegisterNode, lost: set[str]) -> Registration | None:
         """Keep the lease and blocks of a node that registers again; None if its row changed or ended meanwhile."""
         if not await self.keep(found.lease):
             return None
-        row = msgspec.structs.replace(found.row, ipv6=request.ipv6, labels=request.labels)
+        former = found.row.pod_cidrs
+        granted = self._choose_missing(request, former, lost)
+        cidrs = (*former, *granted)
+        row = msgspec.structs.replace(found.row, ipv6=request.ipv6, labels=request.labels, pod_cidrs=cidrs)
         if row == found.row:
             return found
-        revision = await self._write(row, found.lease, modified=found.revision)
+        revision = await self._write(row, found.lease, modified=found.revision, granted=granted, lost=lost)
         return None if revision is None else Registration(row, found.lease, revision)
 
     async def _write(
@@ -192,19 +196,26 @@ class Grants:
             lost.update(cidr for cidr, key in blocks.items() if outcome.value(key) is not None)
         return None
 
-    def _choose_first(self, request: RegisterNode, lost: set[str]) -> tuple[str, ...]:
-        """Choose the blocks that a node begins with: what it had, and at least one of the pool it asks for."""
-        regained = tuple(cidr for cidr in self.registry.regainable(request.name) if cidr not in lost)
-        if any(self.registry.pool_of(cidr) == request.pool for cidr in regained):
-            return regained
-        return (*regained, self._choose(request.pool, request.name, lost))
+    def _choose_missing(self, request: RegisterNode, cidrs: Sequence[str], lost: set[str]) -> tuple[str, ...]:
+        """Choose a block of each pool that a node asks for and that none of its ``cidrs`` is of."""
+        wanted = {"pool": (request.pool, 4), "pool6": (request.pool6, 6)}
+        for field, (name, version) in wanted.items():
+            if name and self._pool(name, field).network.version != version:
+                raise WrongFamily(field, name, version)
+        held = {self.registry.pool_of(cidr) for cidr in cidrs}
+        missing = [name for name, _ in wanted.values() if name and name not in held]
+        return tuple(self._choose(name, request.name, lost) for name in missing)
 
     def _choose(self, name: str, node: NodeName, lost: set[str]) -> str:
-        pool = self.registry.pools.get(name)
-        if pool is None:
-            raise NoSuchPool(name, tuple(self.registry.pools))
+        pool = self._pool(name)
         taken = self.registry.taken(name) | lost
         return choose_block(pool, node, taken=taken, remembered=self.registry.remembered(node))
+
+    def _pool(self, name: str, field: str = "pool") -> AddressPool:
+        pool = self.registry.pools.get(name)
+        if pool is None:
+            raise NoSuchPool(name, tuple(self.registry.pools), field=field)
+        return pool
 
     def _block_key(self, cidr: str) -> str:
         return self.keys.block(self._pool_of(cidr), cidr)

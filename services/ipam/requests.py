@@ -48,6 +48,8 @@ class Requests:
         _check_address("ipv4", request.ipv4, version=4)
         if request.ipv6:
             _check_address("ipv6", request.ipv6, version=6)
+        if not (request.pool or request.pool6):
+            raise BadField("pool", request.pool, "a node's pods have addresses of one pool at least")
         registration = await self.grants.register(request)
         return Registered(registration.lease, self.grants.lease_seconds, registration.row, registration.revision)
 

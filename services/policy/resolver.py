@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import Identity
 from cilia.contracts.messages import Problem
-from cilia.contracts.tables import Endpoint, EndpointKey, PolicyEntry, SubjectKey
+from cilia.contracts.tables import Endpoint, EndpointKey, PolicyEntry, PolicyObject, SubjectKey
 from cilia.errors import Refused
 from cilia.policy import engine
 from cilia.policy.engine import Engine, Options
 from cilia.policy.errors import BadPolicy, PolicyError
 from cilia.policy.explanation import explain_flow
+from cilia.policy.language.enforcement import KEY as ENFORCEMENT_KEY
 from cilia.policy.language.parse import decode_object
 from cilia.policy.rules import Policy
 from cilia.policy.selectors import NamedPortOf
@@ -69,14 +70,8 @@ class EngineResolver:
         moved: set[Identity] = set()
         for event in events:
             match event:
-                case PolicyEvent(key, None):
-                    yield engine.PolicyRemoved(key)
-                case PolicyEvent(key, row) if row is not None:
-                    try:
-                        yield engine.PolicyPut(decode_object(row))
-                    except BadPolicy as error:  # another version accepted it: no rule of ours, so nothing opens
-                        log.error("policy %s can't be enforced: %s", key, error)
-                        yield engine.PolicyPut(Policy(key, ()))
+                case PolicyEvent(key, row):
+                    yield self._put(key, row)
                 case IdentityEvent(identity, None):
                     yield engine.IdentityRemoved(identity)
                 case IdentityEvent(identity, labels) if labels is not None:
@@ -84,6 +79,18 @@ class EngineResolver:
                 case EndpointEvent():
                     moved |= self._move(event)
         yield from map(self._endpoints_of, moved)
+
+    def _put(self, key: str, row: PolicyObject | None) -> engine.Event:
+        if row is None:
+            return engine.ModeSet(self._options.mode) if key == ENFORCEMENT_KEY else engine.PolicyRemoved(key)
+        try:
+            parsed = decode_object(row)
+        except BadPolicy as error:  # another version accepted it: no rule of ours, so nothing opens
+            log.error("policy %s can't be enforced: %s", key, error)
+            return engine.PolicyPut(Policy(key, ()))
+        if parsed.enforcement is not None:
+            return engine.ModeSet(parsed.enforcement.mode, parsed.enforcement.audit)
+        return engine.PolicyPut(parsed.policy)
 
     def _move(self, event: EndpointEvent) -> set[Identity]:
         """Take note of an endpoint; returns the identities that it concerns."""

@@ -31,20 +31,34 @@ class Model:
     policies: dict[str, Policy] = field(default_factory=dict)
     workloads: dict[int, Workload] = field(default_factory=dict)
     mode: str = "default"
+    audit: bool = False
 
-    def allows(self, subject: int, peer: int, *, egress: bool, protocol: int, port: int) -> bool:
-        """Tell whether a flow passes the subject's side."""
+    def judge(self, subject: int, peer: int, *, egress: bool, protocol: int, port: int) -> str:
+        """Tell what becomes of a flow on the subject's side: ``allowed``, ``denied`` or ``audited``."""
         if self.mode == "never":
-            return True
+            return "allowed"
         own, other = self.workloads[subject], self.workloads[peer]
         specs = [spec for policy in self.policies.values() for spec in policy.specs if _selects(spec.subject, own)]
-        speaking = [rule for rule in _rules(specs, egress) if _speaks(rule, own, other, protocol, port)]
-        if any(rule.deny for rule in speaking):
-            return False
-        if speaking or self._is_open(specs, subject, egress):
-            return True
+        speaking = [
+            (rule, spec.audit)
+            for spec in specs
+            for rule in _rules([spec], egress)
+            if _speaks(rule, own, other, protocol, port)
+        ]
         has_ingress = subject != INIT or bool(_rules(specs, egress=False))
-        return peer == HOST and not egress and has_ingress
+        admitted = peer == HOST and not egress and has_ingress
+
+        def allows(heeded: list[Spec], rules: list[Rule]) -> bool:
+            if any(rule.deny for rule in rules):
+                return False
+            return bool(rules) or self._is_open(heeded, subject, egress) or admitted
+
+        if allows(specs, [rule for rule, _ in speaking]):
+            return "allowed"
+        enforced = [spec for spec in specs if not spec.audit]
+        if self.audit or allows(enforced, [rule for rule, audit in speaking if not (audit and rule.deny)]):
+            return "audited"
+        return "denied"
 
     def _is_open(self, specs: list[Spec], subject: int, egress: bool) -> bool:
         closed = self.mode == "always" or subject == INIT

@@ -29,7 +29,7 @@ def test_what_is_explained_is_what_the_map_state_decides(
                 for egress in (False, True):
                     side = explain_side(engine, ends[subject], end, Packet(protocol, port), egress=egress)
                     verdict = decide(state, peer, egress=egress, protocol=protocol, port=port)
-                    assert side.allowed == verdict.allowed, (side, verdict)
+                    assert (side.allowed, side.audited) == (verdict.allowed, verdict.audited), (side, verdict)
                     assert all(near.mismatches for near in side.nearest), side
 
 
@@ -51,6 +51,7 @@ def test_a_proposed_policy_allows_the_flow_and_takes_nothing_away(
         changes = engine.apply([PolicyPut(proposed.policy)])
         opened = decide(engine.map_state(subject), peer, egress=egress, protocol=packet.protocol, port=packet.port)
         assert opened.allowed, side.remedy
-        assert all(not entry.deny for change in changes.values() for entry in change.upserts.values()), side.remedy
+        written = [entry for change in changes.values() for entry in change.upserts.values()]
+        assert all(not entry.deny or entry.audit for entry in written), side.remedy
         engine.apply([PolicyRemoved(proposed.key)])
         assert {each: engine.map_state(each) for each in before} == before

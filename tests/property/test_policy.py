@@ -101,13 +101,14 @@ ports = st.one_of(
 )
 rules = st.builds(Rule, st.booleans(), st.sampled_from([False, False, True]), peers, ports)
 specs = st.builds(
-    lambda subject, items, ingress, egress: Spec(
-        subject, tuple(part for rule in items for part in split_names(rule)), ingress, egress
+    lambda subject, items, ingress, egress, audit: Spec(
+        subject, tuple(part for rule in items for part in split_names(rule)), ingress, egress, audit
     ),
     label_selectors,
     st.lists(rules, max_size=3),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([False, False, True]),
 )
 policies = st.builds(
     lambda name, items: Policy(f"CiliumNetworkPolicy/x/{name}", tuple(items)),
@@ -141,7 +142,11 @@ events: st.SearchStrategy[Event] = st.one_of(
         )
     ),
     st.builds(IdentityRemoved, st.sampled_from(OUTSIDE).map(Identity)),
-    st.builds(ModeSet, st.sampled_from([Mode.DEFAULT, Mode.DEFAULT, Mode.ALWAYS, Mode.NEVER])),
+    st.builds(
+        ModeSet,
+        st.sampled_from([Mode.DEFAULT, Mode.DEFAULT, Mode.ALWAYS, Mode.NEVER]),
+        st.sampled_from([False, False, True]),
+    ),
 )
 histories = st.lists(st.lists(events, min_size=1, max_size=4), min_size=1, max_size=12)
 
@@ -174,7 +179,8 @@ class World:
         return [*self.policies.values(), *self.endpoints.values(), *self.identities.values(), self.mode]
 
     def model(self) -> Model:
-        model = Model({key: item.policy for key, item in self.policies.items()}, mode=self.mode.mode.value)
+        policies = {key: item.policy for key, item in self.policies.items()}
+        model = Model(policies, mode=self.mode.mode.value, audit=self.mode.audit)
         held = {**RESERVED_LABELS, **{identity: item.labels for identity, item in self.identities.items()}}
         for identity, found in held.items():
             endpoints = self.endpoints.get(identity)
@@ -229,8 +235,9 @@ def test_the_data_plane_decides_as_the_rules_say(history: list[list[Event]], pro
             for protocol, port in [*probes, (1, 8), (47, 0)]:
                 for egress in (False, True):
                     verdict = decide(state, Identity(peer), egress=egress, protocol=protocol, port=port)
-                    expected = model.allows(subject, peer, egress=egress, protocol=protocol, port=port)
-                    assert verdict.allowed == expected, (subject, peer, egress, protocol, port, verdict)
+                    found = "audited" if verdict.audited else "allowed" if verdict.allowed else "denied"
+                    expected = model.judge(subject, peer, egress=egress, protocol=protocol, port=port)
+                    assert found == expected, (subject, peer, egress, protocol, port, verdict)
 
 
 @settings(max_examples=100, deadline=None)
@@ -253,9 +260,9 @@ def test_the_model_knows_the_simplest_cases() -> None:
     rule = Rule(False, False, (Selector((Requirement("any", "app", Operator.IN, ("web",)),)),), (PortRange(6, 80, 80),))
     spec = Spec(Selector((Requirement("k8s", "app", Operator.IN, ("db",)), NAMESPACED)), (rule,), True, False)
     model = Model({"k": Policy("k", (spec,))}, {256: web, 257: db})
-    assert model.allows(257, 256, egress=False, protocol=6, port=80)
-    assert not model.allows(257, 256, egress=False, protocol=6, port=81)
-    assert not model.allows(257, 257, egress=False, protocol=6, port=80)
-    assert model.allows(257, 256, egress=True, protocol=6, port=81)
-    assert model.allows(256, 257, egress=False, protocol=6, port=81)
+    assert model.judge(257, 256, egress=False, protocol=6, port=80) == "allowed"
+    assert model.judge(257, 256, egress=False, protocol=6, port=81) == "denied"
+    assert model.judge(257, 257, egress=False, protocol=6, port=80) == "denied"
+    assert model.judge(257, 256, egress=True, protocol=6, port=81) == "allowed"
+    assert model.judge(256, 257, egress=False, protocol=6, port=81) == "allowed"
     assert Selector() == EVERYTHING

@@ -129,11 +129,41 @@ async def test_a_node_that_unregisters_leaves_nothing_behind(stage: Stage) -> No
         assert (caught.value.problem.code, caught.value.problem.field) == ("not_found", "lease")
 
 
-async def test_a_pool_of_ipv6_works_alike(stage: Stage) -> None:
-    async with stage.service("ipam", pools="default=10.244.0.0/16/26,six=fd00::/48/64"):
-        node = await register(stage.bus, "n1", pool="six")
-        assert ip_network(node.node.pod_cidrs[0]).subnet_of(ip_network("fd00::/48"))  # type: ignore[arg-type]
+DUAL = {"pools": "default=10.244.0.0/16/26,six=fd00::/48/64"}
+
+
+def families(node: Registered) -> list[int]:
+    return [ip_network(cidr).version for cidr in node.node.pod_cidrs]
+
+
+async def test_a_node_gets_blocks_of_the_families_that_it_asks_for(stage: Stage) -> None:
+    async with stage.service("ipam", **DUAL):
+        both = await register(stage.bus, "n1", pool6="six")
+        only = await register(stage.bus, "n2", "192.0.2.2", pool="", pool6="six")
+        assert (families(both), families(only)) == ([4, 6], [6])
+        blocks = [ip_network(cidr) for cidr in (*both.node.pod_cidrs, *only.node.pod_cidrs)]
+        assert len(set(blocks)) == 3
+        assert all(block.subnet_of(ip_network("fd00::/48")) for block in blocks if block.version == 6)  # type: ignore[arg-type]
+        grown = await ask(stage.bus, "ipam", "grow", GrowBlocks(NodeName("n2"), only.lease, "six"), Granted)
+        assert ip_network(grown.cidr).version == 6
         assert await stage.pools() == {"default", "six"}
+
+
+async def test_a_node_that_asks_for_ipv6_later_gets_it_beside_what_it_has(stage: Stage) -> None:
+    async with stage.service("ipam", **DUAL):
+        before = await register(stage.bus, "n1")
+        after, again = await register(stage.bus, "n1", pool6="six"), await register(stage.bus, "n1", pool6="six")
+        assert families(after) == [4, 6]
+        assert (after.lease, after.node.pod_cidrs[0]) == (before.lease, before.node.pod_cidrs[0])
+        assert again.node == after.node
+
+
+async def test_a_node_that_returns_after_its_lease_has_both_families_again(stage: Stage) -> None:
+    async with stage.service("ipam", lease_seconds="1", **DUAL):
+        first = await register(stage.bus, "n1", pool6="six")
+        await asyncio.sleep(3)
+        assert await stage.nodes() == set()
+        assert (await register(stage.bus, "n1", pool6="six")).node.pod_cidrs == first.node.pod_cidrs
 
 
 @pytest.mark.parametrize(
@@ -144,10 +174,14 @@ async def test_a_pool_of_ipv6_works_alike(stage: Stage) -> None:
         (RegisterNode(N1, "fd00::1"), "ipv4"),
         (RegisterNode(N1, "192.0.2.1", ipv6="192.0.2.1"), "ipv6"),
         (RegisterNode(N1, "192.0.2.1", pool="nope"), "pool"),
+        (RegisterNode(N1, "192.0.2.1", pool=""), "pool"),
+        (RegisterNode(N1, "192.0.2.1", pool6="nope"), "pool6"),
+        (RegisterNode(N1, "192.0.2.1", pool6="default"), "pool6"),
+        (RegisterNode(N1, "192.0.2.1", pool="six"), "pool"),
     ],
 )
 async def test_an_impossible_registration_is_refused_by_field(stage: Stage, request_: RegisterNode, field: str) -> None:
-    async with stage.service("ipam"):
+    async with stage.service("ipam", **DUAL):
         with pytest.raises(Refused) as caught:
             await ask(stage.bus, "ipam", "register", request_, Registered)
         assert caught.value.problem.field == field

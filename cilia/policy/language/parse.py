@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.policy.language import cilium, kubernetes
 from cilia.policy.language.addresses import read_prefix
 from cilia.policy.language.documents import Field, Mapping, Value, read_documents
+from cilia.policy.language.enforcement import ENFORCEMENT, Enforcement, is_audited, read_enforcement
 from cilia.policy.rules import Policy, Spec
 
 CNP: Final = "CiliumNetworkPolicy"
@@ -21,8 +22,11 @@ KINDS: Final = {
     CCNP: ("cilium.io/v2",),
     CIDR_GROUP: ("cilium.io/v2", "cilium.io/v2alpha1"),
     NP: ("networking.k8s.io/v1",),
+    ENFORCEMENT: ("cilia.io/v1",),
 }
-CLUSTERWIDE: Final = (CCNP, CIDR_GROUP)
+CLUSTERWIDE: Final = (CCNP, CIDR_GROUP, ENFORCEMENT)
+SHADOW: Final = "cilia.io/shadow"
+"""Annotation of a policy that shall not be in force, only tell what it would do: ``"true"``."""
 _NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _METADATA: Final = (
@@ -51,6 +55,7 @@ class ParsedPolicy:
     Attributes:
         document: The object as canonical JSON: the same object gives the same text.
         unenforced: Paths of its fields that have no effect yet; empty unless that was allowed.
+        enforcement: What the object of the enforcement mode says; its policy is empty.
     """
 
     kind: str
@@ -59,6 +64,7 @@ class ParsedPolicy:
     document: str
     policy: Policy
     unenforced: tuple[str, ...] = ()
+    enforcement: Enforcement | None = None
 
     @property
     def key(self) -> str:
@@ -98,8 +104,8 @@ def parse_policies(
     return list(parsed.values())
 
 
-def decode_object(row: PolicyObject, *, cluster: str = "") -> Policy:
-    """Return the policy of a stored object, which was accepted before.
+def decode_object(row: PolicyObject, *, cluster: str = "") -> ParsedPolicy:
+    """Read a stored object, which was accepted before.
 
     Raises:
         BadPolicy: The stored text is not what this version accepts.
@@ -107,7 +113,7 @@ def decode_object(row: PolicyObject, *, cluster: str = "") -> Policy:
     key = policy_object_key(row.kind, row.namespace, row.name)
     namespace = row.namespace or "default"
     (parsed,) = parse_policies(row.document, source=key, namespace=namespace, cluster=cluster, allow_unenforced=True)
-    return parsed.policy
+    return parsed
 
 
 def _objects(document: Field) -> Iterator[Field]:
@@ -125,22 +131,26 @@ def _parse(at: Field, default_namespace: str, cluster: str) -> ParsedPolicy:
     kind = body.require("kind").one_of(tuple(KINDS))
     body.require("apiVersion").one_of(KINDS[kind])
     body.only("apiVersion", "kind", "metadata", "spec", "status", *(("specs",) if kind in (CNP, CCNP) else ()))
-    name, namespace = _metadata(body, kind, default_namespace)
+    name, namespace, shadow = _metadata(body, kind, default_namespace)
     at.document.name = f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
     marked = len(at.document.unenforced)
     specs = _specs(body, kind, namespace, cluster)
+    if is_audited(body):
+        specs = tuple(replace(spec, audit=True) for spec in specs)
     key = policy_object_key(kind, namespace, name)
     return ParsedPolicy(
         kind,
         namespace,
         name,
         _canonical(at, namespace),
-        Policy(key, specs),
+        Policy(key, specs, shadow),
         tuple(at.document.unenforced[marked:]),
+        read_enforcement(body) if kind == ENFORCEMENT else None,
     )
 
 
-def _metadata(body: Mapping, kind: str, default_namespace: str) -> tuple[str, str]:
+def _metadata(body: Mapping, kind: str, default_namespace: str) -> tuple[str, str, bool]:
+    """Return name and namespace, and whether the object is in shadow."""
     fields = body.require("metadata").mapping().only(*_METADATA)
     name = fields.require("name")
     if not _NAME.fullmatch(name.text()):
@@ -148,14 +158,20 @@ def _metadata(body: Mapping, kind: str, default_namespace: str) -> tuple[str, st
     for texts in (fields.get("labels"), fields.get("annotations")):
         for _, item in texts.mapping() if texts is not None else ():
             item.text()
+    shadow = _is_shadow(fields.get("annotations"))
     namespace = fields.get("namespace")
     if kind in CLUSTERWIDE:
         if namespace is not None and namespace.text():
             namespace.refuse(f"a {kind} has no namespace")
-        return name.text(), ""
+        return name.text(), "", shadow
     if namespace is not None and namespace.text() and not _NAMESPACE.fullmatch(namespace.text()):
         namespace.refuse("is no namespace: small letters, digits and '-', at most 63 characters")
-    return name.text(), (namespace.text() if namespace is not None else "") or default_namespace
+    return name.text(), (namespace.text() if namespace is not None else "") or default_namespace, shadow
+
+
+def _is_shadow(annotations: Field | None) -> bool:
+    value = annotations.mapping().get(SHADOW) if annotations is not None else None
+    return value is not None and value.one_of(("true", "false")) == "true"
 
 
 def _specs(body: Mapping, kind: str, namespace: str, cluster: str) -> tuple[Spec, ...]:
@@ -165,6 +181,8 @@ def _specs(body: Mapping, kind: str, namespace: str, cluster: str) -> tuple[Spec
             return (kubernetes.read_spec(spec or body.require("spec"), namespace),)
         case "CiliumCIDRGroup":
             _check_cidr_group(body)
+            return ()
+        case "CiliaEnforcement":
             return ()
         case _:
             return cilium.read_specs(body, namespace, cluster)

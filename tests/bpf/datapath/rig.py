@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from cilia.abi import maps
 from cilia.abi.codec import K, V
-from cilia.abi.enums import PolicyDirection, PolicyLimit, PolicyShape
+from cilia.abi.enums import Hook, PolicyDirection, PolicyLimit, PolicyShape
 from cilia.abi.structs import (
     EVENT,
     Ct4Key,
@@ -25,6 +25,8 @@ from cilia.abi.structs import (
     IpcacheEntry,
     IpcacheKey,
     Metric,
+    NatEntry,
+    NatKey,
     PolicyEntry,
     PolicyKey,
     PolicyVersion,
@@ -52,6 +54,7 @@ SIZES: Final = {
     "cilia_ct4": 4096,
     "cilia_ct6": 4096,
     "cilia_fragments": 4096,
+    "cilia_nat": 4096,
 }
 
 
@@ -86,6 +89,8 @@ class Node:
         self.flows: Map[Ct4Key, CtEntry] = self.objects.map(maps.CT4)
         self.flows6: Map[Ct6Key, CtEntry] = self.objects.map(maps.CT6)
         self.fragments = self.objects.map(maps.FRAGMENTS)
+        self.nat: Map[NatKey, NatEntry] = self.objects.map(maps.NAT)
+        self.unmasqueraded: Map[IpcacheKey, int] = self.objects.map(maps.UNMASQUERADED)
         self.endpoints: Map[EndpointKey, Endpoint] = self.objects.map(maps.ENDPOINTS)
         self.ipcache: Map[IpcacheKey, IpcacheEntry] = self.objects.map(maps.IPCACHE)
         self.policy: Map[PolicyKey, PolicyEntry] = self.objects.map(maps.POLICY)
@@ -100,7 +105,17 @@ class Node:
         self.ring = RingBuffer(self.objects.map_fd("cilia_events"), record_size=EVENT.size, limit=64)
 
     def close(self) -> None:
-        for one in (self.flows, self.flows6, self.fragments, self.endpoints, self.ipcache, self.policy, self.metrics):
+        for one in (
+            self.flows,
+            self.flows6,
+            self.fragments,
+            self.nat,
+            self.unmasqueraded,
+            self.endpoints,
+            self.ipcache,
+            self.policy,
+            self.metrics,
+        ):
             one.close()
         for other in (self.subjects, self.epoch, self.addresses, self.ring, self.objects):
             other.close()
@@ -115,10 +130,7 @@ class Node:
 
     def locate(self, prefix: str, identity: int, tunnel: str = "") -> None:
         """Write an entry of the ipcache; ``prefix`` with a length or an address."""
-        address, _, length = prefix.partition("/")
-        bits = ip_address(address).max_prefixlen
-        key = IpcacheKey(128 - bits + int(length or bits), mapped(address))
-        self.ipcache.update(key, IpcacheEntry(identity, int(IPv4Address(tunnel)) if tunnel else 0))
+        self.ipcache.update(prefix_key(prefix), IpcacheEntry(identity, int(IPv4Address(tunnel)) if tunnel else 0))
 
     def renew(self, address: str) -> None:
         """Have the flows of an address decided anew."""
@@ -159,10 +171,10 @@ class Node:
 
     # what happens then
 
-    def run(self, program: str, packet: bytes, device: str = "lo", repeat: int = 1) -> RunResult:
+    def run(self, program: str, packet: bytes, device: str = "lo", repeat: int = 1, *, gso_size: int = 0) -> RunResult:
         """Run a program on a packet as if it came by (or left by) a device of the node."""
         with self.namespace.inside():
-            context = skb_context(ifindex=self.devices[device])
+            context = skb_context(ifindex=self.devices[device], gso_size=gso_size)
             return self.objects.program(program).test_run(packet, context, repeat)
 
     def events(self) -> list[Event]:
@@ -171,7 +183,7 @@ class Node:
 
     def counted(self, outcome: int, hook: int) -> int:
         """Return the packets counted under an outcome at a hook."""
-        found = self.metrics.lookup(outcome * 4 + hook)
+        found = self.metrics.lookup(outcome * Hook.HOOKS + hook)
         return found.packets if found else 0
 
     def flow(self) -> tuple[Ct4Key, CtEntry]:
@@ -183,6 +195,13 @@ class Node:
         """Return the only flow of IPv6."""
         (only,) = self.flows6.items()
         return only
+
+
+def prefix_key(prefix: str) -> IpcacheKey:
+    """Return the key of an LPM map for a prefix with a length, or an address."""
+    address, _, length = prefix.partition("/")
+    bits = ip_address(address).max_prefixlen
+    return IpcacheKey(128 - bits + int(length or bits), mapped(address))
 
 
 def mapped(address: str) -> bytes:
@@ -217,7 +236,8 @@ def node(
         for pod in pods:
             link("add", ifname=pod.device, kind="veth", peer={"ifname": f"p{pod.device}"})
         link("add", ifname="overlay", kind="vxlan", vxlan_collect_metadata=True, vxlan_learning=False, vxlan_port=8472)
-        devices = {name: namespace.ifindex(name) for name in ("lo", "overlay", *(pod.device for pod in pods))}
+        link("add", ifname="uplink", kind="veth", peer={"ifname": "beyond"})
+        devices = {name: namespace.ifindex(name) for name in ("lo", "overlay", "uplink", *(pod.device for pod in pods))}
         configured = {
             "node_ipv4": int(IPv4Address(ipv4)),
             "gateway_ipv4": int(IPv4Address(gateway)),
@@ -255,6 +275,8 @@ def reset(node: Node) -> None:
     empty(node.flows)
     empty(node.flows6)
     empty(node.fragments)
+    empty(node.nat)
+    empty(node.unmasqueraded)
     empty(node.policy)
     empty(node.endpoints)
     empty(node.ipcache)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,28 @@ class Node:
         for name in self._pods:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
         shutil.rmtree(self.pins, ignore_errors=True)
+
+
+@asynccontextmanager
+async def monitor(node: Node, kind: str) -> AsyncIterator[asyncio.StreamReader]:
+    reader, writer = await asyncio.open_unix_connection(node.socket)
+    writer.write(json.dumps({"call": "monitor", "arguments": {"kinds": [kind]}}).encode() + b"\n")
+    await writer.drain()
+    try:
+        yield reader
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def until(look: Callable[[], Awaitable[Any]], *, gone: bool = False) -> Any:
+    """Look until there is something, or nothing any more; return it."""
+    for _ in range(100):
+        seen = await look()
+        if bool(seen) is not gone:
+            return seen
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"still {seen!r}")
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from cilia.bus import Bus
 from cilia.calls import serve
 from cilia.contracts.ids import EndpointId, Identity, LeaseId, NodeName, Revision
@@ -107,7 +109,8 @@ class Owners:
 
     async def _register(self, request: RegisterNode) -> Registered:
         third = 66 + self.nodes.setdefault(request.name, len(self.nodes))
-        node = Node(request.name, request.ipv4, pod_cidrs=(f"10.{third}.0.0/24",))
+        blocks = (request.pool and f"10.{third}.0.0/24", request.pool6 and f"fd00:{third}::/64")
+        node = Node(request.name, request.ipv4, request.ipv6, pod_cidrs=tuple(filter(None, blocks)))
         return Registered(LeaseId(self.lease), self.ttl_seconds, node, self.commit("nodes", {request.name: node}))
 
     def expire(self) -> None:
@@ -129,8 +132,7 @@ class Owners:
             identity = self.identities[request.labels] = Identity(256 + len(self.identities))
             if self.resolving:
                 self.resolve(identity, self.policy)
-        old = request.endpoint
-        row = Endpoint(old.node, old.id, identity, old.ipv4, "", old.namespace, old.name, old.named_ports)
+        row = msgspec.structs.replace(request.endpoint, identity=identity)
         self.rows[EndpointKey(row.node, row.id)] = row
         return Published(row, self.commit("endpoints", {EndpointKey(row.node, row.id): row}))
 

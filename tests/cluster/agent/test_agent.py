@@ -5,8 +5,6 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -19,7 +17,7 @@ from cilia.contracts.messages import Acknowledgement
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.descriptor import get_pinned
 from cilia.datapath.maps import Map
-from tests.cluster.agent.node import Node
+from tests.cluster.agent.node import Node, monitor, until
 from tests.cluster.agent.owners import ALLOW_ALL
 
 pytestmark = pytest.mark.cluster
@@ -34,28 +32,6 @@ def answered(process: "subprocess.Popen[str]") -> int:
     """How many of the packets came back."""
     out, _ = process.communicate(timeout=20)
     return int(out.split(" received")[0].rsplit(" ", 1)[1])
-
-
-@asynccontextmanager
-async def monitor(node: Node, kind: str) -> AsyncIterator[asyncio.StreamReader]:
-    reader, writer = await asyncio.open_unix_connection(node.socket)
-    writer.write(json.dumps({"call": "monitor", "arguments": {"kinds": [kind]}}).encode() + b"\n")
-    await writer.drain()
-    try:
-        yield reader
-    finally:
-        writer.close()
-        await writer.wait_closed()
-
-
-async def until(look: Callable[[], Awaitable[Any]], *, gone: bool = False) -> Any:
-    """Look until there is something, or nothing any more; return it."""
-    for _ in range(100):
-        seen = await look()
-        if bool(seen) is not gone:
-            return seen
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"still {seen!r}")
 
 
 async def has_rows(node: Node) -> bool:

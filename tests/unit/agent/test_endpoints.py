@@ -7,6 +7,7 @@ from cilia.contracts.agent import EndpointReference
 from cilia.contracts.ids import EndpointId, Identity
 from services.agent.endpoints import LAST_ID, Endpoints, Pod, PodFiles
 from services.agent.errors import NameTaken, NoEndpointId, UnknownEndpoint
+from services.agent.prefixes import number
 
 
 def pod(number: int, name: str = "web", identity: int = 300) -> Pod:
@@ -77,4 +78,19 @@ def test_an_interrupted_save_leaves_the_former_record(tmp_path: Path) -> None:
     files = PodFiles(tmp_path)
     files.save(pod(7))
     (tmp_path / "7.new").write_text("{half")
+    assert files.load() == [pod(7)]
+
+
+def test_a_pod_has_what_it_was_given_of_each_family() -> None:
+    dual = msgspec.structs.replace(pod(7), ipv6="fd00:1::2", gateway_ipv6="fd00:1::1")
+    assert pod(7).gateways == (("10.1.0.2", "10.1.0.1"),)
+    assert dual.gateways == (("10.1.0.2", "10.1.0.1"), ("fd00:1::2", "fd00:1::1"))
+    assert dual.numbers == (number("10.1.0.2"), number("fd00:1::2"))
+
+
+def test_a_record_of_a_former_version_is_read(tmp_path: Path) -> None:
+    files = PodFiles(tmp_path)
+    files.save(pod(7))
+    old = {name: value for name, value in msgspec.to_builtins(pod(7)).items() if "ipv6" not in name}
+    (tmp_path / "7.json").write_bytes(msgspec.json.encode(old))
     assert files.load() == [pod(7)]

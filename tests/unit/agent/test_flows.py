@@ -3,17 +3,18 @@ from cilia.contracts.ids import NodeName
 from cilia.contracts.messages import Flow
 from cilia.datapath.clock import UnixClock
 from services.agent.flows import Names, flow_of
+from services.agent.prefixes import number, packed
 
+REMOTE = (number("10.2.0.5"), number("fd00:2::5"))
 NAMES = Names(
     endpoint=lambda number: f"default/pod{number}",
-    address=lambda address: "default/remote" if address == 0x0A020005 else "",
+    address=lambda address: "default/remote" if address in REMOTE else "",
     policy=lambda cookie: f"policy {cookie}",
     reason=lambda reason: f"reason {reason}",
 )
 
 
 def event(kind: int = 1, *, cookie: int = 0, audited: int = 0, direction: int = 0) -> Event:
-    mapped = bytes(10) + b"\xff\xff"
     return Event(
         time_ns=5,
         kind=kind,
@@ -30,8 +31,8 @@ def event(kind: int = 1, *, cookie: int = 0, audited: int = 0, direction: int = 
         endpoint=(7, 0),
         port=(40000, 80),
         cookie=cookie,
-        source=mapped + bytes([10, 1, 0, 5]),
-        destination=mapped + bytes([10, 2, 0, 5]),
+        source=packed(number("10.1.0.5")),
+        destination=packed(number("10.2.0.5")),
         is_reply=0,
     )
 
@@ -54,3 +55,10 @@ def test_a_drop_has_its_reason_and_the_policy_that_decided() -> None:
 
 def test_what_would_have_been_dropped_is_an_audit() -> None:
     assert named(event(audited=1)).verdict == "audit"
+
+
+def test_ipv6_is_shown_and_named_alike() -> None:
+    ends = {"source": packed(number("fd00:1::5")), "destination": packed(number("fd00:2::5"))}
+    flow = named(event()._replace(family=6, protocol=58, **ends))
+    assert (flow.protocol, flow.source, flow.destination) == ("icmpv6", "fd00:1::5", "fd00:2::5")
+    assert flow.destination_endpoint == "default/remote"

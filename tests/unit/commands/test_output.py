@@ -4,13 +4,14 @@ import argparse
 import asyncio
 import json
 
+import msgspec
 import pytest
 
 from cilia.commands.arguments import BadNumber, BadPair, parse_count, parse_pair, parse_seconds
+from cilia.commands.changes import AmbiguousPolicy, NoSuchPolicy, find_key
 from cilia.commands.changes import describe as describe_realised
 from cilia.commands.monitor import _is_wanted, add_parser, describe
 from cilia.commands.output import note_if_slow, print_json, print_table
-from cilia.commands.policy import AmbiguousPolicy, NoSuchPolicy, _find
 from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.contracts.messages import Flow, NodeRealised, Realised
 from cilia.contracts.tables import Node, PolicyObject
@@ -81,6 +82,12 @@ def test_a_flow_is_one_line_with_both_ends_and_the_reason() -> None:
     assert line.partition(" ")[2] == expected
 
 
+def test_an_ipv6_address_is_set_apart_from_its_port() -> None:
+    flow = msgspec.structs.replace(DROP, source="fd00::2", source_endpoint="", destination_endpoint="")
+    assert "node1: [fd00::2]:40000 [300] -> " in describe(flow)
+    assert "node1: fd00::2 [300] -> " in describe(msgspec.structs.replace(flow, protocol="icmpv6"))
+
+
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
@@ -119,11 +126,11 @@ def test_a_policy_is_found_by_any_name_that_is_its_own_alone() -> None:
         "CiliumNetworkPolicy/shop/web": document,
         "NetworkPolicy/shop/web": document,
     }
-    assert _find(known, "shop/db") == _find(known, "NetworkPolicy/shop/db") == "NetworkPolicy/shop/db"
+    assert find_key(known, "shop/db") == find_key(known, "NetworkPolicy/shop/db") == "NetworkPolicy/shop/db"
     with pytest.raises(AmbiguousPolicy, match="which 'shop/web'"):
-        _find(known, "shop/web")
+        find_key(known, "shop/web")
     with pytest.raises(NoSuchPolicy, match="no policy 'shop/cart'; there are: Cilium"):
-        _find(known, "shop/cart")
+        find_key(known, "shop/cart")
 
 
 def test_arguments_are_read_or_refused() -> None:

@@ -279,7 +279,7 @@ def test_a_stored_object_gives_the_policy_that_was_accepted() -> None:
     (parsed,) = parse_policies(text, namespace="shop")
     assert (parsed.key, parsed.namespace) == ("CiliumNetworkPolicy/shop/p", "shop")
     row = PolicyObject(parsed.kind, parsed.namespace, parsed.name, parsed.document)
-    assert decode_object(row) == parsed.policy
+    assert decode_object(row).policy == parsed.policy
     assert parse_policies(parsed.document)[0].document == parsed.document
 
 

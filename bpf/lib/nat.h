@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Masquerading at the uplinks: what the world sees of pods is their node. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/address.h"
+#include "lib/config.h"
+#include "lib/conntrack.h"
+#include "lib/drop.h"
+#include "lib/end.h"
+#include "lib/packet.h"
+#include "lib/rewrite.h"
+#include "maps/nat.h"
+
+#define NAT_TRIES 32
+
+static __always_inline bool is_excluded(const struct packet *packet)
+{
+	struct ipcache_key key = {.prefixlen = 128, .address = packet->destination};
+	const struct ipcache_entry *entry;
+
+	if (bpf_map_lookup_elem(&cilia_unmasqueraded, &key))
+		return true;
+	entry = bpf_map_lookup_elem(&cilia_ipcache, &key);
+	if (!entry)
+		return false;
+	if (entry->identity == IDENTITY_REMOTE_NODE)
+		return is_native;
+	return entry->identity >= IDENTITY_ALLOCATED && !(entry->identity >> IDENTITY_SCOPE_SHIFT);
+}
+
+/* Tell whether a pod answers somebody who knows it by its own address. */
+static __always_inline bool is_answer(const struct packet *packet)
+{
+	const struct ct_entry *entry;
+	union ct_key key;
+	__u32 from;
+
+	from = ct_key_of(packet, &key);
+	entry = find_flow(packet, &key);
+	return entry && entry->initiator != from;
+}
+
+static __always_inline void node_address(const struct packet *packet, struct address *address)
+{
+	const volatile __be32 *word = (const volatile __be32 *)node_ipv6.byte;
+
+	if (packet->family == 4) {
+		map_ipv4(address, node_ipv4);
+		return;
+	}
+	for (int i = 0; i < 4; i++)
+		words_of(address)[i] = word[i];
+}
+
+/* The key of what a pod sends. An echo's identifier stands where a port would. */
+static __always_inline void nat_key_of(const struct packet *packet, struct nat_key *key)
+{
+	key->remote = packet->destination;
+	key->local = packet->source;
+	key->remote_port = packet->destination_port;
+	key->local_port = packet->source_port;
+	key->protocol = packet->protocol;
+	key->is_reply = 0;
+	key->pad[0] = key->pad[1] = 0;
+}
+
+/* Take a port that no other flow to the same remote end has. Two CPUs may do so for one flow at the same time; the
+ * first to enter what it sends has made the mapping. Returns it, or NULL. */
+static __noinline const struct nat_entry *open_mapping(const struct packet *packet, const struct nat_key *key)
+{
+	__u32 ports = nat_ports[1] - nat_ports[0] + 1, start = bpf_get_prandom_u32();
+	struct nat_entry back = {.address = key->local, .port = key->local_port}, out = {};
+	struct nat_key reply = *key;
+
+	node_address(packet, &reply.local);
+	out.address = reply.local;
+	reply.is_reply = 1;
+	for (__u32 i = 0; i < NAT_TRIES; i++) {
+		out.port = reply.local_port = bpf_htons(nat_ports[0] + (start + i) % ports);
+		if (bpf_map_update_elem(&cilia_nat, &reply, &back, BPF_NOEXIST))
+			continue;
+		if (bpf_map_update_elem(&cilia_nat, key, &out, BPF_NOEXIST))
+			bpf_map_delete_elem(&cilia_nat, &reply);
+		break;
+	}
+	return bpf_map_lookup_elem(&cilia_nat, key);
+}
+
+static __always_inline int rewrite(struct __sk_buff *ctx, const struct packet *packet, const struct rewrite *rewrite)
+{
+	return packet->is_error ? rewrite_error(ctx, packet, rewrite) : rewrite_packet(ctx, packet, rewrite);
+}
+
+/* Give what a local pod sends to the world the node's address. Returns 0, also if the packet is left as it is, or a
+ * drop reason. */
+static __noinline int masquerade(struct __sk_buff *ctx, const struct packet *packet)
+{
+	struct rewrite source = {.is_source = true, .is_ipv6 = packet->family == 6, .protocol = packet->protocol};
+	const struct nat_entry *entry;
+	struct nat_key key;
+
+	nat_key_of(packet, &key);
+	entry = bpf_map_lookup_elem(&cilia_nat, &key);
+	if (!entry) {
+		if (is_excluded(packet) || is_answer(packet))
+			return 0;
+		entry = packet->is_error ? NULL : open_mapping(packet, &key);
+	}
+	if (!entry)
+		return packet->is_error ? DROP_CT_INVALID : DROP_NAT_NO_PORT;
+	source.from = packet->source;
+	source.to = entry->address;
+	source.port_from = packet->source_port;
+	source.port_to = entry->port;
+	return rewrite(ctx, packet, &source);
+}
+
+/* Give what comes back the pod's address, in `packet` too. Returns 0, also if it is nothing that came back, or a drop
+ * reason. */
+static __noinline int unmasquerade(struct __sk_buff *ctx, struct packet *packet)
+{
+	struct rewrite destination = {.is_ipv6 = packet->family == 6, .protocol = packet->protocol};
+	struct nat_key key = {.is_reply = 1};
+	const struct nat_entry *entry;
+	int reason;
+
+	key.remote = packet->source;
+	key.local = packet->destination;
+	key.remote_port = packet->source_port;
+	key.local_port = packet->destination_port;
+	key.protocol = packet->protocol;
+	entry = bpf_map_lookup_elem(&cilia_nat, &key);
+	if (!entry)
+		return 0;
+	destination.from = packet->destination;
+	destination.to = entry->address;
+	destination.port_from = packet->destination_port;
+	destination.port_to = entry->port;
+	reason = rewrite(ctx, packet, &destination);
+	packet->destination = destination.to;
+	packet->destination_port = destination.port_to;
+	return reason;
+}

@@ -1,0 +1,161 @@
+"""Real traffic between all places of a cluster, in each routing mode, with and without policies that deny."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from cilia.cluster.layout import netns_path
+from cilia.cluster.local import LocalCluster
+from cilia.cluster.machine import Machine
+from cilia.cluster.traffic import reaches_udp
+from cilia.cluster.transfer import transfer
+from tests.cluster.policies import Policies
+from tests.cluster.routing.places import PORT, PROTOCOLS, Places, answering, reached, reached_by
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+
+ALL, NONE = frozenset(PROTOCOLS), frozenset[str]()
+LOAD_PORTS = ("7101", "7102", "7103", "7104", "7105")
+TRANSFER_PORT = 7200
+TO_ENTITY = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: client, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress:
+  - toEntities: [%s]
+"""
+ALLOWED_BY = {
+    "host": {"host"},
+    "remote-node": {"remote host"},
+    "world": {"world"},
+    "cluster": {"pod, same node", "pod, across", "host", "remote host"},
+}
+FROM_ENTITY = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: web}}
+  ingress:
+  - fromEntities: [%s]
+"""
+UDP_ONLY = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: client, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress:
+  - toEntities: [all]
+    toPorts: [{ports: [{port: "%d", protocol: UDP}]}]
+"""
+
+
+async def test_a_pod_reaches_pods_hosts_and_the_world(places: Places) -> None:
+    others = places.others()
+    async with answering(others.values()):
+        assert await reached_by(places.client, others) == dict.fromkeys(others, ALL)
+
+
+async def test_a_host_reaches_its_own_pods_and_those_of_other_nodes(places: Places) -> None:
+    pods = {"its own": places.near, "across": places.far}
+    async with answering(pods.values()):
+        assert await reached_by(places.host, pods) == dict.fromkeys(pods, ALL)
+
+
+@pytest.mark.parametrize("entity", ALLOWED_BY)
+async def test_egress_to_an_entity_allows_it_and_denies_the_rest(
+    places: Places, policies: Policies, entity: str
+) -> None:
+    policies.apply(TO_ENTITY % entity)
+    others = places.others()
+    async with answering(others.values()):
+        expected = {name: ALL if name in ALLOWED_BY[entity] else NONE for name in others}
+        assert await reached_by(places.client, others) == expected
+
+
+async def test_egress_by_port_holds_towards_every_place(places: Places, policies: Policies) -> None:
+    policies.apply(UDP_ONLY % PORT)
+    others = places.others()
+    async with answering(others.values()):
+        assert await reached_by(places.client, others) == dict.fromkeys(others, frozenset({"udp"}))
+
+
+async def test_ingress_from_nobody_still_lets_the_own_host_in_and_no_other(places: Places, policies: Policies) -> None:
+    policies.apply(FROM_ENTITY % "health")
+    async with answering([places.near, places.far]):
+        assert await reached(places.host, places.near) == ALL
+        assert await reached(places.remote_host, places.far) == ALL
+        assert await reached(places.host, places.far) == NONE
+        assert await reached(places.client, places.far) == NONE
+
+
+async def test_ingress_from_remote_nodes_lets_other_hosts_in(places: Places, policies: Policies) -> None:
+    policies.apply(FROM_ENTITY % "remote-node")
+    async with answering([places.far]):
+        assert await reached(places.host, places.far) == ALL
+        assert await reached(places.client, places.far) == NONE
+
+
+@pytest.mark.parametrize("where", ["pod, same node", "pod, across", "remote host", "world"])
+async def test_a_large_transfer_arrives_whole(places: Places, where: str) -> None:
+    server = places.others()[where]
+    done = await transfer(places.client, server, server.ipv4, TRANSFER_PORT, megabytes=200)
+    assert (done.bytes_received, done.received) == (200 << 20, done.sent)
+    print(f"200 MiB, {where}: {done.seconds:.2f} s")
+
+
+@pytest.mark.parametrize("size", [1400, 4000, 30000])
+async def test_datagrams_travel_whole_or_in_fragments_both_ways(places: Places, size: int) -> None:
+    others = places.others()
+    async with answering(others.values()):
+        came = await asyncio.gather(
+            *(reaches_udp(places.client, other.ipv4, PORT, size=size, seconds=0.9) for other in others.values())
+        )
+    assert dict(zip(others, came, strict=True)) == dict.fromkeys(others, True)
+
+
+@contextmanager
+def serving_load(server: Machine) -> Iterator[None]:
+    command = ["nsenter", f"--net={netns_path(server.network)}", sys.executable, "-m", "cilia.cluster.load", "serve"]
+    process = subprocess.Popen([*command, *LOAD_PORTS], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "listening\n"
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("where", ["pod, same node", "pod, across", "world"])
+def test_thousands_of_short_connections_without_a_stray_failure(places: Places, where: str) -> None:
+    """``python -m tests.cluster.routing`` makes a hundred thousand."""
+    server = places.others()[where]
+    with serving_load(server):
+        assert connect(places.client, server.ipv4, 5000)["failed"] == 0
+
+
+def connect(client: Machine, address: str, count: int) -> dict[str, object]:
+    command = ["nsenter", f"--net={netns_path(client.network)}", sys.executable, "-m", "cilia.cluster.load", "connect"]
+    run = subprocess.run(
+        [*command, address, str(count), *LOAD_PORTS], check=True, capture_output=True, text=True, timeout=600
+    )
+    report: dict[str, object] = json.loads(run.stdout)
+    print(f"{address}: {report}")
+    return report
+
+
+def test_pods_have_the_mtu_that_the_underlay_leaves(shared: LocalCluster, places: Places) -> None:
+    overhead = 0 if "rtn" in shared.layout.name else 50
+    shown = subprocess.run(
+        ["ip", "-n", places.client.network, "-o", "link", "show", "eth0"], check=True, capture_output=True, text=True
+    ).stdout
+    assert f"mtu {1500 - overhead} " in shown

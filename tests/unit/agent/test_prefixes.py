@@ -1,0 +1,39 @@
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.agent.prefixes import Prefix, gateway_of, number, packed, prefix, text, unpacked
+
+
+def test_both_families_stand_in_one_order() -> None:
+    assert number("192.0.2.1") == int(ip_address("::ffff:192.0.2.1"))
+    assert number("fd00::1") == int(ip_address("fd00::1"))
+    assert prefix("192.0.2.0/24") == Prefix(number("192.0.2.0"), 120)
+    assert prefix("fd00::/64") == Prefix(number("fd00::"), 64)
+    assert prefix("0.0.0.0/0").length == 96
+
+
+@given(st.ip_addresses().filter(lambda address: "::ffff:" not in str(address)))
+def test_an_address_is_read_back(address: object) -> None:
+    assert text(number(str(address))) == str(address)
+    assert unpacked(packed(number(str(address)))) == number(str(address))
+
+
+@given(st.ip_addresses(v=4), st.integers(0, 32), st.ip_addresses(v=4))
+def test_a_mapped_prefix_contains_what_the_network_does(one: object, length: int, other: object) -> None:
+    network = ip_network((str(one), length), strict=False)
+    address, bits = prefix(str(network))
+    assert (number(str(other)) >> (128 - bits) == address >> (128 - bits)) == (other in network)
+
+
+@pytest.mark.parametrize("bad", ["", "nowhere", "10.0.0.0/8", "fd00::/64"])
+def test_what_is_no_address_is_refused(bad: str) -> None:
+    with pytest.raises(ValueError, match="does not appear to be"):
+        number(bad)
+
+
+def test_the_gateway_is_the_first_usable_address() -> None:
+    assert gateway_of("10.244.1.0/26") == number("10.244.1.1")
+    assert gateway_of("fd00:244::/64") == number("fd00:244::1")
