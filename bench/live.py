@@ -38,7 +38,11 @@ def measure_live(ours: Ours, generator: Generator, minimal: Program, rounds: int
         return spent(program).mean_since(before[-1])
 
     def alone(mode: str, flows: int) -> Callable[[], float]:
-        return lambda: mean(own, mode, flows)
+        def measure() -> float:
+            with from_pod(ours) as own:
+                return mean(own, mode, flows)
+
+        return measure
 
     def behind(mode: str, flows: int) -> Callable[[], float]:
         def measure() -> float:
@@ -47,7 +51,7 @@ def measure_live(ours: Ours, generator: Generator, minimal: Program, rounds: int
 
         return measure
 
-    with from_pod(ours) as own, statistics():
+    with statistics():
         samples = take_turns(
             {
                 "live": alone("rr", FLOW_PORTS),

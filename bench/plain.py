@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.traffic import Way
-from cilia.cluster.layout import Layout, netns_path, node_address, node_names
+from cilia.cluster.layout import Layout, netns_path, node_addresses, node_names
 from cilia.cluster.network import create_namespace, create_underlay, delete_namespace, namespaces_of
 from cilia.cluster.record import NodeRecord
 
@@ -103,13 +103,13 @@ def plain_routing(layout: Layout, name: str) -> Iterator[tuple[PlainNode, Way]]:
 @contextmanager
 def plain_vxlan(layout: Layout) -> Iterator[Way]:
     """Two nodes with a pod each for the block."""
-    names, underlay = node_names(2), [str(node_address(index)) for index in range(2)]
-    nodes = [PlainNode(layout, name) for name in names]
+    records = [NodeRecord(name, *map(str, node_addresses(index))) for index, name in enumerate(node_names(2))]
+    nodes = [PlainNode(layout, record.name) for record in records]
     with removed_after(layout, ""):
-        create_underlay(layout, [NodeRecord(*each) for each in zip(names, underlay, strict=True)])
+        create_underlay(layout, records)
         for node, number, peer in zip(nodes, (CLIENT, SERVER), (SERVER, CLIENT), strict=True):
             node.add_pod(number)
-            node.add_vxlan(number, underlay[number - 1], peer, underlay[peer - 1])
+            node.add_vxlan(number, records[number - 1].ipv4, peer, records[peer - 1].ipv4)
         yield way(*nodes)
 
 
