@@ -48,6 +48,8 @@ class RegisterNode(Message, frozen=True):
     """Of IPv4, from which its pods' addresses come; empty: they have none."""
     pool6: str = ""
     """Of IPv6, likewise."""
+    lease: LeaseId = LeaseId(0)
+    """That it had, if it knows; it shows that the node is the same one, though its address is another."""
 
 
 class Registered(Message, frozen=True):

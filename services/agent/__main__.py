@@ -175,7 +175,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         connections.publish_all()
 
     me = RegisterNode(config.node, config.ipv4, config.ipv6, config.labels, config.pool, config.pool6)
-    registration = Registration(bus, me, pool, on_registered)
+    registration = Registration(bus, me, pool, Path(config.state_directory) / "lease", on_registered)
     parts = Parts(
         endpoints=endpoints,
         files=files,
