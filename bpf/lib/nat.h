@@ -69,17 +69,22 @@ static __always_inline void nat_key_of(const struct packet *packet, struct nat_k
 	key->pad[0] = key->pad[1] = 0;
 }
 
-/* Give up what is known of the flow that comes back under `reply` if it has ended; returns whether it has. */
-static __noinline bool end_mapping(const struct packet *packet, const struct nat_key *reply)
+/* Give up what is known of the flow that comes back under `reply` if it has ended; returns whether it has. Global, so
+ * that the verifier looks at it once, not at each try. */
+__noinline int end_mapping(const struct nat_key *reply, __u8 family)
 {
-	const struct nat_entry *back = bpf_map_lookup_elem(&cilia_nat, reply);
-	struct packet former = {.family = packet->family, .protocol = packet->protocol};
+	struct packet former = {.family = family};
+	const struct nat_entry *back;
 	const struct ct_entry *flow;
 	union ct_key key;
 	struct nat_key out;
 
+	if (!reply)
+		return false;
+	back = bpf_map_lookup_elem(&cilia_nat, reply);
 	if (!back)
 		return false;
+	former.protocol = reply->protocol;
 	former.source = back->address;
 	former.source_port = back->port;
 	former.destination = reply->remote;
@@ -112,7 +117,8 @@ static __noinline const struct nat_entry *open_mapping(const struct packet *pack
 		if (reply.local_port == bpf_htons(tunnel_port))
 			continue;
 		if (bpf_map_update_elem(&cilia_nat, &reply, &back, BPF_NOEXIST) &&
-		    (!end_mapping(packet, &reply) || bpf_map_update_elem(&cilia_nat, &reply, &back, BPF_NOEXIST)))
+		    (!end_mapping(&reply, packet->family) ||
+		     bpf_map_update_elem(&cilia_nat, &reply, &back, BPF_NOEXIST)))
 			continue;
 		if (bpf_map_update_elem(&cilia_nat, key, &out, BPF_NOEXIST))
 			bpf_map_delete_elem(&cilia_nat, &reply);

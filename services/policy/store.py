@@ -13,7 +13,7 @@ import msgspec
 from cilia.contracts.history import PolicyRevision, PolicyStep, RollbackPolicies
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
-from cilia.contracts.messages import PoliciesChanged, PolicyChange, Problem
+from cilia.contracts.messages import NodeForecast, PoliciesChanged, PolicyChange, Problem
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.errors import Refused
 from cilia.kvstore import Compare, Etcd, Op, Txn, absent, delete, get, put, unchanged
@@ -71,13 +71,31 @@ class Cause:
     time_ns: int = field(default_factory=time.time_ns)
 
 
+Admit = Callable[[Mapping[str, PolicyObject | None]], Awaitable[tuple[NodeForecast, ...]]]
+"""Forecasts a change; raises Refused if it has no room."""
+
+
+async def admit_all(_: Mapping[str, PolicyObject | None]) -> tuple[NodeForecast, ...]:
+    """Let every change pass, where nobody knows the nodes."""
+    return ()
+
+
+Reserve = Callable[[Iterable[str]], Awaitable[None]]
+"""Has identities for prefixes before a policy names them."""
+
+
+async def reserve_nothing(_: Iterable[str]) -> None:
+    """Name prefixes without an identity, where nobody makes any."""
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """Reads and writes policies."""
 
     etcd: Etcd
     keys: Keys
-    reserve: Callable[[Iterable[str]], Awaitable[None]]
+    admit: Admit = admit_all
+    reserve: Reserve = reserve_nothing
     """Has identities for prefixes before a policy names them."""
 
     async def apply(self, objects: Sequence[PolicyObject], *, dry_run: bool = False) -> PoliciesChanged:
@@ -87,7 +105,7 @@ class Store:
             The revision from which on all of them hold, and what became of each.
 
         Raises:
-            TooManyPolicies, PoliciesContended, Unavailable: Nothing was stored.
+            TooManyPolicies, TooManyEntries, PoliciesContended, Unavailable: Nothing was stored.
         """
         rows = {object_key(row): row for row in objects}
         author = objects[0].author if objects else ""
@@ -133,8 +151,10 @@ class Store:
             changed = [change.key for change in changes if change.action != "unchanged"]
             if not changed:
                 return PoliciesChanged(max((found.revision for found in stored.values()), default=now), changes)
+            forecast = await self.admit({key: wanted[key] for key in changed})
             if dry_run:
-                return PoliciesChanged(now, tuple(_with_documents(change, wanted, stored) for change in changes))
+                shown = tuple(_with_documents(change, wanted, stored) for change in changes)
+                return PoliciesChanged(now, shown, forecast)
             await self.reserve(prefix for key in changed for prefix in _named_by(wanted[key]))
             outcome = await self.etcd.txn(
                 Txn(self._as_read(wanted, stored), self._operations(changed, wanted, stored, cause))
