@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -31,10 +30,6 @@ def row(name: str, document: str, author: str = "") -> PolicyObject:
     return PolicyObject("CiliumNetworkPolicy", "default", name, document, author)
 
 
-async def no_prefixes(prefixes: Iterable[str]) -> None:
-    assert not [*prefixes]
-
-
 def key(name: str) -> str:
     return f"CiliumNetworkPolicy/default/{name}"
 
@@ -52,7 +47,7 @@ async def test_a_rollback_restores_the_state_of_any_revision_whatever_happened_s
     choose = random.Random(7)
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            store = Store(etcd, KEYS, no_prefixes)
+            store = Store(etcd, KEYS)
             states: dict[Revision, dict[str, str]] = {}
             for step in range(120):
                 held = await contents(etcd)
@@ -74,7 +69,7 @@ async def test_a_rollback_restores_the_state_of_any_revision_whatever_happened_s
 async def test_concurrent_changes_each_leave_their_revision(tmp_path: Path) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            store = Store(etcd, KEYS, no_prefixes)
+            store = Store(etcd, KEYS)
             await asyncio.gather(*(store.apply([row(f"p{n}", "{}", f"author{n}")]) for n in range(50)))
             rows = await History(etcd, KEYS).read()
             assert {each.change.author for each in rows} == {f"author{n}" for n in range(50)}
@@ -83,7 +78,7 @@ async def test_concurrent_changes_each_leave_their_revision(tmp_path: Path) -> N
 async def test_nothing_is_recorded_for_what_changes_nothing_or_fails(tmp_path: Path) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            store, history = Store(etcd, KEYS, no_prefixes), History(etcd, KEYS)
+            store, history = Store(etcd, KEYS), History(etcd, KEYS)
             first = await store.apply([row("a", "{}")])
             await store.apply([row("a", "{}")])
             await store.apply([row("a", '{"b": 1}')], dry_run=True)
@@ -96,7 +91,7 @@ async def test_nothing_is_recorded_for_what_changes_nothing_or_fails(tmp_path: P
 async def test_old_revisions_go_and_a_rollback_beyond_them_is_refused(tmp_path: Path) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            store, history = Store(etcd, KEYS, no_prefixes), History(etcd, KEYS)
+            store, history = Store(etcd, KEYS), History(etcd, KEYS)
             changes = [await store.apply([row("a", f'{{"step": {step}}}')]) for step in range(150)]
             assert await history.prune(keep=20) == 130
             assert [each.revision for each in await history.read()] == [each.revision for each in changes[130:]]

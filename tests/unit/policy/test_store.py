@@ -36,7 +36,7 @@ async def test_policies_are_stored_and_removed_all_or_none(tmp_path: Path) -> No
             async def reserve(prefixes: Iterable[str]) -> None:
                 reserved.extend(prefixes)
 
-            store = Store(etcd, Keys("test"), reserve)
+            store = Store(etcd, Keys("test"), reserve=reserve)
             applied = await store.apply([policy("a"), policy("b")])
             assert [change.action for change in applied.changes] == ["created", "created"]
             again = await store.apply([policy("a"), policy("b")])
