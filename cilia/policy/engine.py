@@ -148,17 +148,17 @@ class Engine:
     @property
     def prefixes(self) -> set[Prefix]:
         """Prefixes that policies and groups name."""
-        grouped = {prefix for group in self._prefix_groups.values() for prefix in group.prefixes}
-        return grouped.union(*(policy.prefixes for policy in self.policies.values()))
+        return {prefix for policy in self.policies.values() for prefix in policy.prefixes}
 
     @property
     def policies(self) -> dict[str, Policy]:
         """Policies that say something, by key."""
-        return {key: Policy(key, tuple(bound.spec for bound in specs)) for key, specs in self._policies.items()}
+        return {key: self.policy(key) for key in (*self._policies, *self._prefix_groups)}
 
     def policy(self, key: str) -> Policy:
         """Return a policy; one that says nothing if there is none."""
-        return Policy(key, tuple(bound.spec for bound in self._policies.get(key, ())))
+        specs = tuple(bound.spec for bound in self._policies.get(key, ()))
+        return Policy(key, specs, group=self._prefix_groups.get(key))
 
     def peer(self, identity: Identity) -> Peer | None:
         """Return an identity as selectors see it."""
