@@ -185,11 +185,24 @@ class PolicyChange(Message, frozen=True):
     """Its document (JSON), only in the answer to a dry run; empty where there is none."""
 
 
+class NodeForecast(Message, frozen=True):
+    """How a change fills the policy map of a node that it concerns, in entries."""
+
+    node: NodeName
+    entries: int
+    """Afterwards."""
+    peak: int
+    """While it changes: what the node has and what the changed subjects will have, side by side."""
+    capacity: int
+
+
 class PoliciesChanged(Message, frozen=True):
     """Answer to ``policy.apply`` and ``policy.delete``."""
 
     revision: Revision
     changes: tuple[PolicyChange, ...]
+    forecast: tuple[NodeForecast, ...] = ()
+    """Of a dry run: the nodes that it concerns, the fullest first."""
 
 
 class WaitRealised(Message, frozen=True):
@@ -228,6 +241,8 @@ class Acknowledgement(Message, frozen=True):
     """How many local endpoints that concerns."""
     realised_ns: int
     """Unix time in ns."""
+    capacity: int = 0
+    """Entries that the node's policy map holds at most; 0: not told."""
 
 
 # observability

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
-from cilia.abi.maps import EVENTS
+from cilia.abi.maps import CT4, CT6, EVENTS, IPCACHE, NAT, POLICY, SUBJECTS
 from cilia.abi.structs import EVENT
 from cilia.bus import Bus, open_bus
 from cilia.calls import serve_node
@@ -36,12 +36,13 @@ from services.agent.flows import DRAIN, Flows
 from services.agent.health import Health
 from services.agent.ipcache import Ipcache
 from services.agent.kernel import AddressMaps, PolicyMaps
-from services.agent.loading import attach, load_datapath, renew
+from services.agent.loading import install, renew
 from services.agent.locations import Locations
 from services.agent.names import PolicyNames, names_of, ports_of
 from services.agent.nat import Mappings
 from services.agent.outcomes import Outcomes
 from services.agent.prefixes import number
+from services.agent.pressure import Pressure
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
 from services.agent.recording import Recording
@@ -94,8 +95,7 @@ async def open_node(config: Config, gateways: Addresses) -> AsyncIterator[Node]:
                 vxlan_port=config.vxlan_port if config.routing is RoutingMode.OVERLAY else None,
                 blocks=blocks,
             )
-            objects = await links.run(load_datapath, config, devices, gateways)
-            await links.run(attach, objects, config, devices, blocks)
+            objects = await links.run(install, config, devices, blocks, gateways)
         except (AgentError, DatapathError, OSError) as error:
             raise CannotStart(str(error)) from error
         wiring, route_table = await links.run(PodWiring, blocks), await links.run(RouteTable)
@@ -160,7 +160,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     realiser = Realiser(
         policy_maps,
         tables.resolved,
-        acknowledge=Acknowledgements(bus, config.node, endpoints).publish,
+        acknowledge=Acknowledgements(bus, config.node, endpoints, policy_maps.capacity).publish,
         wait_for_readers=lambda: node.readers.run(wait_for_readers),
     )
     audit = Audit(policy_maps, realiser, lambda: node.readers.run(policy_maps.read_sets), config.audit_seconds)
@@ -220,6 +220,15 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         missing_features=missing_features(),
     )
     health.measure(metrics)
+    counts = {
+        CT4.name: lambda: conntrack.found[CT4.name],
+        CT6.name: lambda: conntrack.found[CT6.name],
+        NAT.name: lambda: mappings.entries,
+        IPCACHE.name: lambda: locations.desired,
+        POLICY.name: lambda: realiser.entries,
+        SUBJECTS.name: lambda: realiser.subjects,
+    }
+    Pressure(objects, counts).measure(metrics)
     outcomes.measure(metrics)
     api = Api(
         config.node, endpoints=endpoints, connections=connections, realiser=realiser, objects=objects, health=health
