@@ -40,7 +40,7 @@ check: setup ## lint, types, layers, generated files, leftovers of tests
 	tools/leftovers
 
 bench: setup ## every benchmark, as tables
-	@for name in kvstore table identity datapath endpoint; do $(PYTHON) -m bench.$$name || exit 1; done
+	@for name in kvstore table identity datapath endpoint policy; do $(PYTHON) -m bench.$$name || exit 1; done
 
 proofs: setup ## why the client isn't etcd3 and the loader isn't bcc, shown by running them
 	@$(PYTHON) -m tools.proofs.etcd3

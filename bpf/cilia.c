@@ -22,21 +22,26 @@ static __always_inline bool is_arp(const struct packet *packet)
 	return packet->ethernet_protocol == bpf_htons(ETH_P_ARP);
 }
 
+/* Drop what isn't a packet of a flow; nobody wants to read what links say when they come up. */
+static __noinline int drop_other(struct __sk_buff *ctx, const struct packet *packet, int reason)
+{
+	if (reason != DROP_UNKNOWN_ICMP_TYPE || !is_chatter(packet))
+		return drop_unseen(ctx, packet, reason);
+	count(reason, packet->hook, ctx->len);
+	return TC_ACT_SHOT;
+}
+
 /* What a pod sends that isn't a packet of a flow; returns a TC action. */
 static __noinline int pass_control(struct __sk_buff *ctx, struct packet *packet, int reason)
 {
 	int action = TC_ACT_SHOT;
 
-	if (reason == DROP_UNKNOWN_ICMP_TYPE && is_chatter(packet)) {
-		count(reason, packet->hook, ctx->len);
-		return TC_ACT_SHOT;
-	}
 	if (is_arp(packet))
 		reason = handle_arp(ctx, &action);
-	else if (reason == DROP_UNKNOWN_ICMP_TYPE && is_neighbour_discovery(packet))
+	else if (reason == DROP_UNKNOWN_ICMP_TYPE && is_neighbour_discovery(packet) && !is_chatter(packet))
 		reason = handle_ndp(ctx, packet, &action);
 	if (reason)
-		return drop_unseen(ctx, packet, reason);
+		return drop_other(ctx, packet, reason);
 	count(FORWARDED, packet->hook, ctx->len);
 	return action;
 }
@@ -63,7 +68,7 @@ int to_pod(struct __sk_buff *ctx)
 	if (is_arp(&packet) || (reason == DROP_UNKNOWN_ICMP_TYPE && is_neighbour_discovery(&packet)))
 		return TC_ACT_OK;
 	if (reason)
-		return drop_unseen(ctx, &packet, reason);
+		return drop_other(ctx, &packet, reason);
 	return pass(ctx, &packet, 0);
 }
 
@@ -95,7 +100,7 @@ int to_overlay(struct __sk_buff *ctx)
 		return TC_ACT_OK;
 	reason = parse(ctx, &packet);
 	if (reason)
-		return drop_unseen(ctx, &packet, reason);
+		return drop_other(ctx, &packet, reason);
 	if (!is_own_address(&packet.source))
 		return drop_unseen(ctx, &packet, DROP_INVALID_SOURCE);
 	locate(&packet.destination, &remote);
@@ -114,7 +119,8 @@ static __always_inline bool is_tunnelled(const struct packet *packet)
 	return overlay_ifindex && packet->protocol == IPPROTO_UDP && packet->destination_port == bpf_htons(tunnel_port);
 }
 
-/* What comes to this node from outside: TC ingress of an uplink. What isn't for a pod is for the host. */
+/* What comes to this node from outside: TC ingress of an uplink. What isn't for a pod is for the host, after the
+ * programs that others have there (TC_ACT_UNSPEC). */
 SEC("tc")
 int from_uplink(struct __sk_buff *ctx)
 {
@@ -123,7 +129,7 @@ int from_uplink(struct __sk_buff *ctx)
 	int reason = parse(ctx, &packet);
 
 	if (reason || is_tunnelled(&packet))
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	if (masquerades && is_own_address(&packet.destination)) {
 		note_fragment(ctx, &packet);
 		reason = unmasquerade(ctx, &packet);
@@ -131,7 +137,7 @@ int from_uplink(struct __sk_buff *ctx)
 			return drop_unseen(ctx, &packet, reason);
 	}
 	if (!locate_pod(&packet.destination, &pod))
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	return pass(ctx, &packet, 0);
 }
 
@@ -144,11 +150,11 @@ int to_uplink(struct __sk_buff *ctx)
 	int reason;
 
 	if (!masquerades || parse(ctx, &packet) || !locate_pod(&packet.source, &pod))
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	note_fragment(ctx, &packet);
 	reason = masquerade(ctx, &packet);
 	if (reason)
 		return drop_unseen(ctx, &packet, reason);
 	count(FORWARDED, packet.hook, ctx->len);
-	return TC_ACT_OK;
+	return TC_ACT_UNSPEC;
 }

@@ -79,8 +79,25 @@ static __always_inline bool probe(struct policy_matches *found, struct policy_ke
 	return found->exact && found->any;
 }
 
+/* The peer's identity, or the number of the set of peers whose entries it shares. */
+static __always_inline __u32 whose_entries(const struct policy_query *query)
+{
+	struct policy_key key = {
+	    .subject = query->subject,
+	    .set = query->version.set,
+	    .direction = query->direction,
+	    .shape = SHAPE_ANY,
+	};
+	const struct policy_entry *own = NULL;
+
+	if (query->version.shapes & 1 << SHAPE_ANY)
+		own = find_entry(&key, query->identity);
+	return own && own->is_member ? own->cookie : query->identity;
+}
+
 static __always_inline void find_matches(const struct policy_query *query, struct policy_matches *found)
 {
+	__u32 identity = whose_entries(query);
 	struct policy_key key = {
 	    .subject = query->subject,
 	    .set = query->version.set,
@@ -91,23 +108,23 @@ static __always_inline void find_matches(const struct policy_query *query, struc
 	__u32 shapes = query->version.shapes;
 	__u32 shape;
 
-	if (shapes & 1 << SHAPE_PORT && probe(found, &key, query->identity, SHAPE_PORT))
+	if (shapes & 1 << SHAPE_PORT && probe(found, &key, identity, SHAPE_PORT))
 		return;
 	if (shapes >> 2 & (1 << (SHAPE_PORT - 2)) - 1) {
 		for (shape = SHAPE_PORT - 1; shape > SHAPE_PROTOCOL; shape--) {
 			if (!(shapes & 1 << shape))
 				continue;
 			key.port = query->port & bpf_htons(0xffff << (SHAPE_PORT - shape));
-			if (probe(found, &key, query->identity, shape))
+			if (probe(found, &key, identity, shape))
 				return;
 		}
 	}
 	key.port = 0;
-	if (shapes & 1 << SHAPE_PROTOCOL && probe(found, &key, query->identity, SHAPE_PROTOCOL))
+	if (shapes & 1 << SHAPE_PROTOCOL && probe(found, &key, identity, SHAPE_PROTOCOL))
 		return;
 	key.protocol = 0;
 	if (shapes & 1 << SHAPE_ANY)
-		probe(found, &key, query->identity, SHAPE_ANY);
+		probe(found, &key, identity, SHAPE_ANY);
 }
 
 /* Between the two longest matches: the higher precedence, then the longer, then the peer's own. */

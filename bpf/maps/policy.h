@@ -10,6 +10,10 @@
  * Lookup: for each shape in use, longest first, probe the entry of the peer's identity and the one of any peer;
  * between the two longest matches the higher precedence wins, then the longer, then the peer's own.
  *
+ * Peers with the same entries share them: the one entry of such a peer (SHAPE_ANY, `is_member`) names their set by a
+ * number that no identity has, and in the lookup the number takes the place of the peer's identity. So 10,000 peers
+ * with 200 ports are 10,200 entries, and one store makes an identity a peer.
+ *
  * Writer: the agent, from the resolved policy. Readers: every program, for the first packet of a flow and for the next
  * packet of a flow after a change. Lifetime: pinned; outlives the agent.
  */
@@ -96,10 +100,11 @@ struct policy_key {
 
 struct policy_entry {
 	__u32 precedence; /* the higher wins */
-	__u32 cookie;     /* names the policy behind it, for events */
+	__u32 cookie;     /* names the policy behind it, for events; of a member, the set */
 	__u8 deny;
 	__u8 audit;
-	__u8 pad[2];
+	__u8 is_member; /* gives no verdict: look for the set's entries instead of the peer's */
+	__u8 pad;
 };
 
 _Static_assert(sizeof(struct policy_key) == 12, "policy_key");

@@ -641,7 +641,7 @@ class Packet(NamedTuple):
 PACKET: Final = Codec("struct packet", 64, Packet.pack, Packet.unpack)
 
 
-_POLICY_ENTRY = Struct("=IIBB2x")
+_POLICY_ENTRY = Struct("=IIBBB1x")
 
 
 class PolicyEntry(NamedTuple):
@@ -651,14 +651,15 @@ class PolicyEntry(NamedTuple):
     cookie: int  # __u32
     deny: int  # __u8
     audit: int  # __u8
+    is_member: int  # __u8
 
     def pack(self) -> bytes:
-        return _POLICY_ENTRY.pack(self.precedence, self.cookie, self.deny, self.audit)
+        return _POLICY_ENTRY.pack(self.precedence, self.cookie, self.deny, self.audit, self.is_member)
 
     @classmethod
     def of(cls, v: tuple[Any, ...]) -> Self:
         """Build from the values of the flat format."""
-        return cls(v[0], v[1], v[2], v[3])
+        return cls(v[0], v[1], v[2], v[3], v[4])
 
     @classmethod
     def unpack(cls, data: Buffer) -> Self:

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from cilia.cluster import agentapi, processes
 from cilia.cluster.health import ailment, wait_healthy
-from cilia.cluster.layout import Layout, check_replicas, netns_path, node_address, node_names
+from cilia.cluster.layout import Families, Layout, check_replicas, netns_path, node_addresses, node_names
 from cilia.cluster.machine import Machine
 from cilia.cluster.network import create_underlay, delete_namespace, namespaces_of
 from cilia.cluster.pod import Pod, create_pod
@@ -71,6 +71,7 @@ class LocalCluster:
         nodes: int = 3,
         replicas: int = 1,
         otlp: str = "",
+        families: Families = Families.DUAL,
         world: bool = False,
         agent_settings: Mapping[str, str] = NO_SETTINGS,
         progress: Callable[[str], None] = lambda _: None,
@@ -79,6 +80,7 @@ class LocalCluster:
         """Start a cluster and wait until all of it is healthy; what was begun is removed if that fails.
 
         Args:
+            families: Of the pods' addresses.
             world: Have a machine beyond the nodes, too, which knows of no pod.
             agent_settings: Flag without its dashes -> value, for every agent (services/agent/config.py).
 
@@ -88,7 +90,10 @@ class LocalCluster:
             NotHealthy, ProgramMissing, NetworkFailed: It can't be started.
         """
         layout = Layout(name)
-        members = tuple(NodeRecord(node, str(node_address(index))) for index, node in enumerate(node_names(nodes)))
+        members = tuple(
+            NodeRecord(node, *map(str, node_addresses(index))) for index, node in enumerate(node_names(nodes))
+        )
+        agent_settings = families.pools | dict(agent_settings)
         check_replicas(replicas)
         _claim(layout)
         cluster = cls(ClusterRecord(name, layout.nats, layout.etcd, members))

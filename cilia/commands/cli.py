@@ -11,7 +11,19 @@ from typing import Any, Final, NoReturn
 
 from cilia.errors import Failure
 
-_NOUNS: Final = ("status", "node", "endpoint", "identity", "ip", "policy", "map", "monitor", "cluster", "version")
+_NOUNS: Final = (
+    "status",
+    "node",
+    "endpoint",
+    "identity",
+    "ip",
+    "policy",
+    "map",
+    "monitor",
+    "flows",
+    "cluster",
+    "version",
+)
 _EXAMPLES: Final = """
 examples:
   cilia cluster up --nodes 3               a cluster on this machine

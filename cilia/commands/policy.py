@@ -15,12 +15,14 @@ from cilia.commands.modes import add_verbs as add_modes
 from cilia.commands.output import note, print_json, print_table
 from cilia.commands.policytest import add_verbs as add_test
 from cilia.commands.session import Session, with_session
+from cilia.commands.shadow import add_verbs as add_shadow
+from cilia.commands.shadow import is_shadow
 from cilia.commands.verdicts import add_verbs as add_offline_verbs
 from cilia.commands.whatif import add_verbs as add_whatif
 from cilia.contracts.agent import EndpointPolicy
 from cilia.contracts.ids import Revision
 from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChanged
-from cilia.contracts.tables import POLICIES, policy_cookie
+from cilia.contracts.tables import FIRST_PEER_SET, POLICIES, PolicyEntry, policy_cookie
 from cilia.telemetry import TelemetryConfig, open_telemetry, span
 
 
@@ -42,6 +44,7 @@ def add_parser(nouns: Nouns) -> None:
     apply.add_argument("-n", "--namespace", default="default", help="of policies that name none (default %(default)s)")
     apply.add_argument("--dry-run", action="store_true", help="check, and say what would change")
     apply.add_argument("--allow-unenforced", action="store_true", help="store what can't be enforced yet, too")
+    apply.add_argument("--shadow", action="store_true", help="in shadow: change nothing, tell what they would do")
     add_wait(apply)
     apply.add_argument("--otlp", metavar="URL", default="", help="trace the change into this OTLP/HTTP collector")
     add_output(apply)
@@ -80,6 +83,7 @@ def add_parser(nouns: Nouns) -> None:
     add_test(verbs)
     add_whatif(verbs)
     add_generate(verbs)
+    add_shadow(verbs)
 
 
 async def apply_policies(arguments: argparse.Namespace, session: Session) -> int:
@@ -92,6 +96,7 @@ async def apply_policies(arguments: argparse.Namespace, session: Session) -> int
         author=getpass.getuser(),
         dry_run=arguments.dry_run,
         allow_unenforced=arguments.allow_unenforced,
+        shadow=arguments.shadow,
     )
     with open_telemetry(TelemetryConfig(otlp_endpoint=arguments.otlp), "cli"), span("policy apply"):
         changed = await session.request("policy", "apply", request, PoliciesChanged)
@@ -112,10 +117,10 @@ async def show(arguments: argparse.Namespace, session: Session) -> None:
     if arguments.output == "json":
         print_json([row for _, row in rows])
     else:
-        columns = ("kind", "namespace", "name", "author")
-        print_table(
-            columns, [(row.kind, row.namespace or "-", row.name, row.author) for _, row in rows], empty="no policies"
-        )
+        columns = ("kind", "namespace", "name", "author", "state")
+        states = ("in force", "in shadow")
+        cells = [(row.kind, row.namespace or "-", row.name, row.author, states[is_shadow(row)]) for _, row in rows]
+        print_table(columns, cells, empty="no policies")
 
 
 async def show_one(arguments: argparse.Namespace, session: Session) -> None:
@@ -136,8 +141,8 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
     rows = [
         (
             "egress" if rule.key.egress else "ingress",
-            "audit" if rule.entry.audit else "deny" if rule.entry.deny else "allow",
-            rule.key.identity or "any",
+            _effect(rule.entry),
+            _peer(rule.key.identity),
             rule.key.protocol or "any",
             f"{rule.key.port}/{rule.key.port_bits}" if 0 < rule.key.port_bits < 16 else rule.key.port or "any",
             names.get(rule.entry.cookie, "-"),
@@ -148,6 +153,17 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
     print_table(
         ("direction", "verdict", "peer", "protocol", "port", "policy"), rows, empty="no entries: everything is denied"
     )
+
+
+def _effect(entry: PolicyEntry) -> str:
+    if entry.peer_set:
+        return f"as {_peer(entry.peer_set)}"
+    return "audit" if entry.audit else "deny" if entry.deny else "allow"
+
+
+def _peer(number: int) -> str:
+    """Name the peer of an entry: an identity, a set of those that share entries, or any."""
+    return f"set {number - FIRST_PEER_SET:x}" if number >= FIRST_PEER_SET else str(number or "any")
 
 
 async def wait_realised(arguments: argparse.Namespace, session: Session) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,17 +12,19 @@ from msgspec import structs
 
 from cilia.commands.arguments import parse_since
 from cilia.commands.files import read_all, read_file
-from cilia.commands.output import note
+from cilia.commands.output import note, note_if_slow
 from cilia.commands.session import Session, open_session
 from cilia.commands.verdicts import offline
 from cilia.contracts.flows import FlowPage, ListFlows, RecordedFlow
 from cilia.contracts.tables import POLICIES
+from cilia.errors import Unavailable
 from cilia.policy.engine import Options
 from cilia.policy.language.parse import decode_object, parse_policies
 from cilia.policy.recorded import Talk, gather, read_flows
 from cilia.policy.rules import Policy
 
 PAGE: Final = 1000
+TAKE_OVER_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ async def fetch_flows(session: Session, query: ListFlows) -> list[RecordedFlow]:
     found: list[RecordedFlow] = []
     query = structs.replace(query, limit=PAGE)
     while True:
-        page = await session.request("recorder", "flows", query, FlowPage)
+        page = await _ask(session, query)
         found += page.flows
         if not page.next:
             break
@@ -115,6 +118,19 @@ async def fetch_flows(session: Session, query: ListFlows) -> list[RecordedFlow]:
     missed = f"; {page.evicted} had to make room, and are missing" if page.evicted else ""
     note(f"{len(found)} distinct flows, recorded since {moment(page.since_ns)}{missed}")
     return found
+
+
+async def _ask(session: Session, query: ListFlows) -> FlowPage:
+    """Ask for a page; while a replica takes over from another that died, again."""
+    deadline = time.monotonic() + TAKE_OVER_SECONDS
+    with note_if_slow("waiting for the recorder"):
+        while True:
+            try:
+                return await session.request("recorder", "flows", query, FlowPage)
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.2)
 
 
 def read_policies(files: list[str], *, namespace: str = "default") -> dict[str, Policy]:

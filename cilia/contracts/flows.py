@@ -54,6 +54,8 @@ class RecordFlows(Message, frozen=True):
 
     node: str
     flows: tuple[SeenFlow, ...]
+    batch: str = ""
+    """Its name; the same batch sent again counts once."""
     lost: int = 0
     """Distinct flows that the agent had no room for."""
 
@@ -126,3 +128,10 @@ class ShadowVerdict(Message, frozen=True):
     """With those in shadow beside them."""
     policies: tuple[str, ...]
     """Keys of the shadow policies that decide: their rules match, or they isolate."""
+
+
+class ShadowVerdicts(Message, frozen=True):
+    """Several of them, of one node's report."""
+
+    node: str
+    verdicts: tuple[ShadowVerdict, ...]

@@ -17,6 +17,9 @@ key                                                   value                     
 ``cilia/v1/<c>/policies/<kind>/<namespace>/<name>``   :class:`~.tables.PolicyObject`  none        policy
 ``cilia/history/v1/<c>/policies/<time>-<random>``      compressed (zlib) JSON          none        policy
                                                       :class:`~.history.PolicyRevision`
+``cilia/flows/v1/<c>/<time>-<random>``                compressed (zlib) JSON list of  none        recorder
+                                                      :class:`~.flows.RecordedFlow`
+``cilia/flows/v1/<c>/book``                           :class:`Book`                   none        recorder
 ``cilia/v1/<c>/leaders/<service>``                    replica's name                  replica's   each service
 ====================================================  ==============================  ==========  =====================
 """
@@ -40,6 +43,15 @@ class Held(Struct, frozen=True):
     cidrs: tuple[str, ...]
 
 
+class Book(Struct, frozen=True):
+    """What the recorder knows of its record as a whole."""
+
+    since_ns: int
+    """Unix time; flows are recorded since."""
+    evicted: int = 0
+    """Distinct flows that had to make room."""
+
+
 class Keys:
     """Keys of one cluster."""
 
@@ -58,6 +70,9 @@ class Keys:
         self.policies = self.root + "policies/"
         self.policy_revisions = f"cilia/history/v1/{cluster}/policies/"
         """Outside of the root, so that those who mirror it are spared the history."""
+        self.flows = f"cilia/flows/v1/{cluster}/"
+        """Outside of the root, likewise."""
+        self.flow_book = self.flows + "book"
         self.leaders = self.root + "leaders/"
 
     def node(self, node: NodeName) -> str:

@@ -162,6 +162,8 @@ class ApplyPolicies(Message, frozen=True):
     author: str = ""
     dry_run: bool = False
     allow_unenforced: bool = False
+    shadow: bool = False
+    """Put all of them in shadow: they change nothing, and tell what they would do."""
 
 
 class DeletePolicies(Message, frozen=True):

@@ -10,6 +10,7 @@ subject                                            carries                      
 ``cilia.v1.<c>.node.<node>.<call>``                JSON request and reply, to one agent        CLI, operator
 ``cilia.v1.<c>.ack.<node>``                        JSON :class:`~.messages.Acknowledgement`    agents
 ``cilia.v1.<c>.flow.<node>``                       JSON :class:`~.messages.FlowBatch`          agents
+``cilia.v1.<c>.shadow``                            JSON :class:`~.flows.ShadowVerdicts`        recorder
 =================================================  ==========================================  ===================
 """
 
@@ -54,3 +55,7 @@ class Subjects:
     def flow(self, node: str = "*") -> str:
         """Subject of a node's flows."""
         return f"{self._prefix}.flow.{node}"
+
+    def shadow(self) -> str:
+        """Subject of verdicts that policies in shadow would give."""
+        return f"{self._prefix}.shadow"

@@ -71,10 +71,15 @@ class Pool(Row, frozen=True):
     """Prefix length of a node's block, such as 26."""
 
 
+FIRST_PEER_SET: Final = 1 << 31
+"""Numbers from here on are no identities: in a subject's entries they name sets of peers that share entries."""
+
+
 class PolicyKey(Row, frozen=True):
     """Which packets of one subject identity an entry is for. Key within the shard of that subject.
 
-    The longest ``prefix`` wins for one ``identity``; 0 as identity means any peer. See bpf/maps/policy.h.
+    The longest ``prefix`` wins for one ``identity``; 0 as identity means any peer, and a number from FIRST_PEER_SET on
+    the members of a set (:class:`PolicyEntry`). See bpf/maps/policy.h.
     """
 
     egress: bool
@@ -96,6 +101,9 @@ class PolicyEntry(Row, frozen=True):
     cookie: int = 0
     """Names the policy object behind the entry (:func:`policy_cookie`); 0 means the default of the enforcement mode."""
     audit: bool = False
+    peer_set: int = 0
+    """Not 0: the peer is a member of this set, and the entries under this number, as an identity, are its own; this
+    entry, which gives no verdict itself, is the only one of the peer in its direction."""
 
 
 class PolicyObject(Row, frozen=True):

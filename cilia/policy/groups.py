@@ -1,8 +1,8 @@
 """Resolved policy of the subjects that the same specs select.
 
 Subjects with the same policy share one :class:`Group`, and peers that the same selectors of a group select share one
-set of entries, their *profile*. So 10,000 identities cost 10,000 references and few sets of entries, and a new identity
-costs one lookup for each group that it concerns.
+set of entries, their *profile* (here, on the bus and in the kernel: cilia/policy/peersets.py). So 10,000 identities cost
+10,000 references and few sets of entries, and a new identity costs one lookup for each group that it concerns.
 """
 
 from collections import defaultdict
@@ -26,6 +26,7 @@ from cilia.policy.mapstate import (
     merge_claims,
     soften,
 )
+from cilia.policy.peersets import NOTHING, PeerSets, Shared, share
 from cilia.policy.rules import NamedPort, Rule, Spec
 from cilia.policy.selectors import NamedPortOf, Selection, SelectorIndex
 
@@ -62,10 +63,9 @@ class GroupKey:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What changed in the map state of one subject: peer, its entries before, its entries now.
+    """What changed in the map state of one subject: peer or set of peers, its entries before, its entries now.
 
-    Keys and entries are made when they are asked for, since peers share theirs: a subject with 10,000 peers and 200
-    ports has two million of them. Ask once, and keep the answer no longer than needed.
+    Keys and entries are made when they are asked for. Ask once, and keep the answer no longer than needed.
     """
 
     changes: tuple[tuple[Identity, Entries, Entries], ...]
@@ -89,6 +89,11 @@ class Difference:
             for key, _ in _keys(peer, {match: old[match] for match in old.keys() - new.keys()})
         )
 
+    @property
+    def rows(self) -> dict[PolicyKey, PolicyEntry | None]:
+        """Both; None stands for a key that is gone."""
+        return dict.fromkeys(self.removes) | self.upserts
+
     def __bool__(self) -> bool:
         return bool(self.changes)
 
@@ -111,7 +116,7 @@ class Group:
 
     Attributes:
         wild: Entries for any peer.
-        entries: Peer -> its own entries; peers without any are left out. Peers of one profile share them.
+        entries: Peer, or number of a set of peers -> entries under it; who has none is left out.
         before: What ``entries`` held before the changes of the batch under way; empty between batches.
     """
 
@@ -124,8 +129,10 @@ class Group:
     """Kept only if there are audited specs."""
     _claims: dict[Selection, list[Claim]] = field(default_factory=dict)
     _named: dict[Selection, list[tuple[Rule, BoundSpec]]] = field(default_factory=dict)
-    _merged: dict[Profile, Entries] = field(default_factory=dict)
-    _merged_host: dict[Profile, Entries] = field(default_factory=dict)
+    _merged: dict[Profile, Shared] = field(default_factory=dict)
+    _merged_host: dict[Profile, Shared] = field(default_factory=dict)
+    _shared: dict[Identity, Shared] = field(default_factory=dict)
+    _sets: PeerSets = field(default_factory=PeerSets)
 
     @property
     def selections(self) -> Iterable[Selection]:
@@ -146,21 +153,40 @@ class Group:
         if self.key.admits_host:
             selecting[HOST] += ()
         for identity, selections in selecting.items():
-            entries = self._merge(identity, frozenset(selections), index)
-            if entries:
-                self.entries[identity] = entries
+            self._put(identity, self._merge(identity, frozenset(selections), index))
+        self.before.clear()
 
     def update(self, identity: Identity, index: SelectorIndex) -> None:
         """Take the change of one peer's selectors."""
-        entries = self._merge(identity, frozenset(self._claims.keys() & index.selecting(identity)), index)
-        old = self.entries.get(identity, NO_ENTRIES)
-        if entries == old:
+        self._put(identity, self._merge(identity, frozenset(self._claims.keys() & index.selecting(identity)), index))
+
+    def _put(self, identity: Identity, new: Shared) -> None:
+        old = self._shared.get(identity, NOTHING)
+        if new is old or new.entries == old.entries:
             return
-        self.before.setdefault(identity, old)
+        self._shared[identity] = new
+        if not new.parts:
+            del self._shared[identity]
+        was_clear = {part.number for part in (*old.parts, *new.parts) if self._sets.is_clear(part.number)}
+        changed = self._sets.join(new) | self._sets.leave(old)
+        for number in changed:
+            self._write(Identity(number), self._sets.entries(number))
+        self._write(identity, self._sets.rows(new))
+        turned = {number for number in changed if (number in was_clear) != self._sets.is_clear(number)}
+        if turned:  # two sets have one number now, or no longer
+            for peer, shared in self._shared.items():
+                if any(part.number in turned for part in shared.parts):
+                    self._write(peer, self._sets.rows(shared))
+
+    def _write(self, row: Identity, entries: Entries) -> None:
+        old = self.entries.get(row, NO_ENTRIES)
+        if entries is old or entries == old:
+            return
+        self.before.setdefault(row, old)
         if entries:
-            self.entries[identity] = entries
+            self.entries[row] = entries
         else:
-            del self.entries[identity]
+            del self.entries[row]
 
     def _claim_all(self) -> Iterator[Claim]:
         """Yield the claims for any peer, and file the others under their selectors."""
@@ -190,19 +216,20 @@ class Group:
             if by_peer:
                 self._named.setdefault(selection, []).append((rule, bound))
 
-    def _merge(self, identity: Identity, selections: frozenset[Selection], index: SelectorIndex) -> Entries:
+    def _merge(self, identity: Identity, selections: frozenset[Selection], index: SelectorIndex) -> Shared:
         peer = index.peer(identity)
         if peer is None:
-            return NO_ENTRIES
+            return NOTHING
         ports = peer.ports if self._named and not self._named.keys().isdisjoint(selections) else frozenset()
         merged = self._merged_host if identity == HOST else self._merged
-        entries = merged.get((selections, ports))
-        if entries is None:
+        shared = merged.get((selections, ports))
+        if shared is None:
             claims = list(self._claims_of(identity, selections, lookup_in(ports)))
             if self._wild_claims:
                 claims = list(soften(claims, self._wild_claims))
-            entries = merged[selections, ports] = merge_claims(claims, self.wild, audited=self.key.audited)
-        return entries
+            entries = merge_claims(claims, self.wild, audited=self.key.audited)
+            shared = merged[selections, ports] = share(entries)
+        return shared
 
     def _claims_of(self, identity: Identity, selections: frozenset[Selection], lookup: NameLookup) -> Iterator[Claim]:
         if identity == HOST and self.key.admits_host:
@@ -219,7 +246,7 @@ class Group:
             yield from _keys(identity, entries)
 
     def entries_before(self, identity: Identity) -> Entries:
-        """Return a peer's entries as they were before the batch under way."""
+        """Return the entries under a peer or set as they were before the batch under way."""
         return self.before.get(identity, self.entries.get(identity, NO_ENTRIES))
 
     def change_since(self, old: "Group | None") -> Difference:

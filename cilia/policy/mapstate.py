@@ -124,8 +124,11 @@ def merge_claims(
         other = best.get(claim.match)
         if other is None or (-claim.precedence, claim.policy) < (-other.precedence, other.policy):
             best[claim.match] = claim
+    shapes = {(match.protocol, match.bits) for state in (best, below) for match in state}
     return {
-        match: _entry(claim, audited=audited) for match, claim in best.items() if not _is_covered(claim, best, below)
+        match: _entry(claim, audited=audited)
+        for match, claim in best.items()
+        if not _is_covered(claim, best, below, shapes)
     }
 
 
@@ -135,11 +138,15 @@ def _entry(claim: Claim, *, audited: bool) -> PolicyEntry:
     return PolicyEntry(deny, claim.precedence, claim.cookie, is_audited or (audited and deny))
 
 
-def _is_covered(claim: Claim, own: Mapping[Match, Claim], below: Mapping[Match, PolicyEntry]) -> bool:
+def _is_covered(
+    claim: Claim, own: Mapping[Match, Claim], below: Mapping[Match, PolicyEntry], shapes: Collection[tuple[int, int]]
+) -> bool:
     same = below.get(claim.match)
     if same is not None and same.precedence >= claim.precedence:
         return True
-    for match in broader(claim.match):
+    if len(shapes) == 1:  # as a rule: nothing is broader than anything
+        return False
+    for match in broader(claim.match, shapes):
         above: Claim | PolicyEntry | None
         for above in (own.get(match), below.get(match)):
             if above is not None and above.precedence >= claim.precedence:
@@ -147,13 +154,18 @@ def _is_covered(claim: Claim, own: Mapping[Match, Claim], below: Mapping[Match, 
     return False
 
 
-def broader(match: Match) -> Iterator[Match]:
-    """Yield the strictly broader matches, from narrow to broad; at most 17."""
+def broader(match: Match, shapes: Collection[tuple[int, int]] | None = None) -> Iterator[Match]:
+    """Yield the strictly broader matches, from narrow to broad; at most 17.
+
+    Args:
+        shapes: (protocol, bits) of those that are of interest; None: all.
+    """
     egress, protocol, port, bits = match
     if not protocol:
         return
     for shorter in range(bits - 1, -1, -1):
-        yield Match(egress, protocol, port & ~(0xFFFF >> shorter), shorter)
+        if shapes is None or (protocol, shorter) in shapes:
+            yield Match(egress, protocol, port & ~(0xFFFF >> shorter), shorter)
     yield Match(egress, 0, 0, 0)
 
 
@@ -188,7 +200,7 @@ def decide(
     """
     exact = Match(egress, protocol, port, PORT_BITS)
     found: list[tuple[PolicyKey, PolicyEntry]] = []
-    for identity in (peer, ANY_PEER):
+    for identity in (_whose_entries(state, peer, egress), ANY_PEER):
         for match in (exact, *broader(exact)):
             key = PolicyKey(egress, identity, match.protocol, match.port, match.bits)
             if key in state:
@@ -198,6 +210,11 @@ def decide(
         return Verdict(False)
     key, entry = max(found, key=_rank)
     return Verdict(not entry.deny or entry.audit, key, entry)
+
+
+def _whose_entries(state: Mapping[PolicyKey, PolicyEntry], peer: Identity, egress: bool) -> Identity:
+    own = state.get(PolicyKey(egress, peer, 0, 0, 0))
+    return Identity(own.peer_set) if own is not None and own.peer_set else peer
 
 
 def _rank(found: tuple[PolicyKey, PolicyEntry]) -> tuple[int, int, int, bool]:

@@ -38,13 +38,26 @@ class _Pending(Generic[K, V]):
 
 
 class History(Generic[K, V]):
-    """Rows, log and pending deltas of one table. ``sequence`` is 0 until the first reset."""
+    """Rows, log and pending deltas of one table. ``sequence`` is 0 until the first reset.
 
-    def __init__(self, table: Table[K, V], *, log_limit: int = LOG_LIMIT) -> None:
+    Args:
+        computed: Gives the rows by shard where somebody else holds them in a smaller form; at each ``commit`` and
+            ``reset`` it is already at that sequence.
+    """
+
+    def __init__(
+        self,
+        table: Table[K, V],
+        *,
+        computed: Mapping[str, Mapping[K, V]] | None = None,
+        log_limit: int = LOG_LIMIT,
+    ) -> None:
         self.table = table
         self.epoch = 0
         self.sequence = 0
-        self.rows: dict[str, dict[K, V]] = {}
+        self._rows: dict[str, dict[K, V]] = {}
+        self._computed = computed
+        self._reset_at = 0
         self.log_start = 0
         """The log holds every change in (log_start, sequence]."""
         self.leading = False
@@ -57,23 +70,28 @@ class History(Generic[K, V]):
         self._pending: dict[str, _Pending[K, V]] = {}
         self._together = False
 
-    def reset(self, rows: Mapping[K, V], sequence: int, epoch: int) -> None:
-        """Take over the whole table as of ``sequence``.
+    @property
+    def rows(self) -> Mapping[str, Mapping[K, V]]:
+        """Rows by shard."""
+        return self._rows if self._computed is None else self._computed
 
-        Within one epoch this is a commit of the differences, so that subscribers need no snapshot. What is older than
-        the state is ignored. Epochs begin at 1.
+    def reset(self, rows: Mapping[K, V], sequence: int, epoch: int) -> None:
+        """Take over the whole table as of ``sequence``; ``rows`` are without meaning where they are computed.
+
+        Within one epoch this is a commit of the differences, so that subscribers need no snapshot; where rows are
+        computed those before are gone, so they do. What is older than the state is ignored. Epochs begin at 1.
         """
         if (epoch, sequence) < (self.epoch, self.sequence):
             return
-        if epoch == self.epoch:
-            known = {key: row for shard in self.rows.values() for key, row in shard.items()}
+        if epoch == self.epoch and self._computed is None:
+            known = {key: row for shard in self._rows.values() for key, row in shard.items()}
             changed = {key: row for key, row in rows.items() if known.get(key) != row}
             self.commit(sequence, changed, [key for key in known if key not in rows])
             return
-        self.epoch, self.sequence, self.log_start = epoch, sequence, sequence
-        self.rows = {}
+        self.epoch, self.sequence, self.log_start, self._reset_at = epoch, sequence, sequence, sequence
+        self._rows = {}
         for key, row in rows.items():
-            self.rows.setdefault(self.table.shard(key), {})[key] = row
+            self._rows.setdefault(self.table.shard(key), {})[key] = row
         self._order.clear()
         for store in (self._log, self._heads, self._published, self._pending, self._versions):
             store.clear()
@@ -105,14 +123,9 @@ class History(Generic[K, V]):
 
     def _change(self, key: K, row: V | None, traceparent: str) -> None:
         shard = self.table.shard(key)
-        rows = self.rows.setdefault(shard, {})
-        if row is None:
-            rows.pop(key, None)
-        else:
-            rows[key] = row
         self._versions[shard] = self.sequence
-        if not rows:
-            del self.rows[shard], self._versions[shard]
+        if self._computed is None:
+            self._store(shard, key, row)
         self._log.setdefault(shard, deque()).append((self.sequence, key, row))
         self._order.append((self.sequence, shard))
         self._heads.pop(shard, None)
@@ -121,6 +134,15 @@ class History(Generic[K, V]):
             pending = self._pending_of(shard)
             pending.changes[key] = row
             pending.traceparent = traceparent or pending.traceparent
+
+    def _store(self, shard: str, key: K, row: V | None) -> None:
+        rows = self._rows.setdefault(shard, {})
+        if row is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = row
+        if not rows:
+            del self._rows[shard], self._versions[shard]
 
     def _forget_oldest(self) -> None:
         self.log_start, shard = self._order.popleft()
@@ -131,7 +153,7 @@ class History(Generic[K, V]):
 
     def version(self, shard: str) -> tuple[int, int]:
         """Name the present content of the shard's rows, for caches."""
-        return self.epoch, self._versions.get(shard, 0)
+        return self.epoch, self._versions.get(shard, self._reset_at)
 
     def changes(self, shard: str, since: int) -> dict[K, V | None] | None:
         """Return what changed in the shard after ``since``, or None when the log does not reach back so far."""

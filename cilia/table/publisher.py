@@ -65,13 +65,14 @@ class TablePublisher(Generic[K, V]):
         bus: Bus,
         table: Table[K, V],
         *,
+        computed: Mapping[str, Mapping[K, V]] | None = None,
         log_limit: int = LOG_LIMIT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
         self._table = table
         self._clock = clock
-        self.history = History(table, log_limit=log_limit)
+        self.history = History(table, computed=computed, log_limit=log_limit)
         self.counters = PublisherCounters()
         self._answers = Answers(self.history)
         self._requests: Inbox[Msg] = Inbox(WAITING)

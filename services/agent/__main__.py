@@ -28,19 +28,23 @@ from services.agent.config import Config, RoutingMode
 from services.agent.connections import Connections, Parts
 from services.agent.conntrack import Conntrack
 from services.agent.devices import NodeDevices, ensure_devices, set_gateways
+from services.agent.distinct import DistinctFlows
 from services.agent.endpoints import Endpoints, PodFiles
 from services.agent.errors import AgentError, CannotStart
+from services.agent.exclusions import ExclusionLoop, ExclusionMap, Exclusions
 from services.agent.flows import DRAIN, Flows
 from services.agent.health import Health
 from services.agent.ipcache import Ipcache
 from services.agent.kernel import AddressMaps, PolicyMaps
 from services.agent.loading import attach, load_datapath, renew
 from services.agent.locations import Locations
-from services.agent.names import PolicyNames, names_of
+from services.agent.names import PolicyNames, names_of, ports_of
+from services.agent.nat import Mappings
 from services.agent.outcomes import Outcomes
 from services.agent.prefixes import number
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
+from services.agent.recording import Recording
 from services.agent.registration import Registration
 from services.agent.routes import NativeWay, OverlayWay, Routes
 from services.agent.routetable import RouteTable
@@ -149,6 +153,10 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     routes = Routes(config.node, NativeWay() if is_native else overlay_way)
     routing = Routing(routes, node.route_table, node.links, tables.nodes, config.routes_repair_seconds)
     locations = Locations(address_maps, ipcache, tables.nodes, tables.endpoints)
+    mappings, exclusion_map = Mappings(objects, config.conntrack_sweep_seconds), ExclusionMap(objects)
+    for masquerading in (mappings, exclusion_map):
+        stack.callback(masquerading.close)
+    exclusions = ExclusionLoop(Exclusions(config.masquerade_exclude), exclusion_map, tables.nodes)
     realiser = Realiser(
         policy_maps,
         tables.resolved,
@@ -187,7 +195,11 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
 
     policy_names = PolicyNames(tables.policies)
     names = names_of(endpoints, ipcache, tables.endpoints, policy_names)
-    flows = Flows(ring, bus, config.node, names, outcomes.lost_events, publish=config.flows)
+    distinct = DistinctFlows(config.distinct_flows, ports_of(endpoints, ipcache, tables.endpoints))
+    record = distinct.take if config.distinct_flows else None
+    flows = Flows(ring, bus, config.node, names, outcomes.lost_events, publish=config.flows, record=record)
+    metrics.count("distinct_flows", distinct.counters)
+    metrics.gauge("distinct_flows", "distinct flows that the agent remembers", lambda: len(distinct))
     health = Health(
         config=config,
         bus=bus,
@@ -199,8 +211,10 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         connections=connections,
         locations=locations,
         routing=routing,
+        exclusions=exclusions,
         realiser=realiser,
         conntrack=conntrack,
+        mappings=mappings,
         flows=flows,
         audit=audit,
         missing_features=missing_features(),
@@ -213,8 +227,9 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     socket = Socket(Path(config.socket), api.calls(), flows)
     return {
         **tables.loops(),
-        "nodes": lambda: watch_nodes(tables.nodes, (locations.feed_nodes, routing.feed)),
+        "nodes": lambda: watch_nodes(tables.nodes, (locations.feed_nodes, routing.feed, exclusions.feed)),
         "routes": routing.run,
+        "exclusions": exclusions.run,
         "routes' repair": routing.repair,
         "locations": locations.watch_endpoints,
         "ipcache": locations.run,
@@ -229,7 +244,9 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         "withdrawals": publication.run,
         "publications": connections.run,
         "conntrack": conntrack.run,
+        "mappings": mappings.run,
         "flows": flows.run,
+        "recording": Recording(bus, config.node, distinct).run,
         "socket": socket.run,
         "calls": lambda: serve_node(bus, config.node, api.calls()),
         "health": lambda: serve_health(config.telemetry.listen, metrics, health.degraded),

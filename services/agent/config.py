@@ -1,7 +1,8 @@
 """Settings of one agent."""
 
+from collections.abc import Callable
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from msgspec import Struct
 
@@ -84,6 +85,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """Reports per second and CPU; 0: no limit."""
     flows: bool = True
     """Publish flows on the bus."""
+    distinct_flows: int = 8192
+    """Distinct flows that are remembered, and told to the recorder; 0: none."""
     nats: BusConfig = BusConfig()
     maps: MapSizes = MapSizes()
     timeouts: TimeoutConfig = TimeoutConfig()
@@ -94,6 +97,8 @@ class Config(Struct, frozen=True, kw_only=True):
         _check_address("ipv4", self.ipv4, IPv4Address)
         if self.ipv6:
             _check_address("ipv6", self.ipv6, IPv6Address)
+        for cidr in self.masquerade_exclude:
+            _check_address("masquerade_exclude", cidr, ip_network)
         if not self.versions:
             raise BadConfig("pool", self.pool, source="configuration", reason="pods need a pool: this, pool6 or both")
 
@@ -103,7 +108,7 @@ class Config(Struct, frozen=True, kw_only=True):
         return tuple(version for version, pool in ((4, self.pool), (6, self.pool6)) if pool)
 
 
-def _check_address(field: str, text: str, kind: type[IPv4Address | IPv6Address]) -> None:
+def _check_address(field: str, text: str, kind: Callable[[str], object]) -> None:
     try:
         kind(text)
     except ValueError as error:

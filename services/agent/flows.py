@@ -7,7 +7,7 @@ decoded and named only if someone wants them. What finds no room is counted, nev
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -100,6 +100,7 @@ class Flows:
         lost_in_kernel: Callable[[], int],
         *,
         publish: bool,
+        record: Callable[[Event, Flow], None] | None = None,
     ) -> None:
         self._ring = ring
         self._bus = bus
@@ -107,6 +108,7 @@ class Flows:
         self._names = names
         self._lost_in_kernel = lost_in_kernel
         self._publish = publish
+        self._record = record
         self._waiting: deque[bytes] = deque()
         self._listeners: set[Inbox[Flow]] = set()
         self.counters = FlowCounters()
@@ -143,11 +145,11 @@ class Flows:
     def _pause(self) -> float:
         if self._listeners:
             return LIVE_SECONDS
-        return PUBLISH_SECONDS if self._publish else IDLE_SECONDS
+        return PUBLISH_SECONDS if self._publish or self._record is not None else IDLE_SECONDS
 
     @property
     def _wanted(self) -> bool:
-        return self._publish or bool(self._listeners)
+        return self._publish or self._record is not None or bool(self._listeners)
 
     def _drain(self) -> int:
         """Take events from the ring, at most DRAIN; return how many they were."""
@@ -165,7 +167,7 @@ class Flows:
         clock = UnixClock.now()
         while self._waiting:
             records = self._waiting.popleft()
-            flows = tuple(flow_of(event, self._node, clock, self._names) for event in Event.unpack_each(records))
+            flows = tuple(self._name_each(records, clock))
             for inbox in self._listeners:
                 for flow in flows:
                     inbox.offer(flow)
@@ -175,6 +177,13 @@ class Flows:
                 lost = so_far
             await asyncio.sleep(0)
         return lost
+
+    def _name_each(self, records: bytes, clock: UnixClock) -> Iterator[Flow]:
+        for event in Event.unpack_each(records):
+            flow = flow_of(event, self._node, clock, self._names)
+            if self._record is not None:
+                self._record(event, flow)
+            yield flow
 
     async def _send(self, batch: FlowBatch) -> None:
         try:

@@ -14,8 +14,10 @@ from services.agent.config import Config
 from services.agent.connections import Connections
 from services.agent.conntrack import Conntrack
 from services.agent.endpoints import Endpoints
+from services.agent.exclusions import ExclusionLoop
 from services.agent.flows import Flows
 from services.agent.locations import Locations
+from services.agent.nat import Mappings
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
 from services.agent.registration import Registration
@@ -41,8 +43,10 @@ class Health:
     connections: Connections
     locations: Locations
     routing: Routing
+    exclusions: ExclusionLoop
     realiser: Realiser
     conntrack: Conntrack
+    mappings: Mappings
     flows: Flows
     audit: Audit
     missing_features: tuple[str, ...]
@@ -52,8 +56,11 @@ class Health:
         """Return why the agent can't do all of its work, or an empty text."""
         refusals = map(str, self.realiser.refused.values())
         bus = "" if self.bus.connected else "the bus is away"
-        reasons = (bus, self.registration.last_error, self.locations.last_error, self.routing.last_error, *refusals)
+        reasons = (bus, self.registration.last_error, *self._kernel_errors(), *refusals)
         return "; ".join(reason for reason in reasons if reason)
+
+    def _kernel_errors(self) -> tuple[str, ...]:
+        return self.locations.last_error, self.routing.last_error, self.exclusions.last_error
 
     def status(self) -> AgentStatus:
         """Return all of it."""
@@ -84,6 +91,7 @@ class Health:
         metrics.count("audit", self.audit.counters)
         metrics.count("flows", self.flows.counters)
         metrics.count("conntrack", self.conntrack.counters)
+        metrics.count("nat", self.mappings.counters)
         for name, table in self.tables.named().items():
             metrics.count("table", table.counters, table=name)
         for name, text, read in (
@@ -95,6 +103,8 @@ class Health:
             ("ipcache_pending", "entries of cilia_ipcache that wait", lambda: self.locations.pending),
             ("routes", "routes to other nodes' pods", lambda: self.routing.desired),
             ("routes_pending", "routes to other nodes' pods that wait", lambda: self.routing.pending),
+            ("nat_entries", "entries of cilia_nat found by the latest sweep", lambda: self.mappings.entries),
+            ("unmasqueraded_entries", "entries of cilia_unmasqueraded", lambda: self.exclusions.desired),
             ("policy_entries", "entries of cilia_policy", lambda: self.realiser.entries),
             ("policy_capacity_entries", "room in cilia_policy", lambda: self.realiser.capacity),
             ("policy_refused", "subjects whose policy finds no room", lambda: len(self.realiser.refused)),
@@ -126,12 +136,15 @@ class Health:
 
     def _loops(self) -> tuple[LoopStatus, ...]:
         locations, realiser, registration = self.locations, self.realiser, self.registration
-        routing = self.routing
+        routing, exclusions = self.routing, self.exclusions
         refused = next(map(str, realiser.refused.values()), "")
         waiting = self.connections.unpublished + self.publication.pending
         return (
             LoopStatus("ipcache", locations.desired, locations.pending, locations.failures, locations.last_error),
             LoopStatus("routes", routing.desired, routing.pending, routing.failures, routing.last_error),
+            LoopStatus(
+                "exclusions", exclusions.desired, exclusions.pending, exclusions.failures, exclusions.last_error
+            ),
             LoopStatus("policy", realiser.wanted, len(realiser.refused), realiser.counters.refused, refused),
             LoopStatus("audit", self.audit.counters.looks, 0, self.audit.counters.foreign, self.audit.last_fault),
             LoopStatus("rows", len(self.endpoints), waiting, 0),

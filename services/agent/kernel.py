@@ -230,11 +230,14 @@ def _key_of(key: EntryKey) -> PolicyKey:
 
 
 def _entry_value(entry: PolicyEntry) -> EntryValue:
-    return EntryValue(entry.precedence, entry.cookie, int(entry.deny), int(entry.audit))
+    return EntryValue(
+        entry.precedence, entry.peer_set or entry.cookie, int(entry.deny), int(entry.audit), int(entry.peer_set > 0)
+    )
 
 
 def _entry_of(value: EntryValue) -> PolicyEntry:
-    return PolicyEntry(bool(value.deny), value.precedence, value.cookie, bool(value.audit))
+    cookie, peer_set = (0, value.cookie) if value.is_member else (value.cookie, 0)
+    return PolicyEntry(bool(value.deny), value.precedence, cookie, bool(value.audit), peer_set)
 
 
 def _ipcache_key(prefix: Prefix) -> IpcacheKey:

@@ -1,5 +1,7 @@
 """Names for what the kernel knows by number: endpoints, addresses, policies, reasons."""
 
+from collections.abc import Callable
+
 from cilia.abi.enums import DropReason
 from cilia.contracts.ids import EndpointId
 from cilia.contracts.tables import ENDPOINTS, Endpoint, EndpointKey, PolicyObject, policy_cookie
@@ -7,6 +9,7 @@ from cilia.table.subscriber import TableSubscriber
 from services.agent.endpoints import Endpoints
 from services.agent.flows import Names
 from services.agent.ipcache import Ipcache
+from services.agent.prefixes import unpacked
 
 
 class PolicyNames:
@@ -45,6 +48,22 @@ def names_of(
         return f"{row.namespace}/{row.name}" if row is not None else ""
 
     return Names(endpoint=endpoint, address=address, policy=policies.get, reason=reason_name)
+
+
+def ports_of(
+    pods: Endpoints, ipcache: Ipcache, endpoints: TableSubscriber[EndpointKey, Endpoint]
+) -> Callable[[int, bytes], tuple[tuple[str, str, int], ...]]:
+    """Return how this node knows what a pod names its ports: by the id of a local one, or by its address."""
+
+    def ports(number: int, address: bytes) -> tuple[tuple[str, str, int], ...]:
+        pod = pods.get(EndpointId(number)) if number else None
+        if pod is not None:
+            return pod.named_ports
+        key = ipcache.owner(unpacked(address))
+        row = endpoints.rows(ENDPOINTS.shard(key)).get(key) if key is not None else None
+        return row.named_ports if row is not None else ()
+
+    return ports
 
 
 def reason_name(reason: int) -> str:

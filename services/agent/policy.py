@@ -149,7 +149,7 @@ def is_churn(old: Entries, new: Entries) -> bool:
 
     That is so if each changed entry is a plain allow of an identity that is wholly new to the subject or leaves it
     wholly, and no entry for any peer in that direction denies or audits: then the longest match of such an identity
-    can only add an allow, whichever of its entries are there already.
+    can only add an allow, whichever of its entries are there already. A member of a set counts as what the set holds.
     """
     changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
     if len(changed) > CHURN_LIMIT or any(key in old and key in new for key in changed):
@@ -159,9 +159,9 @@ def is_churn(old: Entries, new: Entries) -> bool:
     after = {key.identity for key in new} & peers
     if 0 in peers or before & after:
         return False
-    plain = all(not entry.deny and not entry.audit for entry in (old.get(key) or new[key] for key in changed))
-    return plain and not any(
-        key.identity == 0 and (entry.deny or entry.audit) for state in (old, new) for key, entry in state.items()
+    sets = {entry.peer_set for entry in (old.get(key) or new[key] for key in changed)} - {0} | peers | {0}
+    return not any(
+        key.identity in sets and (entry.deny or entry.audit) for state in (old, new) for key, entry in state.items()
     )
 
 

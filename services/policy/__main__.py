@@ -8,7 +8,7 @@ from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.lifecycle import run_service
 from cilia.policy.errors import BadPolicy
-from cilia.policy.language.parse import ParsedPolicy, parse_policies
+from cilia.policy.language.parse import ParsedPolicy, parse_policies, put_in_shadow
 from cilia.telemetry import traceparent
 from services.policy import service
 from services.policy.config import Config
@@ -35,6 +35,8 @@ def read(request: ApplyPolicies) -> list[PolicyObject]:
             _refuse_prefixes(each)
     if not parsed:
         raise Refused(Problem("invalid", f"{request.source or 'the text'} holds no policy", "text"))
+    if request.shadow:
+        parsed = [put_in_shadow(each, True) for each in parsed]
     now, cause = time.time_ns(), traceparent()
     return [
         PolicyObject(each.kind, each.namespace, each.name, each.document, request.author, now, cause) for each in parsed

@@ -36,6 +36,15 @@ Difference = Mapping[SubjectKey, PolicyEntry | None]
 class Resolver(Protocol):
     """The engine: events of one revision in, difference of resolved policy out."""
 
+    @property
+    def rows(self) -> Mapping[str, Mapping[SubjectKey, PolicyEntry]]:
+        """Resolved policy of now, by shard."""
+        ...
+
+    def load(self, events: Sequence[Event]) -> None:
+        """Fold in all that there is, after ``clear``."""
+        ...
+
     def take(self, events: Sequence[Event]) -> Difference:
         """Fold the events in; return what that changes."""
         ...
@@ -99,9 +108,11 @@ class Mirror:
         self.resolver.clear()
         self.places.clear()
         events = [read_event(self.keys, record.key, record.value) for record in step.records]
-        policies, resolved = self._fold(event for event in events if event is not None)
+        taken = [event for event in events if event is not None]
+        policies = self._note(taken)
+        self.resolver.load(taken)
         self.policies.reset({key: row for key, row in policies.items() if row is not None}, step.revision, self.epoch)
-        self.resolved.reset({key: row for key, row in resolved.items() if row is not None}, step.revision, self.epoch)
+        self.resolved.reset({}, step.revision, self.epoch)
         revisions = (record.mod_revision for record in step.records if record.key.startswith(self.keys.policies))
         self.realisation.start(Revision(step.revision), newest=Revision(max(revisions, default=0)))
 
@@ -115,7 +126,7 @@ class Mirror:
         self.resolved.commit(step.revision, {})
 
     def _commit(self, revision: Revision, events: Sequence[Event]) -> None:
-        policies, resolved = self._fold(events)
+        policies, resolved = self._note(events), self.resolver.take(events)
         cause = next((row for row in policies.values() if row is not None), None)
         traceparent = cause.traceparent if cause is not None else ""
         _hand_over(self.policies, revision, policies, traceparent)
@@ -124,16 +135,16 @@ class Mirror:
             accepted_ns = cause.applied_ns if cause is not None else time.time_ns()
             self.realisation.change(revision, (key.subject for key in resolved), accepted_ns)
 
-    def _fold(self, events: Iterable[Event]) -> tuple[dict[str, PolicyObject | None], Difference]:
+    def _note(self, events: Iterable[Event]) -> dict[str, PolicyObject | None]:
+        """Take note of places; return what became of policies."""
         policies: dict[str, PolicyObject | None] = {}
-        taken = list(events)
-        for event in taken:
+        for event in events:
             match event:
                 case PolicyEvent(key, row):
                     policies[key] = row
                 case EndpointEvent():
                     self.places.take(event)
-        return policies, self.resolver.take(taken)
+        return policies
 
 
 def _hand_over(

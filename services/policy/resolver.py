@@ -1,8 +1,10 @@
 """The engine behind etcd's events: keys and rows become its events, its differences become rows of RESOLVED."""
 
+import gc
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import Identity
@@ -22,6 +24,25 @@ from services.policy.state import EndpointEvent, Event, IdentityEvent, PolicyEve
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Rows(Mapping[str, Mapping[SubjectKey, PolicyEntry]]):
+    """The rows of RESOLVED by shard, of the engine's state of now."""
+
+    engine: Callable[[], Engine]
+
+    def __getitem__(self, shard: str) -> Mapping[SubjectKey, PolicyEntry]:
+        if not shard.isdecimal():
+            raise KeyError(shard)
+        subject = Identity(int(shard))
+        return {SubjectKey(subject, key): entry for key, entry in self.engine().map_state(subject).items()}
+
+    def __iter__(self) -> Iterator[str]:
+        return map(str, self.engine().subjects)
+
+    def __len__(self) -> int:
+        return len(self.engine().subjects)
+
+
 class EngineResolver:
     """Resolves policy with an :class:`~cilia.policy.engine.Engine`; see :class:`services.policy.mirror.Resolver`."""
 
@@ -34,23 +55,27 @@ class EngineResolver:
         self._engine = Engine(self._options)
         self._endpoints: dict[EndpointKey, Endpoint] = {}
         self._of_identity: defaultdict[Identity, set[EndpointKey]] = defaultdict(set)
-        self._is_fresh = True
+
+    def load(self, events: Sequence[Event]) -> None:
+        """Fold in all that there is."""
+        self._engine.apply(self._translate(events))
+        gc.collect()
+        gc.freeze()  # looking through all of it would hold a change up for a second, and it has no cycles to find
+
+    @property
+    def rows(self) -> "Rows":
+        """Resolved policy by shard, made when it is asked for: subjects under the same rules share what it is of."""
+        return Rows(lambda: self._engine)
 
     def take(self, events: Sequence[Event]) -> dict[SubjectKey, PolicyEntry | None]:
-        """Fold events in; return what that changes, and the first time everything."""
+        """Fold events in; return what that changes."""
         differences = self._engine.apply(self._translate(events))
-        if self._is_fresh:
-            self._is_fresh = False
-            return {
-                SubjectKey(subject, key): entry
-                for subject in self._engine.subjects
-                for key, entry in self._engine.map_state(subject).items()
-            }
-        changed: dict[SubjectKey, PolicyEntry | None] = {}
-        for subject, difference in differences.items():
-            changed.update((SubjectKey(subject, key), None) for key in difference.removes)
-            changed.update((SubjectKey(subject, key), entry) for key, entry in difference.upserts.items())
-        return changed
+        changes = {id(each): each.rows for each in differences.values()}  # subjects under the same rules share one
+        return {
+            SubjectKey(subject, key): entry
+            for subject, difference in differences.items()
+            for key, entry in changes[id(difference)].items()
+        }
 
     def explain(self, request: ExplainFlow) -> Explained:
         """Tell why a flow is allowed or denied.

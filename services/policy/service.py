@@ -34,7 +34,7 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
         connect_bus(config.nats, cluster=config.cluster, name=f"policy-{config.replica}") as bus,
         connect_kvstore(config.etcd) as etcd,
     ):
-        policies, resolved = TablePublisher(bus, POLICIES), TablePublisher(bus, RESOLVED)
+        policies, resolved = TablePublisher(bus, POLICIES), TablePublisher(bus, RESOLVED, computed=resolver.rows)
         election = Election(etcd, keys.leader("policy"), config.replica)
         epoch = await settle_epoch(etcd, keys)
         mirror = Mirror(etcd, keys, epoch, resolver, places, realisation, policies, resolved, moved)

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from cilia.cluster.layout import HUB_ADDRESS, netns_path
 from cilia.cluster.local import LocalCluster
-from cilia.cluster.processes import AGENT_METRICS_PORT, FIRST_HEALTH_PORT
+from cilia.cluster.processes import AGENT_METRICS_PORT, FIRST_HEALTH_PORT, SERVICES
 from cilia.contracts.agent import AgentStatus
 from cilia.contracts.messages import Empty
 from cilia.netns import inside
@@ -112,7 +112,13 @@ def test_a_policy_is_one_trace_from_apply_to_realised_on_each_agent(traced: tupl
 
 @pytest.mark.parametrize(
     ("place", "expected"),
-    [("agent", "cilia_"), ("ipam", "cilia_"), ("identity", "cilia_identities"), ("policy", "cilia_")],
+    [
+        ("agent", "cilia_"),
+        ("ipam", "cilia_"),
+        ("identity", "cilia_identities"),
+        ("policy", "cilia_"),
+        ("recorder", "cilia_"),
+    ],
 )
 def test_metrics_are_there_to_be_scraped(traced: tuple[LocalCluster, Collector], place: str, expected: str) -> None:
     cluster, _ = traced
@@ -123,7 +129,7 @@ def test_metrics_are_there_to_be_scraped(traced: tuple[LocalCluster, Collector],
     assert all(f"# HELP {name}" in text for name in names if not name.endswith(("_total", "_created"))), names
 
 
-@pytest.mark.parametrize("place", ["agent", "ipam", "identity", "policy"])
+@pytest.mark.parametrize("place", ["agent", "ipam", "identity", "policy", "recorder"])
 def test_every_metric_is_documented_and_every_documented_one_exists(
     traced: tuple[LocalCluster, Collector], place: str
 ) -> None:
@@ -148,7 +154,7 @@ def test_an_agent_that_reports_to_nobody_is_small(traced: tuple[LocalCluster, Co
 def address_of(cluster: LocalCluster, place: str) -> tuple[str, int]:
     if place == "agent":
         return cluster.record.nodes[0].ipv4, AGENT_METRICS_PORT
-    return str(HUB_ADDRESS), FIRST_HEALTH_PORT + ("ipam", "identity", "policy").index(place)
+    return str(HUB_ADDRESS), FIRST_HEALTH_PORT + SERVICES.index(place)
 
 
 def scrape(cluster: LocalCluster, address: tuple[str, int]) -> str:

@@ -1,11 +1,13 @@
 """The engine against the model, and against itself: whatever happened before, the state decides."""
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import parse_labels
 from cilia.contracts.tables import PolicyEntry, PolicyKey
+from cilia.policy import peersets
 from cilia.policy.engine import (
     EndpointsChanged,
     Engine,
@@ -212,9 +214,17 @@ def play(history: list[list[Event]]) -> tuple[Engine, World, dict[Identity, dict
     return engine, world, {subject: mirror for subject, mirror in heard.items() if mirror}
 
 
-@settings(max_examples=300, deadline=None)
-@given(histories)
-def test_whoever_hears_the_differences_holds_what_a_new_engine_computes(history: list[list[Event]]) -> None:
+@pytest.fixture(params=[31, 1, 0], ids=["sets are numbered", "two numbers for all sets", "one number for all sets"])
+def hash_bits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the numbers of different sets equal."""
+    monkeypatch.setattr(peersets, "HASH_BITS", request.param)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories)
+def test_whoever_hears_the_differences_holds_what_a_new_engine_computes(
+    hash_bits: None, history: list[list[Event]]
+) -> None:
     engine, world, heard = play(history)
     fresh = Engine()
     fresh.apply(world.events())
@@ -224,9 +234,11 @@ def test_whoever_hears_the_differences_holds_what_a_new_engine_computes(history:
     assert heard == full
 
 
-@settings(max_examples=300, deadline=None)
-@given(histories, st.lists(st.tuples(protocols, edges), min_size=1, max_size=6))
-def test_the_data_plane_decides_as_the_rules_say(history: list[list[Event]], probes: list[tuple[int, int]]) -> None:
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories, probes=st.lists(st.tuples(protocols, edges), min_size=1, max_size=6))
+def test_the_data_plane_decides_as_the_rules_say(
+    hash_bits: None, history: list[list[Event]], probes: list[tuple[int, int]]
+) -> None:
     engine, world, _ = play(history)
     model = world.model()
     for subject in engine.subjects:

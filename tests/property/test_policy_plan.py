@@ -10,7 +10,8 @@ from cilia.contracts.tables import PolicyEntry, PolicyKey
 from services.agent.policy import UNREALISED, Change, Held, Plan, Version, is_churn, plan, plan_release, shapes_of
 from tests.unit.agent.policy_model import Kernel, Packet
 
-IDENTITIES = (0, 7, 8)
+SET = 1 << 31 | 1
+IDENTITIES = (0, 7, 8, SET)
 PACKETS = [
     Packet(egress, identity, protocol, port)
     for egress in (False, True)
@@ -27,7 +28,23 @@ def key(egress: bool, identity: int, which: int) -> PolicyKey:
 keys = st.builds(key, st.booleans(), st.sampled_from(IDENTITIES), st.integers(0, 4))
 entries = st.builds(PolicyEntry, st.booleans(), st.integers(0, 3), audit=st.booleans())
 plain = st.builds(PolicyEntry, st.just(False), st.integers(0, 3))
-states = st.one_of(st.dictionaries(keys, entries, max_size=8), st.dictionaries(keys, plain, max_size=8))
+members = st.sets(st.tuples(st.booleans(), st.sampled_from((7, 8))), max_size=3)
+
+
+def with_members(state: dict[PolicyKey, PolicyEntry], members: set[tuple[bool, int]]) -> dict[PolicyKey, PolicyEntry]:
+    """Make peers members of the set: a member has no other entry there, and a set has entries and members."""
+    held = {key.egress for key in state if key.identity == SET}
+    joined = {(egress, Identity(peer)) for egress, peer in members if egress in held}
+    gone = joined | {(egress, Identity(SET)) for egress in held - {egress for egress, _ in joined}}
+    rows = {PolicyKey(egress, peer, 0, 0, 0): PolicyEntry(False, 0, peer_set=SET) for egress, peer in joined}
+    return {key: entry for key, entry in state.items() if (key.egress, key.identity) not in gone} | rows
+
+
+states = st.builds(
+    with_members,
+    st.one_of(st.dictionaries(keys, entries, max_size=8), st.dictionaries(keys, plain, max_size=8)),
+    members,
+)
 leftovers = st.frozensets(keys, max_size=3)
 
 

@@ -50,12 +50,16 @@ class OneRule:
     """Every identity with a label that some policy names has one entry."""
 
     def __init__(self) -> None:
+        self.rows: dict[str, dict[SubjectKey, PolicyEntry]] = {}
         self.clear()
 
     def clear(self) -> None:
         self._labels: dict[Identity, frozenset[str]] = {}
         self._policies: dict[str, str] = {}
         self._entries: dict[SubjectKey, PolicyEntry] = {}
+
+    def load(self, events: Sequence[Event]) -> None:
+        self.take(events)
 
     def take(self, events: Sequence[Event]) -> Difference:
         for event in events:
@@ -69,6 +73,9 @@ class OneRule:
         named = set(self._policies.values())
         entries = {SubjectKey(identity, ANY): ALLOW for identity, labels in self._labels.items() if labels & named}
         before, self._entries = self._entries, entries
+        self.rows.clear()
+        for key, entry in entries.items():
+            self.rows.setdefault(str(key.subject), {})[key] = entry
         gone: dict[SubjectKey, PolicyEntry | None] = {key: None for key in before if key not in entries}
         return gone | {key: entry for key, entry in entries.items() if before.get(key) != entry}
 

@@ -116,6 +116,18 @@ def decode_object(row: PolicyObject, *, cluster: str = "") -> ParsedPolicy:
     return parsed
 
 
+def put_in_shadow(parsed: ParsedPolicy, shadow: bool) -> ParsedPolicy:
+    """Return a policy with the annotation that puts it in shadow, or without it."""
+    body = json.loads(parsed.document)
+    annotations = body["metadata"].pop("annotations", {})
+    annotations.pop(SHADOW, None)
+    if shadow:
+        annotations[SHADOW] = "true"
+    if annotations:
+        body["metadata"]["annotations"] = annotations
+    return replace(parsed, document=_write(body), policy=replace(parsed.policy, shadow=shadow))
+
+
 def _objects(document: Field) -> Iterator[Field]:
     body = document.mapping()
     kind = body.require("kind")
@@ -205,4 +217,8 @@ def _canonical(at: Field, namespace: str) -> str:
     if namespace:
         kept["namespace"] = namespace
     body["metadata"] = kept
+    return _write(body)
+
+
+def _write(body: object) -> str:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

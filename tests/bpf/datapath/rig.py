@@ -44,7 +44,7 @@ HOST, WORLD, REMOTE_NODE = 1, 2, 6
 NODE, OTHER_NODE, GATEWAY = "192.0.2.1", "192.0.2.2", "10.1.0.1"
 NODE6, OTHER_NODE6, GATEWAY6 = "2001:db8::1", "2001:db8::2", "fd00:1::1"
 GATEWAY_MAC: Final = bytes.fromhex("0263696c6961")
-TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT = 0, 2, 7
+TC_ACT_UNSPEC, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT = 0xFFFF_FFFF, 0, 2, 7
 CURRENT, NEXT, EPOCH = 0, 8, 16
 EVERY_SHAPE: Final = (1 << PolicyShape.SHAPES) - 1
 SIZES: Final = {
@@ -150,13 +150,17 @@ class Node:
         audit: bool = False,
         entry_set: int = 0,
         cookie: int = 7,
+        is_member: bool = False,
     ) -> None:
-        """Write one entry; ``bits`` of the port are given, by default all if there is a port and none if not."""
+        """Write one entry; ``bits`` of the port are given, by default all if there is a port and none if not.
+
+        ``is_member``: it makes the peer a member of the set ``cookie``.
+        """
         if bits is None:
             bits = 16 if port else 0
         shape = PolicyShape.PROTOCOL + bits if protocol else PolicyShape.ANY
         key = PolicyKey(pod.slot, entry_set, direction, identity, port, protocol, shape)
-        self.policy.update(key, PolicyEntry(precedence, cookie, int(deny), int(audit)))
+        self.policy.update(key, PolicyEntry(precedence, cookie, int(deny), int(audit), int(is_member)))
 
     def realise(
         self, slot: int, revision: int = 1, *, entry_set: int = 0, audit: bool = False, shapes: int = EVERY_SHAPE

@@ -193,3 +193,31 @@ def test_making_the_next_version_the_current_one_changes_nothing(here: Node) -> 
     here.subjects.store_u32(A.slot, 0, 16)
     assert here.run("from_pod", tcp(A, B), "lxc1").retval == TC_ACT_REDIRECT
     assert here.events() == []
+
+
+SET, OTHER_SET = 1 << 31 | 1, 1 << 31 | 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "verdict"),
+    [
+        ([], NONE),
+        ([Rule(SET, 6, 80)], ALLOWED),
+        ([Rule(SET, 6, 81)], NONE),
+        ([Rule(SET)], ALLOWED),
+        ([Rule(OTHER_SET, 6, 80)], NONE),
+        ([Rule(B.identity, 6, 80)], NONE),
+        ([Rule(SET, 6, 80), Rule(0, 6, 80, precedence=2, deny=True)], DENIED),
+        ([Rule(SET, 6, 80, precedence=2, deny=True), Rule(0, 6, 80)], DENIED),
+        ([Rule(0, 6, 80)], ALLOWED),
+    ],
+)
+def test_a_member_of_a_set_has_the_entries_of_the_set_and_no_others(
+    here: Node, rules: list[Rule], verdict: int
+) -> None:
+    write(here, *rules)
+    here.allow(A, EGRESS, B.identity, cookie=SET, is_member=True)
+    ran = here.run("from_pod", tcp(A, B), "lxc1")
+    (event,) = here.events()
+    assert event.reason == verdict
+    assert ran.retval == (TC_ACT_SHOT if verdict else TC_ACT_REDIRECT)

@@ -297,6 +297,9 @@ class Model:
     ) -> PolicyEntry | None:
         """Return the longest match of the peer or of any, by precedence, then by length, then the peer's own."""
         best: dict[bool, tuple[int, PolicyEntry]] = {}
+        member = self.entries.get(PolicyKey(slot, version.entry_set, direction, identity, 0, 0, 0))
+        if member and member.is_member and version.shapes & 1:
+            identity = member.cookie
         for key, entry in self.entries.items():
             fits = (key.subject, key.set, key.direction) == (slot, version.entry_set, direction)
             if not fits or key.identity not in (0, identity) or not version.shapes >> key.shape & 1:

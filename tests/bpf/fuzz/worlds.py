@@ -51,6 +51,7 @@ ADDRESSES6: Final = (
     *("fd00:2::77", "fd00:1::50"),
 )
 IDENTITIES: Final = (0, HOST, WORLD, REMOTE_NODE, A.identity, B.identity, R.identity, 1007, 1 << 24 | 5)
+PEER_SETS: Final = (1 << 31 | 1, 1 << 31 | 2)
 PROTOCOLS: Final = (1, 6, 17)
 PROTOCOLS6: Final = (58, 6, 17)
 PORTS: Final = (0, 8, 53, 128, 80, 81, 443, 40000, 40001, 65535)
@@ -140,13 +141,15 @@ class World:
             pick.randrange(1, SLOTS),
             pick.randrange(2),
             pick.randrange(2),
-            pick.choice((0, *IDENTITIES)),
+            pick.choice((0, *IDENTITIES, *PEER_SETS)),
             port,
             protocol,
             shape,
         )
         precedence = pick.choice((1, 1, 2, 3, FINAL))
-        entry = PolicyEntry(precedence, pick.randrange(9), int(pick.random() < 0.25), int(pick.random() < 0.1))
+        entry = PolicyEntry(precedence, pick.randrange(9), int(pick.random() < 0.25), int(pick.random() < 0.1), 0)
+        if not shape and key.identity and pick.random() < 0.7:
+            entry = PolicyEntry(0, pick.choice(PEER_SETS), 0, 0, 1)
         self._node.policy.update(key, entry)
         self.model.entries[key] = entry
 

@@ -51,7 +51,9 @@ def longest(entries: Mapping[PolicyKey, PolicyEntry], packet: Packet, identity: 
 
 def verdict(entries: Mapping[PolicyKey, PolicyEntry], packet: Packet, shapes: int) -> str:
     """Allow, audit or deny, as the lookup of bpf/maps/policy.h gives it."""
-    found = [longest(entries, packet, identity, shapes) for identity in (packet.identity, 0)]
+    own = entries.get(PolicyKey(packet.egress, packet.identity, 0, 0, 0)) if shapes & 1 else None  # type: ignore[arg-type]
+    peer = own.peer_set if own and own.peer_set else packet.identity
+    found = [longest(entries, packet, identity, shapes) for identity in (peer, 0)]
     keys = [key for key in found if key is not None]
     if not keys:
         return "deny"

@@ -1,0 +1,171 @@
+"""The recorder as processes: nothing that was answered is lost, one of many records, shadows are judged."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cilia.contracts.flows import (
+    FlowPage,
+    ListFlows,
+    RecordedFlow,
+    RecordFlows,
+    SeenEnd,
+    SeenFlow,
+    ShadowVerdicts,
+)
+from cilia.contracts.keys import Keys
+from cilia.contracts.messages import ApplyPolicies, Empty, PoliciesChanged
+from cilia.errors import Unavailable
+from cilia.kvstore import EtcdConfig, connect_kvstore
+from services.recorder.book import Book, key_of
+from services.recorder.shelf import PIECE, SPARE_PIECES, Shelf
+from tests.servers import start_etcd
+from tests.services.ask import ask
+from tests.services.processes import Service, Stage
+from tests.unit.recorder.test_book import seen
+
+KEYS = Keys("test")
+SHADOW = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: closed, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: db}}
+  ingress:
+  - fromEndpoints: [{matchLabels: {app: nobody}}]
+"""
+
+
+def report(*ports: int, batch: str = "1", node: str = "node1", count: int = 1) -> RecordFlows:
+    flows = tuple(
+        SeenFlow(SeenEnd(300, "shop/web"), SeenEnd(301, "shop/db"), 6, port, "allowed", False, count=count, last_ns=9)
+        for port in ports
+    )
+    return RecordFlows(node, flows, batch)
+
+
+@asynccontextmanager
+async def recorder(stage: Stage, *replicas: str, **settings: str) -> AsyncIterator[list[Service]]:
+    """Run recorders with the services that they hear."""
+    for identity, app in ((300, "web"), (301, "db")):
+        labels = f"k8s:app={app};k8s:io.kubernetes.pod.namespace=shop;"
+        await stage.kvstore.put(f"{Keys(stage.cluster).identities}{identity}", labels.encode())
+    async with AsyncExitStack() as stack:
+        for name in ("identity", "policy"):
+            await stack.enter_async_context(stage.service(name))
+        yield [await stack.enter_async_context(stage.service("recorder", replica, **settings)) for replica in replicas]
+
+
+async def tell(stage: Stage, message: RecordFlows) -> None:
+    """Report, again and again until it is answered, as an agent does."""
+    await ask(stage.bus, "recorder", "record", message, Empty)
+
+
+async def flows(stage: Stage) -> dict[int, int]:
+    """Return the counts by port."""
+    page = await ask(stage.bus, "recorder", "flows", ListFlows(), FlowPage)
+    return {flow.port: flow.count for flow in page.flows}
+
+
+async def test_what_was_answered_survives_a_kill_and_another_replica_goes_on(stage: Stage) -> None:
+    async with recorder(stage, "a") as (first,):
+        await tell(stage, report(80, 81))
+        async with stage.service("recorder", "b"):
+            await first.kill()
+            assert await flows(stage) == {80: 1, 81: 1}
+            await tell(stage, report(81, 82, batch="2"))
+            assert await flows(stage) == {80: 1, 81: 2, 82: 1}
+
+
+async def test_a_report_that_comes_twice_counts_once(stage: Stage) -> None:
+    async with recorder(stage, "a"):
+        for _ in range(3):
+            await tell(stage, report(80, count=5))
+        await tell(stage, report(80, batch="2"))
+        await tell(stage, report(80, batch="1", node="node2"))
+        assert await flows(stage) == {80: 7}
+
+
+async def test_of_many_replicas_one_answers(stage: Stage) -> None:
+    async with recorder(stage, "a", "b", "c"):
+        for number in range(30):
+            await tell(stage, report(number, batch=str(number)))
+        assert await flows(stage) == dict.fromkeys(range(30), 1)
+
+
+async def test_a_policy_in_shadow_changes_nothing_and_tells_what_it_would_do(stage: Stage) -> None:
+    async with recorder(stage, "a"):
+        await tell(stage, report(80))
+        heard: asyncio.Queue[ShadowVerdicts] = asyncio.Queue()
+
+        async def deliver(message: object) -> None:
+            await heard.put(msgspec.json.decode(message.data, type=ShadowVerdicts))  # type: ignore[attr-defined]
+
+        await stage.bus.subscribe(stage.bus.subjects.shadow(), deliver)
+        request = ApplyPolicies(SHADOW, shadow=True)
+        await ask(stage.bus, "policy", "apply", request, PoliciesChanged)
+        async with asyncio.timeout(20):
+            number = 2
+            while heard.empty():
+                await tell(stage, report(80, 443, batch=str(number)))
+                number += 1
+        found = heard.get_nowait()
+        assert found.node == "node1"
+        assert [(item.allowed, item.would_be, item.flow.port) for item in found.verdicts] == [
+            (True, False, 80),
+            (True, False, 443),
+        ]
+        assert found.verdicts[0].policies == ("CiliumNetworkPolicy/shop/closed",)
+
+
+async def test_a_flow_of_an_identity_that_nobody_knows_is_left_out(stage: Stage) -> None:
+    async with recorder(stage, "a"):
+        stranger = SeenFlow(SeenEnd(999), SeenEnd(301), 6, 99, "allowed", False)
+        known = report(80)
+        await tell(stage, msgspec.structs.replace(known, flows=(stranger, *known.flows)))
+        assert await flows(stage) == {80: 1}
+
+
+@pytest.fixture
+def many() -> list[RecordedFlow]:
+    return [seen(port) for port in range(PIECE + 500)]
+
+
+async def test_the_record_comes_back_whole_and_stays_in_few_pieces(tmp_path: Path, many: list[RecordedFlow]) -> None:
+    with start_etcd(tmp_path) as server:
+        async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
+            shelf = Shelf(etcd, KEYS)
+            book = await shelf.load(100_000)
+            for flow in many:
+                book.add(flow)
+            await shelf.write(book, counts=False)
+            for turn in range(2 * SPARE_PIECES):
+                book.add(msgspec.structs.replace(many[turn], count=5))
+                await shelf.write(book, counts=turn % 2 == 1)
+                assert not book.fresh
+            records, _ = await etcd.range(KEYS.flows)
+            assert len(records) < SPARE_PIECES + 5
+            again = await Shelf(etcd, KEYS).load(100_000)
+            assert again.rows == book.rows
+            assert again.since_ns == book.since_ns
+            assert again.rows[key_of(many[0])].count == 6
+            small = await Shelf(etcd, KEYS).load(1000)
+            assert len(small.rows) <= 1000
+            assert small.evicted == len(many) - len(small.rows)
+
+
+async def test_what_could_not_be_written_is_written_later(tmp_path: Path, many: list[RecordedFlow]) -> None:
+    with start_etcd(tmp_path) as server:
+        async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
+            shelf = Shelf(etcd, KEYS)
+            book = Book(100_000, since_ns=3)
+            book.add(many[0])
+            server.kill()
+            with pytest.raises(Unavailable):
+                async with asyncio.timeout(60):
+                    await shelf.write(book, counts=True)
+            assert book.fresh == {key_of(many[0])}
