@@ -146,6 +146,10 @@ class Realiser:
         if identity in self.refused and not self.in_force(identity):
             raise self.refused[identity]
 
+    def owners(self) -> dict[int, Identity]:
+        """Return whose each slot is."""
+        return {slot: identity for identity, slot in self._slots.items()}
+
     def held(self) -> dict[int, Held]:
         """Return what each slot ought to hold in the kernel."""
         return dict(self._held)
