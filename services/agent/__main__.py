@@ -39,7 +39,6 @@ from services.agent.flows import DRAIN, Flows
 from services.agent.health import Health
 from services.agent.ipcache import Ipcache
 from services.agent.kernel import PolicyMaps
-from services.agent.loading import load_datapath
 from services.agent.locations import Locations
 from services.agent.names import PolicyNames, names_of, ports_of
 from services.agent.nat import Mappings
@@ -99,9 +98,8 @@ async def open_node(config: Config, gateways: Addresses) -> AsyncIterator[Node]:
                 vxlan_port=config.vxlan_port if config.routing is RoutingMode.OVERLAY else None,
                 blocks=blocks,
             )
-            objects = await links.run(load_datapath, config, devices, gateways)
             placement = Placement(config, devices, blocks, gateways)
-            await links.run(placement.put, objects)
+            objects = await links.run(placement.install)
         except (AgentError, DatapathError, OSError) as error:
             raise CannotStart(str(error)) from error
         wiring, route_table = await links.run(PodWiring, blocks), await links.run(RouteTable)
@@ -166,7 +164,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     realiser = Realiser(
         policy_maps,
         tables.resolved,
-        acknowledge=Acknowledgements(bus, config.node, endpoints).publish,
+        acknowledge=Acknowledgements(bus, config.node, endpoints, policy_maps.capacity).publish,
         wait_for_readers=lambda: node.readers.run(wait_for_readers),
     )
     faults, seconds = Faults(bus, config.node), config.audit_seconds
@@ -184,7 +182,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         connections.publish_all()
 
     me = RegisterNode(config.node, config.ipv4, config.ipv6, config.labels, config.pool, config.pool6)
-    registration = Registration(bus, me, pool, on_registered)
+    registration = Registration(bus, me, pool, Path(config.state_directory) / "lease", on_registered)
     parts = Parts(
         endpoints=endpoints,
         files=files,

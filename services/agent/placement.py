@@ -16,7 +16,7 @@ from services.agent.addresses import Addresses
 from services.agent.attachments import Place
 from services.agent.config import Config
 from services.agent.devices import NodeDevices
-from services.agent.loading import FROM_POD, TO_POD, attach, load_datapath, places
+from services.agent.loading import FROM_POD, TO_POD, attach, install, load_datapath, places
 from services.agent.tc import HANDLE, TrafficControl
 from services.agent.wiring import Blocks
 
@@ -31,13 +31,17 @@ class Placement:
         self._gateways = gateways
         self._ids: dict[str, int] = {}
 
-    def put(self, objects: LoadedObject) -> None:
-        """Put loaded programs in their places, in place of former ones.
+    def install(self) -> LoadedObject:
+        """Load the programs over the pinned maps and put them in their places, in place of former ones.
 
         Raises:
-            DatapathError, OSError: The kernel refuses.
+            DatapathError, OSError: The kernel refuses, or a pinned map can't be migrated.
         """
-        attach(objects, self._config, self._devices, self._blocks)
+        objects = install(self._config, self._devices, self._blocks, self._gateways)
+        self._note(objects)
+        return objects
+
+    def _note(self, objects: LoadedObject) -> None:
         names = {FROM_POD, TO_POD, *(place.program for place in places(self._devices))}
         self._ids = {name: objects.program(name).id for name in names}
 
@@ -45,7 +49,8 @@ class Placement:
         """Load the programs anew and put them in place: the gateways have become known, or others."""
         self._gateways = gateways
         with load_datapath(self._config, self._devices, gateways) as objects:
-            self.put(objects)
+            attach(objects, self._config, self._devices, self._blocks)
+            self._note(objects)
 
     def audit(self, pods: Mapping[int, str]) -> list[str]:
         """Look at every place and repair; returns in words what was wrong.
