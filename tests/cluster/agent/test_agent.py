@@ -251,7 +251,7 @@ async def test_a_foreign_change_of_the_policy_map_is_repaired_and_reported(node:
         for entry, value in list(outside.items()):
             outside.update(entry, value._replace(deny=0))
         stranger = next(entry for entry, _ in outside.items())._replace(identity=4242)
-        outside.update(stranger, EntryValue(1, 0, 0, 0))
+        outside.update(stranger, EntryValue(1, 0, 0, 0, 0))
 
     async def reported() -> dict[str, Any]:
         loops = (await node.call("status"))["loops"]
