@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
-from cilia.abi.maps import EVENTS
+from cilia.abi.maps import CT4, CT6, EVENTS, IPCACHE, NAT, POLICY, SUBJECTS
 from cilia.abi.structs import EVENT
 from cilia.bus import Bus, open_bus
 from cilia.calls import serve_node
@@ -45,6 +45,7 @@ from services.agent.nat import Mappings
 from services.agent.outcomes import Outcomes
 from services.agent.placement import Placement
 from services.agent.prefixes import number
+from services.agent.pressure import Pressure
 from services.agent.programaudit import ProgramAudit
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
@@ -227,6 +228,15 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         missing_features=missing_features(),
     )
     health.measure(metrics)
+    counts = {
+        CT4.name: lambda: conntrack.found[CT4.name],
+        CT6.name: lambda: conntrack.found[CT6.name],
+        NAT.name: lambda: mappings.entries,
+        IPCACHE.name: lambda: locations.desired,
+        POLICY.name: lambda: realiser.entries,
+        SUBJECTS.name: lambda: realiser.subjects,
+    }
+    Pressure(objects, counts).measure(metrics)
     outcomes.measure(metrics)
     api = Api(
         config.node, endpoints=endpoints, connections=connections, realiser=realiser, objects=objects, health=health

@@ -91,6 +91,11 @@ class Realiser:
         """Entries in cilia_policy."""
         return self._entries
 
+    @property
+    def subjects(self) -> int:
+        """Slots of cilia_subjects that are in use."""
+        return len(self._slots.items())
+
     def ensure(self, identity: Identity) -> int:
         """Return the identity's slot, and begin to keep its policy in force.
 
