@@ -28,9 +28,9 @@ from cilia.datapath.errors import DatapathError
 from cilia.errors import Refused, Unavailable
 from cilia.netns import NoNetworkNamespace, open_netns
 from services.agent.addresses import Addresses, AddressPool
+from services.agent.addressmaps import AddressMaps
 from services.agent.endpoints import Endpoints, Pod, PodFiles
 from services.agent.errors import AgentError, NameTaken, TooSlow, UnknownBlock, UnknownEndpoint
-from services.agent.kernel import AddressMaps
 from services.agent.locations import Locations
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
