@@ -36,7 +36,7 @@ from services.agent.flows import DRAIN, Flows
 from services.agent.health import Health
 from services.agent.ipcache import Ipcache
 from services.agent.kernel import AddressMaps, PolicyMaps
-from services.agent.loading import attach, load_datapath, renew
+from services.agent.loading import install, renew
 from services.agent.locations import Locations
 from services.agent.names import PolicyNames, names_of, ports_of
 from services.agent.nat import Mappings
@@ -94,8 +94,7 @@ async def open_node(config: Config, gateways: Addresses) -> AsyncIterator[Node]:
                 vxlan_port=config.vxlan_port if config.routing is RoutingMode.OVERLAY else None,
                 blocks=blocks,
             )
-            objects = await links.run(load_datapath, config, devices, gateways)
-            await links.run(attach, objects, config, devices, blocks)
+            objects = await links.run(install, config, devices, blocks, gateways)
         except (AgentError, DatapathError, OSError) as error:
             raise CannotStart(str(error)) from error
         wiring, route_table = await links.run(PodWiring, blocks), await links.run(RouteTable)

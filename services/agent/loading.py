@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from cilia.datapath.features import ensure_bpffs, kernel_version
+from cilia.datapath.migration import Migration, settle
 from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
 from services.agent.addresses import Addresses
 from services.agent.attachments import Place, attach_all
@@ -32,6 +33,34 @@ EVENT_BURST_NS: Final = NS_PER_SECOND // 10
 """A CPU may send its reports of so long a time at once."""
 
 
+def install(config: Config, devices: NodeDevices, blocks: Blocks, gateways: Addresses) -> LoadedObject:
+    """Load the programs over the pinned maps and put them in their places.
+
+    A map that is pinned with another layout or size than is wanted now is made anew and gets the entries of the pinned
+    one, flows included, while traffic goes on. Until the new programs are in place, nothing is changed.
+
+    Raises:
+        CannotMigrate, MapFull: Entries have no place in a map as it is wanted.
+        LoadFailed: The kernel refused a program.
+    """
+    ensure_bpffs()
+    pins = Path(config.pin_directory)
+    settle(pins)
+    objects = load_datapath(config, devices, gateways)
+    migration = Migration(objects, pins)
+    try:
+        migration.copy()
+        migration.commit()
+        attach(objects, config, devices, blocks)
+        migration.finish()
+    except BaseException:
+        objects.close()
+        raise
+    finally:
+        migration.close()
+    return objects
+
+
 def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> LoadedObject:
     """Load the programs over the pinned maps.
 
@@ -39,10 +68,8 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
         gateways: Of the pods; empty while the node has no block.
 
     Raises:
-        MapMismatch: A pinned map has another layout than this version's; remove the pin directory to start afresh.
         LoadFailed: The kernel refused a program.
     """
-    ensure_bpffs()
     pins = Path(config.pin_directory)
     pins.mkdir(parents=True, exist_ok=True)
     sizes = {
@@ -72,6 +99,7 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
         },
         max_entries={name: size for name, size in sizes.items() if size},
         pin_directory=pins,
+        migrate=True,
     )
     return load(Path(config.object_file) if config.object_file else OBJECT, loading)
 

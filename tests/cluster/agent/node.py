@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,25 @@ class Node:
     async def start(self, **others: object) -> float:
         """Start the agent, with other settings if given; return after how many seconds it answered."""
         began = time.perf_counter()
+        self._agent = subprocess.Popen(self._command(others), cwd=ROOT)
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                assert self._agent.poll() is None, "the agent ended"
+                try:
+                    await self.call("status")
+                    return time.perf_counter() - began
+                except OSError:
+                    await asyncio.sleep(0.01)
+
+    def refused(self, **others: object) -> str:
+        """Start an agent that can't work; return what it said when it ended."""
+        ended = subprocess.run(
+            self._command(others), cwd=ROOT, capture_output=True, text=True, timeout=START_SECONDS, check=False
+        )
+        assert ended.returncode, "the agent ended well"
+        return ended.stderr
+
+    def _command(self, others: Mapping[str, object]) -> list[str]:
         settings = {
             "node": "node1",
             "ipv4": UNDERLAY,
@@ -65,15 +84,7 @@ class Node:
             **{name.replace("_", "-"): value for name, value in others.items()},
         }
         flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
-        self._agent = subprocess.Popen([sys.executable, "-m", "services.agent", *flags], cwd=ROOT)
-        async with asyncio.timeout(START_SECONDS):
-            while True:
-                assert self._agent.poll() is None, "the agent ended"
-                try:
-                    await self.call("status")
-                    return time.perf_counter() - began
-                except OSError:
-                    await asyncio.sleep(0.01)
+        return [sys.executable, "-m", "services.agent", *flags]
 
     def kill(self) -> None:
         """End the agent without a warning."""
