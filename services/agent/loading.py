@@ -17,6 +17,7 @@ from services.agent.config import Config, RoutingMode
 from services.agent.conntrack import TICKS_PER_SECOND
 from services.agent.devices import NodeDevices
 from services.agent.prefixes import ipv4_number, number, packed
+from services.agent.sizes import max_entries, memory_bytes
 from services.agent.tc import Side, TrafficControl
 from services.agent.wiring import Blocks
 
@@ -72,15 +73,6 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
     """
     pins = Path(config.pin_directory)
     pins.mkdir(parents=True, exist_ok=True)
-    sizes = {
-        "cilia_ct4": config.maps.conntrack,
-        "cilia_ct6": config.maps.conntrack,
-        "cilia_nat": config.maps.nat,
-        "cilia_unmasqueraded": config.maps.unmasqueraded,
-        "cilia_endpoints": config.maps.endpoints,
-        "cilia_ipcache": config.maps.ipcache,
-        "cilia_policy": config.maps.policy,
-    }
     loading = Loading(
         variables={
             "node_ipv4": ipv4_number(config.ipv4),
@@ -97,7 +89,7 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
             "event_cost_ns": NS_PER_SECOND // config.event_limit if config.event_limit else 0,
             "event_burst_ns": EVENT_BURST_NS,
         },
-        max_entries={name: size for name, size in sizes.items() if size},
+        max_entries=max_entries(config.maps, memory_bytes()),
         pin_directory=pins,
         migrate=True,
     )
@@ -122,9 +114,3 @@ def places(devices: NodeDevices) -> list[Place]:
     if devices.vxlan:
         found += [Place(FROM_OVERLAY, Side.INGRESS, devices.vxlan), Place(TO_OVERLAY, Side.EGRESS, devices.vxlan)]
     return found
-
-
-def renew(config: Config, devices: NodeDevices, blocks: Blocks, gateways: Addresses) -> None:
-    """Load the programs anew and put them in place: the gateways have become known, or others."""
-    with load_datapath(config, devices, gateways) as objects:
-        attach(objects, config, devices, blocks)

@@ -180,7 +180,8 @@ class Run:
         fresh = Engine()
         fresh.apply(self.world.events())
         full = {subject: state for subject in fresh.subjects if (state := fresh.map_state(subject))}
-        assert {subject: state for subject in self.engine.subjects if (state := self.engine.map_state(subject))} == full
+        held = {subject: self.engine.map_state(subject) for subject in self.engine.subjects}
+        assert {subject: state for subject, state in held.items() if state} == full
         assert {subject: mirror for subject, mirror in self.heard.items() if mirror} == full
         assert all(self.engine.size(subject) == len(state) for subject, state in full.items())
         model = self.world.model()
