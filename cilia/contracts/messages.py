@@ -255,6 +255,23 @@ class Acknowledgement(Message, frozen=True):
     """Entries that the node's policy map holds at most; 0: not told."""
 
 
+# audit of the kernel
+
+
+class ForeignChange(Message, frozen=True):
+    """Somebody else changed what an agent keeps in its kernel; the agent has repaired it."""
+
+    node: NodeName
+    time_ns: int
+    """Unix time in ns at which it was found."""
+    part: str
+    """``ipcache``, ``endpoints``, ``programs``, or the slot whose policy it was, such as ``policy of slot 3``."""
+    found: tuple[str, ...]
+    """In words: what there was, and what there ought to be; at most 20."""
+    count: int
+    """How many differences there were."""
+
+
 # observability
 
 

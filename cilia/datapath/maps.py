@@ -182,6 +182,23 @@ class Map(Descriptor, Generic[K, V]):
             for at, offset in enumerate(range(0, len(values), value.size))
         ]
 
+    def digest(self) -> int:
+        """Return the digest of the whole map: the sum of :meth:`digest_of` over its elements, modulo 2^64."""
+        keys, values = self._dump()
+        return self._digest_packed(keys, values)
+
+    def digest_of(self, entries: Iterable[tuple[K, V]]) -> int:
+        """Return the digest of some elements, whether they are there or not."""
+        keys, values = bytearray(), bytearray()
+        for key, value in entries:
+            keys += self._pack_key(key)
+            values += self._pack_value(value)
+        return self._digest_packed(keys, values)
+
+    def _digest_packed(self, keys: bytearray | memoryview, values: bytearray | memoryview) -> int:
+        key, value = self.layout.key.size, self.layout.value.size
+        return int(lib.cilia_digest(ffi.from_buffer(keys), key, ffi.from_buffer(values), value, len(keys) // key))
+
     def keys(self) -> Iterator[K]:
         """Walk the keys, one call each; a walk past a removed key begins anew, so one may come twice."""
         return map(self.layout.key.unpack, self._walk())

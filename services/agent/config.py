@@ -97,7 +97,7 @@ class Config(Struct, frozen=True, kw_only=True):
     """Number of the pods' ingress tc block; the next is the egress block."""
     conntrack_sweep_seconds: float = 30.0
     audit_seconds: float = 5.0
-    """Between two comparisons of the kernel's policy with what it ought to be."""
+    """Between two comparisons of the kernel's maps and programs with what they ought to be."""
     trace_seconds: float = 5.0
     """Between two reports of an established flow; TCP's beginning and end are reported at once. 0: only verdicts."""
     event_limit: int = 0

@@ -132,9 +132,3 @@ def places(devices: NodeDevices) -> list[Place]:
     if devices.vxlan:
         found += [Place(FROM_OVERLAY, Side.INGRESS, devices.vxlan), Place(TO_OVERLAY, Side.EGRESS, devices.vxlan)]
     return found
-
-
-def renew(config: Config, devices: NodeDevices, blocks: Blocks, gateways: Addresses) -> None:
-    """Load the programs anew and put them in place: the gateways have become known, or others."""
-    with load_datapath(config, devices, gateways) as objects:
-        attach(objects, config, devices, blocks)

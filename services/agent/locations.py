@@ -14,8 +14,8 @@ from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.contracts.tables import ONE_SHARD, Endpoint, EndpointKey, Node, PrefixRow
 from cilia.datapath.errors import MapFull
 from cilia.table.subscriber import TableSubscriber
+from services.agent.addressmaps import BATCH, AddressMaps
 from services.agent.ipcache import Ipcache, Location
-from services.agent.kernel import BATCH, AddressMaps
 from services.agent.prefixes import Prefix
 
 log = logging.getLogger(__name__)
