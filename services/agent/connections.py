@@ -237,7 +237,7 @@ class Connections:
             mac=random_mac(),
             ipv4=addresses.ipv4,
             ipv6=addresses.ipv6,
-            gateway=gateways.ipv4,
+            gateway=gateways.ipv4 if addresses.ipv4 else "",
             gateway_ipv6=gateways.ipv6 if addresses.ipv6 else "",
             labels=labels,
             named_ports=request.named_ports,
