@@ -82,6 +82,14 @@ async def test_egress_to_an_entity_allows_it_and_denies_the_rest(
         assert await reached_by(places.client, others) == expected
 
 
+@pytest.mark.parametrize("version", [4, 6])
+async def test_the_world_of_one_family_is_none_of_the_other(places: Places, policies: Policies, version: int) -> None:
+    policies.apply(TO_ENTITY % f"world-ipv{version}")
+    async with answering([places.world]):
+        came = await reached(places.client, places.world)
+    assert came == {way for way in WAYS if way.endswith(f"IPv{version}")}
+
+
 async def test_egress_by_port_holds_towards_every_place(places: Places, policies: Policies) -> None:
     policies.apply(UDP_ONLY % PORT)
     others = places.others()
