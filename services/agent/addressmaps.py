@@ -73,22 +73,27 @@ class AddressMaps:
         return {unpacked(key.address): value for key, value in self._audited_endpoints.items()}
 
     def write_ipcache(self, changes: Mapping[Prefix, Location | None]) -> None:
-        """Write and remove entries, then have the flows of their addresses decided anew.
+        """Remove and write entries, then have the flows of their addresses decided anew.
+
+        What goes makes room for what comes.
 
         Raises:
-            MapFull: No room; what comes before is written.
+            MapFull: No room; what comes before is written, and in force for flows that stand.
         """
         upserts = {prefix: location for prefix, location in changes.items() if location is not None}
         removes = [prefix for prefix, location in changes.items() if location is None]
-        try:
-            self._ipcache.update_many(map(_ipcache_element, upserts.items()))
-        except MapFull as full:
-            self._note(dict(islice(upserts.items(), full.done)), ())
-            raise
         self._ipcache.delete_many(map(_ipcache_key, removes))
-        self._note(upserts, removes)
-        for prefix in changes:
-            self.renew(prefix.address)
+        self._note({}, removes)
+        written = 0
+        try:
+            written = self._ipcache.update_many(map(_ipcache_element, upserts.items()))
+        except MapFull as full:
+            written = full.done
+            raise
+        finally:
+            self._note(dict(islice(upserts.items(), written)), ())
+            for prefix in changes:
+                self.renew(prefix.address)
 
     def _note(self, upserts: Mapping[Prefix, Location], removes: Iterable[Prefix]) -> None:
         gone = {prefix: self.located[prefix] for prefix in (*upserts, *removes) if prefix in self.located}
