@@ -128,6 +128,10 @@ class PolicyObject(Row, frozen=True):
     """Unix time in ns."""
     traceparent: str = ""
     """W3C trace context of the request that applied it."""
+    owner: str = ""
+    """Who keeps it as its sources say (``policy.sync``); empty: it was applied by itself."""
+    file: str = ""
+    """The one of its owner's sources that it is from."""
     prefixes: tuple[str, ...] = ()
     """That it names and that need an identity, such as ``10.0.0.0/8``."""
 

@@ -38,7 +38,14 @@ def read(request: ApplyPolicies) -> list[PolicyObject]:
     now, cause = time.time_ns(), traceparent()
     return [
         PolicyObject(
-            each.kind, each.namespace, each.name, each.document, request.author, now, cause, prefixes_of(each.policy)
+            each.kind,
+            each.namespace,
+            each.name,
+            each.document,
+            request.author,
+            now,
+            cause,
+            prefixes=prefixes_of(each.policy),
         )
         for each in parsed
     ]
