@@ -18,6 +18,7 @@ from cilia.commands.session import Session, with_session
 from cilia.commands.shadow import add_verbs as add_shadow
 from cilia.commands.shadow import is_shadow
 from cilia.commands.verdicts import add_verbs as add_offline_verbs
+from cilia.commands.watch import add_verbs as add_watch
 from cilia.commands.whatif import add_verbs as add_whatif
 from cilia.contracts.agent import EndpointPolicy
 from cilia.contracts.ids import Revision
@@ -79,6 +80,7 @@ def add_parser(nouns: Nouns) -> None:
     add_explain(verbs)
     add_history(verbs)
     add_modes(verbs)
+    add_watch(verbs)
     add_offline_verbs(verbs)
     add_test(verbs)
     add_whatif(verbs)
