@@ -47,7 +47,7 @@ def add_parser(nouns: Nouns) -> None:
     apply.add_argument("--allow-unenforced", action="store_true", help="store what can't be enforced yet, too")
     apply.add_argument("--shadow", action="store_true", help="in shadow: change nothing, tell what they would do")
     add_wait(apply)
-    apply.add_argument("--otlp", metavar="URL", default="", help="trace the change into this OTLP/HTTP collector")
+    _add_otlp(apply)
     add_output(apply)
     delete = command(
         verbs,
@@ -58,6 +58,7 @@ def add_parser(nouns: Nouns) -> None:
     )
     delete.add_argument("names", nargs="+", metavar="NAME", help="namespace/name, or kind/namespace/name")
     add_wait(delete)
+    _add_otlp(delete)
     add_output(delete)
     listing = command(verbs, "list", with_session(show), "all policies", "  cilia policy list\n")
     add_output(listing)
@@ -88,6 +89,10 @@ def add_parser(nouns: Nouns) -> None:
     add_shadow(verbs)
 
 
+def _add_otlp(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--otlp", metavar="URL", default="", help="trace the change into this OTLP/HTTP collector")
+
+
 async def apply_policies(arguments: argparse.Namespace, session: Session) -> int:
     """Store policies."""
     text, source = read_all(arguments.files)
@@ -110,7 +115,9 @@ async def delete_policies(arguments: argparse.Namespace, session: Session) -> in
     known = await session.read(POLICIES)
     keys = tuple(find_key(known, name) for name in arguments.names)
     request = DeletePolicies(keys, author=getpass.getuser())
-    return await conclude(arguments, session, await session.request("policy", "delete", request, PoliciesChanged))
+    with open_telemetry(TelemetryConfig(otlp_endpoint=arguments.otlp), "cli"), span("policy delete"):
+        changed = await session.request("policy", "delete", request, PoliciesChanged)
+        return await conclude(arguments, session, changed)
 
 
 async def show(arguments: argparse.Namespace, session: Session) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from cilia.contracts.history import PolicyRevision, PolicyStep, RollbackPolicies
 from cilia.contracts.ids import Revision
+from cilia.contracts.keys import Cause as KnownCause
 from cilia.contracts.keys import Keys
 from cilia.contracts.messages import NodeForecast, PoliciesChanged, PolicyChange, Problem, SyncPolicies
 from cilia.contracts.tables import PolicyObject, policy_object_key
@@ -25,8 +26,8 @@ from cilia.telemetry import traceparent
 from services.policy.history import History, record_change
 
 ATTEMPTS: Final = 8
-MOST_POLICIES: Final = 127
-"""Of one request: with the revision what etcd takes in one transaction (--max-txn-ops)."""
+MOST_POLICIES: Final = 126
+"""Of one request: with cause and revision what etcd takes in one transaction (--max-txn-ops)."""
 
 _OBJECT: Final = msgspec.json.Decoder(PolicyObject)
 
@@ -213,7 +214,8 @@ class Store:
             delete(self.keys.policy(key)) if row is None else put(self.keys.policy(key), msgspec.json.encode(row))
             for key, row in ((key, wanted[key]) for key in changed)
         ]
-        return [*writes, record_change(self.keys, revision)]
+        known = put(self.keys.policy_cause, msgspec.json.encode(KnownCause(traceparent(), cause.time_ns)))
+        return [*writes, known, record_change(self.keys, revision)]
 
     async def _read(self, keys: Sequence[str]) -> tuple[dict[str, Stored], Revision]:
         if len(keys) > MOST_POLICIES:
