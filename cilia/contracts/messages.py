@@ -168,6 +168,32 @@ class ApplyPolicies(Message, frozen=True):
     """Put all of them in shadow: they change nothing, and tell what they would do."""
 
 
+class PolicyFile(Message, frozen=True):
+    """A source of policies by name, such as a file of a directory."""
+
+    name: str
+    text: str
+
+
+class SyncPolicies(Message, frozen=True):
+    """``policy.sync``: make the policies of one owner what its files say, in one revision.
+
+    What the owner has that is in none of ``files`` is deleted, unless it came from a file in ``keep``. Policies of others
+    are never touched: one of ``files`` that somebody else applied is refused as a conflict.
+    """
+
+    owner: str
+    files: tuple[PolicyFile, ...]
+    keep: tuple[str, ...] = ()
+    """Names of files that can't be read now."""
+    adopt: bool = False
+    """Take over policies of the same name that nobody owns."""
+    namespace: str = "default"
+    author: str = ""
+    dry_run: bool = False
+    allow_unenforced: bool = False
+
+
 class DeletePolicies(Message, frozen=True):
     """``policy.delete``: remove policies by key (:func:`~.tables.policy_object_key`), all or none."""
 
