@@ -125,8 +125,8 @@ class Group:
     entries: dict[Identity, Entries] = field(default_factory=dict)
     before: dict[Identity, Entries] = field(default_factory=dict)
     subjects: set[Identity] = field(default_factory=set)
-    _wild_claims: list[Claim] = field(default_factory=list)
-    """Kept only if there are audited specs."""
+    _wild_claims: list[Claim] | None = None
+    """None if there are no audited specs."""
     _claims: dict[Selection, list[Claim]] = field(default_factory=dict)
     _named: dict[Selection, list[tuple[Rule, BoundSpec]]] = field(default_factory=dict)
     _merged: dict[Profile, Shared] = field(default_factory=dict)
@@ -225,7 +225,7 @@ class Group:
         shared = merged.get((selections, ports))
         if shared is None:
             claims = list(self._claims_of(identity, selections, lookup_in(ports)))
-            if self._wild_claims:
+            if self._wild_claims is not None:
                 claims = list(soften(claims, self._wild_claims))
             entries = merge_claims(claims, self.wild, audited=self.key.audited)
             shared = merged[selections, ports] = share(entries)
