@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 SOURCES := cilia services bench tests tools
 BPF_SOURCES := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h)
 
-.PHONY: help setup build demo test abi complexity format check bench proofs clean
+.PHONY: help setup build demo test abi complexity kernels format check bench proofs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/'
@@ -24,6 +24,9 @@ abi: setup ## generate cilia/abi from the C objects' BTF
 
 complexity: setup ## record what the programs cost the verifier, after a change of bpf/ that is worth it
 	@$(PYTHON) -m tools.complexity --record
+
+kernels: setup ## the data plane on Debian's kernels 6.1 and 6.12, in QEMU; some ten minutes
+	@$(PYTHON) -m tools.kernels
 
 format: setup ## format Python and C
 	@.venv/bin/ruff format $(SOURCES)

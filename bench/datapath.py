@@ -1,110 +1,142 @@
-"""What a packet costs in the data plane, by BPF_PROG_TEST_RUN, beside an empty and a minimal program.
+"""The data plane beside plain routing, nftables with conntrack, plain VXLAN and the minimal program, in one run.
 
-Each figure is the median over rounds of the mean of a run; the programs take turns within a round, so that a slow
-moment of the machine meets them all. Run: ``python -m bench.datapath [--json]``.
+``python -m bench.datapath [--rounds N] [--json]``. Everything is set up at once, and the rivals take turns within a
+round, so that a slow moment of the machine meets them all; a ratio is the median of the rounds' ratios. Both ends of the
+traffic are pinned to one CPU (wake-ups across CPUs would drown every difference), so a rate is the inverse of what all
+the work for a transaction costs.
+
+==========================  =====================================================================================
+figure                      meaning
+==========================  =====================================================================================
+``datapath.*.ns``           one program, one packet: BPF_PROG_TEST_RUN, and ``live*`` by kernel.bpf_stats
+``local.*``, ``vxlan.*``    ours, on one node and across two, with a policy of 10 ports at either end
+``local.N.*``               ours with a policy of N ports
+``plain.*``, ``plain_vxlan.*``  the same links, addresses and MTU without programs
+``minimal.*``               the minimal program in place of ours
+``nft.N.*``                 plain routing under N rules; established packets are accepted first, as firewalls do
+``nft_rules_first.N.*``     the same with the rules before that
+``*.rr.*``, ``*.crr.*``, ``*.stream.*``   request and response; with a connection each; throughput
+``*.ratio``                 rate of ours to the rate of plain routing or plain VXLAN (``local``, ``vxlan``), of nftables
+                            (``nft*``), of ours with 10 ports (``flat``): above 1, ours (with more ports) is faster
+==========================  =====================================================================================
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Final
 
+from bench.contest import ratios, take_turns
+from bench.live import in_front, measure_live, minimal_program
+from bench.nftables import Order, nftables
+from bench.ours import ENTRIES, Ours, our_cluster
+from bench.plain import plain_routing, plain_vxlan
+from bench.programs import measure_programs
 from bench.report import Figure, report, summarize
-from cilia.abi import maps
-from cilia.abi.enums import PolicyShape
-from cilia.datapath.objects import LoadedObject, load
-from cilia.datapath.programs import Program
-from tests.bpf.datapath.rig import EGRESS, INGRESS, A, B, Node, Pod, node, populate
-from tools.build import ROOT, compile_bpf
+from bench.traffic import Generator, Sample, Way, compiled_generator
+from cilia.cluster.layout import Layout
 
-REPEAT: Final = 200
-ROUNDS: Final = 60
-COLD_REPEAT: Final = 5000
-TCP: Final = 6
-ESTABLISHED: Final = 0x10
-"""TCP's ACK."""
-
-
-def tcp(source: Pod, destination: Pod, source_port: int, destination_port: int) -> bytes:
-    """Return a TCP segment with 10 bytes of payload."""
-    addresses = bytes(int(part) for part in f"{source.address}.{destination.address}".split("."))
-    ports = source_port.to_bytes(2, "big") + destination_port.to_bytes(2, "big")
-    ip = bytes.fromhex("45000032000040004006") + bytes(2) + addresses
-    return (
-        bytes(6) + source.mac + b"\x08\x00" + ip + ports + bytes(8) + bytes((0x50, ESTABLISHED)) + bytes(6) + bytes(10)
-    )
-
-
-@contextmanager
-def compiled(name: str) -> Iterator[Path]:
-    """Compile a program of bpf/tests."""
-    with TemporaryDirectory() as scratch:
-        target = Path(scratch) / f"{name}.o"
-        compile_bpf(ROOT / f"bpf/tests/{name}.c", target)
-        yield target
-
-
-def prepare(node: Node) -> None:
-    """Let A reach B's port 80, by one rule on each side."""
-    populate(node)
-    node.allow(A, EGRESS, B.identity, TCP, 80)
-    node.allow(B, INGRESS, A.identity, TCP, 80)
-    for pod in (A, B):
-        node.realise(pod.slot, shapes=1 << PolicyShape.PORT)
-
-
-def subjects(here: Node, empty: Program, minimal: LoadedObject) -> dict[str, Callable[[], float]]:
-    """Return what is measured: name -> mean of one round, in ns."""
-    forward, reply = tcp(A, B, 40000, 80), tcp(B, A, 80, 40000)
-    denied = tcp(A, B, 40000, 81)
-    here.run("from_pod", forward, "lxc1")
-    with minimal.map(maps.CT4) as flows:
-        flows.update(*here.flow())
-    floor = minimal.program("minimal")
-
-    def runs(program: str, device: str, packet: bytes) -> Callable[[], float]:
-        return lambda: here.run(program, packet, device, REPEAT).duration_ns
-
-    return {
-        "empty": lambda: empty.test_run(forward, repeat=REPEAT).duration_ns,
-        "minimal": lambda: floor.test_run(forward, repeat=REPEAT).duration_ns,
-        "forward": runs("from_pod", "lxc1", forward),
-        "reply": runs("from_pod", "lxc2", reply),
-        "new": runs("first_from_pod", "lxc1", forward),
-        "drop": runs("from_pod", "lxc1", denied),
-    }
-
-
-def among_many(here: Node) -> dict[str, Callable[[], float]]:
-    """Make a flow for every source port, and return what is measured among them in random order."""
-    packet = tcp(A, B, 40000, 80)
-    here.run("first_from_pod", packet, "lxc1", 1 << 16)
-    return {
-        "minimal_cold": lambda: here.run("random_minimal", packet, "lxc1", COLD_REPEAT).duration_ns,
-        "forward_cold": lambda: here.run("random_from_pod", packet, "lxc1", COLD_REPEAT).duration_ns,
-    }
-
-
-def sample(here: Node, measured: dict[str, Callable[[], float]]) -> Iterator[Figure]:
-    """Measure in turns and yield the figures."""
-    samples: dict[str, list[float]] = {name: [] for name in measured}
-    for _ in range(ROUNDS):
-        for name, measure in measured.items():
-            samples[name].append(measure())
-            while here.events():
-                pass
-    for name, values in samples.items():
-        yield summarize(f"datapath.{name}.ns", "ns", values)
+PROGRAM_ROUNDS: Final = 60
+ROUNDS: Final = 15
+SECONDS: Final = 0.3
+GB: Final = 1e9
+Runs = dict[str, Callable[[], Sample]]
+Samples = Mapping[str, Sequence[Sample]]
 
 
 def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Measure the data plane beside its rivals.")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each kind of traffic (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    arguments = parser.parse_args()
+    figures = measure_programs(PROGRAM_ROUNDS)
     with ExitStack() as stack:
-        here = stack.enter_context(node(stack.enter_context(compiled("flows")), max_entries={}))
-        prepare(here)
-        empty, minimal = (stack.enter_context(load(stack.enter_context(compiled(n)))) for n in ("empty", "minimal"))
-        hot = [*sample(here, subjects(here, empty.program("empty"), minimal))]
-        report([*hot, *sample(here, among_many(here))])
+        generator = stack.enter_context(compiled_generator())
+        ours = stack.enter_context(our_cluster())
+        figures += measure_one_node(ours, generator, arguments.rounds)
+        figures += measure_two_nodes(ours, generator, arguments.rounds)
+        with minimal_program(ours) as minimal:
+            figures += measure_live(ours, generator, minimal, arguments.rounds)
+    report(figures, as_json=arguments.json)
+
+
+def measure_one_node(ours: Ours, generator: Generator, rounds: int) -> list[Figure]:
+    """Put ours beside plain routing, nftables and the minimal program."""
+    first = ENTRIES[0]
+    ways = {"local" if count == first else f"local.{count}": ours.way(pod) for count, pod in ours.local.items()}
+    layout = Layout(f"bench-{os.getpid()}-plain")
+    with ExitStack() as stack:
+        _, ways["plain"] = stack.enter_context(plain_routing(layout, "plain"))
+        for order, prefix in ((Order.STATE_FIRST, "nft"), (Order.RULES_FIRST, "nft_rules_first")):
+            for count in ENTRIES:
+                ways[f"{prefix}.{count}"] = stack.enter_context(nftables(layout, count, order))
+        minimal = stack.enter_context(minimal_program(ours))
+
+        def over_minimal() -> Sample:
+            with in_front(minimal, ours):
+                return generator.run("rr", ways["local"], SECONDS)
+
+        rr = take_turns(runs(generator, "rr", ways) | {"minimal": over_minimal}, rounds)
+        crr = take_turns(runs(generator, "crr", ways), rounds)
+        few = {name: way for name, way in ways.items() if name in ("local", "plain", f"nft.{first}")}
+        stream = take_turns(runs(generator, "stream", few), rounds)
+    figures = [*transactions("rr", rr), *transactions("crr", crr), *throughput(stream)]
+    for kind, samples in (("rr", rr), ("crr", crr)):
+        figures.append(ratio(f"local.{kind}.ratio", samples["local"], samples["plain"]))
+        for count in ENTRIES[1:]:
+            figures.append(ratio(f"flat.{count}.{kind}.ratio", samples[f"local.{count}"], samples["local"]))
+        for count in ENTRIES:
+            same_size = samples["local" if count == first else f"local.{count}"]
+            for prefix in ("nft", "nft_rules_first"):
+                figures.append(ratio(f"{prefix}.{count}.{kind}.ratio", same_size, samples[f"{prefix}.{count}"]))
+    figures.append(ratio("minimal.rr.ratio", rr["minimal"], rr["local"]))
+    figures.append(ratio("local.stream.ratio", stream["local"], stream["plain"]))
+    return figures
+
+
+def measure_two_nodes(ours: Ours, generator: Generator, rounds: int) -> list[Figure]:
+    """Put ours beside plain VXLAN."""
+    with plain_vxlan(Layout(f"bench-{os.getpid()}-vxlan")) as plain:
+        ways = {"vxlan": ours.way(ours.remote), "plain_vxlan": plain}
+        samples = {mode: take_turns(runs(generator, mode, ways), rounds) for mode in ("rr", "crr", "stream")}
+    figures = [*transactions("rr", samples["rr"]), *transactions("crr", samples["crr"]), *throughput(samples["stream"])]
+    for mode, found in samples.items():
+        figures.append(ratio(f"vxlan.{mode}.ratio", found["vxlan"], found["plain_vxlan"]))
+    return figures
+
+
+def runs(generator: Generator, mode: str, ways: Mapping[str, Way]) -> Runs:
+    """Return the runs of one kind of traffic."""
+    return {name: lambda way=way: generator.run(mode, way, SECONDS) for name, way in ways.items()}  # type: ignore[misc]
+
+
+def ratio(name: str, one: Sequence[Sample], other: Sequence[Sample]) -> Figure:
+    """Return the quotient of two rates."""
+    return summarize(name, "ratio", ratios([each.per_second for each in one], [each.per_second for each in other]))
+
+
+def transactions(mode: str, samples: Samples) -> list[Figure]:
+    """Return rate, latency and CPU time of every subject's transactions."""
+    figures = []
+    for name, each in samples.items():
+        prefix = f"{name}.{mode}"
+        figures.append(summarize(f"{prefix}.per_s", "/s", [one.per_second for one in each]))
+        figures.append(summarize(f"{prefix}.p50_us", "us", [one.p50_ns / 1e3 for one in each]))
+        figures.append(summarize(f"{prefix}.p99_us", "us", [one.p99_ns / 1e3 for one in each]))
+        figures.append(summarize(f"{prefix}.cpu_us", "us", [one.cpu_seconds / one.count * 1e6 for one in each]))
+    return figures
+
+
+def throughput(samples: Samples) -> list[Figure]:
+    """Return rate and CPU time of every subject's stream."""
+    figures = []
+    for name, each in samples.items():
+        figures.append(summarize(f"{name}.stream.gbit_s", "Gbit/s", [one.per_second * 8 / 1e9 for one in each]))
+        cpu = [one.cpu_seconds / one.count * GB for one in each]
+        figures.append(summarize(f"{name}.stream.cpu_s_per_gb", "s/GB", cpu))
+    return figures
 
 
 if __name__ == "__main__":

@@ -22,21 +22,26 @@ static __always_inline bool is_arp(const struct packet *packet)
 	return packet->ethernet_protocol == bpf_htons(ETH_P_ARP);
 }
 
+/* Drop what isn't a packet of a flow; nobody wants to read what links say when they come up. */
+static __noinline int drop_other(struct __sk_buff *ctx, const struct packet *packet, int reason)
+{
+	if (reason != DROP_UNKNOWN_ICMP_TYPE || !is_chatter(packet))
+		return drop_unseen(ctx, packet, reason);
+	count(reason, packet->hook, ctx->len);
+	return TC_ACT_SHOT;
+}
+
 /* What a pod sends that isn't a packet of a flow; returns a TC action. */
 static __noinline int pass_control(struct __sk_buff *ctx, struct packet *packet, int reason)
 {
 	int action = TC_ACT_SHOT;
 
-	if (reason == DROP_UNKNOWN_ICMP_TYPE && is_chatter(packet)) {
-		count(reason, packet->hook, ctx->len);
-		return TC_ACT_SHOT;
-	}
 	if (is_arp(packet))
 		reason = handle_arp(ctx, &action);
-	else if (reason == DROP_UNKNOWN_ICMP_TYPE && is_neighbour_discovery(packet))
+	else if (reason == DROP_UNKNOWN_ICMP_TYPE && is_neighbour_discovery(packet) && !is_chatter(packet))
 		reason = handle_ndp(ctx, packet, &action);
 	if (reason)
-		return drop_unseen(ctx, packet, reason);
+		return drop_other(ctx, packet, reason);
 	count(FORWARDED, packet->hook, ctx->len);
 	return action;
 }
@@ -63,7 +68,7 @@ int to_pod(struct __sk_buff *ctx)
 	if (is_arp(&packet) || (reason == DROP_UNKNOWN_ICMP_TYPE && is_neighbour_discovery(&packet)))
 		return TC_ACT_OK;
 	if (reason)
-		return drop_unseen(ctx, &packet, reason);
+		return drop_other(ctx, &packet, reason);
 	return pass(ctx, &packet, 0);
 }
 
@@ -95,7 +100,7 @@ int to_overlay(struct __sk_buff *ctx)
 		return TC_ACT_OK;
 	reason = parse(ctx, &packet);
 	if (reason)
-		return drop_unseen(ctx, &packet, reason);
+		return drop_other(ctx, &packet, reason);
 	if (!is_own_address(&packet.source))
 		return drop_unseen(ctx, &packet, DROP_INVALID_SOURCE);
 	locate(&packet.destination, &remote);

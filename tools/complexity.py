@@ -81,6 +81,11 @@ def parse(text: str) -> dict[Row, Complexity]:
     return records
 
 
+def write(records: Records) -> None:
+    """Replace the records."""
+    RECORDS.write_text(HEAD + render(records))
+
+
 def render(records: Records) -> str:
     """Return a table, as the records are kept."""
     lines = [("kernel", "program", "instructions", "verified", "jited_bytes")]
@@ -141,7 +146,7 @@ def main() -> int:
     print(render(measured), end="")
     if options.record:
         kept = {row: one for row, one in records.items() if row.kernel != kernel_version()}
-        RECORDS.write_text(HEAD + render(kept | measured))
+        write(kept | measured)
     return 0
 
 

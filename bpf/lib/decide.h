@@ -206,14 +206,11 @@ static __always_inline int send(struct __sk_buff *ctx, const struct packet *pack
 	return action;
 }
 
-static __always_inline struct ct_entry *empty_entry(void)
+static __always_inline struct ct_scratch *scratch(void)
 {
 	__u32 zero = 0;
-	struct ct_entry *entry = bpf_map_lookup_elem(&cilia_scratch, &zero);
 
-	if (entry)
-		__builtin_memset(entry, 0, sizeof(*entry));
-	return entry;
+	return bpf_map_lookup_elem(&cilia_scratch, &zero);
 }
 
 /* Remember what was decided; `former` is what was known of the flow, or NULL. Returns its entry, or NULL without room
@@ -222,11 +219,14 @@ static __always_inline struct ct_entry *enter(const struct packet *packet, const
 					      const struct ct_entry *former, const struct decision *decision,
 					      __u32 bytes)
 {
-	struct ct_entry *entry = empty_entry();
+	struct ct_scratch *room = scratch();
+	struct ct_entry *entry;
 	struct ct_side *side;
 
-	if (!entry)
+	if (!room)
 		return NULL;
+	entry = &room->entry;
+	__builtin_memset(entry, 0, sizeof(*entry));
 	if (former)
 		keep_counts(entry, former);
 	entry->generation = decision->generation;
@@ -247,16 +247,21 @@ static __always_inline struct ct_entry *enter(const struct packet *packet, const
  * they carry its two directions, the answer may stand as the initiator; such a flow is denied after a change that
  * wouldn't have denied it, and begins anew with the next packet of the real initiator.
  *
- * Global, so that the verifier looks at it once, not on each way that leads here. */
-__noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const union ct_key *key, __u32 from)
+ * Global, so that the verifier looks at it once, not on each way that leads here. What such a function is given can't
+ * be the key of a map before Linux 6.2, so keys are copied. */
+__noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const union ct_key *flow, __u32 from)
 {
 	const struct ct_entry *former, *entry;
 	struct decision decision = {};
+	struct ct_scratch *room = scratch();
+	union ct_key *key;
 	bool is_reply;
 	int reason;
 
-	if (!packet || !key)
+	if (!packet || !flow || !room)
 		return TC_ACT_SHOT;
+	key = (union ct_key *)&room->key;
+	*key = *flow;
 	reason = locate_ends(ctx, packet, &decision);
 	if (reason)
 		return drop(ctx, packet, &decision, reason);

@@ -48,7 +48,8 @@ static __always_inline bool is_own_address(const struct address *address)
 
 static __always_inline bool locate_pod(const struct address *address, struct end *end)
 {
-	const struct endpoint *endpoint = bpf_map_lookup_elem(&cilia_endpoints, address);
+	struct endpoint_key key = {.address = *address}; /* a copy: see decide() */
+	const struct endpoint *endpoint = bpf_map_lookup_elem(&cilia_endpoints, &key);
 
 	if (!endpoint)
 		return false;

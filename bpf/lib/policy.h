@@ -146,17 +146,20 @@ __noinline int consult(const struct policy_query *query, struct policy_answer *a
 {
 	struct policy_matches found = {};
 	const struct policy_entry *entry;
+	bool is_audited;
 
 	if (!query || !answer)
 		return DROP_POLICY_NOT_READY;
+	is_audited = query->is_audited || query->version.audit;
 	find_matches(query, &found);
 	entry = choose(&found);
 	answer->reason = DROP_POLICY_DENIED;
 	if (entry) {
 		answer->cookie = entry->cookie;
 		answer->reason = entry->deny ? DROP_DENIED_BY_RULE : 0;
+		is_audited |= entry->audit;
 	}
-	answer->audited = answer->reason && (query->is_audited || query->version.audit || (entry && entry->audit));
+	answer->audited = answer->reason && is_audited;
 	if (answer->audited)
 		answer->reason = 0;
 	return answer->reason;

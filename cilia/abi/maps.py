@@ -20,6 +20,6 @@ IPCACHE: Final = MapLayout("cilia_ipcache", "LPM_TRIE", structs.IPCACHE_KEY, str
 METRICS: Final = MapLayout("cilia_metrics", "PERCPU_ARRAY", codec.U32, structs.METRIC, 2048)
 NAT: Final = MapLayout("cilia_nat", "LRU_HASH", structs.NAT_KEY, structs.NAT_ENTRY, 131072)
 POLICY: Final = MapLayout("cilia_policy", "HASH", structs.POLICY_KEY, structs.POLICY_ENTRY, 262144, 0x1)
-SCRATCH: Final = MapLayout("cilia_scratch", "PERCPU_ARRAY", codec.U32, structs.CT_ENTRY, 1)
+SCRATCH: Final = MapLayout("cilia_scratch", "PERCPU_ARRAY", codec.U32, structs.CT_SCRATCH, 1)
 SUBJECTS: Final = MapLayout("cilia_subjects", "ARRAY", codec.U32, structs.SUBJECT, 4096, 0x400)
 UNMASQUERADED: Final = MapLayout("cilia_unmasqueraded", "LPM_TRIE", structs.IPCACHE_KEY, codec.U32, 16384, 0x1)

@@ -195,6 +195,80 @@ class CtEntry(NamedTuple):
 CT_ENTRY: Final = Codec("struct ct_entry", 112, CtEntry.pack, CtEntry.unpack)
 
 
+_CT_SCRATCH = Struct("=IHHIIIIIB3xQQIIII6sB1xQQIIII6sB1x16s16sHHB3x")
+
+
+class CtScratch(NamedTuple):
+    """``struct ct_scratch``, 152 bytes."""
+
+    entry: CtEntry  # struct ct_entry
+    key: Ct6Key  # struct ct6_key
+
+    def pack(self) -> bytes:
+        return _CT_SCRATCH.pack(
+            self.entry.generation,
+            self.entry.subject[0],
+            self.entry.subject[1],
+            self.entry.bucket[0],
+            self.entry.bucket[1],
+            self.entry.identity[0],
+            self.entry.identity[1],
+            self.entry.last_seen,
+            self.entry.initiator,
+            self.entry.side[0].packets,
+            self.entry.side[0].bytes_,
+            self.entry.side[0].source_ifindex,
+            self.entry.side[0].ifindex,
+            htonl(self.entry.side[0].tunnel),
+            self.entry.side[0].traced,
+            exact(self.entry.side[0].mac, 6),
+            self.entry.side[0].tcp_flags,
+            self.entry.side[1].packets,
+            self.entry.side[1].bytes_,
+            self.entry.side[1].source_ifindex,
+            self.entry.side[1].ifindex,
+            htonl(self.entry.side[1].tunnel),
+            self.entry.side[1].traced,
+            exact(self.entry.side[1].mac, 6),
+            self.entry.side[1].tcp_flags,
+            exact(self.key.address[0], 16),
+            exact(self.key.address[1], 16),
+            htons(self.key.port[0]),
+            htons(self.key.port[1]),
+            self.key.protocol,
+        )
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls(
+            CtEntry(
+                v[0],
+                (v[1], v[2]),
+                (v[3], v[4]),
+                (v[5], v[6]),
+                v[7],
+                v[8],
+                (
+                    CtSide(v[9], v[10], v[11], v[12], ntohl(v[13]), v[14], v[15], v[16]),
+                    CtSide(v[17], v[18], v[19], v[20], ntohl(v[21]), v[22], v[23], v[24]),
+                ),
+            ),
+            Ct6Key((v[25], v[26]), (ntohs(v[27]), ntohs(v[28])), v[29]),
+        )
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_CT_SCRATCH.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _CT_SCRATCH.iter_unpack(data))
+
+
+CT_SCRATCH: Final = Codec("struct ct_scratch", 152, CtScratch.pack, CtScratch.unpack)
+
+
 _ENDPOINT = Struct("=IIHH6sB1x")
 
 

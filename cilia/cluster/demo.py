@@ -124,9 +124,9 @@ async def _connect(cluster: LocalCluster, figures: Figures) -> dict[str, Pod]:
     pods = [cluster.pod(*each) for each in PODS]
     connected = time.monotonic() - started
     cluster.serve_http(*pods, port=HTTP)
-    table = Table("pod", "node", "address", "identity", box=None, header_style="bold")
+    table = Table("pod", "node", "ipv4", "ipv6", "identity", box=None, header_style="bold")
     for pod in pods:
-        table.add_row(pod.name, pod.node, pod.ipv4, str(pod.endpoint.identity))
+        table.add_row(pod.name, pod.node, pod.ipv4, pod.ipv6, str(pod.endpoint.identity))
     console.print(table)
     each = f"{connected * 1e3 / len(pods):.0f} ms"
     figures["a pod, connected with policy in force"] = each
@@ -137,18 +137,22 @@ async def _connect(cluster: LocalCluster, figures: Figures) -> dict[str, Pod]:
 async def _try_requests(
     cluster: LocalCluster, pods: dict[str, Pod], title: str, *, allowed: set[tuple[str, str]]
 ) -> list[str]:
-    """Try the demo's requests; return those that came out otherwise than policy says."""
+    """Try the demo's requests by IPv4 and IPv6; return those that came out otherwise than policy says."""
     _title(title)
+    tries = [(client, server, address) for client, server in REQUESTS for address in pods[server].addresses]
     async with _watch_drops(cluster) as drops:
-        answers = await asyncio.gather(*(get(pods[client], pods[server].ipv4, HTTP) for client, server in REQUESTS))
+        answers = await asyncio.gather(*(get(pods[client], address, HTTP) for client, _, address in tries))
     table = Table(box=None, show_header=False)
     surprises = []
-    for (client, server), answer in zip(REQUESTS, answers, strict=True):
-        passed = answer == server
-        if passed != ((client, server) in allowed):
-            surprises.append(f"{client} -> {server}: {'passed' if passed else 'did not pass'}")
-        outcome = "[green]200 OK[/]" if passed else "[red]dropped[/]"
-        table.add_row(client, f"-> {server}", outcome, "" if passed else _reason(drops.get((client, server))))
+    passed: dict[tuple[str, str], list[bool]] = {}
+    for (client, server, address), answer in zip(tries, answers, strict=True):
+        passed.setdefault((client, server), []).append(answer == server)
+        if (answer == server) != ((client, server) in allowed):
+            surprises.append(f"{client} -> {server} ({address}): {'passed' if answer else 'did not pass'}")
+    for (client, server), outcomes in passed.items():
+        outcome = " ".join("[green]200 OK[/]" if passed else "[red]dropped[/]" for passed in outcomes)
+        reason = "" if all(outcomes) else _reason(drops.get((client, server)))
+        table.add_row(client, f"-> {server}", outcome, reason)
     console.print(table)
     console.print()
     return surprises
@@ -246,7 +250,7 @@ async def _kill_agent(cluster: LocalCluster, pods: dict[str, Pod], figures: Figu
     near, far = pods["edge/gateway-1"], pods["edge/gateway-2"]
     echo = await serve_udp(server, HTTP)
     try:
-        async with steady_udp(near, server.ipv4, HTTP) as same_node, steady_udp(far, server.ipv4, HTTP) as across:
+        async with steady_udp(near, server.ipv4, HTTP) as same_node, steady_udp(far, server.ipv6, HTTP) as across:
             await asyncio.sleep(0.5)
             await asyncio.to_thread(cluster.kill, "agent/node1")
             await asyncio.sleep(1.0)
@@ -257,8 +261,8 @@ async def _kill_agent(cluster: LocalCluster, pods: dict[str, Pod], figures: Figu
             await asyncio.sleep(0.5)
     finally:
         echo.close()
-    _print_tally("on one node", same_node)
-    _print_tally("across nodes", across)
+    _print_tally("on one node, IPv4", same_node)
+    _print_tally("across nodes, IPv6", across)
     figures["packets lost meanwhile"] = f"{same_node.lost + across.lost} of {same_node.sent + across.sent}"
     console.print()
     return [f"{tally.lost} packets lost" for tally in (same_node, across) if tally.lost or not tally.received]

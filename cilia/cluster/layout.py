@@ -2,7 +2,8 @@
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +18,26 @@ UNDERLAY_PREFIX: Final = 16
 FIRST_NODE: Final = 10
 LARGEST: Final = 200
 MOST_REPLICAS: Final = 5
-POOL: Final = "default=10.244.0.0/16/26"
+HUB_IPV6: Final = IPv6Address("fd00:31::1")
+UNDERLAY_IPV6_PREFIX: Final = 64
+POOLS: Final = ("default=10.244.0.0/16/26", "default6=fd00:244::/48/64")
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+
+class Families(StrEnum):
+    """Of which IP versions pods have addresses; the nodes have both."""
+
+    DUAL = "dual"
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+    @property
+    def pools(self) -> dict[str, str]:
+        """The settings by which agents ask for them."""
+        return {
+            "pool": "" if self is Families.IPV6 else "default",
+            "pool6": "" if self is Families.IPV4 else "default6",
+        }
 
 
 class BadClusterName(Failure):
@@ -145,6 +164,6 @@ def check_replicas(replicas: int) -> None:
         raise BadReplicaCount(replicas)
 
 
-def node_address(index: int) -> IPv4Address:
-    """Return the underlay's address of the node at ``index`` (from 0)."""
-    return HUB_ADDRESS + FIRST_NODE + index
+def node_addresses(index: int) -> tuple[IPv4Address, IPv6Address]:
+    """Return the underlay's addresses of the node at ``index`` (from 0)."""
+    return HUB_ADDRESS + FIRST_NODE + index, HUB_IPV6 + FIRST_NODE + index

@@ -24,11 +24,7 @@ def serve(ports: Sequence[int]) -> None:
     """Answer each connection with what it sends, and close it, until killed."""
     listening = []
     for port in ports:
-        opened = socket.socket()
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind(("0.0.0.0", port))
-        opened.listen(1024)
-        listening.append(opened)
+        listening.append(socket.create_server(("", port), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True))
     print("listening", flush=True)
     while True:
         for ready in select.select(listening, [], [])[0]:

@@ -19,20 +19,32 @@ class Machine:
     ipv4: str
     network: str
     """Its network namespace."""
+    ipv6: str = ""
+    """Or ``ipv4``: empty where it has no address of that family."""
     sockets: list[socket.socket] = field(default_factory=list)
 
-    def open_socket(self, kind: socket.SocketKind, protocol: int = 0) -> socket.socket:
-        """Open a non-blocking IPv4 socket inside; it is the caller's to close."""
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its address of each family."""
+        return tuple(filter(None, (self.ipv4, self.ipv6)))
+
+    def open_socket(self, kind: socket.SocketKind, protocol: int = 0, *, to: str = "") -> socket.socket:
+        """Open a non-blocking socket inside, of the family of the address ``to``; it is the caller's to close."""
+        family = socket.AF_INET6 if ":" in to else socket.AF_INET
         with inside(netns_path(self.network)):
-            opened = socket.socket(socket.AF_INET, kind, protocol)
+            opened = socket.socket(family, kind, protocol)
         opened.setblocking(False)
         return opened
 
     def listen(self, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
-        """Open a socket bound to a port on all addresses, listening if it is TCP; closed with the machine."""
-        opened = self.open_socket(kind)
+        """Open a socket bound to a port on all addresses of both families, listening if it is TCP.
+
+        It is closed with the machine.
+        """
+        opened = self.open_socket(kind, to="::")
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind(("0.0.0.0", port))
+        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        opened.bind(("::", port))
         if kind == socket.SOCK_STREAM:
             opened.listen(128)
         self.sockets.append(opened)

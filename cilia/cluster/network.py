@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from cilia.cluster.layout import HUB_ADDRESS, UNDERLAY_PREFIX, Layout, netns_path
+from cilia.cluster.layout import HUB_ADDRESS, HUB_IPV6, UNDERLAY_IPV6_PREFIX, UNDERLAY_PREFIX, Layout, netns_path
 from cilia.cluster.record import NodeRecord
 from cilia.errors import Failure
 from cilia.netns import DIRECTORY, inside
@@ -27,7 +27,12 @@ def create_underlay(layout: Layout, nodes: Sequence[NodeRecord]) -> None:
     create_namespace(hub)
     ip(
         f"-n {hub}",
-        ["link add br0 type bridge", f"addr add {HUB_ADDRESS}/{UNDERLAY_PREFIX} dev br0", "link set br0 up"],
+        [
+            "link add br0 type bridge",
+            f"addr add {HUB_ADDRESS}/{UNDERLAY_PREFIX} dev br0",
+            f"addr add {HUB_IPV6}/{UNDERLAY_IPV6_PREFIX} dev br0 nodad",
+            "link set br0 up",
+        ],
     )
     for node in nodes:
         namespace = layout.namespace(node.name)
@@ -40,11 +45,18 @@ def create_underlay(layout: Layout, nodes: Sequence[NodeRecord]) -> None:
                 f"link set {port} master br0 up",
             ],
         )
-        ip(f"-n {namespace}", [f"addr add {node.ipv4}/{UNDERLAY_PREFIX} dev eth0", "link set eth0 up"])
+        ip(
+            f"-n {namespace}",
+            [
+                f"addr add {node.ipv4}/{UNDERLAY_PREFIX} dev eth0",
+                f"addr add {node.ipv6}/{UNDERLAY_IPV6_PREFIX} dev eth0 nodad",
+                "link set eth0 up",
+            ],
+        )
 
 
 def create_namespace(name: str) -> None:
-    """Make a network namespace with its loopback up, forwarding IPv4.
+    """Make a network namespace with its loopback up, that forwards.
 
     Raises:
         NetworkFailed: It exists already, or root is missing.
@@ -52,7 +64,8 @@ def create_namespace(name: str) -> None:
     ip("", [f"netns add {name}"])
     ip(f"-n {name}", ["link set lo up"])
     with inside(netns_path(name)):
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        for switch in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            Path("/proc/sys/net", switch).write_text("1")
 
 
 def delete_namespace(name: str) -> None:

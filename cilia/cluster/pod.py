@@ -63,5 +63,11 @@ def create_pod(
         delete_namespace(network)
         raise
     return Pod(
-        name=f"{namespace}/{name}", ipv4=endpoint.ipv4, network=network, layout=layout, node=node, endpoint=endpoint
+        name=f"{namespace}/{name}",
+        ipv4=endpoint.ipv4,
+        ipv6=endpoint.ipv6,
+        network=network,
+        layout=layout,
+        node=node,
+        endpoint=endpoint,
     )

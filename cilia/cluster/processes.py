@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import cilia
-from cilia.cluster.layout import HUB_ADDRESS, POOL, Layout, netns_path
+from cilia.cluster.layout import HUB_ADDRESS, POOLS, Layout, netns_path
 from cilia.cluster.record import NodeRecord, ProcessRecord, is_running, mark, start_time
 from cilia.errors import Failure
 
@@ -142,13 +142,14 @@ def _service(layout: Layout, service: str, replica: str, port: int) -> tuple[str
     command += ["--nats-urls", layout.nats, "--etcd-endpoints", layout.etcd]
     command += [HEALTH_FLAG, f"{HUB_ADDRESS}:{port}"]
     if service == "ipam":
-        command += ["--pools", POOL]
+        command += ["--pools", ",".join(POOLS)]
     return tuple(command)
 
 
 def _agent(layout: Layout, node: NodeRecord, settings: Mapping[str, str]) -> tuple[str, ...]:
     command = [sys.executable, "-m", "services.agent", "--cluster", layout.name, "--node", node.name]
-    command += ["--ipv4", node.ipv4, "--nats-urls", layout.nats, "--socket", str(layout.agent_socket(node.name))]
+    command += ["--ipv4", node.ipv4, "--ipv6", node.ipv6, "--nats-urls", layout.nats]
+    command += ["--socket", str(layout.agent_socket(node.name))]
     command += ["--state-directory", str(layout.node_state(node.name))]
     command += ["--pin-directory", str(layout.pins / node.name), HEALTH_FLAG, f"{node.ipv4}:{AGENT_METRICS_PORT}"]
     command += [part for name, value in settings.items() for part in (f"--{name}", value)]

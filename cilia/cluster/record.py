@@ -32,6 +32,7 @@ class NodeRecord(Struct, frozen=True):
 
     name: NodeName
     ipv4: str
+    ipv6: str = ""
 
 
 class ClusterRecord(Struct, frozen=True):

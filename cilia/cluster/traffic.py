@@ -5,14 +5,17 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from cilia.cluster.machine import Machine
 
 ATTEMPT_SECONDS: Final = 0.4
 """A packet between pods takes well under a millisecond; a drop answers nothing, so it costs the whole of it."""
+LONGEST_DATAGRAM: Final = 65_535
+PKTINFO_BYTES: Final = 20
+"""``struct in6_pktinfo``: the address, and the index of a device."""
 
 
 async def serve_http(server: Machine, port: int) -> "asyncio.Server":
@@ -48,24 +51,35 @@ async def serve_tcp(server: Machine, port: int) -> "asyncio.Server":
     return await asyncio.start_server(echo, sock=server.listen(port))
 
 
-class _UdpEcho(asyncio.DatagramProtocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
+class UdpEcho:
+    """Sends back what arrives on a UDP port, from the address to which it came: a host has several."""
 
-    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
-        self._transport.sendto(data, address)
+    def __init__(self, opened: socket.socket) -> None:
+        self._socket = opened
+        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        asyncio.get_running_loop().add_reader(opened, self._answer)
+
+    def close(self) -> None:
+        """Answer no more."""
+        if self._socket.fileno() >= 0:  # its machine may have closed it
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+
+    def _answer(self) -> None:
+        data, ancillary, _, sender = self._socket.recvmsg(LONGEST_DATAGRAM, socket.CMSG_SPACE(PKTINFO_BYTES))
+        came_to = [(level, kind, value[:16] + bytes(4)) for level, kind, value in ancillary]  # by any device
+        with suppress(OSError):
+            self._socket.sendmsg([data], came_to, 0, sender)
 
 
-async def serve_udp(server: Machine, port: int) -> asyncio.DatagramTransport:
+async def serve_udp(server: Machine, port: int) -> UdpEcho:
     """Send back whatever arrives on a UDP port."""
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(_UdpEcho, sock=server.listen(port, socket.SOCK_DGRAM))
-    return transport
+    return UdpEcho(server.listen(port, socket.SOCK_DGRAM))
 
 
 async def get(client: Machine, address: str, port: int, *, seconds: float = ATTEMPT_SECONDS) -> str | None:
     """Return the body of one HTTP request; None if it doesn't come through."""
-    with closing(client.open_socket(socket.SOCK_STREAM)) as opened:
+    with closing(client.open_socket(socket.SOCK_STREAM, to=address)) as opened:
         try:
             async with asyncio.timeout(seconds):
                 loop = asyncio.get_running_loop()
@@ -84,7 +98,7 @@ async def get(client: Machine, address: str, port: int, *, seconds: float = ATTE
 
 async def reaches_tcp(client: Machine, address: str, port: int, *, seconds: float = ATTEMPT_SECONDS) -> bool:
     """Tell whether a TCP connection is made and bytes come back."""
-    with closing(client.open_socket(socket.SOCK_STREAM)) as opened:
+    with closing(client.open_socket(socket.SOCK_STREAM, to=address)) as opened:
         try:
             async with asyncio.timeout(seconds):
                 await _exchange(opened, (address, port), os.urandom(16))
@@ -97,7 +111,7 @@ async def reaches_udp(
     client: Machine, address: str, port: int, *, size: int = 16, seconds: float = ATTEMPT_SECONDS
 ) -> bool:
     """Tell whether a datagram of ``size`` bytes comes back; a big one travels in fragments."""
-    with closing(client.open_socket(socket.SOCK_DGRAM)) as opened:
+    with closing(client.open_socket(socket.SOCK_DGRAM, to=address)) as opened:
         try:
             async with asyncio.timeout(seconds):
                 await _exchange(opened, (address, port), os.urandom(size))
@@ -109,21 +123,38 @@ async def reaches_udp(
 async def reaches_icmp(client: Machine, address: str, *, seconds: float = ATTEMPT_SECONDS) -> bool:
     """Tell whether an echo request is answered."""
     identifier = os.getpid() & 0xFFFF
-    header = struct.pack("!BBHHH", 8, 0, 0, identifier, 1)
-    checksum = _checksum(header)
-    request = struct.pack("!BBHHH", 8, 0, checksum, identifier, 1)
-    with closing(client.open_socket(socket.SOCK_RAW, socket.IPPROTO_ICMP)) as opened:
+    echo = _ECHO_IPV6 if ":" in address else _ECHO_IPV4
+    with closing(client.open_socket(socket.SOCK_RAW, echo.protocol, to=address)) as opened:
         loop = asyncio.get_running_loop()
         opened.connect((address, 0))
         try:
             async with asyncio.timeout(seconds):
-                await loop.sock_sendall(opened, request)
+                await loop.sock_sendall(opened, echo.request(identifier))
                 while True:
-                    answer = (await loop.sock_recv(opened, 1500))[20:]
-                    if answer[0] == 0 and answer[4:6] == header[4:6]:
+                    answer = (await loop.sock_recv(opened, 1500))[echo.header_bytes :]
+                    if answer[0] == echo.answer and int.from_bytes(answer[4:6]) == identifier:
                         return True
         except (TimeoutError, OSError):
             return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Echo:
+    """How a family asks whether somebody is there, and how a raw socket shows the answer."""
+
+    protocol: int
+    question: int
+    answer: int
+    header_bytes: int
+
+    def request(self, identifier: int) -> bytes:
+        """Return the message; in that of IPv6 the kernel fills the checksum in."""
+        checksum = _checksum(struct.pack("!BBHHH", self.question, 0, 0, identifier, 1))
+        return struct.pack("!BBHHH", self.question, 0, checksum, identifier, 1)
+
+
+_ECHO_IPV4: Final = _Echo(socket.IPPROTO_ICMP, question=8, answer=0, header_bytes=20)
+_ECHO_IPV6: Final = _Echo(socket.IPPROTO_ICMPV6, question=128, answer=129, header_bytes=0)
 
 
 async def _exchange(opened: socket.socket, address: tuple[str, int], message: bytes) -> None:
@@ -165,7 +196,7 @@ async def steady_udp(client: Machine, address: str, port: int, *, per_second: in
     loop = asyncio.get_running_loop()
     tally = Tally()
     seen: set[bytes] = set()
-    opened = client.open_socket(socket.SOCK_DGRAM)
+    opened = client.open_socket(socket.SOCK_DGRAM, to=address)
     opened.connect((address, port))
 
     async def send() -> None:

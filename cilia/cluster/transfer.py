@@ -35,7 +35,10 @@ async def transfer(client: Machine, server: Machine, address: str, port: int, *,
     Raises:
         OSError: The connection isn't made, or breaks, or nothing arrives for a while (TimeoutError).
     """
-    with closing(server.listen(port)) as listening, closing(client.open_socket(socket.SOCK_STREAM)) as sending:
+    with (
+        closing(server.listen(port)) as listening,
+        closing(client.open_socket(socket.SOCK_STREAM, to=address)) as sending,
+    ):
         for opened in (listening, sending):
             opened.settimeout(PATIENCE_SECONDS)
         began = time.perf_counter()

@@ -1,7 +1,9 @@
 """A small HTTP server for pods: answers every GET with its name. ``python -m cilia.cluster.web NAME PORT``."""
 
+import socket
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -19,5 +21,18 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class Server(ThreadingHTTPServer):
+    """Listens on both families."""
+
+    address_family = socket.AF_INET6
+    request_queue_size = 128
+
+    def server_bind(self) -> None:
+        """Bind, without asking anybody for this machine's name."""
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = sys.argv[1], self.server_address[1]
+
+
 if __name__ == "__main__":
-    ThreadingHTTPServer(("0.0.0.0", int(sys.argv[2])), Answer).serve_forever()
+    Server(("::", int(sys.argv[2])), Answer).serve_forever()

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from cilia.cluster.layout import Layout
+from cilia.cluster.layout import Families, Layout
 from cilia.cluster.local import LocalCluster, remove
 from cilia.cluster.network import namespaces_of
 from cilia.cluster.record import NoSuchCluster, cluster_names, traces
@@ -31,6 +31,14 @@ def add_parser(nouns: Nouns) -> None:
     start.add_argument(
         "--routing", choices=("overlay", "native"), default="overlay", help="between nodes (default %(default)s)"
     )
+    start.add_argument(
+        "--families",
+        type=Families,
+        choices=tuple(Families),
+        default=Families.DUAL,
+        metavar="{dual,ipv4,ipv6}",
+        help="of the pods' addresses (default %(default)s)",
+    )
     start.add_argument("--world", action="store_true", help="with a machine beyond the nodes, which knows of no pod")
     start.add_argument("--otlp", metavar="URL", default="", help="OTLP/HTTP collector for traces and metrics")
     state = command(verbs, "status", status, "processes of a cluster, or of all", "  cilia cluster status\n")
@@ -50,6 +58,7 @@ def up(arguments: argparse.Namespace) -> None:
         nodes=arguments.nodes,
         replicas=arguments.replicas,
         otlp=arguments.otlp,
+        families=arguments.families,
         world=arguments.world,
         agent_settings={"routing": arguments.routing},
         progress=lambda name: note(f"  {name}"),

@@ -48,6 +48,8 @@ class RegisterNode(Message, frozen=True):
     """Of IPv4, from which its pods' addresses come; empty: they have none."""
     pool6: str = ""
     """Of IPv6, likewise."""
+    lease: LeaseId = LeaseId(0)
+    """That it had, if it knows; it shows that the node is the same one, though its address is another."""
 
 
 class Registered(Message, frozen=True):
@@ -183,11 +185,24 @@ class PolicyChange(Message, frozen=True):
     """Its document (JSON), only in the answer to a dry run; empty where there is none."""
 
 
+class NodeForecast(Message, frozen=True):
+    """How a change fills the policy map of a node that it concerns, in entries."""
+
+    node: NodeName
+    entries: int
+    """Afterwards."""
+    peak: int
+    """While it changes: what the node has and what the changed subjects will have, side by side."""
+    capacity: int
+
+
 class PoliciesChanged(Message, frozen=True):
     """Answer to ``policy.apply`` and ``policy.delete``."""
 
     revision: Revision
     changes: tuple[PolicyChange, ...]
+    forecast: tuple[NodeForecast, ...] = ()
+    """Of a dry run: the nodes that it concerns, the fullest first."""
 
 
 class WaitRealised(Message, frozen=True):
@@ -226,6 +241,8 @@ class Acknowledgement(Message, frozen=True):
     """How many local endpoints that concerns."""
     realised_ns: int
     """Unix time in ns."""
+    capacity: int = 0
+    """Entries that the node's policy map holds at most; 0: not told."""
 
 
 # observability

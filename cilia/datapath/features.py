@@ -30,6 +30,11 @@ def ensure_bpffs(path: Path = BPFFS) -> None:
     checked(lib.cilia_mount_bpffs(bytes(path)), f"mount a BPF file system at {path}")
 
 
+def has_tcx() -> bool:
+    """Tell whether programs can be attached by TCX links (Linux 6.6); clsact filters do otherwise."""
+    return int(lib.cilia_probe_tcx()) == 0
+
+
 def kernel_version() -> tuple[int, int]:
     """Return the running kernel's version, such as (6, 12)."""
     major, minor = os.uname().release.split(".")[:2]

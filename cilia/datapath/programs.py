@@ -63,6 +63,11 @@ class Program(Descriptor):
         """Open the program pinned at ``path``; raises NotPinned."""
         return cls(get_pinned(path), path.name)
 
+    @classmethod
+    def open_by_id(cls, number: int, name: str) -> Self:
+        """Open a program that somebody loaded by its :attr:`id`; raises KernelError (ENOENT)."""
+        return cls(checked(lib.bpf_prog_get_fd_by_id(number), f"open program {name} by its number {number}"), name)
+
     @property
     def id(self) -> int:
         """The kernel's number for it, as in ``bpftool prog``."""

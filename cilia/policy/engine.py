@@ -143,6 +143,10 @@ class Engine:
         """Policies that say something, by key."""
         return {key: Policy(key, tuple(bound.spec for bound in specs)) for key, specs in self._policies.items()}
 
+    def policy(self, key: str) -> Policy:
+        """Return a policy; one that says nothing if there is none."""
+        return Policy(key, tuple(bound.spec for bound in self._policies.get(key, ())))
+
     def peer(self, identity: Identity) -> Peer | None:
         """Return an identity as selectors see it."""
         return self._index.peer(identity)
@@ -160,6 +164,11 @@ class Engine:
             KeyError: The identity is no subject.
         """
         return dict(self._group_of[subject].state())
+
+    def size(self, subject: Identity) -> int:
+        """Return how many entries a subject has; 0 if the identity is none."""
+        group = self._group_of.get(subject)
+        return group.size if group is not None else 0
 
     def apply(self, events: Iterable[Event]) -> dict[Identity, Difference]:
         """Take events that happened together, and return what they changed, by subject.

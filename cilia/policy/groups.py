@@ -133,6 +133,8 @@ class Group:
     _merged_host: dict[Profile, Shared] = field(default_factory=dict)
     _shared: dict[Identity, Shared] = field(default_factory=dict)
     _sets: PeerSets = field(default_factory=PeerSets)
+    size: int = 0
+    """How many entries there are."""
 
     @property
     def selections(self) -> Iterable[Selection]:
@@ -146,6 +148,7 @@ class Group:
             self._wild_claims = claims
             claims = list(soften(claims))
         self.wild = merge_claims(claims, audited=self.key.audited)
+        self.size = len(self.wild)
         selecting: defaultdict[Identity, list[Selection]] = defaultdict(list)
         for selection in self._claims:
             for identity in selection.members:
@@ -182,6 +185,7 @@ class Group:
         old = self.entries.get(row, NO_ENTRIES)
         if entries is old or entries == old:
             return
+        self.size += len(entries) - len(old)
         self.before.setdefault(row, old)
         if entries:
             self.entries[row] = entries

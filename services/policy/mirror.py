@@ -20,6 +20,7 @@ from cilia.contracts.tables import PolicyEntry, PolicyObject, SubjectKey
 from cilia.errors import Unavailable
 from cilia.kvstore import Changes, Etcd, Reset, replicate
 from cilia.table.publisher import TablePublisher
+from services.policy.capacity import Trial
 from services.policy.realisation import Realisation
 from services.policy.state import EndpointEvent, Event, Places, PolicyEvent, read_event
 from services.policy.waiting import Moved
@@ -33,7 +34,7 @@ Difference = Mapping[SubjectKey, PolicyEntry | None]
 """Entries that are new or different, and None for those that are gone."""
 
 
-class Resolver(Protocol):
+class Resolver(Trial, Protocol):
     """The engine: events of one revision in, difference of resolved policy out."""
 
     @property

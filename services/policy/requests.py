@@ -20,6 +20,7 @@ from cilia.contracts.messages import (
     WaitRealised,
 )
 from cilia.contracts.tables import PolicyObject
+from services.policy.capacity import Capacities
 from services.policy.history import History, blame
 from services.policy.realisation import Realisation
 from services.policy.store import Store
@@ -70,16 +71,18 @@ class Requests:
         return await blame(self.history, self.explain, request)
 
 
-async def hear_acknowledgements(bus: Bus, realisation: Realisation, moved: Moved) -> None:
+async def hear_acknowledgements(bus: Bus, realisation: Realisation, capacities: Capacities, moved: Moved) -> None:
     """Take note of what agents have in force, on every replica; until cancelled."""
     decoder = msgspec.json.Decoder(Acknowledgement)
 
     async def deliver(message: Msg) -> None:
         try:
-            realisation.acknowledge(decoder.decode(message.data))
+            acknowledgement = decoder.decode(message.data)
         except msgspec.DecodeError as error:
             log.warning("acknowledgement on %s: %s", message.subject, error)
             return
+        realisation.acknowledge(acknowledgement)
+        capacities.learn(acknowledgement.node, acknowledgement.capacity)
         moved.notify()
 
     subscription = await bus.subscribe(bus.subjects.ack(), deliver)

@@ -15,6 +15,7 @@ from cilia.lifecycle import stop_on_signals
 from cilia.metrics import Metrics
 from cilia.owner import Owner, settle_epoch
 from cilia.table.publisher import TablePublisher
+from services.policy.capacity import Admission, Capacities
 from services.policy.config import Config
 from services.policy.history import History
 from services.policy.mirror import Mirror, Resolver
@@ -50,7 +51,9 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
         metrics.gauge("policy_subjects", "subject identities with resolved policy", lambda: len(resolved.history.rows))
         metrics.gauge("policy_resolved_revision", "revision that is resolved", lambda: resolved.history.sequence)
         history = History(etcd, keys)
-        requests = Requests(Store(etcd, keys), parse, history, waiting, mirror.explain)
+        capacities = Capacities(bus)
+        admission = Admission(resolver, places, capacities.of)
+        requests = Requests(Store(etcd, keys, admission.admit), parse, history, waiting, mirror.explain)
         owner = Owner(
             service="policy",
             bus=bus,
@@ -60,7 +63,7 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
             concurrency=config.concurrency,
             loops={
                 "mirror": mirror.run,
-                "acknowledgements": lambda: hear_acknowledgements(bus, realisation, moved),
+                "acknowledgements": lambda: hear_acknowledgements(bus, realisation, capacities, moved),
                 "history": lambda: history.prune_while(lambda: election.leading),
             },
             ready=mirror.ready,

@@ -4,7 +4,7 @@ What is stored is what was accepted, so that every replica, now and after a rest
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,7 +13,7 @@ import msgspec
 from cilia.contracts.history import PolicyRevision, PolicyStep, RollbackPolicies
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
-from cilia.contracts.messages import PoliciesChanged, PolicyChange, Problem
+from cilia.contracts.messages import NodeForecast, PoliciesChanged, PolicyChange, Problem
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.errors import Refused
 from cilia.kvstore import Compare, Etcd, Op, Txn, absent, delete, get, put, unchanged
@@ -68,12 +68,22 @@ class Cause:
     time_ns: int = field(default_factory=time.time_ns)
 
 
+Admit = Callable[[Mapping[str, PolicyObject | None]], Awaitable[tuple[NodeForecast, ...]]]
+"""Forecasts a change; raises Refused if it has no room."""
+
+
+async def admit_all(_: Mapping[str, PolicyObject | None]) -> tuple[NodeForecast, ...]:
+    """Let every change pass, where nobody knows the nodes."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """Reads and writes policies."""
 
     etcd: Etcd
     keys: Keys
+    admit: Admit = admit_all
 
     async def apply(self, objects: Sequence[PolicyObject], *, dry_run: bool = False) -> PoliciesChanged:
         """Store policies; those whose document is stored already stay as they are.
@@ -82,7 +92,7 @@ class Store:
             The revision from which on all of them hold, and what became of each.
 
         Raises:
-            TooManyPolicies, PoliciesContended, Unavailable: Nothing was stored.
+            TooManyPolicies, TooManyEntries, PoliciesContended, Unavailable: Nothing was stored.
         """
         rows = {object_key(row): row for row in objects}
         author = objects[0].author if objects else ""
@@ -128,8 +138,10 @@ class Store:
             changed = [change.key for change in changes if change.action != "unchanged"]
             if not changed:
                 return PoliciesChanged(max((found.revision for found in stored.values()), default=now), changes)
+            forecast = await self.admit({key: wanted[key] for key in changed})
             if dry_run:
-                return PoliciesChanged(now, tuple(_with_documents(change, wanted, stored) for change in changes))
+                shown = tuple(_with_documents(change, wanted, stored) for change in changes)
+                return PoliciesChanged(now, shown, forecast)
             outcome = await self.etcd.txn(
                 Txn(self._as_read(wanted, stored), self._operations(changed, wanted, stored, cause))
             )

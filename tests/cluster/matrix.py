@@ -1,4 +1,4 @@
-"""Every pair of pods, tried with real TCP, UDP and ICMP."""
+"""Every pair of pods, tried with real TCP, UDP and ICMP, by every family that both have."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -39,24 +39,31 @@ async def differences(pods: Sequence[Pod], expected: Expectation) -> list[str]:
     """Try every pair in every way; return what came out otherwise than expected."""
     gate = asyncio.Semaphore(CONCURRENT)
 
-    async def one(client: Pod, server: Pod, protocol: str, port: int) -> str:
+    async def one(client: Pod, server: Pod, address: str, protocol: str, port: int) -> str:
         attempt = Attempt(client.name, server.name, protocol, port)
         async with gate:
-            reached = await reaches(client, server, protocol, port)
+            reached = await reaches(client, address, protocol, port)
         wanted = expected(attempt)
-        return "" if reached == wanted else f"{attempt}: {'reached' if reached else 'did not reach'}"
+        return "" if reached == wanted else f"{attempt}: {'reached' if reached else 'did not reach'} {address}"
 
     ways = (("tcp", HTTP), ("tcp", OTHER), ("udp", DNS), ("icmp", 8))
-    tries = [one(client, server, *way) for client in pods for server in pods if client is not server for way in ways]
+    tries = [
+        one(client, server, address, *way)
+        for client in pods
+        for server in pods
+        if client is not server
+        for address in server.addresses
+        for way in ways
+    ]
     return [outcome for outcome in await asyncio.gather(*tries) if outcome]
 
 
-async def reaches(client: Pod, server: Pod, protocol: str, port: int) -> bool:
+async def reaches(client: Pod, address: str, protocol: str, port: int) -> bool:
     """Try once."""
     match protocol:
         case "tcp":
-            return await reaches_tcp(client, server.ipv4, port, seconds=0.9)
+            return await reaches_tcp(client, address, port, seconds=0.9)
         case "udp":
-            return await reaches_udp(client, server.ipv4, port, seconds=0.9)
+            return await reaches_udp(client, address, port, seconds=0.9)
         case _:
-            return await reaches_icmp(client, server.ipv4, seconds=0.9)
+            return await reaches_icmp(client, address, seconds=0.9)

@@ -66,7 +66,7 @@ def make_pods(cluster: LocalCluster) -> list[Pod]:
 
 
 async def reach(*attempts: tuple[Pod, Pod, int]) -> list[bool]:
-    return [await reaches(source, target, "tcp", port) for source, target, port in attempts]
+    return [await reaches(source, target.ipv4, "tcp", port) for source, target, port in attempts]
 
 
 def name(pod: Pod) -> str:

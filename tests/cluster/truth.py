@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 
 import msgspec
 
@@ -81,24 +81,36 @@ async def differences(cluster: LocalCluster) -> list[str]:
 def _ipcache(cluster: LocalCluster, node: Node, nodes: list[Node], endpoints: list[Endpoint]) -> list[str]:
     homes = {each.name: each.ipv4 for each in nodes}
     wanted = {
-        each.ipv4: (each.identity, "0.0.0.0" if each.node == node.name else homes[each.node]) for each in endpoints
+        address: (each.identity, "0.0.0.0" if each.node == node.name else homes[each.node])
+        for each in endpoints
+        for address in _both(each)
     }
-    wanted |= {each.ipv4: (HOST if each.name == node.name else REMOTE_NODE, "0.0.0.0") for each in nodes}
-    wanted |= {_gateway(each): (REMOTE_NODE, each.ipv4) for each in nodes if each.name != node.name}
+    for each in nodes:
+        is_here = each.name == node.name
+        wanted |= dict.fromkeys(_both(each), (HOST if is_here else REMOTE_NODE, "0.0.0.0"))
+        wanted |= dict.fromkeys(_gateways(each), (HOST, "0.0.0.0") if is_here else (REMOTE_NODE, each.ipv4))
     held = {
         str(key["address"]): (value["identity"], value["tunnel"])
         for key, value in _map(cluster, node, "cilia_ipcache")
-        if (key["prefixlen"] == 128 and value["identity"] != HOST) or key["address"] in homes.values()
+        if key["prefixlen"] == 128
     }
     return _compare(f"{node.name} ipcache", wanted, held)
 
 
-def _gateway(node: Node) -> str:
-    return str(IPv4Network(node.pod_cidrs[0])[1])
+def _both(row: Node | Endpoint) -> list[str]:
+    return [address for address in (row.ipv4, row.ipv6) if address]
+
+
+def _gateways(node: Node) -> list[str]:
+    blocks = [ip_network(cidr) for cidr in node.pod_cidrs]
+    first = {block.version: block for block in reversed(blocks)}
+    return [str(block[1]) for block in first.values()]
 
 
 def _endpoints(cluster: LocalCluster, node: Node, endpoints: list[Endpoint]) -> list[str]:
-    wanted = {each.ipv4: (each.id, each.identity) for each in endpoints if each.node == node.name}
+    wanted = {
+        address: (each.id, each.identity) for each in endpoints if each.node == node.name for address in _both(each)
+    }
     held = {
         str(key["address"]): (value["id"], value["identity"]) for key, value in _map(cluster, node, "cilia_endpoints")
     }

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 from cilia.datapath.errors import KernelError, NotPinned
-from cilia.datapath.features import missing_features
+from cilia.datapath.features import has_tcx, missing_features
 from cilia.datapath.links import Hook, Link, ensure_attached
 from cilia.datapath.objects import LoadedObject, Loading, load
 from tests.bpf.binding.layouts import COUNTS
 
 SO_RCVBUFFORCE = 33
+
+needs_tcx = pytest.mark.skipif(not has_tcx(), reason="TCX came with Linux 6.6")
 
 
 @pytest.fixture
@@ -58,10 +60,12 @@ def socket_in(namespace: str) -> socket.socket:
     return socket.socket(fileno=fd)
 
 
+@needs_tcx
 def test_this_kernel_lacks_nothing() -> None:
     assert missing_features() == ()
 
 
+@needs_tcx
 def test_a_program_is_replaced_under_traffic_without_losing_a_packet(
     loaded: LoadedObject, veth: tuple[str, str]
 ) -> None:
@@ -110,6 +114,7 @@ def test_a_program_is_replaced_under_traffic_without_losing_a_packet(
     assert both[2].packets > 1
 
 
+@needs_tcx
 def test_a_pinned_link_outlives_its_process_and_is_adopted(
     fixture_object: Path, pins: Path, veth: tuple[str, str]
 ) -> None:
@@ -138,6 +143,7 @@ def test_a_pinned_link_outlives_its_process_and_is_adopted(
     assert after.program_id != before.program_id
 
 
+@needs_tcx
 def test_a_link_whose_device_is_gone_is_made_anew(loaded: LoadedObject, pins: Path, veth: tuple[str, str]) -> None:
     device, _ = veth
     program = loaded.program("pass_old")

@@ -180,6 +180,18 @@ def test_what_links_say_when_they_come_up_is_counted_and_not_reported(here: Node
     assert here.events() == []
 
 
+@pytest.mark.parametrize(
+    ("program", "hook", "device"), [("to_pod", Hook.TO_POD, "lxc1"), ("to_overlay", Hook.TO_OVERLAY, "overlay")]
+)
+def test_what_the_host_says_on_its_own_links_is_not_reported_either(
+    here: Node, program: str, hook: Hook, device: str
+) -> None:
+    before = here.counted(DropReason.UNKNOWN_ICMP_TYPE, hook)
+    assert here.run(program, CHATTER["multicast report"], device).retval == TC_ACT_SHOT
+    assert here.counted(DropReason.UNKNOWN_ICMP_TYPE, hook) == before + 1
+    assert here.events() == []
+
+
 def test_neighbour_discovery_between_host_and_pod_passes(here: Node) -> None:
     assert here.run("from_pod", advertisement(), "lxc1").retval == TC_ACT_OK
     assert here.run("to_pod", solicitation(A6.address, ITS_GATEWAY._replace(mac=GATEWAY_MAC)), "lxc1").retval == 0

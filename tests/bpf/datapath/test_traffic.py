@@ -2,13 +2,15 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 import pytest
+from pyroute2.netlink.exceptions import NetlinkError
 from scapy.layers.inet import ICMP
 
 from cilia.abi.enums import DropReason
+from cilia.datapath.features import has_tcx
 from cilia.datapath.links import Hook, Link
 from tests.bpf.datapath.namespace import Namespace
 from tests.bpf.datapath.rig import (
@@ -69,8 +71,16 @@ def move(here: Node, pod: Pod, inside: Namespace, gateway: str) -> None:
 
 
 def attach(here: Node, stack: ExitStack, program: str, hook: Hook, device: str) -> None:
+    loaded, ifindex = here.objects.program(program), here.devices[device]
+    if not has_tcx():
+        parent = "ffff:fff2" if hook is Hook.TCX_INGRESS else "ffff:fff3"
+        with suppress(NetlinkError):  # has one
+            here.namespace.netlink.tc("add", "clsact", ifindex)
+        options = {"fd": loaded.fileno(), "name": program, "direct_action": True, "parent": parent}
+        here.namespace.netlink.tc("add-filter", "bpf", ifindex, **options)
+        return
     with here.namespace.inside():
-        link = Link.attach(here.objects.program(program), hook, here.devices[device])
+        link = Link.attach(loaded, hook, ifindex)
     stack.callback(link.close)
 
 

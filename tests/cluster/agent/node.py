@@ -21,6 +21,8 @@ from tools.build import compile_bpf
 
 ROOT = Path(__file__).parents[3]
 UNDERLAY = "192.0.2.1"
+START_SECONDS = 60
+"""An emulated processor (tools.kernels) takes half of it."""
 
 
 def command(text: str) -> None:
@@ -64,7 +66,7 @@ class Node:
         }
         flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
         self._agent = subprocess.Popen([sys.executable, "-m", "services.agent", *flags], cwd=ROOT)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(START_SECONDS):
             while True:
                 assert self._agent.poll() is None, "the agent ended"
                 try:

@@ -149,7 +149,7 @@ async def test_a_changed_policy_is_acknowledged_once_it_is_in_force(node: Node) 
             assert message.subjects[web["identity"]] < revision
     print(f"acknowledged after {(time.perf_counter() - began) * 1000:.1f} ms")
     rules = (await node.call("policy-get", id=web["id"]))["rules"]
-    assert {"key": [False, 0, 6, 80, 16], "entry": [True, 7, 99, False]} in rules
+    assert {"key": [False, 0, 6, 80, 16], "entry": [True, 7, 99, False, 0]} in rules
     assert len(rules) == 3
 
 

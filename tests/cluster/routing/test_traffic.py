@@ -154,7 +154,7 @@ def connect(client: Machine, address: str, count: int) -> dict[str, object]:
 
 
 def test_pods_have_the_mtu_that_the_underlay_leaves(shared: LocalCluster, places: Places) -> None:
-    overhead = 0 if "rtn" in shared.layout.name else 50
+    overhead = 0 if "native" in shared.process("agent/node1").command else 50
     shown = subprocess.run(
         ["ip", "-n", places.client.network, "-o", "link", "show", "eth0"], check=True, capture_output=True, text=True
     ).stdout
