@@ -129,7 +129,8 @@ def check(records: Records, measured: Records) -> int:
         print(f"complexity: {fault}")
     if found:
         print(
-            "complexity: if that is what it should cost, accept it with `make complexity` and commit bpf/complexity.txt"
+            "complexity: if that is what it should cost, accept it with `make complexity`, on another kernel with "
+            "`python -m tools.kernels --steps load --record`, and commit bpf/complexity.txt"
         )
     return int(bool(found))
 

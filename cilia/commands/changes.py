@@ -14,6 +14,7 @@ from cilia.commands.session import Session
 from cilia.contracts.ids import Revision
 from cilia.contracts.messages import NodeForecast, PoliciesChanged, Realised, WaitRealised
 from cilia.errors import Failure
+from cilia.metrics import percentile
 
 SHOWN_NODES = 5
 PROGRESS_SECONDS = 1.0
@@ -90,7 +91,8 @@ def describe(realised: Realised) -> str:
     slowest = max(realised.nodes, key=lambda node: node.milliseconds)
     return (
         f"revision {realised.revision} is in force for {endpoints} endpoints on {len(times)} nodes: "
-        f"median {times[len(times) // 2]:.1f} ms, slowest {slowest.milliseconds:.1f} ms ({slowest.node})"
+        f"median {percentile(times, 50):.1f} ms, 99th percentile {percentile(times, 99):.1f} ms, "
+        f"slowest {slowest.milliseconds:.1f} ms ({slowest.node})"
     )
 
 

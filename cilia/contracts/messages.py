@@ -168,6 +168,32 @@ class ApplyPolicies(Message, frozen=True):
     """Put all of them in shadow: they change nothing, and tell what they would do."""
 
 
+class PolicyFile(Message, frozen=True):
+    """A source of policies by name, such as a file of a directory."""
+
+    name: str
+    text: str
+
+
+class SyncPolicies(Message, frozen=True):
+    """``policy.sync``: make the policies of one owner what its files say, in one revision.
+
+    What the owner has that is in none of ``files`` is deleted, unless it came from a file in ``keep``. Policies of others
+    are never touched: one of ``files`` that somebody else applied is refused as a conflict.
+    """
+
+    owner: str
+    files: tuple[PolicyFile, ...]
+    keep: tuple[str, ...] = ()
+    """Names of files that can't be read now."""
+    adopt: bool = False
+    """Take over policies of the same name that nobody owns."""
+    namespace: str = "default"
+    author: str = ""
+    dry_run: bool = False
+    allow_unenforced: bool = False
+
+
 class DeletePolicies(Message, frozen=True):
     """``policy.delete``: remove policies by key (:func:`~.tables.policy_object_key`), all or none."""
 
@@ -243,6 +269,23 @@ class Acknowledgement(Message, frozen=True):
     """Unix time in ns."""
     capacity: int = 0
     """Entries that the node's policy map holds at most; 0: not told."""
+
+
+# audit of the kernel
+
+
+class ForeignChange(Message, frozen=True):
+    """Somebody else changed what an agent keeps in its kernel; the agent has repaired it."""
+
+    node: NodeName
+    time_ns: int
+    """Unix time in ns at which it was found."""
+    part: str
+    """``ipcache``, ``endpoints``, ``programs``, or the slot whose policy it was, such as ``policy of slot 3``."""
+    found: tuple[str, ...]
+    """In words: what there was, and what there ought to be; at most 20."""
+    count: int
+    """How many differences there were."""
 
 
 # observability

@@ -119,6 +119,10 @@ class PolicyObject(Row, frozen=True):
     """Unix time in ns."""
     traceparent: str = ""
     """W3C trace context of the request that applied it."""
+    owner: str = ""
+    """Who keeps it as its sources say (``policy.sync``); empty: it was applied by itself."""
+    file: str = ""
+    """The one of its owner's sources that it is from."""
 
 
 def policy_object_key(kind: str, namespace: str, name: str) -> str:

@@ -35,13 +35,14 @@ class Options:
 
     Attributes:
         mode: Enforcement mode at the start.
-        dual_stack: Outside addresses are world-ipv4 and world-ipv6; otherwise all are IPv4, and world.
+        dual_stack: Outside addresses are world-ipv4 and world-ipv6, as agents have them; otherwise all are IPv4, and
+            world, as in the peer's clusters of one family.
         admit_host: A node reaches its own pods unless a rule denies it.
         reserved_subjects: Reserved identities that can have endpoints.
     """
 
     mode: Mode = Mode.DEFAULT
-    dual_stack: bool = False
+    dual_stack: bool = True
     admit_host: bool = True
     reserved_subjects: frozenset[Identity] = frozenset({Identity(Reserved.INIT)})
 

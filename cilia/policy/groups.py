@@ -126,7 +126,7 @@ class Group:
     before: dict[Identity, Entries] = field(default_factory=dict)
     subjects: set[Identity] = field(default_factory=set)
     _wild_claims: list[Claim] | None = None
-    """None if there are no audited specs."""
+    """Kept only if there are audited specs; may be empty then."""
     _claims: dict[Selection, list[Claim]] = field(default_factory=dict)
     _named: dict[Selection, list[tuple[Rule, BoundSpec]]] = field(default_factory=dict)
     _merged: dict[Profile, Shared] = field(default_factory=dict)

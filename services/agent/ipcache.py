@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import Identity, NodeName
 from cilia.contracts.tables import Endpoint, EndpointKey, Node
-from services.agent.prefixes import HOST_BITS, Prefix, gateway_of, ipv4_number, number
+from services.agent.prefixes import HOST_BITS, MAPPED_BITS, Prefix, gateway_of, ipv4_number, number
 
 
 class Location(NamedTuple):
@@ -21,8 +21,11 @@ class Location(NamedTuple):
     tunnel: int = 0
 
 
-WORLD: Final = Prefix(0, 0)
-"""Of both families."""
+WORLD: Final[Mapping[Prefix, Location]] = {
+    Prefix(number("0.0.0.0"), MAPPED_BITS): Location(Reserved.WORLD_IPV4),
+    Prefix(number("::"), 0): Location(Reserved.WORLD_IPV6),
+}
+"""What holds where nothing longer does."""
 
 
 class Ipcache:
@@ -41,10 +44,11 @@ class Ipcache:
         self._owners: dict[int, list[EndpointKey]] = {}
         self._local: dict[int, Identity] = {}
         self._hosts: dict[int, Location] = {}
-        self._own: dict[Prefix, Location] = {WORLD: Location(Reserved.WORLD)}
+        self._own = dict(WORLD)
         self.desired: dict[Prefix, Location] = {}
         self._changed: set[Prefix] = set()
-        self._settle(WORLD)
+        for outside in WORLD:
+            self._settle(outside)
         for address in addresses:
             self.set_host(number(address))
 

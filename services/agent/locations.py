@@ -14,8 +14,8 @@ from cilia.contracts.ids import Identity, NodeName
 from cilia.contracts.tables import Endpoint, EndpointKey, Node
 from cilia.datapath.errors import MapFull
 from cilia.table.subscriber import TableSubscriber
+from services.agent.addressmaps import BATCH, AddressMaps
 from services.agent.ipcache import Ipcache, Location
-from services.agent.kernel import BATCH, AddressMaps
 from services.agent.prefixes import Prefix
 
 log = logging.getLogger(__name__)

@@ -21,6 +21,7 @@ from cilia.telemetry import span
 from services.agent.cleanup import Cleanups
 from services.agent.errors import PolicyDoesNotFit
 from services.agent.kernel import PolicyMaps
+from services.agent.pending import Pending
 from services.agent.policy import UNREALISED, Change, Held, Plan, plan, plan_release
 from services.agent.slots import Slots
 
@@ -62,7 +63,8 @@ class Realiser:
         self._slots = Slots(maps.slots, taken)
         self._entries = sum(len(held.entries) + len(held.leftover) for held in self._held.values())
         self._wanted: set[Identity] = set()
-        self._dirty: set[Identity] = set(taken)
+        self._pending = Pending()
+        self._pending.add(taken)
         self._causes: dict[Identity, str] = {}
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
@@ -88,6 +90,11 @@ class Realiser:
     def entries(self) -> int:
         """Entries in cilia_policy."""
         return self._entries
+
+    @property
+    def subjects(self) -> int:
+        """Slots of cilia_subjects that are in use."""
+        return len(self._slots.items())
 
     def ensure(self, identity: Identity) -> int:
         """Return the identity's slot, and begin to keep its policy in force.
@@ -144,6 +151,10 @@ class Realiser:
         if identity in self.refused and not self.in_force(identity):
             raise self.refused[identity]
 
+    def owners(self) -> dict[int, Identity]:
+        """Return whose each slot is."""
+        return {slot: identity for identity, slot in self._slots.items()}
+
     def held(self) -> dict[int, Held]:
         """Return what each slot ought to hold in the kernel."""
         return dict(self._held)
@@ -167,8 +178,7 @@ class Realiser:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            free = {identity for identity in self._dirty if self._slots.get(identity) not in self.cleanups.busy}
-            self._dirty -= free
+            free = self._pending.take(lambda identity: self._slots.get(identity) not in self.cleanups.busy)
             with self._traced(free):
                 await self._hand_over(free & self._wanted)
             for identity in free - self._wanted:
@@ -180,7 +190,7 @@ class Realiser:
         return span("realise", parent=min(causes)) if causes else nullcontext()
 
     def _touch(self, identities: Iterable[Identity]) -> None:
-        self._dirty.update(identities)
+        self._pending.add(identities)
         self._wake.set()
 
     async def _hand_over(self, identities: Iterable[Identity]) -> None:

@@ -120,7 +120,7 @@ class PodWiring:
         host_index = self.ifindex(link.host_interface)
         with inside(link.netns):
             pod_index = _ifindex(link.interface)
-            _hear_no_routers(link)
+            _prepare_ipv6(link)
         _carry_out(self._host, "configuration", link.host_interface, "", [without_link_local(host_index)])
         try:
             self._tc.bind_to_blocks(host_index, ingress=self._blocks.ingress, egress=self._blocks.egress)
@@ -155,15 +155,18 @@ def _requests_outside(link: PodLink, ifindex: int) -> list[Request]:
     return requests
 
 
-def _hear_no_routers(link: PodLink) -> None:
-    """Have the pod's device, in whose namespace the thread is, ignore router advertisements."""
-    switch = Path("/proc/sys/net/ipv6/conf", link.interface, "accept_ra")
-    try:
-        switch.write_text("0")
-    except FileNotFoundError:  # no IPv6 in this namespace
+def _prepare_ipv6(link: PodLink) -> None:
+    """Have the pod's device, in whose namespace the thread is, speak IPv6 if it is to, and never obey routers.
+
+    Runtimes make namespaces in which IPv6 is off until somebody wants it.
+    """
+    if not any(":" in address for address, _ in link.gateways):
         return
-    except OSError as error:
-        raise WiringFailed("configuration", link.interface, link.netns, str(error)) from error
+    for switch in ("disable_ipv6", "accept_ra"):
+        try:
+            Path("/proc/sys/net/ipv6/conf", link.interface, switch).write_text("0")
+        except OSError as error:
+            raise WiringFailed("configuration", link.interface, link.netns, f"{switch}: {error.strerror}") from error
 
 
 def _ifindex(interface: str) -> int:

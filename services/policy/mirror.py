@@ -22,7 +22,7 @@ from cilia.kvstore import Changes, Etcd, Reset, replicate
 from cilia.table.publisher import TablePublisher
 from services.policy.capacity import Trial
 from services.policy.realisation import Realisation
-from services.policy.state import EndpointEvent, Event, Places, PolicyEvent, read_event
+from services.policy.state import CauseEvent, EndpointEvent, Event, Places, PolicyEvent, read_event
 from services.policy.waiting import Moved
 
 K = TypeVar("K")
@@ -78,7 +78,8 @@ class Mirror:
     async def run(self) -> None:
         """Follow etcd until cancelled."""
         keys = self.keys
-        async for step in replicate(self.etcd, keys.root, (keys.policies, keys.identities, keys.endpoints)):
+        prefixes = (keys.policies, keys.policy_cause, keys.identities, keys.endpoints)
+        async for step in replicate(self.etcd, keys.root, prefixes):
             if isinstance(step, Reset):
                 self._restart(step)
             else:
@@ -128,12 +129,12 @@ class Mirror:
 
     def _commit(self, revision: Revision, events: Sequence[Event]) -> None:
         policies, resolved = self._note(events), self.resolver.take(events)
-        cause = next((row for row in policies.values() if row is not None), None)
+        cause = next((event.cause for event in events if isinstance(event, CauseEvent)), None)
         traceparent = cause.traceparent if cause is not None else ""
         _hand_over(self.policies, revision, policies, traceparent)
         _hand_over(self.resolved, revision, resolved, traceparent, together=bool(policies))
         if policies:
-            accepted_ns = cause.applied_ns if cause is not None else time.time_ns()
+            accepted_ns = cause.accepted_ns if cause is not None else time.time_ns()
             self.realisation.change(revision, (key.subject for key in resolved), accepted_ns)
 
     def _note(self, events: Iterable[Event]) -> dict[str, PolicyObject | None]:

@@ -18,6 +18,7 @@ from cilia.table.publisher import TablePublisher
 from services.policy.capacity import Admission, Capacities
 from services.policy.config import Config
 from services.policy.history import History
+from services.policy.latency import measure
 from services.policy.mirror import Mirror, Resolver
 from services.policy.realisation import Realisation
 from services.policy.requests import Parse, Requests, hear_acknowledgements
@@ -50,6 +51,7 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
         metrics.gauge("policies", "policies stored", lambda: len(policies.history.rows.get(ONE_SHARD, {})))
         metrics.gauge("policy_subjects", "subject identities with resolved policy", lambda: len(resolved.history.rows))
         metrics.gauge("policy_resolved_revision", "revision that is resolved", lambda: resolved.history.sequence)
+        measure(metrics, lambda: realisation.progress(realisation.newest, places.counts))
         history = History(etcd, keys)
         capacities = Capacities(bus)
         admission = Admission(resolver, places, capacities.of)

@@ -7,12 +7,13 @@ from typing import Final
 import msgspec
 
 from cilia.contracts.ids import EndpointId, Identity, NodeName
-from cilia.contracts.keys import Keys
+from cilia.contracts.keys import Cause, Keys
 from cilia.contracts.labels import Labels, from_canonical
 from cilia.contracts.tables import Endpoint, EndpointKey, PolicyObject
 
 _ENDPOINT: Final = msgspec.json.Decoder(Endpoint)
 _POLICY: Final = msgspec.json.Decoder(PolicyObject)
+_CAUSE: Final = msgspec.json.Decoder(Cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,14 @@ class EndpointEvent:
     row: Endpoint | None
 
 
-Event = PolicyEvent | IdentityEvent | EndpointEvent
+@dataclass(frozen=True, slots=True)
+class CauseEvent:
+    """Why policies changed at this revision."""
+
+    cause: Cause
+
+
+Event = PolicyEvent | IdentityEvent | EndpointEvent | CauseEvent
 
 
 def read_event(keys: Keys, key: str, value: bytes | None) -> Event | None:
@@ -49,6 +57,8 @@ def read_event(keys: Keys, key: str, value: bytes | None) -> Event | None:
     if key.startswith(keys.identities):
         identity = Identity(int(key.removeprefix(keys.identities)))
         return IdentityEvent(identity, None if value is None else from_canonical(value.decode()))
+    if key == keys.policy_cause:
+        return None if value is None else CauseEvent(_CAUSE.decode(value))
     if key.startswith(keys.endpoints):
         node, _, number = key.removeprefix(keys.endpoints).rpartition("/")
         place = EndpointKey(NodeName(node), EndpointId(int(number)))

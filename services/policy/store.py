@@ -12,8 +12,9 @@ import msgspec
 
 from cilia.contracts.history import PolicyRevision, PolicyStep, RollbackPolicies
 from cilia.contracts.ids import Revision
+from cilia.contracts.keys import Cause as KnownCause
 from cilia.contracts.keys import Keys
-from cilia.contracts.messages import NodeForecast, PoliciesChanged, PolicyChange, Problem
+from cilia.contracts.messages import NodeForecast, PoliciesChanged, PolicyChange, Problem, SyncPolicies
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.errors import Refused
 from cilia.kvstore import Compare, Etcd, Op, Txn, absent, delete, get, put, unchanged
@@ -22,8 +23,8 @@ from cilia.telemetry import traceparent
 from services.policy.history import History, record_change
 
 ATTEMPTS: Final = 8
-MOST_POLICIES: Final = 127
-"""Of one request: with the revision what etcd takes in one transaction (--max-txn-ops)."""
+MOST_POLICIES: Final = 126
+"""Of one request: with cause and revision what etcd takes in one transaction (--max-txn-ops)."""
 
 _OBJECT: Final = msgspec.json.Decoder(PolicyObject)
 
@@ -42,6 +43,15 @@ class NoSuchPolicies(Refused):
     def __init__(self, keys: Sequence[str]) -> None:
         text = f"there is no policy {', '.join(keys)}; nothing was deleted"
         super().__init__(Problem("not_found", text, field="keys", value=keys[0]))
+
+
+class OwnedByOthers(Refused):
+    """An owner's source names a policy that somebody else keeps or applied."""
+
+    def __init__(self, key: str, row: PolicyObject) -> None:
+        whose = f"{row.owner} keeps" if row.owner else f"{row.author or 'somebody'} applied"
+        text = f"{key} is a policy that {whose}; delete it first, or adopt what nobody owns"
+        super().__init__(Problem("conflict", text, field="metadata.name", value=row.name))
 
 
 class PoliciesContended(Refused):
@@ -98,6 +108,31 @@ class Store:
         author = objects[0].author if objects else ""
         return await self._change(rows, Cause("apply", author), dry_run=dry_run)
 
+    async def sync(self, request: SyncPolicies, rows: Mapping[str, PolicyObject]) -> PoliciesChanged:
+        """Make the policies of an owner these, but for those from files that it can't read now.
+
+        Raises:
+            OwnedByOthers, TooManyPolicies, TooManyEntries, PoliciesContended, Unavailable: Nothing was changed.
+        """
+        records, revision = await self.etcd.range(self.keys.policies)
+        stored = {
+            record.key.removeprefix(self.keys.policies): Stored(
+                _OBJECT.decode(record.value), Revision(record.mod_revision)
+            )
+            for record in records
+        }
+        gone = {
+            key: None
+            for key, found in stored.items()
+            if found.row.owner == request.owner and key not in rows and found.row.file not in request.keep
+        }
+        planned = plan_apply({**rows, **gone}, stored)
+        changed = {change.key: rows.get(change.key) for change in planned if change.action != "unchanged"}
+        if not changed:
+            return PoliciesChanged(Revision(revision), planned)
+        cause = Cause(f"sync of {request.owner}", request.author)
+        return await self._change(changed, cause, dry_run=request.dry_run, owner=request.owner, adopt=request.adopt)
+
     async def delete(self, keys: Sequence[str], *, author: str = "") -> PoliciesChanged:
         """Remove policies, all or none.
 
@@ -127,6 +162,8 @@ class Store:
         *,
         dry_run: bool = False,
         must_exist: bool = False,
+        owner: str = "",
+        adopt: bool = False,
     ) -> PoliciesChanged:
         """Write (or with None remove) policies, and with them, in the same transaction, the revision."""
         for _ in range(ATTEMPTS):
@@ -134,6 +171,7 @@ class Store:
             missing = [key for key in wanted if key not in stored]
             if must_exist and missing:
                 raise NoSuchPolicies(missing)
+            wanted = _check_owners(wanted, stored, owner, adopt=adopt) if owner else _with_owners(wanted, stored)
             changes = plan_apply(wanted, stored)
             changed = [change.key for change in changes if change.action != "unchanged"]
             if not changed:
@@ -162,7 +200,8 @@ class Store:
             delete(self.keys.policy(key)) if row is None else put(self.keys.policy(key), msgspec.json.encode(row))
             for key, row in ((key, wanted[key]) for key in changed)
         ]
-        return [*writes, record_change(self.keys, revision)]
+        known = put(self.keys.policy_cause, msgspec.json.encode(KnownCause(traceparent(), cause.time_ns)))
+        return [*writes, known, record_change(self.keys, revision)]
 
     async def _read(self, keys: Sequence[str]) -> tuple[dict[str, Stored], Revision]:
         if len(keys) > MOST_POLICIES:
@@ -188,15 +227,43 @@ def object_key(row: PolicyObject) -> str:
     return policy_object_key(row.kind, row.namespace, row.name)
 
 
+def _check_owners(
+    wanted: Mapping[str, PolicyObject | None], stored: Mapping[str, Stored], owner: str, *, adopt: bool
+) -> dict[str, PolicyObject | None]:
+    """Return what an owner may change; what became another's meanwhile stays.
+
+    Raises:
+        OwnedByOthers: It names a policy of somebody else.
+    """
+    others = {key: stored[key].row for key in wanted if key in stored and stored[key].row.owner != owner}
+    for key, row in others.items():
+        if wanted[key] is not None and (row.owner or not adopt):
+            raise OwnedByOthers(key, row)
+    return {key: row for key, row in wanted.items() if row is not None or key not in others}
+
+
+def _with_owners(
+    wanted: Mapping[str, PolicyObject | None], stored: Mapping[str, Stored]
+) -> dict[str, PolicyObject | None]:
+    """Return what is applied by itself, under the owner that it has: that one will put it right again."""
+    owners = {key: (stored[key].row.owner, stored[key].row.file) for key in wanted if key in stored}
+    return {
+        key: msgspec.structs.replace(row, owner=owners[key][0], file=owners[key][1]) if row and key in owners else row
+        for key, row in wanted.items()
+    }
+
+
 def plan_apply(wanted: Mapping[str, PolicyObject | None], stored: Mapping[str, Stored]) -> tuple[PolicyChange, ...]:
-    """Tell what becomes of each policy, by its document alone; None stands for one that is to go."""
+    """Tell what becomes of each policy, by its document and owner; None stands for one that is to go."""
 
     def action(key: str, row: PolicyObject | None) -> str:
         if row is None:
             return "deleted" if key in stored else "unchanged"
         if key not in stored:
             return "created"
-        return "unchanged" if stored[key].row.document == row.document else "changed"
+        before = stored[key].row
+        is_same = (before.document, before.owner, before.file) == (row.document, row.owner, row.file)
+        return "unchanged" if is_same else "changed"
 
     return tuple(PolicyChange(key, action(key, row)) for key, row in wanted.items())
 

@@ -112,6 +112,14 @@ async def test_a_pod_that_comes_up_makes_no_noise(node: Node) -> None:
     assert (first["destination"], first["protocol"]) == ("fd00:66::99", "icmpv6")
 
 
+async def test_a_namespace_in_which_ipv6_is_off_gets_it_for_its_pod(node: Node) -> None:
+    await node.start(**DUAL)
+    other, path = await node.add_pod("other"), node.add_netns()
+    inside({"netns": path}, "sysctl", "-w", "net.ipv6.conf.default.disable_ipv6=1", "net.ipv6.conf.all.disable_ipv6=1")
+    pod = await node.call("endpoint-create", namespace="default", name="quiet", netns=path)
+    assert answered(pod, other["ipv6"]) == answered(other, pod["ipv6"]) == 3
+
+
 async def test_icmpv6_is_decided_by_its_own_entries(node: Node) -> None:
     await node.start(**DUAL)
     web, db = await node.add_pod("web"), await node.add_pod("db", app="db")

@@ -2,8 +2,8 @@ import pytest
 
 from cilia.contracts.ids import EndpointId, Identity, NodeName
 from cilia.contracts.tables import Endpoint, EndpointKey, Node
-from services.agent.ipcache import WORLD, Ipcache, Location
-from services.agent.prefixes import Prefix, ipv4_number, number
+from services.agent.ipcache import Ipcache, Location
+from services.agent.prefixes import Prefix, ipv4_number, number, prefix
 
 ME, PEER = NodeName("node1"), NodeName("node2")
 NODE2 = Node(PEER, "192.0.2.2", "2001:db8::2", pod_cidrs=("10.2.0.0/26", "10.3.0.0/26", "fd00:2::/64", "fd00:3::/64"))
@@ -30,7 +30,8 @@ def at(ipcache: Ipcache, address: str) -> Location | None:
 
 def test_the_world_and_the_node_itself_are_known_from_the_start() -> None:
     changes = Ipcache(ME, "192.0.2.1").take_changes()
-    assert changes == {WORLD: Location(2), Prefix(number("192.0.2.1")): Location(1)}
+    outside = {prefix("0.0.0.0/0"): Location(9), prefix("::/0"): Location(10)}
+    assert changes == {**outside, Prefix(number("192.0.2.1")): Location(1)}
 
 
 def test_a_remote_pod_lives_behind_its_node(ipcache: Ipcache) -> None:

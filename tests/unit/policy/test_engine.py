@@ -24,7 +24,7 @@ from cilia.policy.rules import cidr_label, parse_prefix
 from cilia.policy.selectors import NamedPortOf
 
 WEB, DB, OTHER = Identity(256), Identity(257), Identity(258)
-HOST, WORLD, INIT = Identity(1), Identity(2), Identity(5)
+HOST, WORLD, INIT = Identity(1), Identity(9), Identity(5)
 TCP, UDP, SCTP, ICMP = 6, 17, 132, 1
 
 
