@@ -9,8 +9,9 @@ from cilia.abi.structs import Event
 from cilia.contracts.ids import Identity
 from cilia.policy.rules import Prefix as Network
 from cilia.policy.world import World
+from services.agent.addressmaps import AddressMaps
 from services.agent.ipcache import Location
-from services.agent.kernel import AddressMaps, PolicyMaps
+from services.agent.kernel import PolicyMaps
 from services.agent.policy import UNREALISED, Change, Held, Wait, plan, plan_release
 from services.agent.prefixes import Prefix, prefix
 from tests.bpf.agreement.draw import LOCAL_PODS
