@@ -115,6 +115,16 @@ class Allocated(Message, frozen=True):
     revision: Revision
 
 
+class AllocatePrefixes(Message, frozen=True):
+    """``identity.prefixes``: have identities for prefixes that a policy is about to name. Idempotent.
+
+    Answered by :class:`Revised`: the revision at which all of them exist. One that no policy comes to name is
+    collected as any unused identity is.
+    """
+
+    prefixes: tuple[str, ...]
+
+
 class ReleaseIdentity(Message, frozen=True):
     """``identity.release``: give one holder's reference up."""
 

@@ -157,7 +157,6 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     overlay_way = OverlayWay(node.devices.vxlan)
     routes = Routes(config.node, NativeWay() if is_native else overlay_way)
     routing = Routing(routes, node.route_table, node.links, tables.nodes, config.routes_repair_seconds)
-    locations = Locations(address_maps, ipcache, tables.nodes, tables.endpoints)
     mappings, exclusion_map = Mappings(objects, config.conntrack_sweep_seconds), ExclusionMap(objects)
     for masquerading in (mappings, exclusion_map):
         stack.callback(masquerading.close)
@@ -168,6 +167,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         acknowledge=Acknowledgements(bus, config.node, endpoints, policy_maps.capacity).publish,
         wait_for_readers=lambda: node.readers.run(wait_for_readers),
     )
+    locations = Locations(address_maps, ipcache, tables.nodes, tables.endpoints, tables.prefixes, realiser.wait_reached)
     faults, seconds = Faults(bus, config.node), config.audit_seconds
     audit = Audit(policy_maps, realiser, lambda: node.readers.run(policy_maps.read_sets), faults, seconds=seconds)
     address_audit = AddressAudit(address_maps, node.readers, faults, seconds=seconds)
@@ -249,6 +249,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         "exclusions": exclusions.run,
         "routes' repair": routing.repair,
         "locations": locations.watch_endpoints,
+        "prefixes": locations.watch_prefixes,
         "ipcache": locations.run,
         "prune": locations.prune,
         "resolved": realiser.watch,

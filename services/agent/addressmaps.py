@@ -17,7 +17,7 @@ from cilia.datapath.objects import LoadedObject
 from cilia.datapath.words import SharedWords
 from services.agent.endpoints import Pod
 from services.agent.ipcache import Location
-from services.agent.prefixes import Prefix, packed, unpacked
+from services.agent.prefixes import HOST_BITS, Prefix, packed, unpacked
 
 BATCH: Final = 4096
 DIGESTS: Final = 1 << 64
@@ -93,7 +93,7 @@ class AddressMaps:
         finally:
             self._note(dict(islice(upserts.items(), written)), ())
             for prefix in changes:
-                self.renew(prefix.address)
+                self._addresses.add_each_u32(buckets_of(prefix))
 
     def _note(self, upserts: Mapping[Prefix, Location], removes: Iterable[Prefix]) -> None:
         gone = {prefix: self.located[prefix] for prefix in (*upserts, *removes) if prefix in self.located}
@@ -112,8 +112,7 @@ class AddressMaps:
 
     def renew_all(self) -> None:
         """Have all flows decided anew with their next packet."""
-        for bucket in range(PolicyLimit.ADDRESS_BUCKETS):
-            self._addresses.add_u32(bucket)
+        self._addresses.add_each_u32(range(PolicyLimit.ADDRESS_BUCKETS))
 
     def read_endpoints(self) -> dict[int, EndpointValue]:
         """Return cilia_endpoints by address, and go on from it."""
@@ -139,6 +138,15 @@ class AddressMaps:
         self._endpoints.delete(EndpointKey(packed(address)))
         self.entered.pop(address, None)
         self.writes += 1
+
+
+def buckets_of(prefix: Prefix) -> range:
+    """Return the indexes of a prefix's addresses in cilia_addresses."""
+    free = HOST_BITS - prefix.length
+    if 1 << free >= PolicyLimit.ADDRESS_BUCKETS:
+        return range(PolicyLimit.ADDRESS_BUCKETS)
+    first = bucket_of(prefix.address)
+    return range(first, first + (1 << free))
 
 
 def bucket_of(address: int) -> int:

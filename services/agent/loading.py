@@ -29,6 +29,7 @@ FROM_POD, TO_POD = "from_pod", "to_pod"
 FROM_OVERLAY, TO_OVERLAY = "from_overlay", "to_overlay"
 FROM_UPLINK, TO_UPLINK = "from_uplink", "to_uplink"
 
+FIRST_NAT_PORT, LAST_NAT_PORT, LAST_PORT = 1024, 29_999, 65_535
 NS_PER_SECOND: Final = 1_000_000_000
 EVENT_BURST_NS: Final = NS_PER_SECOND // 10
 """A CPU may send its reports of so long a time at once."""
@@ -62,6 +63,22 @@ def install(config: Config, devices: NodeDevices, blocks: Blocks, gateways: Addr
     return objects
 
 
+def local_ports() -> tuple[int, int]:
+    """Return the first and last port that the node's own connections take."""
+    first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    return int(first), int(last)
+
+
+def masquerade_ports(first_local: int, last_local: int) -> tuple[int, int]:
+    """Return the first and last port for masqueraded flows: the greater part of what the node itself leaves over.
+
+    Privileged ports, and those above 30,000 where services get theirs (NodePort), are left out below the node's.
+    """
+    below = FIRST_NAT_PORT, min(first_local - 1, LAST_NAT_PORT)
+    above = last_local + 1, LAST_PORT
+    return max(below, above, key=lambda ports: ports[1] - ports[0])
+
+
 def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> LoadedObject:
     """Load the programs over the pinned maps.
 
@@ -84,6 +101,7 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
             "tunnel_port": config.vxlan_port,
             "is_native": config.routing is RoutingMode.NATIVE,
             "masquerades": config.masquerade,
+            "nat_ports": b"".join(port.to_bytes(2, "little") for port in masquerade_ports(*local_ports())),
             "ipv6_checksum_flag": BPF_F_IPV6 if kernel_version() >= IPV6_CHECKSUM_KERNEL else 0,
             "trace_ticks": int(config.trace_seconds * TICKS_PER_SECOND),
             "event_cost_ns": NS_PER_SECOND // config.event_limit if config.event_limit else 0,

@@ -23,6 +23,11 @@ class Pending:
         if group:
             self._groups = [*apart, group]
 
+    def names_any(self, identities: Iterable[Identity]) -> bool:
+        """Tell whether one of these subjects waits."""
+        asked = set(identities)
+        return not all(asked.isdisjoint(group) for group in self._groups)
+
     def take(self, is_free: Callable[[Identity], bool]) -> set[Identity]:
         """Return all groups whose every subject is free, and forget them."""
         ready = [group for group in self._groups if all(map(is_free, group))]

@@ -14,6 +14,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from cilia.contracts.explanations import Explained, ExplainFlow
+from cilia.contracts.identities import PREFIX_SCOPE
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import PolicyEntry, PolicyObject, SubjectKey
@@ -22,7 +23,7 @@ from cilia.kvstore import Changes, Etcd, Reset, replicate
 from cilia.table.publisher import TablePublisher
 from services.policy.capacity import Trial
 from services.policy.realisation import Realisation
-from services.policy.state import CauseEvent, EndpointEvent, Event, Places, PolicyEvent, read_event
+from services.policy.state import CauseEvent, EndpointEvent, Event, IdentityEvent, Places, PolicyEvent, read_event
 from services.policy.waiting import Moved
 
 K = TypeVar("K")
@@ -132,7 +133,9 @@ class Mirror:
         cause = next((event.cause for event in events if isinstance(event, CauseEvent)), None)
         traceparent = cause.traceparent if cause is not None else ""
         _hand_over(self.policies, revision, policies, traceparent)
-        _hand_over(self.resolved, revision, resolved, traceparent, together=bool(policies))
+        _hand_over(
+            self.resolved, revision, resolved, traceparent, together=bool(policies) or any(map(_is_outside, events))
+        )
         if policies:
             accepted_ns = cause.accepted_ns if cause is not None else time.time_ns()
             self.realisation.change(revision, (key.subject for key in resolved), accepted_ns)
@@ -147,6 +150,11 @@ class Mirror:
                 case EndpointEvent():
                     self.places.take(event)
         return policies
+
+
+def _is_outside(event: Event) -> bool:
+    """Tell whether an identity of a prefix came or went: agents wait until every subject knows of it."""
+    return isinstance(event, IdentityEvent) and event.identity >= PREFIX_SCOPE
 
 
 def _hand_over(

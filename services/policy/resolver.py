@@ -54,7 +54,7 @@ class EngineResolver:
     """Resolves policy with an :class:`~cilia.policy.engine.Engine`; see :class:`services.policy.mirror.Resolver`."""
 
     def __init__(self, options: Options | None = None) -> None:
-        self._options = options or Options()
+        self._options = options or Options(dual_stack=True)
         self.clear()
 
     def clear(self) -> None:

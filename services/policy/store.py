@@ -4,7 +4,7 @@ What is stored is what was accepted, so that every replica, now and after a rest
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,7 +18,10 @@ from cilia.contracts.messages import NodeForecast, PoliciesChanged, PolicyChange
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.errors import Refused
 from cilia.kvstore import Compare, Etcd, Op, Txn, absent, delete, get, put, unchanged
+from cilia.policy.errors import BadPolicy
+from cilia.policy.language.parse import decode_object
 from cilia.policy.revisions import documents_at
+from cilia.policy.rules import Policy
 from cilia.telemetry import traceparent
 from services.policy.history import History, record_change
 
@@ -87,6 +90,14 @@ async def admit_all(_: Mapping[str, PolicyObject | None]) -> tuple[NodeForecast,
     return ()
 
 
+Reserve = Callable[[Iterable[str]], Awaitable[None]]
+"""Has identities for prefixes before a policy names them."""
+
+
+async def reserve_nothing(_: Iterable[str]) -> None:
+    """Name prefixes without an identity, where nobody makes any."""
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """Reads and writes policies."""
@@ -94,6 +105,8 @@ class Store:
     etcd: Etcd
     keys: Keys
     admit: Admit = admit_all
+    reserve: Reserve = reserve_nothing
+    """Has identities for prefixes before a policy names them."""
 
     async def apply(self, objects: Sequence[PolicyObject], *, dry_run: bool = False) -> PoliciesChanged:
         """Store policies; those whose document is stored already stay as they are.
@@ -180,6 +193,7 @@ class Store:
             if dry_run:
                 shown = tuple(_with_documents(change, wanted, stored) for change in changes)
                 return PoliciesChanged(now, shown, forecast)
+            await self.reserve(prefix for key in changed for prefix in _named_by(wanted[key]))
             outcome = await self.etcd.txn(
                 Txn(self._as_read(wanted, stored), self._operations(changed, wanted, stored, cause))
             )
@@ -220,6 +234,17 @@ class Store:
             unchanged(self.keys.policy(key), stored[key].revision) if key in stored else absent(self.keys.policy(key))
             for key in keys
         ]
+
+
+def prefixes_of(policy: Policy) -> tuple[str, ...]:
+    """Return the prefixes that need an identity while a policy is in force; all of a family is the world, which has."""
+    if policy.shadow:
+        return ()
+    return tuple(sorted(str(prefix) for prefix in policy.prefixes if prefix.prefixlen))
+
+
+def _named_by(row: PolicyObject | None) -> tuple[str, ...]:
+    return row.prefixes if row is not None else ()
 
 
 def object_key(row: PolicyObject) -> str:
@@ -283,4 +308,9 @@ def _with_documents(
 
 def _restored(key: str, document: str, cause: Cause) -> PolicyObject:
     kind, namespace, name = key.split("/")
-    return PolicyObject(kind, namespace, name, document, cause.author, cause.time_ns, traceparent())
+    row = PolicyObject(kind, namespace, name, document, cause.author, cause.time_ns, traceparent())
+    try:
+        policy = decode_object(row).policy
+    except BadPolicy:  # another version accepted it: it has no rule of ours, and so no peer
+        return row
+    return msgspec.structs.replace(row, prefixes=prefixes_of(policy))
