@@ -229,7 +229,8 @@ def decide(
                 break
     if not found:
         return Verdict(False)
-    key, entry = max(found, key=_rank)
+    own_denies = found[0][1].precedence == DENY  # the peer's comes first; what nothing overrules ends the search
+    key, entry = found[0] if own_denies else max(found, key=_rank)
     return Verdict(not entry.deny or entry.audit, key, entry)
 
 
