@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from cilia.abi.structs import Endpoint as EndpointValue
 from cilia.datapath.errors import DatapathError
 from services.agent.addressmaps import AddressMaps
-from services.agent.faults import Faults
+from services.agent.faults import PAUSES, Faults
 from services.agent.ipcache import Location
 from services.agent.prefixes import HOST_BITS, MAPPED_BITS, Prefix, text
 from services.agent.worker import Worker
@@ -26,8 +26,6 @@ V = TypeVar("V")
 R = TypeVar("R")
 
 ATTEMPTS: Final = 5
-PAUSES: Final = 10
-"""A look is followed by at least so many times its own length: the kernel reads 100,000 entries in half a second."""
 
 
 class AddressAudit:

@@ -6,13 +6,14 @@ worker thread; what changed by ourselves meanwhile is left to the next look.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.errors import MapFull
-from services.agent.faults import Faults
+from services.agent.faults import PAUSES, Faults
 from services.agent.kernel import PolicyMaps, Sets, Subject
 from services.agent.policy import UNREALISED, Forget, Held, Instruction, Name, Put, Remove, Store, Version
 from services.agent.realise import Realiser
@@ -54,9 +55,12 @@ class Audit:
 
     async def run(self) -> None:
         """Look every few seconds, until cancelled."""
+        seconds = self._seconds
         while True:
-            await asyncio.sleep(self._seconds)
+            await asyncio.sleep(seconds)
+            began = time.monotonic()
             await self.look()
+            seconds = max(self._seconds, (time.monotonic() - began) * PAUSES)
 
     async def look(self) -> None:
         """Compare once, and repair what is wrong."""

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 MOST_TOLD: Final = 20
 WAITING: Final = 64
+PAUSES: Final = 10
+"""A look is followed by at least so many times its own length: 100,000 entries take half a second to read."""
 
 
 @dataclass(slots=True)
