@@ -129,7 +129,8 @@ def in_cluster(policy: Step, addresses: dict[str, str]) -> Step:
                 else rule
                 for rule in spec[section]
             ]
-    return {**policy, "metadata": {key: policy["metadata"][key] for key in ("name", "namespace")}, "spec": spec}
+    metadata = {key: policy["metadata"][key] for key in ("name", "namespace")}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
 
 
 def _blocks(peer: Step, addresses: dict[str, str]) -> list[Step]:
