@@ -21,6 +21,7 @@ from services.identity.allocator import Allocator
 from services.identity.collector import Collector, CollectorCounters
 from services.identity.config import Config
 from services.identity.directory import Directory
+from services.identity.labelfilter import read_label_filter
 from services.identity.mirror import Mirror
 from services.identity.numbers import number_range
 from services.identity.requests import Requests
@@ -30,6 +31,7 @@ from services.identity.supply import PrefixSupply
 async def run(config: Config) -> None:
     """Serve until told to stop."""
     numbers = number_range(config.cluster_id, config.identities)
+    label_filter = read_label_filter(config.labels)
     keys, metrics, collected = Keys(config.cluster), Metrics(), CollectorCounters()
     directory = Directory(keys)
     metrics.count("identity_gc", collected)
@@ -44,7 +46,7 @@ async def run(config: Config) -> None:
         election = Election(etcd, keys.leader("identity"), config.replica)
         mirror = Mirror(etcd, keys, await settle_epoch(etcd, keys), directory, identities, endpoints, prefixes)
         outside = Allocator(etcd, keys, directory, prefix_range(), Random())
-        requests = Requests(etcd, keys, Allocator(etcd, keys, directory, numbers, Random()), outside)
+        requests = Requests(etcd, keys, Allocator(etcd, keys, directory, numbers, Random()), outside, label_filter)
         supply = PrefixSupply(outside, directory, elected=lambda: election.leading)
         collector = Collector(
             etcd,

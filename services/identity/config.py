@@ -22,6 +22,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """Names this process among the service's replicas."""
     identities: str = ""
     """``first-last`` to allocate only a part of the cluster's range."""
+    labels: tuple[str, ...] = ()
+    """Rules on which labels count for an identity, beside the defaults: ``[!][source:]regex``."""
     gc_seconds: float = 300.0
     """Between rounds of garbage collection; an unused identity goes in the second round that finds it so."""
     gc_per_second: float = 100.0

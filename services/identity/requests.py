@@ -24,6 +24,7 @@ from cilia.contracts.tables import Endpoint
 from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, put
 from services.identity.allocator import Allocator
 from services.identity.errors import BadField, LeaseEnded
+from services.identity.labelfilter import LabelFilter
 from services.identity.numbers import reserved_identity
 from services.identity.prefixes import prefix_labels
 
@@ -37,6 +38,7 @@ class Requests:
     allocator: Allocator
     outside: Allocator
     """Of prefixes."""
+    label_filter: LabelFilter
 
     @property
     def calls(self) -> Calls:
@@ -51,7 +53,7 @@ class Requests:
 
     async def allocate(self, request: AllocateIdentity) -> Allocated:
         """Give the identity of a label set, referenced by the holder until its lease ends or it releases it."""
-        labels = read_labels(request.labels)
+        labels = self._labels_that_count(request.labels)
         check_lease(request.lease)
         if not request.holder or "/" in request.holder:
             raise BadField("holder", request.holder, "a holder has a name, without '/'")
@@ -66,7 +68,7 @@ class Requests:
 
     async def publish(self, request: PublishEndpoint) -> Published:
         """Write an endpoint's row under the node's lease, with the identity of its labels, in one transaction."""
-        row, labels = request.endpoint, read_labels(request.labels)
+        row, labels = request.endpoint, self._labels_that_count(request.labels)
         check_lease(request.lease)
         check_endpoint(row)
 
@@ -97,6 +99,12 @@ class Requests:
     async def withdraw(self, request: WithdrawEndpoint) -> Revised:
         """Remove an endpoint's row; one that is not there is withdrawn already."""
         return await self._remove(self.keys.endpoint(request.node, EndpointId(request.id)))
+
+    def _labels_that_count(self, texts: Iterable[str]) -> Labels:
+        labels = self.label_filter.identity_labels(read_labels(texts))
+        if not labels:
+            raise BadField("labels", ",".join(texts), "none of them counts for an identity")
+        return labels
 
     async def _write(self, op: Op, lease: LeaseId) -> Revision:
         try:
