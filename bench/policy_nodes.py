@@ -21,6 +21,8 @@ from cilia.netns import enter
 PODS: Final = 100
 """On one node, each with an identity of its own."""
 CHANGES: Final = 100
+PAUSE_SECONDS: Final = 0.05
+"""Between two changes: what the last one replaced is cleaned up by then, after one or two grace periods of RCU."""
 POLICY: Final = """
 apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy
@@ -65,15 +67,19 @@ async def _measure(cluster: LocalCluster) -> list[Figure]:
     async with connect_bus(BusConfig(urls=(cluster.record.nats,)), cluster=cluster.layout.name, name="bench") as bus:
         for endpoints in (1, 10, 100):
             figures += await measure_realised(bus, f"h{endpoints}", endpoints, f"policy.realised.{endpoints}_endpoints")
+        figures += (await measure_realised(bus, "h10", 10, "policy.realised.back_to_back.10_endpoints", 0.0))[:1]
         figures += await measure_realised(bus, "spread", 3, "policy.realised")
         figures.append(await _flip(bus, pods["client-node2"], pods["spread-node1"]))
     return [figure for figure in figures if not figure.name.endswith("endpoints.p99_ms")]
 
 
-async def measure_realised(bus: Bus, label: str, endpoints: int, name: str) -> list[Figure]:
+async def measure_realised(
+    bus: Bus, label: str, endpoints: int, name: str, pause_seconds: float = PAUSE_SECONDS
+) -> list[Figure]:
     """Change the one rule of pods with a label: to the last kernel, and until the caller is told so."""
     realised, told = [], []
     for _ in range(CHANGES):
+        await asyncio.sleep(pause_seconds)
         started = time.perf_counter()
         answer = await change(bus, label, next(_ports))
         told.append((time.perf_counter() - started) * 1e3)

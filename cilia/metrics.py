@@ -4,13 +4,19 @@ A part of a process counts in a dataclass of its own, made with :func:`counter`;
 them to Prometheus as text and to OpenTelemetry through observable callbacks.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
     from prometheus_client.metrics_core import Metric
+
+
+def percentile(values: Sequence[float], share: int) -> float:
+    """Return the smallest of the sorted ``values`` that ``share`` percent of them don't exceed; 0 if there are none."""
+    return values[max(math.ceil(len(values) * share / 100) - 1, 0)] if values else 0.0
 
 
 class Counters(Protocol):

@@ -99,12 +99,12 @@ def start_etcd(directory: Path, options: Sequence[str] = (), scheme: str = "http
 
 
 @contextmanager
-def start_nats(directory: Path | None = None) -> Iterator[Server]:
+def start_nats(directory: Path | None = None, options: Sequence[str] = ()) -> Iterator[Server]:
     """Run nats-server, its log in ``directory``, by default one that goes with it."""
     port = free_port()
     beside = Path(sys.executable).with_name("nats-server")
     program = str(beside) if beside.exists() else shutil.which("nats-server") or "nats-server"
-    command = [program, "-a", "127.0.0.1", "-p", str(port)]
+    command = [program, "-a", "127.0.0.1", "-p", str(port), *options]
     with nullcontext(directory) if directory else tempfile.TemporaryDirectory() as log:
         yield from _run(Server(command, port, Path(log)))
 

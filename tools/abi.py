@@ -1,7 +1,7 @@
 """Write cilia/abi from the headers of the data plane, through BTF: C is the source of every layout.
 
-``python -m tools.abi`` writes, ``--check`` compares with what is there and exits 1 on a difference. Needs clang,
-bpftool and ruff; nobody else does.
+``python -m tools.abi`` writes, ``--check`` compares with what is there and exits 1 on a difference. Needs clang and
+ruff; nobody else does.
 """
 
 import argparse
@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cilia.datapath.errors import UnsupportedType
+from cilia.datapath.layout import Array, Enum, Integer, Struct, Type
 from tools.abi_layout import (
     Flat,
     annotation,
@@ -22,7 +24,7 @@ from tools.abi_layout import (
     is_bytes,
     is_padding,
 )
-from tools.btf import Array, Btf, Enum, Integer, MapDefinition, Struct, Type, UnsupportedType
+from tools.btf import MapDefinition, ObjectBtf
 from tools.build import ROOT, compile_bpf
 
 ABI = Path("cilia/abi")
@@ -60,7 +62,7 @@ def anchor_source(headers: Sequence[Path], root: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_btf(root: Path) -> Btf:
+def read_btf(root: Path) -> ObjectBtf:
     """Compile the headers of bpf/maps, and those of bpf/lib that name enums, and give their types."""
     libraries = [
         header for header in sorted(root.glob("bpf/lib/*.h")) if re.search(r"^enum \w+ \{", header.read_text(), re.M)
@@ -69,7 +71,7 @@ def read_btf(root: Path) -> Btf:
         source, target = Path(scratch) / "anchor.c", Path(scratch) / "anchor.o"
         source.write_text(anchor_source([*sorted(root.glob("bpf/maps/*.h")), *libraries], root))
         compile_bpf(source, target, root)
-        return Btf.of(target)
+        return ObjectBtf.of(target)
 
 
 def render_enums(enums: Iterable[Enum]) -> str:
@@ -218,7 +220,7 @@ def _codec(kind: Type) -> str:
     raise UnsupportedType(f"{c_name(kind)} by itself in a map; put it into a struct")
 
 
-def render(btf: Btf) -> dict[str, str]:
+def render(btf: ObjectBtf) -> dict[str, str]:
     """Give file name -> formatted source."""
     sources = {
         "enums.py": render_enums(sorted(btf.enums(), key=lambda enum: enum.name)),

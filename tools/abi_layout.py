@@ -8,7 +8,7 @@ import keyword
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from tools.btf import Array, Integer, Member, Struct, Type
+from cilia.datapath.layout import Array, Integer, Member, Struct, Type
 
 LETTERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 TAKEN = frozenset({"count", "index", "of", "pack", "unpack", "unpack_each", "bool", "bytes", "int", "tuple"})

@@ -26,7 +26,8 @@ const volatile __u32 overlay_mtu = 0;
 /* Packets between nodes' pods are routed by the underlay as they are. */
 const volatile bool is_native = false;
 
-/* Pods' packets to the world leave with the node's address, and a port from the first of these to the last. */
+/* Pods' packets to the world leave with the node's address, and a port from the first of these to the last, of which
+ * the node's own connections take none. */
 const volatile bool masquerades = false;
 const volatile __u16 nat_ports[2] = {61000, 65535};
 

@@ -69,8 +69,40 @@ static __always_inline void nat_key_of(const struct packet *packet, struct nat_k
 	key->pad[0] = key->pad[1] = 0;
 }
 
-/* Take a port that no other flow to the same remote end has. Two CPUs may do so for one flow at the same time; the
- * first to enter what it sends has made the mapping. Returns it, or NULL. */
+/* Give up what is known of the flow that comes back under `reply` if it has ended; returns whether it has. Global, so
+ * that the verifier looks at it once, not at each try. */
+__noinline int end_mapping(const struct nat_key *reply, __u8 family)
+{
+	struct packet former = {.family = family};
+	const struct nat_entry *back;
+	const struct ct_entry *flow;
+	union ct_key key;
+	struct nat_key out;
+
+	if (!reply)
+		return false;
+	back = bpf_map_lookup_elem(&cilia_nat, reply);
+	if (!back)
+		return false;
+	former.protocol = reply->protocol;
+	former.source = back->address;
+	former.source_port = back->port;
+	former.destination = reply->remote;
+	former.destination_port = reply->remote_port;
+	ct_key_of(&former, &key);
+	flow = find_flow(&former, &key);
+	if (flow && !is_closed(flow))
+		return false;
+	nat_key_of(&former, &out);
+	bpf_map_delete_elem(&cilia_nat, &out);
+	bpf_map_delete_elem(&cilia_nat, reply);
+	return true;
+}
+
+/* Take a port that no other flow to the same remote end has, or whose flow has ended. Two CPUs may do so for one flow
+ * at the same time; the first to enter what it sends has made the mapping. If two take over the port of one ended flow
+ * at the same time, the answers go to the later of the two, and the other's connection has to be tried again. Returns
+ * the mapping, or NULL. */
 static __noinline const struct nat_entry *open_mapping(const struct packet *packet, const struct nat_key *key)
 {
 	__u32 ports = nat_ports[1] - nat_ports[0] + 1, start = bpf_get_prandom_u32();
@@ -82,7 +114,11 @@ static __noinline const struct nat_entry *open_mapping(const struct packet *pack
 	reply.is_reply = 1;
 	for (__u32 i = 0; i < NAT_TRIES; i++) {
 		out.port = reply.local_port = bpf_htons(nat_ports[0] + (start + i) % ports);
-		if (bpf_map_update_elem(&cilia_nat, &reply, &back, BPF_NOEXIST))
+		if (reply.local_port == bpf_htons(tunnel_port))
+			continue;
+		if (bpf_map_update_elem(&cilia_nat, &reply, &back, BPF_NOEXIST) &&
+		    (!end_mapping(&reply, packet->family) ||
+		     bpf_map_update_elem(&cilia_nat, &reply, &back, BPF_NOEXIST)))
 			continue;
 		if (bpf_map_update_elem(&cilia_nat, key, &out, BPF_NOEXIST))
 			bpf_map_delete_elem(&cilia_nat, &reply);

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+from msgspec.structs import replace
+
 from cilia.cluster import agentapi, processes
 from cilia.cluster.health import ailment, wait_healthy
 from cilia.cluster.layout import Families, Layout, check_replicas, netns_path, node_addresses, node_names
@@ -153,22 +155,26 @@ class LocalCluster:
         """kill -9 a process."""
         processes.kill(self.process(name))
 
-    def start(self, name: str, *, wait: bool = True) -> None:
+    def start(self, name: str, *, wait: bool = True, settings: Mapping[str, str] = NO_SETTINGS) -> None:
         """Start a process again that has ended.
+
+        Args:
+            settings: Flag without its dashes -> value, for this start only; the last of a name counts.
 
         Raises:
             NotHealthy: It doesn't come up.
         """
         old = self.process(name)
-        new = processes.start(self.layout, name, old.namespace, old.command)
-        self._remember({name: new})
+        flags = tuple(part for flag, value in settings.items() for part in (f"--{flag}", value))
+        new = processes.start(self.layout, name, old.namespace, old.command + flags)
+        self._remember({name: replace(new, command=old.command)})
         if wait:
             wait_healthy(self.layout, {name: new}, timeout_seconds=STARTUP_SECONDS)
 
-    def restart(self, name: str) -> None:
-        """kill -9 a process, start it and wait until it is healthy."""
+    def restart(self, name: str, *, settings: Mapping[str, str] = NO_SETTINGS) -> None:
+        """kill -9 a process, start it (with other settings, for this start only) and wait until it is healthy."""
         self.kill(name)
-        self.start(name)
+        self.start(name, settings=settings)
 
     def agent_call(self, node: str, name: str, arguments: Message, reply: type[R]) -> R:
         """Call a node's agent on its socket (:mod:`cilia.contracts.agent`)."""

@@ -2,7 +2,7 @@
 
 import argparse
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from difflib import unified_diff
 
 import msgspec
@@ -12,9 +12,11 @@ from cilia.commands.arguments import parse_seconds
 from cilia.commands.output import note, print_json
 from cilia.commands.session import Session
 from cilia.contracts.ids import Revision
-from cilia.contracts.messages import PoliciesChanged, Realised, WaitRealised
+from cilia.contracts.messages import NodeForecast, PoliciesChanged, Realised, WaitRealised
 from cilia.errors import Failure
+from cilia.metrics import percentile
 
+SHOWN_NODES = 5
 PROGRESS_SECONDS = 1.0
 """After so long, and then again and again, ``--wait`` says who is missing."""
 
@@ -51,6 +53,8 @@ async def conclude(arguments: argparse.Namespace, session: Session, changed: Pol
         for change in changed.changes:
             print(f"{change.action:10}{change.key}")
             print("".join(diff(change.key, change.before, change.after)), end="")
+        for line in describe_forecast(changed.forecast):
+            note(line)
         dry = getattr(arguments, "dry_run", False)
         note("dry run: nothing was stored" if dry else f"revision {changed.revision}")
     if arguments.wait and not getattr(arguments, "dry_run", False):
@@ -87,8 +91,21 @@ def describe(realised: Realised) -> str:
     slowest = max(realised.nodes, key=lambda node: node.milliseconds)
     return (
         f"revision {realised.revision} is in force for {endpoints} endpoints on {len(times)} nodes: "
-        f"median {times[len(times) // 2]:.1f} ms, slowest {slowest.milliseconds:.1f} ms ({slowest.node})"
+        f"median {percentile(times, 50):.1f} ms, 99th percentile {percentile(times, 99):.1f} ms, "
+        f"slowest {slowest.milliseconds:.1f} ms ({slowest.node})"
     )
+
+
+def describe_forecast(nodes: Sequence[NodeForecast]) -> Iterator[str]:
+    """Yield what a change does to the policy maps of the nodes that it fills most, for people."""
+    for node in nodes[:SHOWN_NODES]:
+        share = 100 * node.peak / node.capacity
+        yield (
+            f"{node.node}: {node.entries:,} entries, {node.peak:,} while it changes, "
+            f"of {node.capacity:,} ({share:.1f} %)"
+        )
+    if len(nodes) > SHOWN_NODES:
+        yield f"and {len(nodes) - SHOWN_NODES} nodes that it fills less"
 
 
 def diff(key: str, before: str, after: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cilia.errors import Failure
 
-_SUFFIXES = (".yaml", ".yml", ".json")
+SUFFIXES = (".yaml", ".yml", ".json")
 
 
 class BadInput(Failure):
@@ -29,9 +29,9 @@ def _files(path: str) -> Iterator[str]:
     if path == "-" or not Path(path).is_dir():
         yield path
         return
-    found = sorted(str(file) for file in Path(path).iterdir() if file.suffix in _SUFFIXES)
+    found = sorted(str(file) for file in Path(path).iterdir() if file.suffix in SUFFIXES)
     if not found:
-        raise BadInput(path, f"no {', '.join(_SUFFIXES)} file in this directory")
+        raise BadInput(path, f"no {', '.join(SUFFIXES)} file in this directory")
     yield from found
 
 

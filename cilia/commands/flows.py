@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cilia.commands.arguments import Nouns, add_output, command, parse_since
 from cilia.commands.output import print_json, print_table
-from cilia.commands.record import fetch_flows, moment
+from cilia.commands.record import add_addresses, fetch_flows, moment
 from cilia.commands.session import Session, with_session
 from cilia.contracts.flows import ALLOWED, AUDITED, DENIED, FlowEnd, ListFlows, RecordedFlow
 from cilia.policy.recorded import name_of
@@ -59,7 +59,7 @@ async def show(arguments: argparse.Namespace, session: Session) -> None:
     wanted = Filter(arguments.source, arguments.destination, arguments.port)
     flows = [flow for flow in await fetch_flows(session, query) if wanted.admits(flow)]
     if arguments.output == "json":
-        print_json(flows)
+        print_json(await add_addresses(session, flows))
         return
     columns = ("source", "destination", "port", "verdict", "side", "policy", "count", "first seen", "last seen")
     rows = [_cells(flow) for flow in sorted(flows, key=lambda flow: -flow.last_ns)]

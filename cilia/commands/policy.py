@@ -18,6 +18,7 @@ from cilia.commands.session import Session, with_session
 from cilia.commands.shadow import add_verbs as add_shadow
 from cilia.commands.shadow import is_shadow
 from cilia.commands.verdicts import add_verbs as add_offline_verbs
+from cilia.commands.watch import add_verbs as add_watch
 from cilia.commands.whatif import add_verbs as add_whatif
 from cilia.contracts.agent import EndpointPolicy
 from cilia.contracts.ids import Revision
@@ -46,7 +47,7 @@ def add_parser(nouns: Nouns) -> None:
     apply.add_argument("--allow-unenforced", action="store_true", help="store what can't be enforced yet, too")
     apply.add_argument("--shadow", action="store_true", help="in shadow: change nothing, tell what they would do")
     add_wait(apply)
-    apply.add_argument("--otlp", metavar="URL", default="", help="trace the change into this OTLP/HTTP collector")
+    _add_otlp(apply)
     add_output(apply)
     delete = command(
         verbs,
@@ -57,6 +58,7 @@ def add_parser(nouns: Nouns) -> None:
     )
     delete.add_argument("names", nargs="+", metavar="NAME", help="namespace/name, or kind/namespace/name")
     add_wait(delete)
+    _add_otlp(delete)
     add_output(delete)
     listing = command(verbs, "list", with_session(show), "all policies", "  cilia policy list\n")
     add_output(listing)
@@ -79,11 +81,16 @@ def add_parser(nouns: Nouns) -> None:
     add_explain(verbs)
     add_history(verbs)
     add_modes(verbs)
+    add_watch(verbs)
     add_offline_verbs(verbs)
     add_test(verbs)
     add_whatif(verbs)
     add_generate(verbs)
     add_shadow(verbs)
+
+
+def _add_otlp(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--otlp", metavar="URL", default="", help="trace the change into this OTLP/HTTP collector")
 
 
 async def apply_policies(arguments: argparse.Namespace, session: Session) -> int:
@@ -108,7 +115,9 @@ async def delete_policies(arguments: argparse.Namespace, session: Session) -> in
     known = await session.read(POLICIES)
     keys = tuple(find_key(known, name) for name in arguments.names)
     request = DeletePolicies(keys, author=getpass.getuser())
-    return await conclude(arguments, session, await session.request("policy", "delete", request, PoliciesChanged))
+    with open_telemetry(TelemetryConfig(otlp_endpoint=arguments.otlp), "cli"), span("policy delete"):
+        changed = await session.request("policy", "delete", request, PoliciesChanged)
+        return await conclude(arguments, session, changed)
 
 
 async def show(arguments: argparse.Namespace, session: Session) -> None:

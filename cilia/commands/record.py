@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -15,11 +16,12 @@ from cilia.commands.files import read_all, read_file
 from cilia.commands.output import note, note_if_slow
 from cilia.commands.session import Session, open_session
 from cilia.commands.verdicts import offline
-from cilia.contracts.flows import FlowPage, ListFlows, RecordedFlow
-from cilia.contracts.tables import POLICIES
+from cilia.contracts.flows import FlowEnd, FlowPage, ListFlows, RecordedFlow
+from cilia.contracts.tables import ENDPOINTS, IDENTITIES, POLICIES
 from cilia.errors import Unavailable
 from cilia.policy.engine import Options
 from cilia.policy.language.parse import decode_object, parse_policies
+from cilia.policy.proposal import collapse
 from cilia.policy.recorded import Talk, gather, read_flows
 from cilia.policy.rules import Policy
 
@@ -98,7 +100,7 @@ def _is_since(arguments: argparse.Namespace, flow: RecordedFlow) -> bool:
 async def _from_cluster(arguments: argparse.Namespace) -> Record:
     async with open_session(arguments) as session:
         rows = await session.read(POLICIES)
-        flows = await fetch_flows(session, ListFlows(since_ns=arguments.since))
+        flows = await add_addresses(session, await fetch_flows(session, ListFlows(since_ns=arguments.since)))
         parsed = {key: decode_object(row) for key, row in rows.items()}
         modes = [each.enforcement.mode for each in parsed.values() if each.enforcement is not None]
         options = Options(mode=modes[0]) if modes else Options()
@@ -118,6 +120,22 @@ async def fetch_flows(session: Session, query: ListFlows) -> list[RecordedFlow]:
     missed = f"; {page.evicted} had to make room, and are missing" if page.evicted else ""
     note(f"{len(found)} distinct flows, recorded since {moment(page.since_ns)}{missed}")
     return found
+
+
+async def add_addresses(session: Session, flows: list[RecordedFlow]) -> list[RecordedFlow]:
+    """Return flows whose ends tell all addresses of the pods with their labels, as an ``ipBlock`` asks for them."""
+    labels = {identity: row.labels for identity, row in (await session.read(IDENTITIES)).items()}
+    held: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+    for row in (await session.read(ENDPOINTS)).values():
+        held[labels.get(row.identity, ())].update(filter(None, (row.ipv4, row.ipv6)))
+    prefixes = {key: tuple(map(str, collapse(addresses))) for key, addresses in held.items() if key}
+
+    def completed(end: FlowEnd) -> FlowEnd:
+        return structs.replace(end, prefixes=prefixes[end.labels]) if end.labels in prefixes else end
+
+    return [
+        structs.replace(flow, source=completed(flow.source), destination=completed(flow.destination)) for flow in flows
+    ]
 
 
 async def _ask(session: Session, query: ListFlows) -> FlowPage:

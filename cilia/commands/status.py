@@ -4,7 +4,7 @@ import argparse
 import asyncio
 
 from cilia.commands.arguments import Nouns, add_output, command
-from cilia.commands.output import both, print_json, print_table
+from cilia.commands.output import both, note, print_json, print_table
 from cilia.commands.session import Session, with_session
 from cilia.contracts.agent import AgentStatus
 from cilia.contracts.ids import NodeName
@@ -35,6 +35,8 @@ async def show(arguments: argparse.Namespace, session: Session) -> int:
         print_table(
             columns, [_row(node.name, answer) for node, answer in zip(nodes, answers, strict=True)], empty="no nodes"
         )
+        for answer in answers:
+            note_repairs(answer)
     return 0 if all(isinstance(answer, AgentStatus) and answer.state == "ready" for answer in answers) else 1
 
 
@@ -43,6 +45,16 @@ async def _ask(session: Session, node: NodeName) -> AgentStatus | str:
         return await session.ask_node(node, "status", Empty(), AgentStatus, timeout=3.0)
     except (Unavailable, Refused) as error:
         return str(error)
+
+
+def note_repairs(answer: AgentStatus | str) -> None:
+    """Say what a node had to repair in its kernel since its agent started."""
+    if isinstance(answer, str):
+        return
+    for loop in answer.loops:
+        if loop.name == "audit" and loop.failures:
+            changes = f"{loop.failures} foreign changes in its kernel, repaired"
+            note(f"{answer.node}: {changes}; the last: {loop.last_error}")
 
 
 def _row(node: NodeName, answer: AgentStatus | str) -> tuple[object, ...]:

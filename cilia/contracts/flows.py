@@ -71,6 +71,8 @@ class FlowEnd(Message, frozen=True, omit_defaults=True):
     """As it was when the flow was seen last; what counts are the labels."""
     ports: tuple[tuple[str, str, int], ...] = ()
     """(name, protocol, port) that a destination names."""
+    prefixes: tuple[str, ...] = ()
+    """All addresses of the pods with these labels, for an ``ipBlock``; not recorded, but found when flows are listed."""
 
 
 class RecordedFlow(Message, frozen=True, omit_defaults=True):

@@ -32,6 +32,15 @@ LAST_ALLOCATED: Final = 65_535
 CLUSTER_ID_SHIFT: Final = 16
 
 
+PREFIX_SCOPE: Final = 1 << 24
+"""Set in identities of prefixes outside of the cluster: they never travel, since VXLAN carries 24 bits."""
+
+
+def prefix_range() -> range:
+    """Return the identities that prefixes may be given."""
+    return range(PREFIX_SCOPE + 1, 2 * PREFIX_SCOPE)
+
+
 def cluster_range(cluster_id: int) -> range:
     """Return the identities that cluster ``cluster_id`` (0..255) may allocate."""
     base = cluster_id << CLUSTER_ID_SHIFT

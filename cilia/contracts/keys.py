@@ -15,6 +15,8 @@ key                                                   value                     
 ``cilia/v1/<c>/identities/unused/<number>``           empty                           none        identity
 ``cilia/v1/<c>/endpoints/<node>/<id>``                :class:`~.tables.Endpoint`      the node's  identity
 ``cilia/v1/<c>/policies/<kind>/<namespace>/<name>``   :class:`~.tables.PolicyObject`  none        policy
+``cilia/v1/<c>/policy-cause``                           :class:`Cause` of the newest      none        policy
+                                                      change of policies
 ``cilia/history/v1/<c>/policies/<time>-<random>``      compressed (zlib) JSON          none        policy
                                                       :class:`~.history.PolicyRevision`
 ``cilia/flows/v1/<c>/<time>-<random>``                compressed (zlib) JSON list of  none        recorder
@@ -35,6 +37,15 @@ class Block(Struct, frozen=True):
     cidr: str
     node: NodeName
     pool: str
+
+
+class Cause(Struct, frozen=True):
+    """Of a change of policies: written in its transaction, so whoever mirrors it knows, deletions included."""
+
+    traceparent: str
+    """W3C trace context of the request."""
+    accepted_ns: int
+    """Unix time in ns."""
 
 
 class Held(Struct, frozen=True):
@@ -68,6 +79,7 @@ class Keys:
         self.identities_unused = self.root + "identities/unused/"
         self.endpoints = self.root + "endpoints/"
         self.policies = self.root + "policies/"
+        self.policy_cause = self.root + "policy-cause"
         self.policy_revisions = f"cilia/history/v1/{cluster}/policies/"
         """Outside of the root, so that those who mirror it are spared the history."""
         self.flows = f"cilia/flows/v1/{cluster}/"

@@ -48,6 +48,8 @@ class RegisterNode(Message, frozen=True):
     """Of IPv4, from which its pods' addresses come; empty: they have none."""
     pool6: str = ""
     """Of IPv6, likewise."""
+    lease: LeaseId = LeaseId(0)
+    """That it had, if it knows; it shows that the node is the same one, though its address is another."""
 
 
 class Registered(Message, frozen=True):
@@ -113,6 +115,16 @@ class Allocated(Message, frozen=True):
     revision: Revision
 
 
+class AllocatePrefixes(Message, frozen=True):
+    """``identity.prefixes``: have identities for prefixes that a policy is about to name. Idempotent.
+
+    Answered by :class:`Revised`: the revision at which all of them exist. One that no policy comes to name is
+    collected as any unused identity is.
+    """
+
+    prefixes: tuple[str, ...]
+
+
 class ReleaseIdentity(Message, frozen=True):
     """``identity.release``: give one holder's reference up."""
 
@@ -166,6 +178,32 @@ class ApplyPolicies(Message, frozen=True):
     """Put all of them in shadow: they change nothing, and tell what they would do."""
 
 
+class PolicyFile(Message, frozen=True):
+    """A source of policies by name, such as a file of a directory."""
+
+    name: str
+    text: str
+
+
+class SyncPolicies(Message, frozen=True):
+    """``policy.sync``: make the policies of one owner what its files say, in one revision.
+
+    What the owner has that is in none of ``files`` is deleted, unless it came from a file in ``keep``. Policies of others
+    are never touched: one of ``files`` that somebody else applied is refused as a conflict.
+    """
+
+    owner: str
+    files: tuple[PolicyFile, ...]
+    keep: tuple[str, ...] = ()
+    """Names of files that can't be read now."""
+    adopt: bool = False
+    """Take over policies of the same name that nobody owns."""
+    namespace: str = "default"
+    author: str = ""
+    dry_run: bool = False
+    allow_unenforced: bool = False
+
+
 class DeletePolicies(Message, frozen=True):
     """``policy.delete``: remove policies by key (:func:`~.tables.policy_object_key`), all or none."""
 
@@ -183,11 +221,24 @@ class PolicyChange(Message, frozen=True):
     """Its document (JSON), only in the answer to a dry run; empty where there is none."""
 
 
+class NodeForecast(Message, frozen=True):
+    """How a change fills the policy map of a node that it concerns, in entries."""
+
+    node: NodeName
+    entries: int
+    """Afterwards."""
+    peak: int
+    """While it changes: what the node has and what the changed subjects will have, side by side."""
+    capacity: int
+
+
 class PoliciesChanged(Message, frozen=True):
     """Answer to ``policy.apply`` and ``policy.delete``."""
 
     revision: Revision
     changes: tuple[PolicyChange, ...]
+    forecast: tuple[NodeForecast, ...] = ()
+    """Of a dry run: the nodes that it concerns, the fullest first."""
 
 
 class WaitRealised(Message, frozen=True):
@@ -226,6 +277,25 @@ class Acknowledgement(Message, frozen=True):
     """How many local endpoints that concerns."""
     realised_ns: int
     """Unix time in ns."""
+    capacity: int = 0
+    """Entries that the node's policy map holds at most; 0: not told."""
+
+
+# audit of the kernel
+
+
+class ForeignChange(Message, frozen=True):
+    """Somebody else changed what an agent keeps in its kernel; the agent has repaired it."""
+
+    node: NodeName
+    time_ns: int
+    """Unix time in ns at which it was found."""
+    part: str
+    """``ipcache``, ``endpoints``, ``programs``, or the slot whose policy it was, such as ``policy of slot 3``."""
+    found: tuple[str, ...]
+    """In words: what there was, and what there ought to be; at most 20."""
+    count: int
+    """How many differences there were."""
 
 
 # observability

@@ -10,6 +10,7 @@ subject                                            carries                      
 ``cilia.v1.<c>.node.<node>.<call>``                JSON request and reply, to one agent        CLI, operator
 ``cilia.v1.<c>.ack.<node>``                        JSON :class:`~.messages.Acknowledgement`    agents
 ``cilia.v1.<c>.flow.<node>``                       JSON :class:`~.messages.FlowBatch`          agents
+``cilia.v1.<c>.audit.<node>``                      JSON :class:`~.messages.ForeignChange`      agents
 ``cilia.v1.<c>.shadow``                            JSON :class:`~.flows.ShadowVerdicts`        recorder
 =================================================  ==========================================  ===================
 """
@@ -51,6 +52,10 @@ class Subjects:
     def ack(self, node: str = "*") -> str:
         """Subject of a node's acknowledgements."""
         return f"{self._prefix}.ack.{node}"
+
+    def audit(self, node: str = "*") -> str:
+        """Subject of what a node's agent finds changed by others in its kernel."""
+        return f"{self._prefix}.audit.{node}"
 
     def flow(self, node: str = "*") -> str:
         """Subject of a node's flows."""

@@ -42,6 +42,15 @@ class IdentityRow(Row, frozen=True):
     """Security labels, sorted (cilia.contracts.labels)."""
 
 
+class PrefixRow(Row, frozen=True):
+    """A prefix outside of the cluster that policies name. Writer: identity. Key: the prefix, such as ``10.0.0.0/8``.
+
+    It goes before the identity does, so that no packet is classified as what no policy knows any more.
+    """
+
+    identity: Identity
+
+
 class Endpoint(Row, frozen=True):
     """A pod's place and identity. Writer: identity, on request of the pod's node. Key: :class:`EndpointKey`."""
 
@@ -119,6 +128,12 @@ class PolicyObject(Row, frozen=True):
     """Unix time in ns."""
     traceparent: str = ""
     """W3C trace context of the request that applied it."""
+    owner: str = ""
+    """Who keeps it as its sources say (``policy.sync``); empty: it was applied by itself."""
+    file: str = ""
+    """The one of its owner's sources that it is from."""
+    prefixes: tuple[str, ...] = ()
+    """That it names and that need an identity, such as ``10.0.0.0/8``."""
 
 
 def policy_object_key(kind: str, namespace: str, name: str) -> str:
@@ -165,6 +180,7 @@ IDENTITIES: Final = Table[Identity, IdentityRow](
     IdentityRow,
     lambda identity: str(identity % 64),
 )
+PREFIXES: Final = Table[str, PrefixRow]("prefixes", "identity", str, PrefixRow, lambda _: ONE_SHARD)
 ENDPOINTS: Final = Table[EndpointKey, Endpoint](
     "endpoints", "identity", EndpointKey, Endpoint, lambda key: _bucket(key.node, 256)
 )
@@ -183,7 +199,7 @@ RESOLVED: Final = Table[SubjectKey, PolicyEntry](
 )
 """Resolved policy, one shard per subject identity: an agent hears the identities that live on its node."""
 
-TABLES: Final[tuple[Table[Any, Any], ...]] = (NODES, POOLS, IDENTITIES, ENDPOINTS, POLICIES, RESOLVED)
+TABLES: Final[tuple[Table[Any, Any], ...]] = (NODES, POOLS, IDENTITIES, PREFIXES, ENDPOINTS, POLICIES, RESOLVED)
 
 
 class Delta(Row, Generic[K, V], frozen=True):

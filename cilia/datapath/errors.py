@@ -7,6 +7,8 @@ DatapathError
 |     `- MapFull         with how much of a batch is done
 |- NotPinned             nothing at that path
 |- MapMismatch           a map isn't laid out as wanted
+|- CannotMigrate         its entries can't be had in another layout
+|- UnsupportedType       a type that can't stand in a map
 |- UnknownName           an object has no such variable, map or program
 `- VariableMismatch      a value doesn't fit its variable
 """
@@ -112,6 +114,22 @@ class MapMismatch(DatapathError):
         super().__init__(f"map {map_name}: {words}")
         self.map = map_name
         self.differences = dict(differences)
+
+
+class CannotMigrate(DatapathError):
+    """Entries of a map have no place in the layout that is wanted.
+
+    Attributes:
+        map: Its name.
+    """
+
+    def __init__(self, map_name: str, reason: str) -> None:
+        super().__init__(f"map {map_name}: {reason}")
+        self.map = map_name
+
+
+class UnsupportedType(DatapathError):
+    """A type that can't stand in a map or an event, such as a pointer or a union."""
 
 
 class UnknownName(DatapathError):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, cast
 
-from cilia.abi.codec import K, MapLayout, V
+from cilia.abi.codec import K, MapLayout, V, raw
 from cilia.datapath.descriptor import Descriptor, checked, ffi, get_pinned, lib
 from cilia.datapath.errors import ENOTSUPP, MapError, MapFull, MapMismatch
 
@@ -128,7 +128,7 @@ class Map(Descriptor, Generic[K, V]):
 
     def update_packed(self, keys: bytes | bytearray, values: bytes | bytearray, count: int) -> None:
         """Do as update_many with elements that are packed already, one after the other."""
-        key_size, value_size = self.layout.key.size, self.layout.value.size
+        key_size, value_size = self.layout.key.size, self._value_room()
         key_data, value_data = ffi.from_buffer(keys), ffi.from_buffer(values)
         done, batched = 0, True
         while done < count:
@@ -181,6 +181,23 @@ class Map(Descriptor, Generic[K, V]):
             (key.unpack(keys[at * key.size : (at + 1) * key.size]), value.unpack(values[offset : offset + value.size]))
             for at, offset in enumerate(range(0, len(values), value.size))
         ]
+
+    def digest(self) -> int:
+        """Return the digest of the whole map: the sum of :meth:`digest_of` over its elements, modulo 2^64."""
+        keys, values = self._dump()
+        return self._digest_packed(keys, values)
+
+    def digest_of(self, entries: Iterable[tuple[K, V]]) -> int:
+        """Return the digest of some elements, whether they are there or not."""
+        keys, values = bytearray(), bytearray()
+        for key, value in entries:
+            keys += self._pack_key(key)
+            values += self._pack_value(value)
+        return self._digest_packed(keys, values)
+
+    def _digest_packed(self, keys: bytearray | memoryview, values: bytearray | memoryview) -> int:
+        key, value = self.layout.key.size, self.layout.value.size
+        return int(lib.cilia_digest(ffi.from_buffer(keys), key, ffi.from_buffer(values), value, len(keys) // key))
 
     def keys(self) -> Iterator[K]:
         """Walk the keys, one call each; a walk past a removed key begins anew, so one may come twice."""
@@ -304,6 +321,30 @@ class PerCpuMap(Map[K, V]):
         unpack, size = self.layout.value.unpack, self.layout.value.size
         values = [unpack(data[offset : offset + size]) for offset in range(0, len(data), self._stride())]
         return _added(values)
+
+
+class RawMap(Map[bytes, bytes]):
+    """A map of any layout: packed keys, and packed values; of a map with a value per CPU, all of them in a row."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        """Take over ``fd``."""
+        info = map_info(fd)
+        kind = str(info.kind)
+        super().__init__(fd, MapLayout(name, kind, raw(info.key_size), raw(info.value_size), info.max_entries))
+        if info.kind in PER_CPU_KINDS:
+            room = ((info.value_size + 7) & ~7) * _possible_cpus()
+            self.layout = MapLayout(name, kind, raw(info.key_size), raw(room), info.max_entries)
+            self._pack_value = self.layout.value.pack
+
+    def pairs(self) -> Iterator[tuple[bytes, bytes]]:
+        """Read the whole map; what comes or goes meanwhile may or may not be there."""
+        keys, values = self._dump()
+        size, room = self.layout.key.size, self.layout.value.size
+        for at in range(len(keys) // size if size else 0):
+            yield bytes(keys[at * size : (at + 1) * size]), bytes(values[at * room : (at + 1) * room])
+
+    def _value_room(self) -> int:
+        return self.layout.value.size
 
 
 def _possible_cpus() -> int:

@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from cilia.abi.codec import K, MapLayout, V
+from cilia.datapath.btf import Btf
 from cilia.datapath.descriptor import Descriptor, checked, ffi, lib
 from cilia.datapath.errors import LoadFailed, MapMismatch, NotPinned, UnknownName, VariableMismatch
 from cilia.datapath.maps import Map, MapInfo, PerCpuMap, open_map_info
 from cilia.datapath.programs import Program
+from cilia.datapath.types import btf_of_object, is_same_types, types_in_object, types_of_pinned
 
 OBJECTS = Path(__file__).parent / "objects"
 """Where the build puts compiled objects."""
+
+NEXT = "next"
+"""Below the pin directory: maps that are to take the place of pinned ones (see cilia.datapath.migration)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +38,29 @@ class Loading:
         max_entries: Map -> capacity, instead of the one in the source.
         pin_directory: On a BPF file system. Each named map is pinned there under its name, or, if it is there already,
             used as it is.
+        migrate: Make a map that is pinned with another layout or size anew, pinned below NEXT, instead of refusing.
         programs: Which to load; None means all.
     """
 
     variables: Mapping[str, int | bytes] = field(default_factory=dict)
     max_entries: Mapping[str, int] = field(default_factory=dict)
     pin_directory: Path | None = None
+    migrate: bool = False
     programs: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedObject:
-    """The programs and maps of an object, in the kernel."""
+    """The programs and maps of an object, in the kernel.
+
+    Attributes:
+        remade: Maps that are pinned below NEXT, since another layout or size is pinned under their names.
+    """
 
     file: Path
     programs: Mapping[str, Program]
     maps: Mapping[str, Descriptor]
+    remade: tuple[str, ...] = ()
 
     def program(self, name: str) -> Program:
         """Give a program; it belongs to this object. Raises UnknownName."""
@@ -89,7 +101,7 @@ def load(file: Path, loading: Loading | None = None) -> LoadedObject:
 
     Raises:
         UnknownName, VariableMismatch: ``loading`` names what the object doesn't have, or gives what doesn't fit.
-        MapMismatch: A pinned map has another layout. Nothing was changed.
+        MapMismatch: A pinned map has another layout, and ``loading`` doesn't migrate. Nothing was changed.
         LoadFailed: With the end of the verifier's log. Maps pinned by this call are unpinned again.
     """
     loading = loading or Loading()
@@ -97,11 +109,11 @@ def load(file: Path, loading: Loading | None = None) -> LoadedObject:
         for name, value in loading.variables.items():
             _set_variable(handle, file, name, value)
         _choose_programs(handle, file, loading.programs)
-        _prepare_maps(handle, file, loading)
+        remade = _prepare_maps(handle, file, loading)
         failed = lib.bpf_object__load(handle)
         if failed:
             raise _load_failed(file, -failed)
-        return _taken_over(handle, file)
+        return _taken_over(handle, file, remade)
 
 
 @contextmanager
@@ -172,26 +184,36 @@ def _choose_programs(handle: Any, file: Path, wanted: frozenset[str] | None) -> 
         lib.bpf_program__set_autoload(program, name in wanted)
 
 
-def _prepare_maps(handle: Any, file: Path, loading: Loading) -> None:
+def _prepare_maps(handle: Any, file: Path, loading: Loading) -> tuple[str, ...]:
+    """Set sizes and pins; return the maps that are to be made anew though one of their name is pinned."""
     present = dict(_maps(handle))
     for name, max_entries in loading.max_entries.items():
         if name not in present:
             raise UnknownName(file, "map", name, present)
         checked(lib.bpf_map__set_max_entries(present[name], max_entries), f"set max_entries of map {name}")
     if loading.pin_directory is None:
-        return
+        return ()
+    btf = btf_of_object(handle)
+    remade = []
     for name, one in present.items():
         path = loading.pin_directory / name
-        _compare_with_pinned(path, name, one)
+        differences = _differences(path, one, btf)
+        if differences and not loading.migrate:
+            raise MapMismatch(name, differences)
+        if differences:
+            remade.append(name)
+            path = loading.pin_directory / NEXT / name
+            path.parent.mkdir(exist_ok=True)
         checked(lib.bpf_map__set_pin_path(one, bytes(path)), f"set the pin of map {name}")
+    return tuple(remade)
 
 
-def _compare_with_pinned(path: Path, name: str, wanted: Any) -> None:
-    """Raise MapMismatch if another layout is pinned at ``path``; libbpf would only say "parameter mismatch"."""
+def _differences(path: Path, wanted: Any, btf: Btf | None) -> dict[str, tuple[object, object]]:
+    """Return in what the map pinned at ``path`` differs; libbpf would only say "parameter mismatch"."""
     try:
         pinned = open_map_info(path)
     except NotPinned:
-        return
+        return {}
     wanted_info = MapInfo(
         id=pinned.id,
         kind=lib.bpf_map__type(wanted),
@@ -200,16 +222,18 @@ def _compare_with_pinned(path: Path, name: str, wanted: Any) -> None:
         max_entries=lib.bpf_map__max_entries(wanted),
         flags=lib.bpf_map__map_flags(wanted),
     )
-    differences = {
+    differences: dict[str, tuple[object, object]] = {
         what: (present, want)
         for what, present, want in zip(MapInfo._fields, pinned, wanted_info, strict=True)
         if present != want
     }
-    if differences:
-        raise MapMismatch(name, differences)
+    types = types_of_pinned(path)
+    if btf and types and not is_same_types(types, types_in_object(btf, wanted)):
+        differences["fields"] = ("laid out", "otherwise")
+    return differences
 
 
-def _taken_over(handle: Any, file: Path) -> LoadedObject:
+def _taken_over(handle: Any, file: Path, remade: tuple[str, ...]) -> LoadedObject:
     """Give descriptors that outlive libbpf's object."""
     programs = {}
     for name, one in _programs(handle):
@@ -217,4 +241,4 @@ def _taken_over(handle: Any, file: Path) -> LoadedObject:
         if fd >= 0:  # else it was left out
             programs[name] = Program(os.dup(fd), name)
     maps = {name: Descriptor(os.dup(lib.bpf_map__fd(one))) for name, one in _maps(handle)}
-    return LoadedObject(file, programs, maps)
+    return LoadedObject(file, programs, maps, remade)

@@ -53,6 +53,13 @@ class SharedWords:
         """Add to the 32-bit word, which wraps, and give the sum."""
         return int(lib.cilia_add_u32(self._at(index, offset, 4), value))
 
+    def add_each_u32(self, indexes: range, value: int = 1, offset: int = 0) -> None:
+        """Add to the 32-bit word of each element of a range without gaps; each add is atomic, not all together."""
+        if not indexes:
+            return
+        self._at(indexes[-1], offset, 4)  # raises IndexError before anything is changed
+        lib.cilia_add_each_u32(self._at(indexes[0], offset, 4), self._stride, len(indexes), value)
+
     def close(self) -> None:
         """Give the mapping back; harmless when repeated."""
         if self._memory != ffi.NULL:

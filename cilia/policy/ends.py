@@ -91,13 +91,13 @@ def end_of_identity(engine: Engine, identity: Identity, name: str) -> End:
 
 def end_of_address(engine: Engine, address: Prefix) -> End:
     """Return an address outside of the cluster, which goes by the longest prefix that policies name for it."""
-    named = (prefix for policy in engine.policies.values() for prefix in policy.prefixes)
-    longest = max((each for each in named if within(address, each)), key=_length, default=None)
+    longest = max((each for each in engine.prefixes if within(address, each)), key=_length, default=None)
     prefix = longest or address.supernet(new_prefix=0)
     world = Reserved.WORLD
     if engine.options.dual_stack:
         world = Reserved.WORLD_IPV4 if isinstance(address, IPv4Network) else Reserved.WORLD_IPV6
-    peer = view_peer(Identity(world), frozenset({cidr_label(prefix), Label.parse(world.label)}))
+    labels = frozenset({cidr_label(prefix), Label.parse(world.label)})
+    peer = view_peer(Identity(world), labels, named=engine.named)
     return End(str(address.network_address), peer, False, address)
 
 

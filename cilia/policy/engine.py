@@ -5,7 +5,7 @@ computes from the end of them.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, assert_never
@@ -15,7 +15,7 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.labels import NAMESPACE, NAMESPACE_LABELS, Label, Labels
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.groups import BoundSpec, Difference, Group, GroupKey
-from cilia.policy.rules import CIDR, RESERVED, Policy, Spec
+from cilia.policy.rules import CIDR, CIDR_GROUP, RESERVED, LabelView, Policy, Prefix, PrefixGroup, Spec
 from cilia.policy.selectors import NamedPortOf, Peer, Selection, SelectorIndex, view_peer
 
 
@@ -35,13 +35,14 @@ class Options:
 
     Attributes:
         mode: Enforcement mode at the start.
-        dual_stack: Outside addresses are world-ipv4 and world-ipv6; otherwise all are IPv4, and world.
+        dual_stack: Outside addresses are world-ipv4 and world-ipv6, as agents have them; otherwise all are IPv4, and
+            world, as in the peer's clusters of one family.
         admit_host: A node reaches its own pods unless a rule denies it.
         reserved_subjects: Reserved identities that can have endpoints.
     """
 
     mode: Mode = Mode.DEFAULT
-    dual_stack: bool = False
+    dual_stack: bool = True
     admit_host: bool = True
     reserved_subjects: frozenset[Identity] = frozenset({Identity(Reserved.INIT)})
 
@@ -113,6 +114,8 @@ class Engine:
         self._groups: dict[GroupKey, Group] = {}
         self._using: defaultdict[Selection, set[Group]] = defaultdict(set)
         self._group_of: dict[Identity, Group] = {}
+        self._prefix_groups: dict[str, PrefixGroup] = {}
+        self._named: dict[Prefix, LabelView] = {}
         self._stale_subjects: set[Identity] = set()
         self._stale_peers: defaultdict[Identity, set[Selection]] = defaultdict(set)
         for identity, labels in reserved_labels(self._options.dual_stack).items():
@@ -139,9 +142,24 @@ class Engine:
         return self._options
 
     @property
+    def named(self) -> Mapping[Prefix, LabelView]:
+        """What groups say of their prefixes."""
+        return self._named
+
+    @property
+    def prefixes(self) -> set[Prefix]:
+        """Prefixes that policies and groups name."""
+        return {prefix for policy in self.policies.values() for prefix in policy.prefixes}
+
+    @property
     def policies(self) -> dict[str, Policy]:
         """Policies that say something, by key."""
-        return {key: Policy(key, tuple(bound.spec for bound in specs)) for key, specs in self._policies.items()}
+        return {key: self.policy(key) for key in (*self._policies, *self._prefix_groups)}
+
+    def policy(self, key: str) -> Policy:
+        """Return a policy; one that says nothing if there is none."""
+        specs = tuple(bound.spec for bound in self._policies.get(key, ()))
+        return Policy(key, specs, group=self._prefix_groups.get(key))
 
     def peer(self, identity: Identity) -> Peer | None:
         """Return an identity as selectors see it."""
@@ -160,6 +178,11 @@ class Engine:
             KeyError: The identity is no subject.
         """
         return dict(self._group_of[subject].state())
+
+    def size(self, subject: Identity) -> int:
+        """Return how many entries a subject has; 0 if the identity is none."""
+        group = self._group_of.get(subject)
+        return group.size if group is not None else 0
 
     def apply(self, events: Iterable[Event]) -> dict[Identity, Difference]:
         """Take events that happened together, and return what they changed, by subject.
@@ -195,7 +218,25 @@ class Engine:
             case _:
                 assert_never(event)
 
+    def _put_group(self, key: str, group: PrefixGroup | None) -> None:
+        """Take a group of prefixes, or that it is gone; identities within see its labels anew."""
+        if self._prefix_groups.get(key) == group:
+            return
+        if group is None:
+            del self._prefix_groups[key]
+        else:
+            self._prefix_groups[key] = group
+        self._named = {}
+        for each in self._prefix_groups.values():
+            for prefix in each.prefixes:
+                view = self._named.setdefault(prefix, {})
+                view.update({(CIDR_GROUP, name): value for name, value in each.labels})
+        for identity, labels in self._labels.items():
+            if any(label.source == CIDR for label in labels):
+                self._put_identity(identity, labels)
+
     def _put_policy(self, policy: Policy) -> None:
+        self._put_group(policy.key, policy.group)
         outgoing = self._policies.pop(policy.key, [])
         kept: list[BoundSpec] = []
         for spec in () if policy.shadow else policy.specs:
@@ -229,7 +270,8 @@ class Engine:
     def _put_identity(self, identity: Identity, labels: Labels) -> None:
         self._labels[identity] = labels
         endpoints = self._endpoints.get(identity, _NOBODY)
-        self._replace_peer(identity, view_peer(identity, labels, addresses=endpoints.addresses, ports=endpoints.ports))
+        peer = view_peer(identity, labels, addresses=endpoints.addresses, ports=endpoints.ports, named=self._named)
+        self._replace_peer(identity, peer)
 
     def _remove_identity(self, identity: Identity) -> None:
         self._labels.pop(identity, None)

@@ -125,14 +125,16 @@ class Group:
     entries: dict[Identity, Entries] = field(default_factory=dict)
     before: dict[Identity, Entries] = field(default_factory=dict)
     subjects: set[Identity] = field(default_factory=set)
-    _wild_claims: list[Claim] = field(default_factory=list)
-    """Kept only if there are audited specs."""
+    _wild_claims: list[Claim] | None = None
+    """Kept only if there are audited specs; may be empty then."""
     _claims: dict[Selection, list[Claim]] = field(default_factory=dict)
     _named: dict[Selection, list[tuple[Rule, BoundSpec]]] = field(default_factory=dict)
     _merged: dict[Profile, Shared] = field(default_factory=dict)
     _merged_host: dict[Profile, Shared] = field(default_factory=dict)
     _shared: dict[Identity, Shared] = field(default_factory=dict)
     _sets: PeerSets = field(default_factory=PeerSets)
+    size: int = 0
+    """How many entries there are."""
 
     @property
     def selections(self) -> Iterable[Selection]:
@@ -146,6 +148,7 @@ class Group:
             self._wild_claims = claims
             claims = list(soften(claims))
         self.wild = merge_claims(claims, audited=self.key.audited)
+        self.size = len(self.wild)
         selecting: defaultdict[Identity, list[Selection]] = defaultdict(list)
         for selection in self._claims:
             for identity in selection.members:
@@ -182,6 +185,7 @@ class Group:
         old = self.entries.get(row, NO_ENTRIES)
         if entries is old or entries == old:
             return
+        self.size += len(entries) - len(old)
         self.before.setdefault(row, old)
         if entries:
             self.entries[row] = entries
@@ -225,7 +229,7 @@ class Group:
         shared = merged.get((selections, ports))
         if shared is None:
             claims = list(self._claims_of(identity, selections, lookup_in(ports)))
-            if self._wild_claims:
+            if self._wild_claims is not None:
                 claims = list(soften(claims, self._wild_claims))
             entries = merge_claims(claims, self.wild, audited=self.key.audited)
             shared = merged[selections, ports] = share(entries)

@@ -51,6 +51,9 @@ Entries = dict[Match, PolicyEntry]
 NameLookup = Callable[[NamedPort], Collection[int]]
 """Gives the numbers that a name stands for: none or one or, of different pods, several."""
 
+JOIN_FROM: Final = 8
+"""Fewer entries are written as they are."""
+
 NO_ENTRIES: Final[Entries] = {}
 
 
@@ -125,11 +128,29 @@ def merge_claims(
         if other is None or (-claim.precedence, claim.policy) < (-other.precedence, other.policy):
             best[claim.match] = claim
     shapes = {(match.protocol, match.bits) for state in (best, below) for match in state}
-    return {
+    entries = {
         match: _entry(claim, audited=audited)
         for match, claim in best.items()
         if not _is_covered(claim, best, below, shapes)
     }
+    return join_ports(entries) if len(entries) >= JOIN_FROM else entries
+
+
+def join_ports(entries: Entries) -> Entries:
+    """Return entries with neighbouring ports joined to prefixes where that halves them; they decide the same.
+
+    Two halves of a prefix that hold the same entry are one. What stood at the prefix itself is gone: it was lower,
+    and both halves overruled it. Each further length of prefix is one more probe for the first packet of a flow.
+    """
+    joined = dict(entries)
+    for bits in range(PORT_BITS, 0, -1):
+        lower = [match for match in joined if match.bits == bits and not match.port >> (PORT_BITS - bits) & 1]
+        for match in lower:
+            upper = match._replace(port=match.port | 1 << (PORT_BITS - bits))
+            if joined.get(upper) == joined[match]:
+                joined[match._replace(bits=bits - 1)] = joined.pop(match)
+                del joined[upper]
+    return joined if 2 * len(joined) <= len(entries) else entries
 
 
 def _entry(claim: Claim, *, audited: bool) -> PolicyEntry:
@@ -208,7 +229,8 @@ def decide(
                 break
     if not found:
         return Verdict(False)
-    key, entry = max(found, key=_rank)
+    own_denies = found[0][1].precedence == DENY  # the peer's comes first; what nothing overrules ends the search
+    key, entry = found[0] if own_denies else max(found, key=_rank)
     return Verdict(not entry.deny or entry.audit, key, entry)
 
 

@@ -143,13 +143,13 @@ def _name_peers(kind: str, members: list[Any], namespace: str, most_addresses: i
         case "Endpoints":
             return {kind: [_endpoint(selection, namespace) for selection in sorted(members)]}
         case "CIDR":
-            prefixes = _collapse(members)
+            prefixes = collapse(members)
             return {"Entities": ["world"]} if len(prefixes) > most_addresses else {kind: list(map(str, prefixes))}
         case _:
             return {kind: sorted(members)}
 
 
-def _collapse(addresses: Iterable[str]) -> list[Prefix]:
+def collapse(addresses: Iterable[str]) -> list[Prefix]:
     """Return the fewest prefixes that hold exactly these addresses."""
     prefixes = [ip_network(address) for address in addresses]
     found: list[Prefix] = []

@@ -1,7 +1,7 @@
 """Recorded flows as something that can be judged: their ends as selectors see them, their verdicts as one."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from typing import Final
 
@@ -88,6 +88,8 @@ def _check(flow: RecordedFlow) -> None:
         elif not end.labels:
             raise ValueError("an end has neither labels nor an address")
         parse_labels(end.labels)
+        for prefix in end.prefixes:
+            ip_network(prefix)
 
 
 def protocol_number(name: str) -> int:
@@ -156,7 +158,7 @@ class Ends:
         Raises:
             BadFlows: Its labels or its address are none.
         """
-        key = (end.labels, end.address, end.ports, end.workload)
+        key = (end.labels, end.address, end.ports, end.prefixes, end.workload)
         found = self._known.get(key)
         if found is None:
             try:
@@ -177,4 +179,6 @@ class Ends:
             if protocol.upper() in PROTOCOLS
         )
         peer = view_peer(Identity(identity), labels, ports=ports)
+        if end.prefixes:
+            peer = replace(peer, prefixes=tuple(map(ip_network, end.prefixes)))
         return End(name_of(end), peer, is_subject=not reserved or identity == INIT)

@@ -18,6 +18,7 @@ Prefix = IPv4Network | IPv6Network
 ANY_SOURCE: Final = "any"
 RESERVED: Final = "reserved"
 CIDR: Final = "cidr"
+CIDR_GROUP: Final = "cidrgroup"
 
 
 class Operator(Enum):
@@ -162,6 +163,19 @@ class Spec:
         return replace(self, rules=allows, isolates_ingress=False, isolates_egress=False)
 
 
+@dataclass(frozen=True, slots=True)
+class PrefixGroup:
+    """Prefixes with a name and labels, by which rules may select them (CiliumCIDRGroup)."""
+
+    prefixes: frozenset[Prefix]
+    labels: tuple[tuple[str, str], ...]
+    """What its prefixes bear under the source :data:`CIDR_GROUP`."""
+
+
+GROUP_NAME: Final = "io.cilium.policy.cidrgroupname/"
+"""Begins the key that a group's prefixes bear for its name."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """One policy object; ``key`` as :func:`cilia.contracts.tables.policy_object_key` gives it.
@@ -172,6 +186,7 @@ class Policy:
     key: str
     specs: tuple[Spec, ...]
     shadow: bool = False
+    group: PrefixGroup | None = None
 
     @property
     def cookie(self) -> int:
@@ -181,7 +196,8 @@ class Policy:
     @property
     def prefixes(self) -> frozenset[Prefix]:
         """Prefixes that need an identity of their own while the policy exists, exceptions included."""
-        return frozenset(prefix for spec in self.specs for rule in spec.rules for prefix in rule.prefixes)
+        named = frozenset(prefix for spec in self.specs for rule in spec.rules for prefix in rule.prefixes)
+        return named | self.group.prefixes if self.group is not None else named
 
 
 def _prefixes(selector: Selector) -> list[Prefix]:

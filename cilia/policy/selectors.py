@@ -5,7 +5,7 @@ of their labels. So a new identity looks up few selectors, and a new selector fe
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Final, TypeVar
@@ -44,14 +44,22 @@ class Peer:
     ports: frozenset[NamedPortOf] = frozenset()
 
 
+NOTHING_NAMED: Final[Mapping[Prefix, LabelView]] = {}
+
+
 def view_peer(
     identity: Identity,
     labels: Labels,
     *,
     addresses: Iterable[str] = (),
     ports: frozenset[NamedPortOf] = frozenset(),
+    named: Mapping[Prefix, LabelView] = NOTHING_NAMED,
 ) -> Peer:
-    """Prepare an identity for matching."""
+    """Prepare an identity for matching.
+
+    Args:
+        named: What groups of prefixes say of theirs; it holds for all that lies within.
+    """
     view: LabelView = {}
     prefixes = [ip_network(ip_address(address)) for address in addresses]
     for label in sorted(labels):
@@ -59,12 +67,17 @@ def view_peer(
         view.setdefault((ANY_SOURCE, label.key), label.value)
         if label.source == CIDR:
             prefixes.append(parse_prefix(label.key))
-            view.update(_covering(prefixes[-1]))
+            view.update(_covering(prefixes[-1], named))
     return Peer(identity, view, tuple(prefixes), ports)
 
 
-def _covering(prefix: Prefix) -> LabelView:
-    return {(CIDR, str(prefix.supernet(new_prefix=length))): "" for length in range(prefix.prefixlen + 1)}
+def _covering(prefix: Prefix, named: Mapping[Prefix, LabelView]) -> LabelView:
+    view: LabelView = {}
+    for length in range(prefix.prefixlen + 1):
+        outer = prefix.supernet(new_prefix=length)
+        view[CIDR, str(outer)] = ""
+        view.update(named.get(outer, {}))
+    return view
 
 
 def selects(selector: Selector, peer: Peer) -> bool:

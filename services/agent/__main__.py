@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
-from cilia.abi.maps import EVENTS
+from cilia.abi.maps import CT4, CT6, EVENTS, IPCACHE, NAT, POLICY, SUBJECTS
 from cilia.abi.structs import EVENT
 from cilia.bus import Bus, open_bus
 from cilia.calls import serve_node
@@ -21,7 +21,9 @@ from cilia.lifecycle import Loop, run_service, stop_on_signals, supervise
 from cilia.metrics import Metrics
 from cilia.telemetry import open_telemetry
 from services.agent.acknowledgements import Acknowledgements
+from services.agent.addressaudit import AddressAudit
 from services.agent.addresses import Addresses, AddressPool
+from services.agent.addressmaps import AddressMaps
 from services.agent.api import Api
 from services.agent.audit import Audit
 from services.agent.config import Config, RoutingMode
@@ -32,16 +34,19 @@ from services.agent.distinct import DistinctFlows
 from services.agent.endpoints import Endpoints, PodFiles
 from services.agent.errors import AgentError, CannotStart
 from services.agent.exclusions import ExclusionLoop, ExclusionMap, Exclusions
+from services.agent.faults import Faults
 from services.agent.flows import DRAIN, Flows
 from services.agent.health import Health
 from services.agent.ipcache import Ipcache
-from services.agent.kernel import AddressMaps, PolicyMaps
-from services.agent.loading import attach, load_datapath, renew
+from services.agent.kernel import PolicyMaps
 from services.agent.locations import Locations
 from services.agent.names import PolicyNames, names_of, ports_of
 from services.agent.nat import Mappings
 from services.agent.outcomes import Outcomes
+from services.agent.placement import Placement
 from services.agent.prefixes import number
+from services.agent.pressure import Pressure
+from services.agent.programaudit import ProgramAudit
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
 from services.agent.recording import Recording
@@ -60,11 +65,11 @@ class Node:
     """The node's kernel, opened: devices, programs in place, and the threads for calls that block."""
 
     config: Config
-    blocks: Blocks
     devices: NodeDevices
     objects: LoadedObject
     gateways: Addresses
     """That the programs in place know; empty: none yet."""
+    placement: Placement
     wiring: PodWiring
     route_table: RouteTable
     links: Worker
@@ -74,7 +79,7 @@ class Node:
         """Have the node answer for the pods' gateways, and the programs know them."""
         await self.links.run(set_gateways, self.devices.host, [*filter(None, gateways)])
         if gateways != self.gateways:
-            await self.links.run(renew, self.config, self.devices, self.blocks, gateways)
+            await self.links.run(self.placement.renew, gateways)
 
 
 @asynccontextmanager
@@ -94,13 +99,13 @@ async def open_node(config: Config, gateways: Addresses) -> AsyncIterator[Node]:
                 vxlan_port=config.vxlan_port if config.routing is RoutingMode.OVERLAY else None,
                 blocks=blocks,
             )
-            objects = await links.run(load_datapath, config, devices, gateways)
-            await links.run(attach, objects, config, devices, blocks)
+            placement = Placement(config, devices, blocks, gateways)
+            objects = await links.run(placement.install)
         except (AgentError, DatapathError, OSError) as error:
             raise CannotStart(str(error)) from error
         wiring, route_table = await links.run(PodWiring, blocks), await links.run(RouteTable)
         try:
-            yield Node(config, blocks, devices, objects, gateways, wiring, route_table, links, readers)
+            yield Node(config, devices, objects, gateways, placement, wiring, route_table, links, readers)
         finally:
             await links.run(wiring.close)
             await links.run(route_table.close)
@@ -152,7 +157,6 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     overlay_way = OverlayWay(node.devices.vxlan)
     routes = Routes(config.node, NativeWay() if is_native else overlay_way)
     routing = Routing(routes, node.route_table, node.links, tables.nodes, config.routes_repair_seconds)
-    locations = Locations(address_maps, ipcache, tables.nodes, tables.endpoints)
     mappings, exclusion_map = Mappings(objects, config.conntrack_sweep_seconds), ExclusionMap(objects)
     for masquerading in (mappings, exclusion_map):
         stack.callback(masquerading.close)
@@ -160,10 +164,14 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     realiser = Realiser(
         policy_maps,
         tables.resolved,
-        acknowledge=Acknowledgements(bus, config.node, endpoints).publish,
+        acknowledge=Acknowledgements(bus, config.node, endpoints, policy_maps.capacity).publish,
         wait_for_readers=lambda: node.readers.run(wait_for_readers),
     )
-    audit = Audit(policy_maps, realiser, lambda: node.readers.run(policy_maps.read_sets), config.audit_seconds)
+    locations = Locations(address_maps, ipcache, tables.nodes, tables.endpoints, tables.prefixes, realiser.wait_reached)
+    faults, seconds = Faults(bus, config.node), config.audit_seconds
+    audit = Audit(policy_maps, realiser, lambda: node.readers.run(policy_maps.read_sets), faults, seconds=seconds)
+    address_audit = AddressAudit(address_maps, node.readers, faults, seconds=seconds)
+    program_audit = ProgramAudit(node.placement, endpoints, node.links, faults, seconds=seconds)
     publication = Publication(bus, config.node)
 
     async def on_registered(_: Registered) -> None:
@@ -175,7 +183,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         connections.publish_all()
 
     me = RegisterNode(config.node, config.ipv4, config.ipv6, config.labels, config.pool, config.pool6)
-    registration = Registration(bus, me, pool, on_registered)
+    registration = Registration(bus, me, pool, Path(config.state_directory) / "lease", on_registered)
     parts = Parts(
         endpoints=endpoints,
         files=files,
@@ -216,10 +224,19 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         conntrack=conntrack,
         mappings=mappings,
         flows=flows,
-        audit=audit,
+        faults=faults,
         missing_features=missing_features(),
     )
     health.measure(metrics)
+    counts = {
+        CT4.name: lambda: conntrack.found[CT4.name],
+        CT6.name: lambda: conntrack.found[CT6.name],
+        NAT.name: lambda: mappings.entries,
+        IPCACHE.name: lambda: locations.desired,
+        POLICY.name: lambda: realiser.entries,
+        SUBJECTS.name: lambda: realiser.subjects,
+    }
+    Pressure(objects, counts).measure(metrics)
     outcomes.measure(metrics)
     api = Api(
         config.node, endpoints=endpoints, connections=connections, realiser=realiser, objects=objects, health=health
@@ -232,12 +249,16 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         "exclusions": exclusions.run,
         "routes' repair": routing.repair,
         "locations": locations.watch_endpoints,
+        "prefixes": locations.watch_prefixes,
         "ipcache": locations.run,
         "prune": locations.prune,
         "resolved": realiser.watch,
         "realise": realiser.run,
         "cleanup": realiser.cleanups.run,
         "audit": audit.run,
+        "addresses' audit": address_audit.run,
+        "programs' audit": program_audit.run,
+        "faults": faults.run,
         "policy names": policy_names.watch,
         "registration": registration.run,
         "growth": registration.grow,

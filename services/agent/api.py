@@ -21,7 +21,7 @@ from cilia.contracts.agent import (
 from cilia.contracts.ids import NodeName, Revision
 from cilia.contracts.labels import BadLabel
 from cilia.contracts.messages import Empty, Message, Problem
-from cilia.datapath.errors import DatapathError
+from cilia.datapath.errors import DatapathError, MapFull
 from cilia.datapath.objects import LoadedObject
 from cilia.errors import Refused
 from cilia.netns import NoNetworkNamespace
@@ -165,7 +165,7 @@ def problem_of(error: AgentError | NoNetworkNamespace | BadLabel | DatapathError
             return Problem("conflict", str(error), "interface", error.interface)
         case NoNetworkNamespace():
             return Problem("invalid", str(error), "netns", error.path)
-        case PoolExhausted() | NoEndpointId() | NoSlot() | PolicyDoesNotFit():
+        case PoolExhausted() | NoEndpointId() | NoSlot() | PolicyDoesNotFit() | MapFull():
             return Problem("exhausted", str(error))
         case BadLabel():
             return Problem("invalid", str(error), "labels", error.text)

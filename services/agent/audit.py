@@ -6,25 +6,19 @@ worker thread; what changed by ourselves meanwhile is left to the next look.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.errors import MapFull
-from cilia.metrics import counter
-from services.agent.kernel import PolicyMaps, Sets
-from services.agent.policy import UNREALISED, Held, Instruction, Put, Remove, Store, Version
+from services.agent.faults import PAUSES, Faults
+from services.agent.kernel import PolicyMaps, Sets, Subject
+from services.agent.policy import UNREALISED, Forget, Held, Instruction, Name, Put, Remove, Store, Version
 from services.agent.realise import Realiser
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class AuditCounters:
-    """What the audit saw."""
-
-    looks: int = counter("looks at the kernel's policy")
-    foreign: int = counter("entries and words of policy that somebody else had changed, and that were repaired")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +39,41 @@ class Audit:
     """
 
     def __init__(
-        self, maps: PolicyMaps, realiser: Realiser, read: Callable[[], Awaitable[Sets]], seconds: float
+        self,
+        maps: PolicyMaps,
+        realiser: Realiser,
+        read: Callable[[], Awaitable[Sets]],
+        faults: Faults,
+        *,
+        seconds: float,
     ) -> None:
         self._maps = maps
         self._realiser = realiser
         self._read = read
+        self._faults = faults
         self._seconds = seconds
-        self.last_fault = ""
-        self.counters = AuditCounters()
 
     async def run(self) -> None:
         """Look every few seconds, until cancelled."""
+        seconds = self._seconds
         while True:
-            await asyncio.sleep(self._seconds)
+            await asyncio.sleep(seconds)
+            began = time.monotonic()
             await self.look()
+            seconds = max(self._seconds, (time.monotonic() - began) * PAUSES)
 
     async def look(self) -> None:
         """Compare once, and repair what is wrong."""
         before, busy = self._realiser.held(), set(self._realiser.cleanups.busy)
         sets = await self._read()
         after, busy = self._realiser.held(), busy | self._realiser.cleanups.busy
-        for slot in (after.keys() | {slot for slot, _ in sets}) - busy:
+        owners = self._realiser.owners()
+        for slot in (after.keys() | owners.keys() | {slot for slot, _ in sets}) - busy:
             held = after.get(slot, UNREALISED)
             if before.get(slot, UNREALISED) is held:
-                self._repair(slot, plan_repair(slot, held, self._maps.version(slot), sets))
-        self.counters.looks += 1
+                owner = owners.get(slot, Identity(0))
+                self._repair(slot, plan_repair(slot, held, self._maps.subject(slot), sets, owner=owner))
+        self._faults.counters.looks += 1
 
     def _repair(self, slot: int, repair: Repair) -> None:
         if not repair.faults:
@@ -77,22 +81,22 @@ class Audit:
         try:
             self._maps.perform(repair.instructions)
         except MapFull as full:  # of foreign entries; those of the next slots go first then
-            self.last_fault = f"slot {slot}: {full}"
             log.error("the policy of slot %d can't be repaired yet: %s", slot, full)
             return
         self._realiser.repaired(slot, repair.held)
-        self.counters.foreign += len(repair.faults)
-        self.last_fault = f"slot {slot}: {repair.faults[0]}"
-        log.error(
-            "somebody else changed the policy of slot %d; it is repaired: %s", slot, "; ".join(repair.faults[:20])
-        )
+        self._faults.report(f"policy of slot {slot}", repair.faults)
 
 
-def plan_repair(slot: int, held: Held, version: Version, sets: Sets) -> Repair:
+def plan_repair(slot: int, held: Held, subject: Subject, sets: Sets, *, owner: Identity) -> Repair:
     """Plan how a slot gets back to what it ought to hold.
 
     Its revision grows, so that flows that were decided by the wrong entries are decided anew.
+
+    Args:
+        subject: What the kernel says of the slot, in which no switch is under way.
+        owner: Whose slot it is; 0: nobody's.
     """
+    version = subject.current
     found, other = sets.get((slot, held.version.set), {}), sets.get((slot, held.version.set ^ 1), {})
     wrong = {key: entry for key, entry in held.entries.items() if found.get(key) != entry}
     foreign, stray = frozenset(found.keys() - held.entries.keys()), frozenset(other.keys() - held.leftover)
@@ -103,7 +107,12 @@ def plan_repair(slot: int, held: Held, version: Version, sets: Sets) -> Repair:
     ]
     if version != held.version:
         faults.append(f"its version was {version}, not {held.version}")
-    revision = max(held.version.revision, version.revision) + 1
+    if subject.epoch:
+        faults.append(f"it had a next version, {subject.next}, from epoch {subject.epoch} on, not none")
+    if subject.identity != owner:
+        faults.append(f"its identity was {subject.identity}, not {owner}")
+    newest = max(held.version.revision, version.revision, subject.next.revision if subject.epoch else 0)
+    revision = newest + 1
     mended = Held(Version(revision, held.version.set, held.version.shapes), held.entries, held.leftover)
     steps: list[Instruction] = []
     if foreign:
@@ -112,7 +121,8 @@ def plan_repair(slot: int, held: Held, version: Version, sets: Sets) -> Repair:
         steps.append(Remove(slot, held.version.set ^ 1, stray))
     if wrong:
         steps.append(Put(slot, held.version.set, wrong))
-    return Repair(mended, (*steps, Store(slot, mended.version)), tuple(faults))
+    steps += [Store(slot, mended.version), Forget(slot), Name(slot, owner)]
+    return Repair(mended, tuple(steps), tuple(faults))
 
 
 def _fault(key: PolicyKey, found: PolicyEntry | None, wanted: PolicyEntry | None) -> str:

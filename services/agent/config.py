@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import NoReturn
 
 from msgspec import Struct
 
@@ -11,6 +12,9 @@ from cilia.contracts.ids import NodeName
 from cilia.errors import BadConfig
 from cilia.logs import LogConfig
 from cilia.telemetry import TelemetryConfig
+
+LARGEST_MAP = 1 << 26
+"""Entries; the kernel counts the bytes of a map in 32 bits."""
 
 
 class RoutingMode(StrEnum):
@@ -23,15 +27,30 @@ class RoutingMode(StrEnum):
 
 
 class MapSizes(Struct, frozen=True, kw_only=True):
-    """Capacities of maps, in entries; 0 keeps the object's own."""
+    """Capacities of maps, in entries; 0 keeps the object's own, or takes what the share of memory gives."""
 
+    memory_share: float = 0.0025
+    """Part of the node's memory that flows and mappings may take together, where no size is given for them."""
+    least_entries: int = 131072
+    """Of each of these maps, however little the share is."""
+    most_entries: int = 1 << 24
     conntrack: int = 0
-    """Of flows of each family."""
+    """Of flows of each family; 0: from memory."""
+    nat: int = 0
+    """Of mappings; 0: from memory."""
     endpoints: int = 0
     ipcache: int = 0
-    nat: int = 0
     policy: int = 0
     unmasqueraded: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.memory_share <= 0.5:
+            _refuse("maps.memory_share", self.memory_share, "a part of the memory, 0 to 0.5")
+        for name in ("conntrack", "nat", "endpoints", "ipcache", "policy", "unmasqueraded"):
+            if not 0 <= getattr(self, name) <= LARGEST_MAP:
+                _refuse(f"maps.{name}", getattr(self, name), f"entries, 0 to {LARGEST_MAP}")
+        if not 0 < self.least_entries <= self.most_entries <= LARGEST_MAP:
+            _refuse("maps.least_entries", self.least_entries, f"must be 1 to most_entries, {self.most_entries}")
 
 
 class TimeoutConfig(Struct, frozen=True, kw_only=True):
@@ -78,7 +97,7 @@ class Config(Struct, frozen=True, kw_only=True):
     """Number of the pods' ingress tc block; the next is the egress block."""
     conntrack_sweep_seconds: float = 30.0
     audit_seconds: float = 5.0
-    """Between two comparisons of the kernel's policy with what it ought to be."""
+    """Between two comparisons of the kernel's maps and programs with what they ought to be."""
     trace_seconds: float = 5.0
     """Between two reports of an established flow; TCP's beginning and end are reported at once. 0: only verdicts."""
     event_limit: int = 0
@@ -106,6 +125,10 @@ class Config(Struct, frozen=True, kw_only=True):
     def versions(self) -> tuple[int, ...]:
         """The families of which pods get an address."""
         return tuple(version for version, pool in ((4, self.pool), (6, self.pool6)) if pool)
+
+
+def _refuse(field: str, value: object, reason: str) -> NoReturn:
+    raise BadConfig(field, str(value), source="configuration", reason=reason)
 
 
 def _check_address(field: str, text: str, kind: Callable[[str], object]) -> None:

@@ -24,12 +24,13 @@ from cilia.contracts.agent import AuditEndpoint, CreateEndpoint, EndpointReferen
 from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
 from cilia.contracts.labels import parse_labels, workload
 from cilia.contracts.messages import Published
+from cilia.datapath.errors import DatapathError
 from cilia.errors import Refused, Unavailable
 from cilia.netns import NoNetworkNamespace, open_netns
 from services.agent.addresses import Addresses, AddressPool
+from services.agent.addressmaps import AddressMaps
 from services.agent.endpoints import Endpoints, Pod, PodFiles
 from services.agent.errors import AgentError, NameTaken, TooSlow, UnknownBlock, UnknownEndpoint
-from services.agent.kernel import AddressMaps
 from services.agent.locations import Locations
 from services.agent.publication import Publication
 from services.agent.realise import Realiser
@@ -87,6 +88,7 @@ class Connections:
 
         Raises:
             AgentError, NoNetworkNamespace: It can't be; nothing is left of it.
+            MapFull: The programs can't know another pod; nothing is left of it.
             BadLabel: A label is none.
             Refused, Unavailable: The identity service said no, or nothing; nothing is left of it.
             TooSlow: ``request.timeout_seconds`` passed; nothing is left of it.
@@ -109,7 +111,7 @@ class Connections:
             except TimeoutError as error:
                 await asyncio.shield(self._undo(pod))
                 raise TooSlow(self._step_of(pod), request.timeout_seconds) from error
-            except (AgentError, NoNetworkNamespace, Refused, Unavailable, asyncio.CancelledError):
+            except (AgentError, DatapathError, NoNetworkNamespace, Refused, Unavailable, asyncio.CancelledError):
                 await asyncio.shield(self._undo(pod))
                 raise
 
@@ -235,7 +237,7 @@ class Connections:
             mac=random_mac(),
             ipv4=addresses.ipv4,
             ipv6=addresses.ipv6,
-            gateway=gateways.ipv4,
+            gateway=gateways.ipv4 if addresses.ipv4 else "",
             gateway_ipv6=gateways.ipv6 if addresses.ipv6 else "",
             labels=labels,
             named_ports=request.named_ports,

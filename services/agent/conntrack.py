@@ -83,9 +83,14 @@ class Conntrack:
         self._sweep_seconds = sweep_seconds
         self._gone: set[int] = set()
         self._wake = asyncio.Event()
-        self.flows = 0
-        """Flows found by the latest sweep."""
+        self.found = dict.fromkeys((table.map.name for table in self._tables), 0)
+        """Map -> flows found by the latest sweep."""
         self.counters = ConntrackCounters()
+
+    @property
+    def flows(self) -> int:
+        """Flows found by the latest sweep."""
+        return sum(self.found.values())
 
     def close(self) -> None:
         """Give the maps back."""
@@ -114,10 +119,8 @@ class Conntrack:
 
     async def _sweep(self) -> None:
         gone, self._gone = self._gone, set()
-        found = 0
         for table in self._tables:
-            found += await self._sweep_one(table, gone)
-        self.flows = found
+            self.found[table.map.name] = await self._sweep_one(table, gone)
         self.counters.sweeps += 1
 
     async def _sweep_one(self, table: "Flows[Any]", gone: set[int]) -> int:

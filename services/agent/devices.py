@@ -13,6 +13,7 @@ All of it is found again after a restart. Blocks on RTNL: for the worker thread.
 
 import errno
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from services.agent.errors import WiringFailed
+from services.agent.linkrequests import add_address, without_link_local
+from services.agent.rtnetlink import RtNetlink
 from services.agent.tc import TrafficControl
-from services.agent.wiring import IFA_F_NODAD, Blocks, without_ipv6
+from services.agent.wiring import Blocks
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +70,10 @@ def ensure_devices(
 
 def set_gateways(ifindex: int, gateways: Iterable[str]) -> None:
     """Give ``cilia_host`` the pods' gateway addresses, so that the node answers for them."""
-    with IPRoute() as netlink:
-        for gateway in gateways:
-            bits = 128 if ":" in gateway else 32
-            try:
-                netlink.addr("add", index=ifindex, address=gateway, prefixlen=bits, flags=IFA_F_NODAD)
-            except NetlinkError as error:
-                if error.code != errno.EEXIST:
-                    raise WiringFailed("address", HOST, "", str(error)) from error
+    with RtNetlink() as netlink:
+        for error in netlink.call_many([add_address(ifindex, gateway) for gateway in gateways]):
+            if error not in (0, errno.EEXIST):
+                raise WiringFailed("address", HOST, "", os.strerror(error))
 
 
 def _ensure(
@@ -90,9 +89,10 @@ def _ensure(
         host = _lookup(netlink, HOST)
     net, vxlan = _lookup(netlink, NET), _overlay(netlink, vxlan_port)
     _bind(net, blocks)
-    for index in filter(None, (host, net, vxlan)):
-        without_ipv6(netlink, index)
-        netlink.link("set", index=index, mtu=mtu, state="up")
+    with RtNetlink() as requests:
+        for index in filter(None, (host, net, vxlan)):
+            requests.call(*without_link_local(index))
+            netlink.link("set", index=index, mtu=mtu, state="up")
     return NodeDevices(host=host, net=net, vxlan=vxlan, uplinks=named or (underlay,), mtu_bytes=mtu)
 
 

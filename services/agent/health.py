@@ -9,12 +9,12 @@ from cilia.bus import Bus
 from cilia.contracts.agent import AgentStatus, LoopStatus, TableStatus
 from cilia.metrics import Metrics
 from services.agent.addresses import AddressPool
-from services.agent.audit import Audit
 from services.agent.config import Config
 from services.agent.connections import Connections
 from services.agent.conntrack import Conntrack
 from services.agent.endpoints import Endpoints
 from services.agent.exclusions import ExclusionLoop
+from services.agent.faults import Faults
 from services.agent.flows import Flows
 from services.agent.locations import Locations
 from services.agent.nat import Mappings
@@ -48,7 +48,7 @@ class Health:
     conntrack: Conntrack
     mappings: Mappings
     flows: Flows
-    audit: Audit
+    faults: Faults
     missing_features: tuple[str, ...]
     started: float = field(default_factory=time.monotonic)
 
@@ -88,7 +88,7 @@ class Health:
         """Show the parts' counters and gauges."""
         metrics.count("bus", self.bus.counters)
         metrics.count("realiser", self.realiser.counters)
-        metrics.count("audit", self.audit.counters)
+        metrics.count("audit", self.faults.counters)
         metrics.count("flows", self.flows.counters)
         metrics.count("conntrack", self.conntrack.counters)
         metrics.count("nat", self.mappings.counters)
@@ -137,6 +137,7 @@ class Health:
     def _loops(self) -> tuple[LoopStatus, ...]:
         locations, realiser, registration = self.locations, self.realiser, self.registration
         routing, exclusions = self.routing, self.exclusions
+        faults = self.faults
         refused = next(map(str, realiser.refused.values()), "")
         waiting = self.connections.unpublished + self.publication.pending
         return (
@@ -146,7 +147,7 @@ class Health:
                 "exclusions", exclusions.desired, exclusions.pending, exclusions.failures, exclusions.last_error
             ),
             LoopStatus("policy", realiser.wanted, len(realiser.refused), realiser.counters.refused, refused),
-            LoopStatus("audit", self.audit.counters.looks, 0, self.audit.counters.foreign, self.audit.last_fault),
+            LoopStatus("audit", faults.counters.looks, 0, faults.counters.foreign, faults.last),
             LoopStatus("rows", len(self.endpoints), waiting, 0),
             LoopStatus("registration", 1, int(not registration.standing), 0, registration.last_error),
         )

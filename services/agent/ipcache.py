@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 
 from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import Identity, NodeName
-from cilia.contracts.tables import Endpoint, EndpointKey, Node
-from services.agent.prefixes import HOST_BITS, Prefix, gateway_of, ipv4_number, number
+from cilia.contracts.tables import Endpoint, EndpointKey, Node, PrefixRow
+from services.agent.prefixes import HOST_BITS, MAPPED_BITS, Prefix, gateway_of, ipv4_number, number
+from services.agent.prefixes import prefix as parse_prefix
 
 
 class Location(NamedTuple):
@@ -21,8 +22,11 @@ class Location(NamedTuple):
     tunnel: int = 0
 
 
-WORLD: Final = Prefix(0, 0)
-"""Of both families."""
+WORLD: Final[Mapping[Prefix, Location]] = {
+    Prefix(number("0.0.0.0"), MAPPED_BITS): Location(Reserved.WORLD_IPV4),
+    Prefix(number("::"), 0): Location(Reserved.WORLD_IPV6),
+}
+"""What holds where nothing longer does."""
 
 
 class Ipcache:
@@ -41,10 +45,12 @@ class Ipcache:
         self._owners: dict[int, list[EndpointKey]] = {}
         self._local: dict[int, Identity] = {}
         self._hosts: dict[int, Location] = {}
-        self._own: dict[Prefix, Location] = {WORLD: Location(Reserved.WORLD)}
+        self._own = dict(WORLD)
+        self._outside: dict[Prefix, Location] = {}
         self.desired: dict[Prefix, Location] = {}
         self._changed: set[Prefix] = set()
-        self._settle(WORLD)
+        for outside in WORLD:
+            self._settle(outside)
         for address in addresses:
             self.set_host(number(address))
 
@@ -92,6 +98,15 @@ class Ipcache:
                     for address in addresses:
                         self._settle(Prefix(address))
 
+    def feed_prefixes(self, upserts: Mapping[str, PrefixRow], removes: Iterable[str]) -> None:
+        """Take changes of the table of prefixes outside of the cluster; pods and nodes within keep their own."""
+        for text in removes:
+            self._outside.pop(parse_prefix(text), None)
+            self._settle(parse_prefix(text))
+        for text, row in upserts.items():
+            self._outside[parse_prefix(text)] = Location(row.identity)
+            self._settle(parse_prefix(text))
+
     def feed_endpoints(self, upserts: Mapping[EndpointKey, Endpoint], removes: Iterable[EndpointKey]) -> None:
         """Take changes of the table of endpoints; rows of this node are passed over."""
         for key in removes:
@@ -124,6 +139,7 @@ class Ipcache:
         wanted = self._own.get(prefix)
         if wanted is None and prefix.length == HOST_BITS:
             wanted = self._pod(prefix.address) or self._hosts.get(prefix.address)
+        wanted = wanted or self._outside.get(prefix)
         if wanted == self.desired.get(prefix):
             return
         if wanted is None:

@@ -1,4 +1,4 @@
-"""The maps of the data plane as the agent writes them: pure plans in, calls of bpf(2) out.
+"""The maps of policy as the agent writes them: pure plans in, calls of bpf(2) out.
 
 Every map here is pinned and outlives the agent; ``read_*`` gives back what a former agent left. Waiting for readers
 blocks for an RCU grace period and is left to the caller's worker thread.
@@ -6,24 +6,20 @@ blocks for an RCU grace period and is left to the caller's worker thread.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from cilia.abi import maps
-from cilia.abi.enums import EndpointFlag, PolicyLimit
-from cilia.abi.structs import Endpoint as EndpointValue
-from cilia.abi.structs import EndpointKey, IpcacheEntry, IpcacheKey, PolicyVersion
 from cilia.abi.structs import PolicyEntry as EntryValue
 from cilia.abi.structs import PolicyKey as EntryKey
+from cilia.abi.structs import PolicyVersion
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.objects import LoadedObject
 from cilia.datapath.words import SharedWords
-from services.agent.endpoints import Pod
-from services.agent.ipcache import Location
 from services.agent.policy import (
     Forget,
     Held,
     Instruction,
+    Name,
     Prepare,
     Put,
     Remove,
@@ -32,12 +28,9 @@ from services.agent.policy import (
     Version,
     Wait,
 )
-from services.agent.prefixes import Prefix, packed, unpacked
 
 CURRENT, NEXT, EPOCH, IDENTITY = 0, 8, 16, 20
 """Offsets in ``struct subject``."""
-BATCH: Final = 4096
-
 Sets = Mapping[tuple[int, int], Mapping[PolicyKey, PolicyEntry]]
 """Entries of cilia_policy by slot and set."""
 
@@ -48,6 +41,16 @@ class Slot:
 
     identity: Identity
     held: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """``struct subject``: what the kernel says of a slot; ``next`` counts unless ``epoch`` is 0."""
+
+    current: Version
+    next: Version
+    epoch: int
+    identity: Identity
 
 
 class PolicyMaps:
@@ -97,10 +100,11 @@ class PolicyMaps:
             sets.setdefault((key.subject, key.set), {})[_key_of(key)] = _entry_of(value)
         return sets
 
-    def version(self, slot: int) -> Version:
-        """Return the ``current`` of a slot."""
-        version = PolicyVersion.unpack(self._subjects.load_u64(slot, CURRENT).to_bytes(8, "little"))
-        return Version(version.revision, version.set, version.shapes)
+    def subject(self, slot: int) -> Subject:
+        """Return what a slot says now."""
+        epoch, identity = self._subjects.load_u32(slot, EPOCH), self._subjects.load_u32(slot, IDENTITY)
+        current, following = (_version(self._subjects.load_u64(slot, offset)) for offset in (CURRENT, NEXT))
+        return Subject(current, following, epoch, Identity(identity))
 
     def _settle(self, slot: int) -> Version:
         word = self._subjects.load_u64(slot, CURRENT)
@@ -110,8 +114,7 @@ class PolicyMaps:
                 word = self._subjects.load_u64(slot, NEXT)
                 self._subjects.store_u64(slot, word, CURRENT)
             self._subjects.store_u32(slot, 0, EPOCH)
-        version = PolicyVersion.unpack(word.to_bytes(8, "little"))
-        return Version(version.revision, version.set, version.shapes)
+        return _version(word)
 
     def name(self, slot: int, identity: Identity) -> None:
         """Note whose slot it is."""
@@ -140,6 +143,8 @@ class PolicyMaps:
                     self._epoch.store_u32(0, epoch)
                 case Forget(slot):
                     self._subjects.store_u32(slot, 0, EPOCH)
+                case Name(slot, identity):
+                    self.name(slot, identity)
                 case Wait():
                     raise ValueError("waiting blocks: it belongs in a worker thread")
 
@@ -155,69 +160,14 @@ class PolicyMaps:
         }
 
 
-class AddressMaps:
-    """cilia_ipcache, cilia_endpoints and cilia_addresses."""
-
-    def __init__(self, objects: LoadedObject) -> None:
-        self._ipcache = objects.map(maps.IPCACHE)
-        self._endpoints = objects.map(maps.ENDPOINTS)
-        with objects.map(maps.ADDRESSES) as addresses:
-            self._addresses = SharedWords(addresses)
-
-    def close(self) -> None:
-        """Give maps and memory back."""
-        self._ipcache.close()
-        self._endpoints.close()
-        self._addresses.close()
-
-    def read_ipcache(self) -> dict[Prefix, Location]:
-        """Return the ipcache's entries."""
-        return {Prefix(unpacked(key.address), key.prefixlen): Location(*value) for key, value in self._ipcache.items()}
-
-    def write_ipcache(self, changes: Mapping[Prefix, Location | None]) -> None:
-        """Write and remove entries, then have the flows of their addresses decided anew.
-
-        Raises:
-            MapFull: No room; what comes before is written.
-        """
-        self._ipcache.update_many(
-            (_ipcache_key(prefix), IpcacheEntry(location.identity, location.tunnel))
-            for prefix, location in changes.items()
-            if location is not None
-        )
-        self._ipcache.delete_many(_ipcache_key(prefix) for prefix, location in changes.items() if location is None)
-        for prefix in changes:
-            self.renew(prefix.address)
-
-    def renew(self, address: int) -> None:
-        """Have the flows of an address decided anew with their next packet."""
-        self._addresses.add_u32(bucket_of(address))
-
-    def read_endpoints(self) -> dict[int, EndpointValue]:
-        """Return cilia_endpoints by address."""
-        return {unpacked(key.address): value for key, value in self._endpoints.items()}
-
-    def put_endpoint(self, pod: Pod, slot: int) -> None:
-        """Make a pod known to the programs; slot 0: all of its packets are dropped."""
-        mac = bytes.fromhex(pod.mac.replace(":", ""))
-        flags = EndpointFlag.AUDIT if pod.audit else 0
-        value = EndpointValue(pod.ifindex, pod.identity, pod.id, slot, mac, flags)
-        for address in pod.numbers:
-            self._endpoints.update(EndpointKey(packed(address)), value)
-
-    def remove_endpoint(self, address: int) -> None:
-        """Make an address of a pod unknown to the programs."""
-        self._endpoints.delete(EndpointKey(packed(address)))
-
-
-def bucket_of(address: int) -> int:
-    """Return the index of an address in cilia_addresses, as bpf/lib computes it."""
-    return address % PolicyLimit.ADDRESS_BUCKETS
-
-
 def _word(version: Version) -> int:
-    packed = PolicyVersion(version.revision, version.set, 0, version.shapes).pack()
+    packed = PolicyVersion(version.revision, version.set, int(version.audit), version.shapes).pack()
     return int.from_bytes(packed, "little")
+
+
+def _version(word: int) -> Version:
+    version = PolicyVersion.unpack(word.to_bytes(8, "little"))
+    return Version(version.revision, version.set, version.shapes, bool(version.audit))
 
 
 def _entry_key(slot: int, entry_set: int, key: PolicyKey) -> EntryKey:
@@ -238,7 +188,3 @@ def _entry_value(entry: PolicyEntry) -> EntryValue:
 def _entry_of(value: EntryValue) -> PolicyEntry:
     cookie, peer_set = (0, value.cookie) if value.is_member else (value.cookie, 0)
     return PolicyEntry(bool(value.deny), value.precedence, cookie, bool(value.audit), peer_set)
-
-
-def _ipcache_key(prefix: Prefix) -> IpcacheKey:
-    return IpcacheKey(prefix.length, packed(prefix.address))

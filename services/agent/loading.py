@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from cilia.datapath.features import ensure_bpffs, kernel_version
+from cilia.datapath.migration import Migration, settle
 from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
 from services.agent.addresses import Addresses
 from services.agent.attachments import Place, attach_all
@@ -16,6 +17,7 @@ from services.agent.config import Config, RoutingMode
 from services.agent.conntrack import TICKS_PER_SECOND
 from services.agent.devices import NodeDevices
 from services.agent.prefixes import ipv4_number, number, packed
+from services.agent.sizes import max_entries, memory_bytes
 from services.agent.tc import Side, TrafficControl
 from services.agent.wiring import Blocks
 
@@ -27,9 +29,54 @@ FROM_POD, TO_POD = "from_pod", "to_pod"
 FROM_OVERLAY, TO_OVERLAY = "from_overlay", "to_overlay"
 FROM_UPLINK, TO_UPLINK = "from_uplink", "to_uplink"
 
+FIRST_NAT_PORT, LAST_NAT_PORT, LAST_PORT = 1024, 29_999, 65_535
 NS_PER_SECOND: Final = 1_000_000_000
 EVENT_BURST_NS: Final = NS_PER_SECOND // 10
 """A CPU may send its reports of so long a time at once."""
+
+
+def install(config: Config, devices: NodeDevices, blocks: Blocks, gateways: Addresses) -> LoadedObject:
+    """Load the programs over the pinned maps and put them in their places.
+
+    A map that is pinned with another layout or size than is wanted now is made anew and gets the entries of the pinned
+    one, flows included, while traffic goes on. Until the new programs are in place, nothing is changed.
+
+    Raises:
+        CannotMigrate, MapFull: Entries have no place in a map as it is wanted.
+        LoadFailed: The kernel refused a program.
+    """
+    ensure_bpffs()
+    pins = Path(config.pin_directory)
+    settle(pins)
+    objects = load_datapath(config, devices, gateways)
+    migration = Migration(objects, pins)
+    try:
+        migration.copy()
+        migration.commit()
+        attach(objects, config, devices, blocks)
+        migration.finish()
+    except BaseException:
+        objects.close()
+        raise
+    finally:
+        migration.close()
+    return objects
+
+
+def local_ports() -> tuple[int, int]:
+    """Return the first and last port that the node's own connections take."""
+    first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    return int(first), int(last)
+
+
+def masquerade_ports(first_local: int, last_local: int) -> tuple[int, int]:
+    """Return the first and last port for masqueraded flows: the greater part of what the node itself leaves over.
+
+    Privileged ports, and those above 30,000 where services get theirs (NodePort), are left out below the node's.
+    """
+    below = FIRST_NAT_PORT, min(first_local - 1, LAST_NAT_PORT)
+    above = last_local + 1, LAST_PORT
+    return max(below, above, key=lambda ports: ports[1] - ports[0])
 
 
 def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> LoadedObject:
@@ -39,21 +86,10 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
         gateways: Of the pods; empty while the node has no block.
 
     Raises:
-        MapMismatch: A pinned map has another layout than this version's; remove the pin directory to start afresh.
         LoadFailed: The kernel refused a program.
     """
-    ensure_bpffs()
     pins = Path(config.pin_directory)
     pins.mkdir(parents=True, exist_ok=True)
-    sizes = {
-        "cilia_ct4": config.maps.conntrack,
-        "cilia_ct6": config.maps.conntrack,
-        "cilia_nat": config.maps.nat,
-        "cilia_unmasqueraded": config.maps.unmasqueraded,
-        "cilia_endpoints": config.maps.endpoints,
-        "cilia_ipcache": config.maps.ipcache,
-        "cilia_policy": config.maps.policy,
-    }
     loading = Loading(
         variables={
             "node_ipv4": ipv4_number(config.ipv4),
@@ -65,13 +101,15 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
             "tunnel_port": config.vxlan_port,
             "is_native": config.routing is RoutingMode.NATIVE,
             "masquerades": config.masquerade,
+            "nat_ports": b"".join(port.to_bytes(2, "little") for port in masquerade_ports(*local_ports())),
             "ipv6_checksum_flag": BPF_F_IPV6 if kernel_version() >= IPV6_CHECKSUM_KERNEL else 0,
             "trace_ticks": int(config.trace_seconds * TICKS_PER_SECOND),
             "event_cost_ns": NS_PER_SECOND // config.event_limit if config.event_limit else 0,
             "event_burst_ns": EVENT_BURST_NS,
         },
-        max_entries={name: size for name, size in sizes.items() if size},
+        max_entries=max_entries(config.maps, memory_bytes()),
         pin_directory=pins,
+        migrate=True,
     )
     return load(Path(config.object_file) if config.object_file else OBJECT, loading)
 
@@ -94,9 +132,3 @@ def places(devices: NodeDevices) -> list[Place]:
     if devices.vxlan:
         found += [Place(FROM_OVERLAY, Side.INGRESS, devices.vxlan), Place(TO_OVERLAY, Side.EGRESS, devices.vxlan)]
     return found
-
-
-def renew(config: Config, devices: NodeDevices, blocks: Blocks, gateways: Addresses) -> None:
-    """Load the programs anew and put them in place: the gateways have become known, or others."""
-    with load_datapath(config, devices, gateways) as objects:
-        attach(objects, config, devices, blocks)

@@ -1,21 +1,21 @@
-"""The ipcache loop: tables of nodes and endpoints, and the node's own pods, into cilia_ipcache.
+"""The ipcache loop: tables of nodes, endpoints and prefixes, and the node's own pods, into cilia_ipcache.
 
-After a restart the kernel's entries stay until both tables are complete; then what they don't name goes. An entry that
+After a restart the kernel's entries stay until all tables are complete; then what they don't name goes. An entry that
 is already there is not written, so that no flow is decided anew for nothing.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import islice
 from typing import Final
 
-from cilia.contracts.ids import Identity, NodeName
-from cilia.contracts.tables import Endpoint, EndpointKey, Node
+from cilia.contracts.ids import Identity, NodeName, Revision
+from cilia.contracts.tables import ONE_SHARD, Endpoint, EndpointKey, Node, PrefixRow
 from cilia.datapath.errors import MapFull
 from cilia.table.subscriber import TableSubscriber
+from services.agent.addressmaps import BATCH, AddressMaps
 from services.agent.ipcache import Ipcache, Location
-from services.agent.kernel import BATCH, AddressMaps
 from services.agent.prefixes import Prefix
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,15 @@ class Locations:
         ipcache: Ipcache,
         nodes: TableSubscriber[NodeName, Node],
         endpoints: TableSubscriber[EndpointKey, Endpoint],
+        prefixes: TableSubscriber[str, PrefixRow],
+        reached: Callable[[Revision], Awaitable[None]],
     ) -> None:
         self._maps = maps
         self._ipcache = ipcache
         self._nodes = nodes
         self._endpoints = endpoints
+        self._prefixes = prefixes
+        self._reached = reached
         self._present: dict[Prefix, Location] | None = maps.read_ipcache()
         self._pending: dict[Prefix, Location | None] = {}
         self._wake = asyncio.Event()
@@ -74,6 +78,20 @@ class Locations:
         self._ipcache.feed_nodes(upserts, removes)
         self._wake.set()
 
+    async def watch_prefixes(self) -> None:
+        """Take changes of the table of prefixes, until cancelled.
+
+        A prefix comes to be known once every policy here knows of its identity: until then its addresses are what they
+        were. One that goes, goes at once, long before its identity does.
+        """
+        async for changes in self._prefixes.changes():
+            for change in changes:
+                self._ipcache.feed_prefixes({}, change.removes)
+                self._wake.set()
+                await self._reached(Revision(change.sequence))
+                self._ipcache.feed_prefixes(change.upserts, ())
+                self._wake.set()
+
     async def watch_endpoints(self) -> None:
         """Take changes of the table of endpoints until cancelled."""
         async for changes in self._endpoints.changes():
@@ -94,9 +112,11 @@ class Locations:
                 await asyncio.sleep(0)
 
     async def prune(self) -> None:
-        """Once both tables are complete, remove what a former agent left and they don't name; then idle."""
+        """Once all tables are complete, remove what a former agent left and they don't name; then idle."""
         await self._nodes.wait_complete()
         await self._endpoints.wait_complete()
+        await self._prefixes.wait_complete()
+        await self._reached(Revision(self._prefixes.sequence(ONE_SHARD)))
         await asyncio.sleep(LINGER_SECONDS)
         self._take()
         present, self._present = self._present or {}, None

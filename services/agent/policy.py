@@ -31,6 +31,8 @@ class Version:
     revision: int = 0
     set: int = 0
     shapes: int = 0
+    audit: bool = False
+    """Denials are let through; nobody asks for that here, since resolved policy marks the entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,15 @@ class Wait:
     """Wait until no program still works with what it read before."""
 
 
-Instruction = Put | Remove | Store | Prepare | Switch | Forget | Wait
+@dataclass(frozen=True, slots=True)
+class Name:
+    """Note whose slot it is."""
+
+    slot: int
+    identity: Identity
+
+
+Instruction = Put | Remove | Store | Prepare | Switch | Forget | Wait | Name
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 
 from cilia.contracts.ids import Identity, Revision
@@ -21,10 +21,13 @@ from cilia.telemetry import span
 from services.agent.cleanup import Cleanups
 from services.agent.errors import PolicyDoesNotFit
 from services.agent.kernel import PolicyMaps
+from services.agent.pending import Pending
 from services.agent.policy import UNREALISED, Change, Held, Plan, plan, plan_release
 from services.agent.slots import Slots
 
 log = logging.getLogger(__name__)
+
+REACH_PAUSE_SECONDS = 0.2
 
 Acknowledge = Callable[[Mapping[Identity, Revision]], Awaitable[None]]
 WaitForReaders = Callable[[], Awaitable[None]]
@@ -62,7 +65,8 @@ class Realiser:
         self._slots = Slots(maps.slots, taken)
         self._entries = sum(len(held.entries) + len(held.leftover) for held in self._held.values())
         self._wanted: set[Identity] = set()
-        self._dirty: set[Identity] = set(taken)
+        self._pending = Pending()
+        self._pending.add(taken)
         self._causes: dict[Identity, str] = {}
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
@@ -88,6 +92,11 @@ class Realiser:
     def entries(self) -> int:
         """Entries in cilia_policy."""
         return self._entries
+
+    @property
+    def subjects(self) -> int:
+        """Slots of cilia_subjects that are in use."""
+        return len(self._slots.items())
 
     def ensure(self, identity: Identity) -> int:
         """Return the identity's slot, and begin to keep its policy in force.
@@ -144,6 +153,23 @@ class Realiser:
         if identity in self.refused and not self.in_force(identity):
             raise self.refused[identity]
 
+    async def wait_reached(self, revision: Revision) -> None:
+        """Wait until what ``revision`` implies for each identity that lives here now is in force, or refused."""
+        for identity in tuple(self._wanted):
+            while identity in self._wanted and self._resolved.sequence(str(identity)) < revision:
+                with suppress(TimeoutError):  # it may cease to be wanted meanwhile
+                    async with asyncio.timeout(REACH_PAUSE_SECONDS):
+                        await self._resolved.wait_sequence(str(identity), revision)
+        waited = self._wanted.copy()
+        for identity in waited:
+            self._touch([identity])
+        while self._pending.names_any(waited & self._wanted):
+            await self._moved.wait()
+
+    def owners(self) -> dict[int, Identity]:
+        """Return whose each slot is."""
+        return {slot: identity for identity, slot in self._slots.items()}
+
     def held(self) -> dict[int, Held]:
         """Return what each slot ought to hold in the kernel."""
         return dict(self._held)
@@ -167,12 +193,16 @@ class Realiser:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            free = {identity for identity in self._dirty if self._slots.get(identity) not in self.cleanups.busy}
-            self._dirty -= free
+            free = self._pending.take(lambda identity: self._slots.get(identity) not in self.cleanups.busy)
             with self._traced(free):
                 await self._hand_over(free & self._wanted)
+            self._tell()
             for identity in free - self._wanted:
                 self._give_up(identity)
+
+    def _tell(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def _traced(self, identities: Iterable[Identity]) -> AbstractContextManager[None]:
         """Return a span under the change that caused this hand-over; under one of them, if there are several."""
@@ -180,7 +210,7 @@ class Realiser:
         return span("realise", parent=min(causes)) if causes else nullcontext()
 
     def _touch(self, identities: Iterable[Identity]) -> None:
-        self._dirty.update(identities)
+        self._pending.add(identities)
         self._wake.set()
 
     async def _hand_over(self, identities: Iterable[Identity]) -> None:
@@ -202,8 +232,7 @@ class Realiser:
         self.counters.hand_overs += 1
         self.counters.subjects += len(steps.after)
         self.counters.visible_us += (time.perf_counter_ns() - started) // 1000
-        self._moved.set()
-        self._moved = asyncio.Event()
+        self._tell()
         if steps.cleanup:
             self.cleanups.add(steps.after, steps.cleanup, self._wake.set)
         if news:

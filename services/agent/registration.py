@@ -8,7 +8,10 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from cilia.bus import Bus
 from cilia.contracts.ids import LeaseId, NodeName
@@ -29,14 +32,21 @@ class Registration:
     Args:
         register: What the node says of itself.
         pool: Gets the granted blocks.
+        lease_file: Keeps the lease over restarts, so that ipam knows the node also with another address.
         registered: Called after each registration, before ``lease`` is handed to others; publishes what hangs on it.
     """
 
     def __init__(
-        self, bus: Bus, register: RegisterNode, pool: AddressPool, registered: Callable[[Registered], Awaitable[None]]
+        self,
+        bus: Bus,
+        register: RegisterNode,
+        pool: AddressPool,
+        lease_file: Path,
+        registered: Callable[[Registered], Awaitable[None]],
     ) -> None:
         self._bus = bus
-        self._register = register
+        self._register = replace(register, lease=_read_lease(lease_file))
+        self._lease_file = lease_file
         self._pool = pool
         self._registered = registered
         self._standing = asyncio.Event()
@@ -66,6 +76,8 @@ class Registration:
         while True:
             answer = await self._register_at_last()
             self._answer = answer
+            self._register = replace(self._register, lease=answer.lease)
+            _keep_lease(self._lease_file, answer.lease)
             for cidr in answer.node.pod_cidrs:
                 self._pool.add_block(cidr)
             self.last_error = ""
@@ -144,3 +156,17 @@ class Registration:
                 self.last_error = str(refused)
             except Unavailable as error:
                 self.last_error = str(error)
+
+
+def _read_lease(path: Path) -> LeaseId:
+    """Return the lease that the node had; 0 if that isn't known."""
+    try:
+        return LeaseId(int(path.read_text(), 16))
+    except (FileNotFoundError, ValueError):
+        return LeaseId(0)
+
+
+def _keep_lease(path: Path, lease: LeaseId) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(f"{lease:x}\n")
+    fresh.replace(path)

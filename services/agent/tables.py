@@ -11,12 +11,14 @@ from cilia.contracts.tables import (
     NODES,
     ONE_SHARD,
     POLICIES,
+    PREFIXES,
     RESOLVED,
     Endpoint,
     EndpointKey,
     Node,
     PolicyEntry,
     PolicyObject,
+    PrefixRow,
     SubjectKey,
 )
 from cilia.lifecycle import Loop
@@ -37,6 +39,7 @@ class Tables:
     endpoints: TableSubscriber[EndpointKey, Endpoint]
     resolved: TableSubscriber[SubjectKey, PolicyEntry]
     """Only the subjects that live here; their realiser adds and drops shards."""
+    prefixes: TableSubscriber[str, PrefixRow]
     policies: TableSubscriber[str, PolicyObject]
     """For the names behind cookies."""
 
@@ -47,6 +50,7 @@ class Tables:
             nodes=TableSubscriber(bus, NODES, [ONE_SHARD]),
             endpoints=TableSubscriber(bus, ENDPOINTS, ALL),
             resolved=TableSubscriber(bus, RESOLVED, gather_seconds=GATHER_SECONDS),
+            prefixes=TableSubscriber(bus, PREFIXES, [ONE_SHARD]),
             policies=TableSubscriber(bus, POLICIES, [ONE_SHARD]),
         )
 
@@ -56,6 +60,7 @@ class Tables:
             "nodes": self.nodes,
             "endpoints": self.endpoints,
             "resolved": self.resolved,
+            "prefixes": self.prefixes,
             "policies": self.policies,
         }
 

@@ -8,25 +8,49 @@ those of linux/rtnetlink.h and linux/pkt_cls.h. Every call blocks on RTNL: for t
 import errno
 import socket
 import struct
+import sys
 from enum import IntEnum
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
-from services.agent.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RtNetlink, attribute
+from services.agent.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RtNetlink, attribute, attributes
 
+TCMSG: Final = struct.Struct("=BxxxIIII")
 RTM_NEWQDISC: Final = 36
+RTM_DELQDISC: Final = 37
+RTM_GETQDISC: Final = 38
 RTM_NEWTFILTER: Final = 44
 RTM_DELTFILTER: Final = 45
+RTM_GETTFILTER: Final = 46
 TCM_IFINDEX_MAGIC_BLOCK: Final = 0xFFFF_FFFF
 TC_H_CLSACT: Final = 0xFFFF_FFF1
 CLSACT_HANDLE: Final = 0xFFFF_0000
 TCA_KIND, TCA_OPTIONS, TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK = 1, 2, 13, 14
-TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS = 6, 7, 8
+TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS, TCA_BPF_ID = 6, 7, 8, 11
 TCA_BPF_FLAG_ACT_DIRECT: Final = 1
 ETH_P_ALL: Final = 3
 PRIORITY: Final = 1
 INFO: Final = PRIORITY << 16 | socket.htons(ETH_P_ALL)
 HANDLE: Final = 0xC111A
 """Of our filters: on a device that others use, theirs of the same priority stay."""
+
+
+class Filter(NamedTuple):
+    """A filter of a block."""
+
+    kind: str
+    info: int
+    """Its priority in the upper half."""
+    handle: int
+    program_id: int
+    """0: it is no BPF filter."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether it stands where our filters do."""
+        return (self.kind, self.info, self.handle) == ("bpf", INFO, HANDLE)
+
+    def __str__(self) -> str:
+        return f"a {self.kind} filter of priority {self.info >> 16} with program {self.program_id}"
 
 
 class Side(IntEnum):
@@ -89,6 +113,41 @@ class TrafficControl:
             if error.errno not in (errno.ENOENT, errno.EINVAL, errno.ENODEV):
                 raise
 
+    def bound_blocks(self) -> dict[int, tuple[int, int]]:
+        """Return the devices that have a clsact qdisc, with its ingress and egress block; 0: a side of its own."""
+        found = {}
+        for payload in self._netlink.dump(RTM_GETQDISC, _tcmsg(0, 0, 0, 0)):
+            ifindex, given = _device_of(payload), attributes(payload[TCMSG.size :])
+            if given.get(TCA_KIND) == b"clsact\0":
+                blocks = (given.get(kind, bytes(4)) for kind in (TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK))
+                ingress, egress = (int.from_bytes(each[:4], sys.byteorder) for each in blocks)
+                found[ifindex] = ingress, egress
+        return found
+
+    def delete_clsact(self, ifindex: int) -> None:
+        """Take the clsact qdisc off a device, and with it its filters."""
+        self._netlink.call(RTM_DELQDISC, 0, _tcmsg(ifindex, CLSACT_HANDLE, TC_H_CLSACT, 0))
+
+    def block_filters(self, block: int) -> list[Filter]:
+        """Return all filters of a block."""
+        found = []
+        for payload in self._netlink.dump(RTM_GETTFILTER, _tcmsg(TCM_IFINDEX_MAGIC_BLOCK, 0, block, 0)):
+            _, _, handle, _, info = TCMSG.unpack_from(payload)
+            given = attributes(payload[TCMSG.size :])
+            options = attributes(given.get(TCA_OPTIONS, b""))
+            if handle and options:
+                program = int.from_bytes(options.get(TCA_BPF_ID, b""), sys.byteorder)
+                found.append(Filter(given[TCA_KIND].rstrip(b"\0").decode(), info, handle, program))
+        return found
+
+    def delete_block_filter(self, block: int, found: Filter) -> None:
+        """Remove a filter of a block, whoever's it is; one that is gone changes nothing."""
+        message = _tcmsg(TCM_IFINDEX_MAGIC_BLOCK, found.handle, block, found.info)
+        try:
+            self._netlink.call(RTM_DELTFILTER, 0, message + attribute(TCA_KIND, found.kind.encode() + b"\0"))
+        except FileNotFoundError:
+            return
+
     def _add_clsact(self, ifindex: int, attributes: bytes, flags: int) -> None:
         message = _tcmsg(ifindex, CLSACT_HANDLE, TC_H_CLSACT, 0)
         message += attribute(TCA_KIND, b"clsact\0") + attributes
@@ -105,4 +164,8 @@ class TrafficControl:
 
 def _tcmsg(ifindex: int, handle: int, parent: int, info: int) -> bytes:
     """``struct tcmsg``; a block's number stands where the parent would."""
-    return struct.pack("=BxxxIIII", socket.AF_UNSPEC, ifindex, handle, parent, info)
+    return TCMSG.pack(socket.AF_UNSPEC, ifindex, handle, parent, info)
+
+
+def _device_of(payload: bytes) -> int:
+    return int(TCMSG.unpack_from(payload)[1])

@@ -57,6 +57,7 @@ def tear_down(config: Config) -> None:
     _remove_devices(*links, *DEVICES)
     for directory in (Path(config.pin_directory), endpoints):
         shutil.rmtree(directory, ignore_errors=True)
+    (Path(config.state_directory) / "lease").unlink(missing_ok=True)
     log.info("the node is free of us", extra={"pods": len(links)})
 
 

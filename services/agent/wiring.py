@@ -13,30 +13,32 @@ The device inside is created in the pod's namespace at once (moving it would cos
 last, after the programs are in place. Everything here blocks on RTNL and belongs in the worker thread.
 """
 
-import logging
+import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
-
-from pyroute2.iproute.linux import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from cilia.netns import inside, open_netns
 from services.agent.errors import InterfaceTaken, WiringFailed
+from services.agent.linkrequests import (
+    add_address,
+    add_default_route,
+    delete_link,
+    new_veth,
+    set_host_route,
+    set_neighbour,
+    set_up,
+    without_link_local,
+)
+from services.agent.rtnetlink import Request, RtNetlink
 from services.agent.tc import TrafficControl
-
-log = logging.getLogger(__name__)
 
 GATEWAY_MAC: Final = "02:63:69:6c:69:61"
 """Of the host's end of every pod's link: what the programs give as the gateway's (bpf/lib/config.h)."""
-NUD_PERMANENT: Final = 0x80
-RTNH_F_ONLINK: Final = 4
-RT_SCOPE_LINK: Final = 253
 LOOPBACK: Final = 1
-IN6_ADDR_GEN_MODE_NONE: Final = 1
-IFA_F_NODAD: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class PodWiring:
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
-        self._host = IPRoute()
+        self._host = RtNetlink()
         self._tc = TrafficControl()
 
     def close(self) -> None:
@@ -84,7 +86,9 @@ class PodWiring:
         self.disconnect(link.host_interface)
         with open_netns(link.netns) as netns:
             with inside(link.netns):
-                pod = IPRoute()
+                if _ifindex(link.interface):
+                    raise InterfaceTaken(link.interface, link.netns)
+                pod = RtNetlink()
             try:
                 return self._connect(link, pod, netns)
             except WiringFailed:
@@ -95,59 +99,36 @@ class PodWiring:
 
     def disconnect(self, host_interface: str) -> None:
         """Remove a pod's link, both ends and all that hangs on it; one that is gone changes nothing."""
-        ifindex = self.ifindex(host_interface)
-        if not ifindex:
-            return
-        with _step("removal", host_interface):
-            self._host.link("del", index=ifindex)
+        (error,) = self._host.call_many([delete_link(host_interface)])
+        if error not in (0, errno.ENODEV):
+            raise WiringFailed("removal", host_interface, "", os.strerror(error))
 
     def ifindex(self, interface: str) -> int:
         """Return the index of a device of the node, 0 if there is none."""
-        return _ifindex(self._host, interface)
+        return _ifindex(interface)
 
-    def _connect(self, link: PodLink, pod: IPRoute, netns: int) -> int:
-        if _ifindex(pod, link.interface):
-            raise InterfaceTaken(link.interface, link.netns)
-        with _step("creation", link.interface, link.netns):
-            self._host.link(
-                "add",
-                kind="veth",
-                ifname=link.host_interface,
-                address=GATEWAY_MAC,
-                mtu=link.mtu_bytes,
-                peer={"ifname": link.interface, "net_ns_fd": netns, "address": link.mac, "mtu": link.mtu_bytes},
-            )
-        host_index, pod_index = self.ifindex(link.host_interface), _ifindex(pod, link.interface)
-        with _step("configuration", link.host_interface):
-            without_ipv6(self._host, host_index)
-        with _step("attachment", link.host_interface):
+    def _connect(self, link: PodLink, pod: RtNetlink, netns: int) -> int:
+        pair = new_veth(
+            link.host_interface,
+            GATEWAY_MAC,
+            peer=link.interface,
+            peer_mac=link.mac,
+            peer_netns=netns,
+            mtu_bytes=link.mtu_bytes,
+        )
+        _carry_out(self._host, "creation", link.interface, link.netns, [pair])
+        host_index = self.ifindex(link.host_interface)
+        with inside(link.netns):
+            pod_index = _ifindex(link.interface)
+            _prepare_ipv6(link)
+        _carry_out(self._host, "configuration", link.host_interface, "", [without_link_local(host_index)])
+        try:
             self._tc.bind_to_blocks(host_index, ingress=self._blocks.ingress, egress=self._blocks.egress)
-        with _step("configuration", link.interface, link.netns):
-            without_ipv6(pod, pod_index)
-            _configure_pod(pod, pod_index, link)
-        with _step("configuration", link.host_interface):
-            self._host.link("set", index=host_index, state="up")
-            for address, _ in link.gateways:
-                dst, mac = f"{address}/{_bits(address)}", link.mac
-                self._host.route("replace", dst=dst, oif=host_index, scope=RT_SCOPE_LINK)
-                self._host.neigh("replace", ifindex=host_index, dst=address, lladdr=mac, state=NUD_PERMANENT)
+        except OSError as error:
+            raise WiringFailed("attachment", link.host_interface, "", str(error)) from error
+        _carry_out(pod, "configuration", link.interface, link.netns, _requests_inside(link, pod_index))
+        _carry_out(self._host, "configuration", link.host_interface, "", _requests_outside(link, host_index))
         return host_index
-
-
-def _configure_pod(pod: IPRoute, index: int, link: PodLink) -> None:
-    """Give the pod's device its addresses, and the pod its ways out."""
-    pod.link("set", index=LOOPBACK, state="up")
-    for address, _ in link.gateways:
-        pod.addr("add", index=index, address=address, prefixlen=_bits(address), flags=IFA_F_NODAD)
-    pod.link("set", index=index, state="up")
-    for address, gateway in link.gateways:
-        everywhere = "::/0" if ":" in address else "0.0.0.0/0"
-        pod.neigh("add", ifindex=index, dst=gateway, lladdr=GATEWAY_MAC, state=NUD_PERMANENT)
-        pod.route("add", dst=everywhere, gateway=gateway, oif=index, flags=RTNH_F_ONLINK)
-
-
-def _bits(address: str) -> int:
-    return 128 if ":" in address else 32
 
 
 def random_mac() -> str:
@@ -156,21 +137,52 @@ def random_mac() -> str:
     return ":".join(f"{byte:02x}" for byte in (first & 0xFC | 0x02, *rest))
 
 
-def without_ipv6(netlink: IPRoute, ifindex: int) -> None:
-    """Give a device no link-local address: nobody would answer its solicitations, and each would count as a drop."""
-    inet6 = {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE]]}
-    netlink.link("set", index=ifindex, IFLA_AF_SPEC={"attrs": [["AF_INET6", inet6]]})
+def _requests_inside(link: PodLink, ifindex: int) -> list[Request]:
+    """Return what gives the pod's device its addresses, and the pod its ways out."""
+    requests = [without_link_local(ifindex), set_up(LOOPBACK)]
+    requests += [add_address(ifindex, address) for address, _ in link.gateways]
+    requests.append(set_up(ifindex))
+    for _, gateway in link.gateways:
+        requests += [set_neighbour(ifindex, gateway, GATEWAY_MAC), add_default_route(ifindex, gateway)]
+    return requests
 
 
-def _ifindex(netlink: IPRoute, interface: str) -> int:
-    found = netlink.link_lookup(ifname=interface)
-    return int(found[0]) if found else 0
+def _requests_outside(link: PodLink, ifindex: int) -> list[Request]:
+    """Return what gives the node its way to the pod."""
+    requests = [set_up(ifindex)]
+    for address, _ in link.gateways:
+        requests += [set_host_route(ifindex, address), set_neighbour(ifindex, address, link.mac)]
+    return requests
 
 
-@contextmanager
-def _step(step: str, interface: str, netns: str = "") -> Iterator[None]:
+def _prepare_ipv6(link: PodLink) -> None:
+    """Have the pod's device, in whose namespace the thread is, speak IPv6 if it is to, and never obey routers.
+
+    Runtimes make namespaces in which IPv6 is off until somebody wants it.
+    """
+    if not any(":" in address for address, _ in link.gateways):
+        return
+    for switch in ("disable_ipv6", "accept_ra"):
+        try:
+            Path("/proc/sys/net/ipv6/conf", link.interface, switch).write_text("0")
+        except OSError as error:
+            raise WiringFailed("configuration", link.interface, link.netns, f"{switch}: {error.strerror}") from error
+
+
+def _ifindex(interface: str) -> int:
+    """Return the index of a device in the thread's namespace, 0 if there is none."""
     try:
-        yield
-    except (NetlinkError, OSError) as error:
-        reason = os.strerror(error.code) if isinstance(error, NetlinkError) else str(error)
-        raise WiringFailed(step, interface, netns, reason) from error
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return 0
+
+
+def _carry_out(netlink: RtNetlink, step: str, interface: str, netns: str, requests: Sequence[Request]) -> None:
+    """Have the kernel carry requests out, all in one go.
+
+    Raises:
+        WiringFailed: It refused one; says why.
+    """
+    for error in netlink.call_many(requests):
+        if error:
+            raise WiringFailed(step, interface, netns, os.strerror(error))

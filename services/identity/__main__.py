@@ -9,8 +9,9 @@ from signal import SIGINT, SIGTERM
 from typing import NoReturn
 
 from cilia.bus import connect_bus
+from cilia.contracts.identities import prefix_range
 from cilia.contracts.keys import Keys
-from cilia.contracts.tables import ENDPOINTS, IDENTITIES
+from cilia.contracts.tables import ENDPOINTS, IDENTITIES, PREFIXES
 from cilia.kvstore import Election, connect_kvstore
 from cilia.lifecycle import run_service, stop_on_signals
 from cilia.metrics import Metrics
@@ -23,6 +24,7 @@ from services.identity.directory import Directory
 from services.identity.mirror import Mirror
 from services.identity.numbers import number_range
 from services.identity.requests import Requests
+from services.identity.supply import PrefixSupply
 
 
 async def run(config: Config) -> None:
@@ -38,9 +40,12 @@ async def run(config: Config) -> None:
         connect_kvstore(config.etcd) as etcd,
     ):
         identities, endpoints = TablePublisher(bus, IDENTITIES), TablePublisher(bus, ENDPOINTS)
+        prefixes = TablePublisher(bus, PREFIXES)
         election = Election(etcd, keys.leader("identity"), config.replica)
-        mirror = Mirror(etcd, keys, await settle_epoch(etcd, keys), directory, identities, endpoints)
-        requests = Requests(etcd, keys, Allocator(etcd, keys, directory, numbers, Random()))
+        mirror = Mirror(etcd, keys, await settle_epoch(etcd, keys), directory, identities, endpoints, prefixes)
+        outside = Allocator(etcd, keys, directory, prefix_range(), Random())
+        requests = Requests(etcd, keys, Allocator(etcd, keys, directory, numbers, Random()), outside)
+        supply = PrefixSupply(outside, directory, elected=lambda: election.leading)
         collector = Collector(
             etcd,
             keys,
@@ -54,10 +59,10 @@ async def run(config: Config) -> None:
             service="identity",
             bus=bus,
             election=election,
-            publishers=(identities, endpoints),
+            publishers=(identities, endpoints, prefixes),
             calls=requests.calls,
             concurrency=config.concurrency,
-            loops={"mirror": mirror.run, "gc": collector.run},
+            loops={"mirror": mirror.run, "gc": collector.run, "prefixes": supply.run},
             ready=mirror.ready,
             metrics=metrics,
             telemetry=config.telemetry,

@@ -49,6 +49,14 @@ class Allocator:
     numbers: range
     random: Random
 
+    async def reserve(self, canonical: str) -> tuple[Identity, Revision]:
+        """Have an identity that nobody is said to use; it goes in time unless the directory finds a use of it.
+
+        Raises:
+            IdentitiesExhausted, TooContended, Unavailable: As :meth:`allocate`.
+        """
+        return await self._attempt(canonical, None)
+
     async def allocate(self, canonical: str, use: Use, lease: LeaseId) -> tuple[Identity, Revision]:
         """Write ``use`` of the identity of ``canonical``, which is made if need be.
 
@@ -66,7 +74,7 @@ class Allocator:
         except LeaseNotFound as error:
             raise LeaseEnded(lease) from error
 
-    async def _attempt(self, canonical: str, use: Use) -> tuple[Identity, Revision]:
+    async def _attempt(self, canonical: str, use: Use | None) -> tuple[Identity, Revision]:
         known = self.directory.number_of(canonical)
         lost: set[Identity] = set()
         for attempt in range(ATTEMPTS):
@@ -81,9 +89,10 @@ class Allocator:
             known = None if found is None else Identity(int(found))
         raise TooContended(f"identity of {canonical}", ATTEMPTS)
 
-    def _transaction(self, number: Identity, canonical: str, use: Use, *, is_new: bool) -> Txn:
+    def _transaction(self, number: Identity, canonical: str, use: Use | None, *, is_new: bool) -> Txn:
         master, value = self.keys.identity(number), self.keys.identity_value(canonical)
-        begin_use = (use(number), delete(self.keys.identity_unused(number)))
+        unmark = delete(self.keys.identity_unused(number))
+        begin_use = (unmark,) if use is None else (use(number), unmark)
         if not is_new:
             return Txn((value_is(value, str(number).encode()),), begin_use, (get(value),))
         make = (put(master, canonical.encode()), put(value, str(number).encode()))

@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 
 from cilia.contracts.ids import Identity, Revision
 from cilia.contracts.keys import Keys
-from cilia.contracts.tables import Endpoint, EndpointKey, IdentityRow
+from cilia.contracts.tables import Endpoint, EndpointKey, IdentityRow, PrefixRow
 from cilia.kvstore import Changes, Etcd, Reset, replicate
 from cilia.owner import hand_over
 from cilia.table.publisher import TablePublisher
-from services.identity.directory import Change, Directory, EndpointChange, IdentityChange
+from services.identity.directory import Change, Directory, EndpointChange, IdentityChange, PrefixChange
 
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """Feeds the directory, and from it the two tables."""
+    """Feeds the directory, and from it the tables."""
 
     etcd: Etcd
     keys: Keys
@@ -22,28 +22,33 @@ class Mirror:
     directory: Directory
     identities: TablePublisher[Identity, IdentityRow]
     endpoints: TablePublisher[EndpointKey, Endpoint]
+    prefixes: TablePublisher[str, PrefixRow]
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the whole state is here."""
 
     async def run(self) -> None:
         """Follow etcd until cancelled."""
         keys = self.keys
-        prefixes = (keys.identities, keys.identity_refs, keys.identities_unused, keys.endpoints)
-        async for step in replicate(self.etcd, keys.root, prefixes):
+        roots = (keys.identities, keys.identity_refs, keys.identities_unused, keys.endpoints, keys.policies)
+        async for step in replicate(self.etcd, keys.root, roots):
             self._take(step)
             self.ready.set()
 
     def _take(self, step: Reset | Changes) -> None:
         identities: dict[Identity, IdentityRow | None] = {}
         endpoints: dict[EndpointKey, Endpoint | None] = {}
+        prefixes: dict[str, PrefixRow | None] = {}
         for change in self._fold(step):
             match change:
                 case IdentityChange(identity, row):
                     identities[identity] = row
                 case EndpointChange(key, endpoint):
                     endpoints[key] = endpoint
+                case PrefixChange(prefix, place):
+                    prefixes[prefix] = place
         hand_over(self.identities, identities, step, epoch=self.epoch)
         hand_over(self.endpoints, endpoints, step, epoch=self.epoch)
+        hand_over(self.prefixes, prefixes, step, epoch=self.epoch)
 
     def _fold(self, step: Reset | Changes) -> list[Change]:
         if isinstance(step, Reset):
@@ -56,4 +61,4 @@ class Mirror:
                 else self.directory.put(each.key, each.record.value, Revision(each.revision))
                 for each in step.events
             ]
-        return [change for change in folded if change is not None]
+        return [change for changes in folded for change in changes]

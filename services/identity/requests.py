@@ -13,6 +13,7 @@ from cilia.contracts.labels import BadLabel, Labels, canonical, parse_labels
 from cilia.contracts.messages import (
     Allocated,
     AllocateIdentity,
+    AllocatePrefixes,
     Published,
     PublishEndpoint,
     ReleaseIdentity,
@@ -24,6 +25,7 @@ from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, put
 from services.identity.allocator import Allocator
 from services.identity.errors import BadField, LeaseEnded
 from services.identity.numbers import reserved_identity
+from services.identity.prefixes import prefix_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,15 @@ class Requests:
     etcd: Etcd
     keys: Keys
     allocator: Allocator
+    outside: Allocator
+    """Of prefixes."""
 
     @property
     def calls(self) -> Calls:
         """The calls, for :func:`cilia.calls.serve`."""
         return {
             "allocate": (AllocateIdentity, self.allocate),
+            "prefixes": (AllocatePrefixes, self.prefixes),
             "release": (ReleaseIdentity, self.release),
             "publish": (PublishEndpoint, self.publish),
             "withdraw": (WithdrawEndpoint, self.withdraw),
@@ -78,6 +83,12 @@ class Requests:
         else:
             identity, revision = await self.allocator.allocate(canonical(labels), write, request.lease)
         return Published(with_identity(identity), revision)
+
+    async def prefixes(self, request: AllocatePrefixes) -> Revised:
+        """Have identities for prefixes that a policy is about to name."""
+        wanted = sorted(map(prefix_labels, request.prefixes))
+        reserved = [await self.outside.reserve(labels) for labels in wanted]
+        return Revised(max((revision for _, revision in reserved), default=Revision(0)))
 
     async def release(self, request: ReleaseIdentity) -> Revised:
         """Give up a holder's reference; one that is not there is given up already."""

@@ -54,7 +54,7 @@ class Grants:
         """Enter a node, or find it again under the lease and with the blocks that it has.
 
         Raises:
-            NodeConflict: The name belongs to another machine.
+            NodeConflict: The name belongs to another machine; one that shows its lease is the same.
             NoSuchPool, WrongFamily, PoolExhausted: There is no block to begin with.
             TooContended, Unavailable: Try again.
         """
@@ -63,7 +63,7 @@ class Grants:
             found = await self.find(request.name)
             if found is None:
                 entered = await self._enter(request, lost)
-            elif found.row.ipv4 != request.ipv4:
+            elif found.row.ipv4 != request.ipv4 and found.lease != request.lease:
                 raise NodeConflict(request.name, held_by=found.row.ipv4, claimed_by=request.ipv4)
             else:
                 entered = await self._return(found, request, lost)
@@ -151,7 +151,9 @@ class Grants:
         former = found.row.pod_cidrs
         granted = self._choose_missing(request, former, lost)
         cidrs = (*former, *granted)
-        row = msgspec.structs.replace(found.row, ipv6=request.ipv6, labels=request.labels, pod_cidrs=cidrs)
+        row = msgspec.structs.replace(
+            found.row, ipv4=request.ipv4, ipv6=request.ipv6, labels=request.labels, pod_cidrs=cidrs
+        )
         if row == found.row:
             return found
         revision = await self._write(row, found.lease, modified=found.revision, granted=granted, lost=lost)

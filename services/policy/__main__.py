@@ -8,11 +8,12 @@ from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.lifecycle import run_service
 from cilia.policy.errors import BadPolicy
-from cilia.policy.language.parse import ParsedPolicy, parse_policies, put_in_shadow
+from cilia.policy.language.parse import parse_policies, put_in_shadow
 from cilia.telemetry import traceparent
 from services.policy import service
 from services.policy.config import Config
 from services.policy.resolver import EngineResolver
+from services.policy.store import prefixes_of
 
 
 def read(request: ApplyPolicies) -> list[PolicyObject]:
@@ -30,30 +31,24 @@ def read(request: ApplyPolicies) -> list[PolicyObject]:
         )
     except BadPolicy as error:
         raise Refused(Problem("invalid", str(error), error.path, error.value)) from error
-    if not request.allow_unenforced:
-        for each in parsed:
-            _refuse_prefixes(each)
     if not parsed:
         raise Refused(Problem("invalid", f"{request.source or 'the text'} holds no policy", "text"))
     if request.shadow:
         parsed = [put_in_shadow(each, True) for each in parsed]
     now, cause = time.time_ns(), traceparent()
     return [
-        PolicyObject(each.kind, each.namespace, each.name, each.document, request.author, now, cause) for each in parsed
+        PolicyObject(
+            each.kind,
+            each.namespace,
+            each.name,
+            each.document,
+            request.author,
+            now,
+            cause,
+            prefixes=prefixes_of(each.policy),
+        )
+        for each in parsed
     ]
-
-
-def _refuse_prefixes(parsed: ParsedPolicy) -> None:
-    """Refuse what the language knows and no data plane holds to yet: peers by address, but for all of the world.
-
-    Raises:
-        Refused: Names the first such rule and its prefix.
-    """
-    for spec in parsed.policy.specs:
-        for rule in spec.rules:
-            for prefix in sorted(map(str, (prefix for prefix in rule.prefixes if prefix.prefixlen))):
-                message = f"{parsed.key}: {rule.place}: {prefix}: peers by address are not enforced yet"
-                raise Refused(Problem("invalid", message, rule.place, prefix))
 
 
 def new_resolver() -> EngineResolver:

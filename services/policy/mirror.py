@@ -14,14 +14,16 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from cilia.contracts.explanations import Explained, ExplainFlow
+from cilia.contracts.identities import PREFIX_SCOPE
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import PolicyEntry, PolicyObject, SubjectKey
 from cilia.errors import Unavailable
 from cilia.kvstore import Changes, Etcd, Reset, replicate
 from cilia.table.publisher import TablePublisher
+from services.policy.capacity import Trial
 from services.policy.realisation import Realisation
-from services.policy.state import EndpointEvent, Event, Places, PolicyEvent, read_event
+from services.policy.state import CauseEvent, EndpointEvent, Event, IdentityEvent, Places, PolicyEvent, read_event
 from services.policy.waiting import Moved
 
 K = TypeVar("K")
@@ -33,7 +35,7 @@ Difference = Mapping[SubjectKey, PolicyEntry | None]
 """Entries that are new or different, and None for those that are gone."""
 
 
-class Resolver(Protocol):
+class Resolver(Trial, Protocol):
     """The engine: events of one revision in, difference of resolved policy out."""
 
     @property
@@ -77,7 +79,8 @@ class Mirror:
     async def run(self) -> None:
         """Follow etcd until cancelled."""
         keys = self.keys
-        async for step in replicate(self.etcd, keys.root, (keys.policies, keys.identities, keys.endpoints)):
+        prefixes = (keys.policies, keys.policy_cause, keys.identities, keys.endpoints)
+        async for step in replicate(self.etcd, keys.root, prefixes):
             if isinstance(step, Reset):
                 self._restart(step)
             else:
@@ -127,12 +130,14 @@ class Mirror:
 
     def _commit(self, revision: Revision, events: Sequence[Event]) -> None:
         policies, resolved = self._note(events), self.resolver.take(events)
-        cause = next((row for row in policies.values() if row is not None), None)
+        cause = next((event.cause for event in events if isinstance(event, CauseEvent)), None)
         traceparent = cause.traceparent if cause is not None else ""
         _hand_over(self.policies, revision, policies, traceparent)
-        _hand_over(self.resolved, revision, resolved, traceparent, together=bool(policies))
+        _hand_over(
+            self.resolved, revision, resolved, traceparent, together=bool(policies) or any(map(_is_outside, events))
+        )
         if policies:
-            accepted_ns = cause.applied_ns if cause is not None else time.time_ns()
+            accepted_ns = cause.accepted_ns if cause is not None else time.time_ns()
             self.realisation.change(revision, (key.subject for key in resolved), accepted_ns)
 
     def _note(self, events: Iterable[Event]) -> dict[str, PolicyObject | None]:
@@ -145,6 +150,11 @@ class Mirror:
                 case EndpointEvent():
                     self.places.take(event)
         return policies
+
+
+def _is_outside(event: Event) -> bool:
+    """Tell whether an identity of a prefix came or went: agents wait until every subject knows of it."""
+    return isinstance(event, IdentityEvent) and event.identity >= PREFIX_SCOPE
 
 
 def _hand_over(

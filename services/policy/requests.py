@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import structs
 from nats.aio.msg import Msg
 
 from cilia.bus import Bus
@@ -17,12 +18,16 @@ from cilia.contracts.messages import (
     ApplyPolicies,
     DeletePolicies,
     PoliciesChanged,
+    Problem,
+    SyncPolicies,
     WaitRealised,
 )
 from cilia.contracts.tables import PolicyObject
+from cilia.errors import Refused
+from services.policy.capacity import Capacities
 from services.policy.history import History, blame
 from services.policy.realisation import Realisation
-from services.policy.store import Store
+from services.policy.store import Store, object_key
 from services.policy.waiting import Moved, Waiting
 
 log = logging.getLogger(__name__)
@@ -49,6 +54,7 @@ class Requests:
         """The calls, for :func:`cilia.calls.serve`."""
         return {
             "apply": (ApplyPolicies, self.apply),
+            "sync": (SyncPolicies, self.sync),
             "delete": (DeletePolicies, self.delete),
             "history": (HistoryQuery, self.history.list),
             "rollback": (RollbackPolicies, self.store.rollback),
@@ -61,6 +67,27 @@ class Requests:
         """Store policies: all of the text or none of it; they are in etcd before the answer."""
         return await self.store.apply(self.parse(request), dry_run=request.dry_run)
 
+    async def sync(self, request: SyncPolicies) -> PoliciesChanged:
+        """Make an owner's policies what its files say."""
+        if not request.owner:
+            raise Refused(Problem("invalid", "'' is no owner", "owner", ""))
+        rows: dict[str, PolicyObject] = {}
+        for file in request.files:
+            text = ApplyPolicies(
+                file.text,
+                file.name,
+                request.namespace,
+                author=request.author,
+                allow_unenforced=request.allow_unenforced,
+            )
+            for row in self.parse(text):
+                key = object_key(row)
+                if key in rows:
+                    reason = f"{file.name}: {key} is in {rows[key].file}, too"
+                    raise Refused(Problem("invalid", reason, "metadata.name", row.name))
+                rows[key] = structs.replace(row, owner=request.owner, file=file.name)
+        return await self.store.sync(request, rows)
+
     async def delete(self, request: DeletePolicies) -> PoliciesChanged:
         """Remove policies, all or none."""
         return await self.store.delete(request.keys, author=request.author)
@@ -70,16 +97,18 @@ class Requests:
         return await blame(self.history, self.explain, request)
 
 
-async def hear_acknowledgements(bus: Bus, realisation: Realisation, moved: Moved) -> None:
+async def hear_acknowledgements(bus: Bus, realisation: Realisation, capacities: Capacities, moved: Moved) -> None:
     """Take note of what agents have in force, on every replica; until cancelled."""
     decoder = msgspec.json.Decoder(Acknowledgement)
 
     async def deliver(message: Msg) -> None:
         try:
-            realisation.acknowledge(decoder.decode(message.data))
+            acknowledgement = decoder.decode(message.data)
         except msgspec.DecodeError as error:
             log.warning("acknowledgement on %s: %s", message.subject, error)
             return
+        realisation.acknowledge(acknowledgement)
+        capacities.learn(acknowledgement.node, acknowledgement.capacity)
         moved.notify()
 
     subscription = await bus.subscribe(bus.subjects.ack(), deliver)

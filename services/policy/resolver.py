@@ -2,9 +2,11 @@
 
 import gc
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import Identity
@@ -19,9 +21,14 @@ from cilia.policy.language.enforcement import KEY as ENFORCEMENT_KEY
 from cilia.policy.language.parse import decode_object
 from cilia.policy.rules import Policy
 from cilia.policy.selectors import NamedPortOf
+from services.policy.capacity import Sizes, Wanted
 from services.policy.state import EndpointEvent, Event, IdentityEvent, PolicyEvent
 
 log = logging.getLogger(__name__)
+
+
+_decode = lru_cache(maxsize=256)(decode_object)
+"""What is tried out is, as a rule, what comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ class EngineResolver:
     """Resolves policy with an :class:`~cilia.policy.engine.Engine`; see :class:`services.policy.mirror.Resolver`."""
 
     def __init__(self, options: Options | None = None) -> None:
-        self._options = options or Options()
+        self._options = options or Options(dual_stack=True)
         self.clear()
 
     def clear(self) -> None:
@@ -76,6 +83,32 @@ class EngineResolver:
             for subject, difference in differences.items()
             for key, entry in changes[id(difference)].items()
         }
+
+    def size(self, subject: Identity) -> int:
+        """Return how many entries a subject has."""
+        return self._engine.size(subject)
+
+    def try_sizes(self, wanted: Wanted) -> Sizes:
+        """Tell what a change would do to the number of entries."""
+        with self._tried(wanted) as changed:
+            after = {subject: self._engine.size(subject) for subject in changed}
+        return Sizes({subject: self._engine.size(subject) for subject in after}, after)
+
+    def try_cookies(self, wanted: Wanted, subject: Identity) -> Counter[int]:
+        """Tell how many entries of a subject each policy would have, by cookie."""
+        with self._tried(wanted):
+            return Counter(entry.cookie for entry in self._engine.map_state(subject).values())
+
+    @contextmanager
+    def _tried(self, wanted: Wanted) -> Iterator[Set[Identity]]:
+        """Have the engine in another state for the block, which must not await; yields whom that changes."""
+        undo: list[engine.Event] = [engine.PolicyPut(self._engine.policy(key)) for key in wanted]
+        undo.append(engine.ModeSet(self._engine.mode, self._engine.audit))
+        changed = self._engine.apply([self._put(key, row) for key, row in wanted.items()])
+        try:
+            yield changed.keys()
+        finally:
+            self._engine.apply(undo)
 
     def explain(self, request: ExplainFlow) -> Explained:
         """Tell why a flow is allowed or denied.
@@ -109,7 +142,7 @@ class EngineResolver:
         if row is None:
             return engine.ModeSet(self._options.mode) if key == ENFORCEMENT_KEY else engine.PolicyRemoved(key)
         try:
-            parsed = decode_object(row)
+            parsed = _decode(row)
         except BadPolicy as error:  # another version accepted it: no rule of ours, so nothing opens
             log.error("policy %s can't be enforced: %s", key, error)
             return engine.PolicyPut(Policy(key, ()))

@@ -5,24 +5,40 @@ them may run.
 """
 
 import asyncio
+from collections.abc import Iterable
+from functools import partial
 from signal import SIGINT, SIGTERM
 
-from cilia.bus import connect_bus
+from cilia.bus import Bus, connect_bus
 from cilia.contracts.keys import Keys
+from cilia.contracts.messages import AllocatePrefixes, Revised
 from cilia.contracts.tables import ONE_SHARD, POLICIES, RESOLVED
 from cilia.kvstore import Election, connect_kvstore
 from cilia.lifecycle import stop_on_signals
 from cilia.metrics import Metrics
 from cilia.owner import Owner, settle_epoch
 from cilia.table.publisher import TablePublisher
+from services.policy.capacity import Admission, Capacities
 from services.policy.config import Config
 from services.policy.history import History
+from services.policy.latency import measure
 from services.policy.mirror import Mirror, Resolver
 from services.policy.realisation import Realisation
 from services.policy.requests import Parse, Requests, hear_acknowledgements
 from services.policy.state import Places
 from services.policy.store import Store
 from services.policy.waiting import Moved, Waiting
+
+
+async def reserve_prefixes(bus: Bus, prefixes: Iterable[str]) -> None:
+    """Have the identity service make identities for prefixes.
+
+    Raises:
+        Refused, Unavailable: It doesn't; nothing may name them yet.
+    """
+    wanted = tuple(sorted(set(prefixes)))
+    if wanted:
+        await bus.request(bus.subjects.request("identity", "prefixes"), AllocatePrefixes(wanted), Revised)
 
 
 async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
@@ -49,8 +65,13 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
         metrics.gauge("policies", "policies stored", lambda: len(policies.history.rows.get(ONE_SHARD, {})))
         metrics.gauge("policy_subjects", "subject identities with resolved policy", lambda: len(resolved.history.rows))
         metrics.gauge("policy_resolved_revision", "revision that is resolved", lambda: resolved.history.sequence)
+        measure(metrics, lambda: realisation.progress(realisation.newest, places.counts))
         history = History(etcd, keys)
-        requests = Requests(Store(etcd, keys), parse, history, waiting, mirror.explain)
+        capacities = Capacities(bus)
+        admission = Admission(resolver, places, capacities.of)
+        requests = Requests(
+            Store(etcd, keys, admission.admit, partial(reserve_prefixes, bus)), parse, history, waiting, mirror.explain
+        )
         owner = Owner(
             service="policy",
             bus=bus,
@@ -60,7 +81,7 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
             concurrency=config.concurrency,
             loops={
                 "mirror": mirror.run,
-                "acknowledgements": lambda: hear_acknowledgements(bus, realisation, moved),
+                "acknowledgements": lambda: hear_acknowledgements(bus, realisation, capacities, moved),
                 "history": lambda: history.prune_while(lambda: election.leading),
             },
             ready=mirror.ready,

@@ -4,7 +4,7 @@ What is stored is what was accepted, so that every replica, now and after a rest
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,18 +12,22 @@ import msgspec
 
 from cilia.contracts.history import PolicyRevision, PolicyStep, RollbackPolicies
 from cilia.contracts.ids import Revision
+from cilia.contracts.keys import Cause as KnownCause
 from cilia.contracts.keys import Keys
-from cilia.contracts.messages import PoliciesChanged, PolicyChange, Problem
+from cilia.contracts.messages import NodeForecast, PoliciesChanged, PolicyChange, Problem, SyncPolicies
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.errors import Refused
 from cilia.kvstore import Compare, Etcd, Op, Txn, absent, delete, get, put, unchanged
+from cilia.policy.errors import BadPolicy
+from cilia.policy.language.parse import decode_object
 from cilia.policy.revisions import documents_at
+from cilia.policy.rules import Policy
 from cilia.telemetry import traceparent
 from services.policy.history import History, record_change
 
 ATTEMPTS: Final = 8
-MOST_POLICIES: Final = 127
-"""Of one request: with the revision what etcd takes in one transaction (--max-txn-ops)."""
+MOST_POLICIES: Final = 126
+"""Of one request: with cause and revision what etcd takes in one transaction (--max-txn-ops)."""
 
 _OBJECT: Final = msgspec.json.Decoder(PolicyObject)
 
@@ -42,6 +46,15 @@ class NoSuchPolicies(Refused):
     def __init__(self, keys: Sequence[str]) -> None:
         text = f"there is no policy {', '.join(keys)}; nothing was deleted"
         super().__init__(Problem("not_found", text, field="keys", value=keys[0]))
+
+
+class OwnedByOthers(Refused):
+    """An owner's source names a policy that somebody else keeps or applied."""
+
+    def __init__(self, key: str, row: PolicyObject) -> None:
+        whose = f"{row.owner} keeps" if row.owner else f"{row.author or 'somebody'} applied"
+        text = f"{key} is a policy that {whose}; delete it first, or adopt what nobody owns"
+        super().__init__(Problem("conflict", text, field="metadata.name", value=row.name))
 
 
 class PoliciesContended(Refused):
@@ -68,12 +81,32 @@ class Cause:
     time_ns: int = field(default_factory=time.time_ns)
 
 
+Admit = Callable[[Mapping[str, PolicyObject | None]], Awaitable[tuple[NodeForecast, ...]]]
+"""Forecasts a change; raises Refused if it has no room."""
+
+
+async def admit_all(_: Mapping[str, PolicyObject | None]) -> tuple[NodeForecast, ...]:
+    """Let every change pass, where nobody knows the nodes."""
+    return ()
+
+
+Reserve = Callable[[Iterable[str]], Awaitable[None]]
+"""Has identities for prefixes before a policy names them."""
+
+
+async def reserve_nothing(_: Iterable[str]) -> None:
+    """Name prefixes without an identity, where nobody makes any."""
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """Reads and writes policies."""
 
     etcd: Etcd
     keys: Keys
+    admit: Admit = admit_all
+    reserve: Reserve = reserve_nothing
+    """Has identities for prefixes before a policy names them."""
 
     async def apply(self, objects: Sequence[PolicyObject], *, dry_run: bool = False) -> PoliciesChanged:
         """Store policies; those whose document is stored already stay as they are.
@@ -82,11 +115,36 @@ class Store:
             The revision from which on all of them hold, and what became of each.
 
         Raises:
-            TooManyPolicies, PoliciesContended, Unavailable: Nothing was stored.
+            TooManyPolicies, TooManyEntries, PoliciesContended, Unavailable: Nothing was stored.
         """
         rows = {object_key(row): row for row in objects}
         author = objects[0].author if objects else ""
         return await self._change(rows, Cause("apply", author), dry_run=dry_run)
+
+    async def sync(self, request: SyncPolicies, rows: Mapping[str, PolicyObject]) -> PoliciesChanged:
+        """Make the policies of an owner these, but for those from files that it can't read now.
+
+        Raises:
+            OwnedByOthers, TooManyPolicies, TooManyEntries, PoliciesContended, Unavailable: Nothing was changed.
+        """
+        records, revision = await self.etcd.range(self.keys.policies)
+        stored = {
+            record.key.removeprefix(self.keys.policies): Stored(
+                _OBJECT.decode(record.value), Revision(record.mod_revision)
+            )
+            for record in records
+        }
+        gone = {
+            key: None
+            for key, found in stored.items()
+            if found.row.owner == request.owner and key not in rows and found.row.file not in request.keep
+        }
+        planned = plan_apply({**rows, **gone}, stored)
+        changed = {change.key: rows.get(change.key) for change in planned if change.action != "unchanged"}
+        if not changed:
+            return PoliciesChanged(Revision(revision), planned)
+        cause = Cause(f"sync of {request.owner}", request.author)
+        return await self._change(changed, cause, dry_run=request.dry_run, owner=request.owner, adopt=request.adopt)
 
     async def delete(self, keys: Sequence[str], *, author: str = "") -> PoliciesChanged:
         """Remove policies, all or none.
@@ -117,6 +175,8 @@ class Store:
         *,
         dry_run: bool = False,
         must_exist: bool = False,
+        owner: str = "",
+        adopt: bool = False,
     ) -> PoliciesChanged:
         """Write (or with None remove) policies, and with them, in the same transaction, the revision."""
         for _ in range(ATTEMPTS):
@@ -124,12 +184,16 @@ class Store:
             missing = [key for key in wanted if key not in stored]
             if must_exist and missing:
                 raise NoSuchPolicies(missing)
+            wanted = _check_owners(wanted, stored, owner, adopt=adopt) if owner else _with_owners(wanted, stored)
             changes = plan_apply(wanted, stored)
             changed = [change.key for change in changes if change.action != "unchanged"]
             if not changed:
                 return PoliciesChanged(max((found.revision for found in stored.values()), default=now), changes)
+            forecast = await self.admit({key: wanted[key] for key in changed})
             if dry_run:
-                return PoliciesChanged(now, tuple(_with_documents(change, wanted, stored) for change in changes))
+                shown = tuple(_with_documents(change, wanted, stored) for change in changes)
+                return PoliciesChanged(now, shown, forecast)
+            await self.reserve(prefix for key in changed for prefix in _named_by(wanted[key]))
             outcome = await self.etcd.txn(
                 Txn(self._as_read(wanted, stored), self._operations(changed, wanted, stored, cause))
             )
@@ -150,7 +214,8 @@ class Store:
             delete(self.keys.policy(key)) if row is None else put(self.keys.policy(key), msgspec.json.encode(row))
             for key, row in ((key, wanted[key]) for key in changed)
         ]
-        return [*writes, record_change(self.keys, revision)]
+        known = put(self.keys.policy_cause, msgspec.json.encode(KnownCause(traceparent(), cause.time_ns)))
+        return [*writes, known, record_change(self.keys, revision)]
 
     async def _read(self, keys: Sequence[str]) -> tuple[dict[str, Stored], Revision]:
         if len(keys) > MOST_POLICIES:
@@ -171,20 +236,59 @@ class Store:
         ]
 
 
+def prefixes_of(policy: Policy) -> tuple[str, ...]:
+    """Return the prefixes that need an identity while a policy is in force; all of a family is the world, which has."""
+    if policy.shadow:
+        return ()
+    return tuple(sorted(str(prefix) for prefix in policy.prefixes if prefix.prefixlen))
+
+
+def _named_by(row: PolicyObject | None) -> tuple[str, ...]:
+    return row.prefixes if row is not None else ()
+
+
 def object_key(row: PolicyObject) -> str:
     """Return the key of a policy object."""
     return policy_object_key(row.kind, row.namespace, row.name)
 
 
+def _check_owners(
+    wanted: Mapping[str, PolicyObject | None], stored: Mapping[str, Stored], owner: str, *, adopt: bool
+) -> dict[str, PolicyObject | None]:
+    """Return what an owner may change; what became another's meanwhile stays.
+
+    Raises:
+        OwnedByOthers: It names a policy of somebody else.
+    """
+    others = {key: stored[key].row for key in wanted if key in stored and stored[key].row.owner != owner}
+    for key, row in others.items():
+        if wanted[key] is not None and (row.owner or not adopt):
+            raise OwnedByOthers(key, row)
+    return {key: row for key, row in wanted.items() if row is not None or key not in others}
+
+
+def _with_owners(
+    wanted: Mapping[str, PolicyObject | None], stored: Mapping[str, Stored]
+) -> dict[str, PolicyObject | None]:
+    """Return what is applied by itself, under the owner that it has: that one will put it right again."""
+    owners = {key: (stored[key].row.owner, stored[key].row.file) for key in wanted if key in stored}
+    return {
+        key: msgspec.structs.replace(row, owner=owners[key][0], file=owners[key][1]) if row and key in owners else row
+        for key, row in wanted.items()
+    }
+
+
 def plan_apply(wanted: Mapping[str, PolicyObject | None], stored: Mapping[str, Stored]) -> tuple[PolicyChange, ...]:
-    """Tell what becomes of each policy, by its document alone; None stands for one that is to go."""
+    """Tell what becomes of each policy, by its document and owner; None stands for one that is to go."""
 
     def action(key: str, row: PolicyObject | None) -> str:
         if row is None:
             return "deleted" if key in stored else "unchanged"
         if key not in stored:
             return "created"
-        return "unchanged" if stored[key].row.document == row.document else "changed"
+        before = stored[key].row
+        is_same = (before.document, before.owner, before.file) == (row.document, row.owner, row.file)
+        return "unchanged" if is_same else "changed"
 
     return tuple(PolicyChange(key, action(key, row)) for key, row in wanted.items())
 
@@ -204,4 +308,9 @@ def _with_documents(
 
 def _restored(key: str, document: str, cause: Cause) -> PolicyObject:
     kind, namespace, name = key.split("/")
-    return PolicyObject(kind, namespace, name, document, cause.author, cause.time_ns, traceparent())
+    row = PolicyObject(kind, namespace, name, document, cause.author, cause.time_ns, traceparent())
+    try:
+        policy = decode_object(row).policy
+    except BadPolicy:  # another version accepted it: it has no rule of ours, and so no peer
+        return row
+    return msgspec.structs.replace(row, prefixes=prefixes_of(policy))

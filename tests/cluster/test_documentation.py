@@ -45,9 +45,16 @@ def test_a_dozen_lines_show_flows(cluster: LocalCluster) -> None:
     assert first_line(example).startswith(f"forwarded {one.ipv4} -> {two.ipv4}")
 
 
+def test_policies_are_applied_refused_and_deleted_over_the_bus(cluster: LocalCluster) -> None:
+    cluster.pod("node1", "shop", "web", {"app": "web"})
+    applied, refused = run_example(cluster, EXAMPLES[1]).communicate(timeout=30)[0].splitlines()
+    assert applied == "created CiliumNetworkPolicy/shop/from-the-bus True"
+    assert refused.startswith("spec.endpointSelectr")
+
+
 def test_a_table_is_followed(cluster: LocalCluster) -> None:
     pod = cluster.pod("node1", "shop", "followed", {})
-    assert first_line(run_example(cluster, EXAMPLES[1])) == f"shop followed {pod.ipv4}\n"
+    assert first_line(run_example(cluster, EXAMPLES[2])) == f"shop followed {pod.ipv4}\n"
 
 
 def test_every_message_that_the_page_names_exists() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import product
 
 import pytest
 
@@ -62,11 +63,11 @@ async def watched_traffic(cluster: LocalCluster, policies: Policies) -> AsyncIte
         await stack.enter_async_context(await serve_tcp(web, PORT))
         stack.callback((await serve_udp(web, PORT)).close)
         watched = Watched({})
-        for name, client in (("near", near), ("far", far)):
-            established = steady_udp(client, web.ipv4, PORT)
-            watched.allowed[f"{name} established"] = await stack.enter_async_context(established)
-            fresh = steady_connections(client, web.ipv4, PORT, per_second=50)
-            watched.allowed[f"{name} new"] = await stack.enter_async_context(fresh)
+        for (name, client), address in product((("near", near), ("far", far)), web.addresses):
+            established = steady_udp(client, address, PORT, per_second=250)
+            watched.allowed[f"{name} established {address}"] = await stack.enter_async_context(established)
+            fresh = steady_connections(client, address, PORT, per_second=25)
+            watched.allowed[f"{name} new {address}"] = await stack.enter_async_context(fresh)
         denied = [asyncio.create_task(_try_denied(watched, stranger, web)) for stranger in strangers]
         try:
             yield watched
@@ -78,8 +79,9 @@ async def watched_traffic(cluster: LocalCluster, policies: Policies) -> AsyncIte
 
 async def _try_denied(watched: Watched, stranger: Pod, web: Pod) -> None:
     while True:
-        watched.leaked += await reaches_tcp(stranger, web.ipv4, PORT, seconds=0.2)
-        watched.denied += 1
+        for address in web.addresses:
+            watched.leaked += await reaches_tcp(stranger, address, PORT, seconds=0.2)
+            watched.denied += 1
 
 
 def assert_nothing_lost(watched: Watched) -> None:

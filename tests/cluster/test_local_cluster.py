@@ -76,7 +76,9 @@ def test_a_cluster_comes_up_healthy_and_goes_without_a_trace(name: str) -> None:
     shown = cilia("cluster", "status", "--name", name, "-o", "json")
     assert shown.returncode == 0
     states = {row["process"]: row["state"] for row in json.loads(shown.stdout)}
-    services = {f"service/{service}-{replica}" for service in ("ipam", "identity", "policy") for replica in (1, 2)}
+    services = {
+        f"service/{service}-{replica}" for service in ("ipam", "identity", "policy", "recorder") for replica in (1, 2)
+    }
     assert states == dict.fromkeys({"etcd", "nats", "agent/node1", "agent/node2"} | services, "healthy")
     assert cilia("cluster", "down", "--name", name).returncode == 0
     assert traces_of(name) == {}

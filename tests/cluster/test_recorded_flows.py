@@ -85,6 +85,7 @@ async def test_a_policy_goes_from_what_if_by_shadow_into_force_as_the_record_for
         found = wait_for(policies, *seen)
         assert all(found[each]["count"] == 1 for each in seen)
         assert "k8s:app=db" in found[seen[0]]["destination"]["labels"]
+        assert f"{db.ipv4}/32" in found[seen[0]]["destination"]["prefixes"]
 
         file = tmp_path / "db.yaml"
         file.write_text(CLOSED)

@@ -110,6 +110,22 @@ def test_a_policy_is_one_trace_from_apply_to_realised_on_each_agent(traced: tupl
     assert [each for each in trace() if each[4] and each[4] not in ids] == []
 
 
+def test_a_deletion_is_one_trace_likewise(traced: tuple[LocalCluster, Collector]) -> None:
+    cluster, collector = traced
+    policies = Policies(cluster)
+    policies.apply(POLICY)
+    run = policies.cilia("policy", "delete", "shop/web", "--wait", "--otlp", URL)
+    assert run.returncode == 0, run.stderr
+    expected = {("cilia-cli", "policy delete"), ("cilia-policy", "delete"), ("cilia-agent", "realise")}
+    deadline = time.monotonic() + 15
+    while True:
+        root = [each for each in collector.spans if each[:2] == ("cilia-cli", "policy delete")]
+        if root and {each[:2] for each in collector.spans if each[2] == root[0][2]} >= expected:
+            return
+        assert time.monotonic() < deadline, collector.spans
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize(
     ("place", "expected"),
     [

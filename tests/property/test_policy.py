@@ -44,7 +44,7 @@ NAMESPACE = "io.kubernetes.pod.namespace"
 PREFIXES = ("10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "192.0.2.0/24")
 PODS = tuple(range(256, 264))
 OUTSIDE = tuple(range(300, 300 + len(PREFIXES)))
-RESERVED_LABELS = reserved_labels(dual_stack=False)
+RESERVED_LABELS = reserved_labels(dual_stack=True)
 
 values = st.sampled_from(["a", "b", "c"])
 requirements = st.one_of(

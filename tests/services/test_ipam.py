@@ -58,6 +58,15 @@ async def test_one_name_on_two_machines_is_a_conflict_that_names_both(stage: Sta
             await register(stage.bus, "n1", "192.0.2.9")
 
 
+async def test_a_node_that_shows_its_lease_comes_back_with_another_address(stage: Stage) -> None:
+    async with stage.service("ipam"):
+        first = await register(stage.bus, "n1", "192.0.2.1")
+        request = RegisterNode(N1, "192.0.2.9", lease=first.lease)
+        moved = await ask(stage.bus, "ipam", "register", request, Registered)
+        assert (moved.lease, moved.node.ipv4) == (first.lease, "192.0.2.9")
+        assert moved.node.pod_cidrs == first.node.pod_cidrs
+
+
 async def test_an_exhausted_pool_is_named_with_its_size(stage: Stage) -> None:
     async with stage.service("ipam", **SMALL):
         node = await register(stage.bus, "n1")

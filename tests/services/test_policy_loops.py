@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -33,6 +34,7 @@ from cilia.contracts.tables import (
 from cilia.errors import Refused
 from cilia.kvstore import EtcdConfig
 from cilia.lifecycle import supervise
+from services.policy.capacity import Sizes, Wanted
 from services.policy.config import Config
 from services.policy.mirror import Difference
 from services.policy.service import run
@@ -78,6 +80,15 @@ class OneRule:
             self.rows.setdefault(str(key.subject), {})[key] = entry
         gone: dict[SubjectKey, PolicyEntry | None] = {key: None for key in before if key not in entries}
         return gone | {key: entry for key, entry in entries.items() if before.get(key) != entry}
+
+    def size(self, subject: Identity) -> int:
+        return len(self.rows.get(str(subject), {}))
+
+    def try_sizes(self, wanted: Wanted) -> Sizes:
+        return Sizes({}, {})
+
+    def try_cookies(self, wanted: Wanted, subject: Identity) -> Counter[int]:
+        return Counter()
 
     def explain(self, request: ExplainFlow) -> Explained:
         raise Refused(Problem("not_found", request.source.name))

@@ -11,7 +11,7 @@ import pytest
 
 from tools.abi import anchor_source, read_btf, render
 from tools.abi_layout import UnsupportedLayout
-from tools.btf import Btf
+from tools.btf import ObjectBtf
 from tools.build import ROOT, compile_bpf
 
 HEADER = """
@@ -197,7 +197,7 @@ def test_bitfields_that_share_a_byte_with_another_member_are_refused(tmp_path: P
     source.write_text(anchor_source(list(root.glob("bpf/maps/*.h")), root))
     compile_bpf(source, target, root)
     with pytest.raises(UnsupportedLayout, match="overlap at byte"):
-        render(Btf.of(target))
+        render(ObjectBtf.of(target))
 
 
 def test_what_is_committed_is_what_the_headers_say() -> None:

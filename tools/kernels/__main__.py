@@ -63,7 +63,10 @@ def main() -> int:
     build_objects()
     build_extension()
     try:
-        reports = [boot(prepare(version), steps, LIMIT_SECONDS) for version in options.kernels or PACKAGES]
+        reports = [
+            boot(prepare(version), steps, LIMIT_SECONDS, accept=options.record)
+            for version in options.kernels or PACKAGES
+        ]
     except CannotPrepare as problem:
         print(f"kernels: {problem}", file=sys.stderr)
         return 1

@@ -43,8 +43,8 @@ def snapshot() -> Path:
     return tree
 
 
-def boot(image: Image, steps: Iterable[str], limit_seconds: int) -> Report:
-    """Boot, wait until the guest has gone, return its report.
+def boot(image: Image, steps: Iterable[str], limit_seconds: int, *, accept: bool) -> Report:
+    """Boot, wait until the guest has gone, return its report; ``accept`` what the programs cost, whatever is recorded.
 
     The processor is emulated: KVM isn't everywhere, and what is tested doesn't depend on speed.
     """
@@ -52,6 +52,7 @@ def boot(image: Image, steps: Iterable[str], limit_seconds: int) -> Report:
     results.unlink(missing_ok=True)
     words = "console=ttyS0 loglevel=4 panic=-1 mitigations=off"
     words += f" CILIA_TREE={snapshot()} CILIA_PYTHON={sys.executable} CILIA_STEPS={','.join(steps)}"
+    words += " CILIA_ACCEPT=1" if accept else ""
     command = [
         *(QEMU, "-accel", "tcg,thread=multi", "-cpu", PROCESSOR, "-smp", "2", "-m", str(MEMORY_MIB)),
         *("-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", words),

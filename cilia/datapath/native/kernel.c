@@ -27,6 +27,9 @@ int cilia_map_info(int fd, struct cilia_map_info *out)
 	out->value_size = info.value_size;
 	out->max_entries = info.max_entries;
 	out->flags = info.map_flags;
+	out->btf_id = info.btf_id;
+	out->key_type = info.btf_key_type_id;
+	out->value_type = info.btf_value_type_id;
 	memcpy(out->name, info.name, sizeof(out->name));
 	return 0;
 }

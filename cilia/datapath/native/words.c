@@ -44,3 +44,9 @@ uint32_t cilia_add_u32(void *word, uint32_t value)
 {
 	return __atomic_add_fetch((uint32_t *)word, value, __ATOMIC_ACQ_REL);
 }
+
+void cilia_add_each_u32(void *first, size_t stride, size_t count, uint32_t value)
+{
+	for (size_t i = 0; i < count; i++)
+		cilia_add_u32((char *)first + i * stride, value);
+}

@@ -1,11 +1,24 @@
 """CIDRs of rules. A prefix selects the identities that stand for it or for a part of it; pods never have one."""
 
 import re
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import Final
 
 from cilia.policy.language.documents import Field
-from cilia.policy.rules import CIDR, EVERYTHING, Block, Operator, Prefix, Requirement, Selector, within
+from cilia.policy.language.selectors import read_selector
+from cilia.policy.rules import (
+    CIDR,
+    CIDR_GROUP,
+    GROUP_NAME,
+    Block,
+    Operator,
+    Prefix,
+    PrefixGroup,
+    Requirement,
+    Selector,
+    within,
+)
 
 _LENGTH: Final = re.compile(r"[0-9]{1,3}")
 
@@ -38,10 +51,39 @@ def read_cidr_set(at: Field) -> Selector:
     if len(kinds) != 1:
         at.refuse("needs exactly one of cidr, cidrGroupRef and cidrGroupSelector")
     if "cidr" not in body:
-        kinds[0].mark_unenforced()
-        return EVERYTHING
+        excepts = tuple(read_prefix(item, bare=False) for item in _items(body.get("except")))
+        return _select_group(kinds[0], by_name="cidrGroupRef" in body, holes=excepts)
     cidr = read_prefix(body.require("cidr"), bare=False)
     return select_prefix(cidr, _excepts(body.get("except"), cidr))
+
+
+GROUP: Final = "io.cilium.policy.cidrgroup"
+"""Key that prefixes of any group bear."""
+
+
+def _items(at: Field | None) -> Iterable[Field]:
+    return at.items() if at is not None else ()
+
+
+def _select_group(at: Field, *, by_name: bool, holes: tuple[Prefix, ...]) -> Selector:
+    """Return the selector of what lies in the groups of a name, or with the labels, but not in ``holes``."""
+    if by_name:
+        group = Selector((Requirement(CIDR_GROUP, GROUP_NAME + at.text(), Operator.EXISTS),))
+    else:
+        group = read_selector(at, _group_key)
+    absent = (Requirement(CIDR, str(hole), Operator.ABSENT) for hole in holes)
+    return Selector((Requirement(CIDR_GROUP, GROUP, Operator.EXISTS), *group.requirements, *absent))
+
+
+def _group_key(_: Field, key: str) -> tuple[str, str]:
+    return CIDR_GROUP, key
+
+
+def read_prefix_group(spec: Field, name: str, labels: Field | None) -> PrefixGroup:
+    """Read the prefixes of a CiliumCIDRGroup."""
+    items = spec.mapping().only("externalCIDRs").require("externalCIDRs").items()
+    own = tuple((key, item.text()) for key, item in labels.mapping()) if labels is not None else ()
+    return PrefixGroup(frozenset(map(read_prefix, items)), ((GROUP, ""), (GROUP_NAME + name, ""), *own))
 
 
 def _excepts(at: Field | None, cidr: Prefix) -> tuple[Prefix, ...]:

@@ -8,10 +8,10 @@ from typing import Final
 
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.policy.language import cilium, kubernetes
-from cilia.policy.language.addresses import read_prefix
+from cilia.policy.language.addresses import read_prefix_group
 from cilia.policy.language.documents import Field, Mapping, Value, read_documents
 from cilia.policy.language.enforcement import ENFORCEMENT, Enforcement, is_audited, read_enforcement
-from cilia.policy.rules import Policy, Spec
+from cilia.policy.rules import Policy, PrefixGroup, Spec
 
 CNP: Final = "CiliumNetworkPolicy"
 CCNP: Final = "CiliumClusterwideNetworkPolicy"
@@ -155,7 +155,7 @@ def _parse(at: Field, default_namespace: str, cluster: str) -> ParsedPolicy:
         namespace,
         name,
         _canonical(at, namespace),
-        Policy(key, specs, shadow),
+        Policy(key, specs, shadow, _prefix_group(body, name) if kind == CIDR_GROUP else None),
         tuple(at.document.unenforced[marked:]),
         read_enforcement(body) if kind == ENFORCEMENT else None,
     )
@@ -192,7 +192,6 @@ def _specs(body: Mapping, kind: str, namespace: str, cluster: str) -> tuple[Spec
             spec = body.get("spec")
             return (kubernetes.read_spec(spec or body.require("spec"), namespace),)
         case "CiliumCIDRGroup":
-            _check_cidr_group(body)
             return ()
         case "CiliaEnforcement":
             return ()
@@ -200,11 +199,8 @@ def _specs(body: Mapping, kind: str, namespace: str, cluster: str) -> tuple[Spec
             return cilium.read_specs(body, namespace, cluster)
 
 
-def _check_cidr_group(body: Mapping) -> None:
-    spec = body.require("spec")
-    for item in spec.mapping().only("externalCIDRs").require("externalCIDRs").items():
-        read_prefix(item)
-    spec.mark_unenforced()
+def _prefix_group(body: Mapping, name: str) -> PrefixGroup:
+    return read_prefix_group(body.require("spec"), name, body.require("metadata").mapping().get("labels"))
 
 
 def _canonical(at: Field, namespace: str) -> str:

@@ -84,6 +84,7 @@ class Node:
     namespace: Namespace
     objects: LoadedObject
     devices: dict[str, int]
+    variables: Mapping[str, int | bytes]
 
     def __post_init__(self) -> None:
         self.flows: Map[Ct4Key, CtEntry] = self.objects.map(maps.CT4)
@@ -229,8 +230,9 @@ def node(
     max_entries: Mapping[str, int] = SIZES,
     has_overlay: bool = True,
     variables: Mapping[str, int | bytes] | None = None,
+    pins: Path | None = None,
 ) -> Iterator[Node]:
-    """Load the programs in a namespace with the pods' devices and an overlay; all maps are empty.
+    """Load the programs in a namespace with the pods' devices and an overlay; all maps are empty, or as pinned.
 
     The other end of device ``lxcN`` is ``plxcN``, in the same namespace.
     """
@@ -250,7 +252,8 @@ def node(
             "overlay_ifindex": devices["overlay"] if has_overlay else 0,
             **(variables or {}),
         }
-        made = Node(namespace, load(file, Loading(variables=configured, max_entries=max_entries)), devices)
+        loading = Loading(variables=configured, max_entries=max_entries, pin_directory=pins)
+        made = Node(namespace, load(file, loading), devices, configured)
         try:
             yield made
         finally:

@@ -137,6 +137,17 @@ def test_a_flow_for_which_no_port_is_left_is_dropped_and_other_destinations_have
 
 
 @pytest.mark.parametrize(("pod", "world", "address"), FAMILIES, ids=IDS)
+def test_a_flow_that_has_ended_leaves_its_port_to_another(here: Node, pod: Pod, world: Pod, address: str) -> None:
+    taken = {port: out(here, tcp(pod, world, port))[TCP].sport for port in range(1, LAST - FIRST + 2)}
+    here.run("from_pod", tcp(pod, world, 2, flags="RA"), "lxc1")
+    assert out(here, tcp(pod, world, 99))[TCP].sport == taken[2]
+    assert out(here, tcp(pod, world, 1))[TCP].sport == taken[1]
+    back = here.run("from_uplink", tcp(world, Pod(address, HOST), 80, taken[2]), "uplink")
+    assert whole(back.packet)[TCP].dport == 99
+    assert len(here.nat.items()) == 2 * (LAST - FIRST + 1)
+
+
+@pytest.mark.parametrize(("pod", "world", "address"), FAMILIES, ids=IDS)
 @pytest.mark.parametrize("make", [tcp, udp, echo], ids=["tcp", "udp", "echo"])
 def test_an_error_from_the_way_names_the_pods_packet(
     here: Node, pod: Pod, world: Pod, address: str, make: type

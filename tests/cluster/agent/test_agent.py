@@ -149,7 +149,7 @@ async def test_a_changed_policy_is_acknowledged_once_it_is_in_force(node: Node) 
             assert message.subjects[web["identity"]] < revision
     print(f"acknowledged after {(time.perf_counter() - began) * 1000:.1f} ms")
     rules = (await node.call("policy-get", id=web["id"]))["rules"]
-    assert {"key": [False, 0, 6, 80, 16], "entry": [True, 7, 99, False]} in rules
+    assert {"key": [False, 0, 6, 80, 16], "entry": [True, 7, 99, False, 0]} in rules
     assert len(rules) == 3
 
 
@@ -251,7 +251,7 @@ async def test_a_foreign_change_of_the_policy_map_is_repaired_and_reported(node:
         for entry, value in list(outside.items()):
             outside.update(entry, value._replace(deny=0))
         stranger = next(entry for entry, _ in outside.items())._replace(identity=4242)
-        outside.update(stranger, EntryValue(1, 0, 0, 0))
+        outside.update(stranger, EntryValue(1, 0, 0, 0, 0))
 
     async def reported() -> dict[str, Any]:
         loops = (await node.call("status"))["loops"]
@@ -261,5 +261,5 @@ async def test_a_foreign_change_of_the_policy_map_is_repaired_and_reported(node:
     assert (loop["failures"], "not" in loop["last_error"]) == (2, True)
     assert await denied()
     rules = (await node.call("policy-get", id=db["id"]))["rules"]
-    assert {"key": [False, 0, 1, 8, 16], "entry": [True, 7, 0, False]} in rules
+    assert {"key": [False, 0, 1, 8, 16], "entry": [True, 7, 0, False, 0]} in rules
     assert len(rules) == 3

@@ -105,10 +105,19 @@ async def test_a_pod_that_comes_up_makes_no_noise(node: Node) -> None:
         web = await node.add_pod("web")
         await asyncio.sleep(2)  # solicitations and reports come soon after a link's start
         assert "fe80" not in inside(web, "ip", "-6", "address")
+        assert inside(web, "sysctl", "-n", "net.ipv6.conf.eth0.accept_ra") == "0\n"
         assert answered(web, "fd00:66::99", 1) == 0
         async with asyncio.timeout(5):
             first = json.loads(await reader.readline())
     assert (first["destination"], first["protocol"]) == ("fd00:66::99", "icmpv6")
+
+
+async def test_a_namespace_in_which_ipv6_is_off_gets_it_for_its_pod(node: Node) -> None:
+    await node.start(**DUAL)
+    other, path = await node.add_pod("other"), node.add_netns()
+    inside({"netns": path}, "sysctl", "-w", "net.ipv6.conf.default.disable_ipv6=1", "net.ipv6.conf.all.disable_ipv6=1")
+    pod = await node.call("endpoint-create", namespace="default", name="quiet", netns=path)
+    assert answered(pod, other["ipv6"]) == answered(other, pod["ipv6"]) == 3
 
 
 async def test_icmpv6_is_decided_by_its_own_entries(node: Node) -> None:

@@ -11,7 +11,7 @@ from cilia.cluster.pod import Pod
 from cilia.cluster.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
 
 PORT = 7000
-PROTOCOLS = ("tcp", "udp", "icmp")
+WAYS = tuple(f"{protocol} over IPv{version}" for version in (4, 6) for protocol in ("tcp", "udp", "icmp"))
 PATIENT_SECONDS = 0.9
 
 
@@ -62,16 +62,22 @@ async def answering(machines: Iterable[Machine]) -> AsyncIterator[None]:
 
 
 async def reached(client: Machine, server: Machine, seconds: float = PATIENT_SECONDS) -> frozenset[str]:
-    """Return the protocols by which the client gets an answer."""
+    """Return the ways by which the client gets an answer."""
     results = await asyncio.gather(
-        reaches_tcp(client, server.ipv4, PORT, seconds=seconds),
-        reaches_udp(client, server.ipv4, PORT, seconds=seconds),
-        reaches_icmp(client, server.ipv4, seconds=seconds),
+        *(
+            attempt
+            for address in server.addresses
+            for attempt in (
+                reaches_tcp(client, address, PORT, seconds=seconds),
+                reaches_udp(client, address, PORT, seconds=seconds),
+                reaches_icmp(client, address, seconds=seconds),
+            )
+        )
     )
-    return frozenset(protocol for protocol, came in zip(PROTOCOLS, results, strict=True) if came)
+    return frozenset(way for way, came in zip(WAYS, results, strict=True) if came)
 
 
 async def reached_by(client: Machine, servers: Mapping[str, Machine]) -> dict[str, frozenset[str]]:
-    """Return, for each server by name, the protocols by which the client gets an answer."""
+    """Return, for each server by name, the ways by which the client gets an answer."""
     results = await asyncio.gather(*(reached(client, server) for server in servers.values()))
     return dict(zip(servers, results, strict=True))

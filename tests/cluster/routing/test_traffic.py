@@ -15,11 +15,12 @@ from cilia.cluster.machine import Machine
 from cilia.cluster.traffic import reaches_udp
 from cilia.cluster.transfer import transfer
 from tests.cluster.policies import Policies
-from tests.cluster.routing.places import PORT, PROTOCOLS, Places, answering, reached, reached_by
+from tests.cluster.routing.places import PORT, WAYS, Places, answering, reached, reached_by
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
-ALL, NONE = frozenset(PROTOCOLS), frozenset[str]()
+ALL, NONE = frozenset(WAYS), frozenset[str]()
+FAMILIES = pytest.mark.parametrize("family", ["ipv4", "ipv6"])
 LOAD_PORTS = ("7101", "7102", "7103", "7104", "7105")
 TRANSFER_PORT = 7200
 TO_ENTITY = """
@@ -81,11 +82,21 @@ async def test_egress_to_an_entity_allows_it_and_denies_the_rest(
         assert await reached_by(places.client, others) == expected
 
 
+@pytest.mark.parametrize("version", [4, 6])
+async def test_the_world_of_one_family_is_none_of_the_other(places: Places, policies: Policies, version: int) -> None:
+    policies.apply(TO_ENTITY % f"world-ipv{version}")
+    async with answering([places.world]):
+        came = await reached(places.client, places.world)
+    assert came == {way for way in WAYS if way.endswith(f"IPv{version}")}
+
+
 async def test_egress_by_port_holds_towards_every_place(places: Places, policies: Policies) -> None:
     policies.apply(UDP_ONLY % PORT)
     others = places.others()
     async with answering(others.values()):
-        assert await reached_by(places.client, others) == dict.fromkeys(others, frozenset({"udp"}))
+        assert await reached_by(places.client, others) == dict.fromkeys(
+            others, frozenset(way for way in WAYS if way.startswith("udp"))
+        )
 
 
 async def test_ingress_from_nobody_still_lets_the_own_host_in_and_no_other(places: Places, policies: Policies) -> None:
@@ -104,20 +115,25 @@ async def test_ingress_from_remote_nodes_lets_other_hosts_in(places: Places, pol
         assert await reached(places.client, places.far) == NONE
 
 
+@FAMILIES
 @pytest.mark.parametrize("where", ["pod, same node", "pod, across", "remote host", "world"])
-async def test_a_large_transfer_arrives_whole(places: Places, where: str) -> None:
+async def test_a_large_transfer_arrives_whole(places: Places, where: str, family: str) -> None:
     server = places.others()[where]
-    done = await transfer(places.client, server, server.ipv4, TRANSFER_PORT, megabytes=200)
+    done = await transfer(places.client, server, getattr(server, family), TRANSFER_PORT, megabytes=200)
     assert (done.bytes_received, done.received) == (200 << 20, done.sent)
-    print(f"200 MiB, {where}: {done.seconds:.2f} s")
+    print(f"200 MiB, {where}, {family}: {done.seconds:.2f} s")
 
 
+@FAMILIES
 @pytest.mark.parametrize("size", [1400, 4000, 30000])
-async def test_datagrams_travel_whole_or_in_fragments_both_ways(places: Places, size: int) -> None:
+async def test_datagrams_travel_whole_or_in_fragments_both_ways(places: Places, size: int, family: str) -> None:
     others = places.others()
     async with answering(others.values()):
         came = await asyncio.gather(
-            *(reaches_udp(places.client, other.ipv4, PORT, size=size, seconds=0.9) for other in others.values())
+            *(
+                reaches_udp(places.client, getattr(other, family), PORT, size=size, seconds=0.9)
+                for other in others.values()
+            )
         )
     assert dict(zip(others, came, strict=True)) == dict.fromkeys(others, True)
 
@@ -135,12 +151,13 @@ def serving_load(server: Machine) -> Iterator[None]:
         process.communicate()
 
 
+@FAMILIES
 @pytest.mark.parametrize("where", ["pod, same node", "pod, across", "world"])
-def test_thousands_of_short_connections_without_a_stray_failure(places: Places, where: str) -> None:
+def test_thousands_of_short_connections_without_a_stray_failure(places: Places, where: str, family: str) -> None:
     """``python -m tests.cluster.routing`` makes a hundred thousand."""
     server = places.others()[where]
     with serving_load(server):
-        assert connect(places.client, server.ipv4, 5000)["failed"] == 0
+        assert connect(places.client, getattr(server, family), 3000)["failed"] == 0
 
 
 def connect(client: Machine, address: str, count: int) -> dict[str, object]:
@@ -149,12 +166,11 @@ def connect(client: Machine, address: str, count: int) -> dict[str, object]:
         [*command, address, str(count), *LOAD_PORTS], check=True, capture_output=True, text=True, timeout=600
     )
     report: dict[str, object] = json.loads(run.stdout)
-    print(f"{address}: {report}")
     return report
 
 
 def test_pods_have_the_mtu_that_the_underlay_leaves(shared: LocalCluster, places: Places) -> None:
-    overhead = 0 if "rtn" in shared.layout.name else 50
+    overhead = 0 if "native" in shared.process("agent/node1").command else 50
     shown = subprocess.run(
         ["ip", "-n", places.client.network, "-o", "link", "show", "eth0"], check=True, capture_output=True, text=True
     ).stdout

@@ -7,7 +7,7 @@ import pytest
 
 from cilia.cluster.local import LocalCluster
 from cilia.cluster.traffic import reaches_icmp
-from tests.cluster.routing.places import PROTOCOLS, answering, reached
+from tests.cluster.routing.places import WAYS, answering, reached
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
@@ -25,7 +25,7 @@ async def test_nodes_and_the_world_reach_each_other_and_the_world_reaches_no_pod
     host, world = cluster.host("node1"), cluster.world()
     pod = cluster.pod("node1", "shop", "web", {"app": "web"})
     async with answering([host, world]):
-        assert await reached(host, world) == set(PROTOCOLS)
-        assert await reached(world, host) == set(PROTOCOLS)
+        assert await reached(host, world) == set(WAYS)
+        assert await reached(world, host) == set(WAYS)
     assert await reaches_icmp(host, pod.ipv4)
     assert not await reaches_icmp(world, pod.ipv4)

@@ -1,9 +1,9 @@
 import pytest
 
 from cilia.contracts.ids import EndpointId, Identity, NodeName
-from cilia.contracts.tables import Endpoint, EndpointKey, Node
+from cilia.contracts.tables import Endpoint, EndpointKey, Node, PrefixRow
 from services.agent.ipcache import WORLD, Ipcache, Location
-from services.agent.prefixes import Prefix, ipv4_number, number
+from services.agent.prefixes import Prefix, ipv4_number, number, prefix
 
 ME, PEER = NodeName("node1"), NodeName("node2")
 NODE2 = Node(PEER, "192.0.2.2", "2001:db8::2", pod_cidrs=("10.2.0.0/26", "10.3.0.0/26", "fd00:2::/64", "fd00:3::/64"))
@@ -30,7 +30,19 @@ def at(ipcache: Ipcache, address: str) -> Location | None:
 
 def test_the_world_and_the_node_itself_are_known_from_the_start() -> None:
     changes = Ipcache(ME, "192.0.2.1").take_changes()
-    assert changes == {WORLD: Location(2), Prefix(number("192.0.2.1")): Location(1)}
+    assert changes == {**WORLD, Prefix(number("192.0.2.1")): Location(1)}
+    assert (WORLD[prefix("0.0.0.0/0")], WORLD[prefix("::/0")]) == (Location(9), Location(10))
+
+
+def test_a_prefix_is_known_while_policies_name_it_and_a_host_within_keeps_its_own(ipcache: Ipcache) -> None:
+    ipcache.set_local(number("10.1.0.5"), Identity(300))
+    ipcache.feed_prefixes({"10.0.0.0/8": PrefixRow(Identity(77)), "10.1.0.5/32": PrefixRow(Identity(78))}, ())
+    assert ipcache.desired[prefix("10.0.0.0/8")] == Location(77)
+    assert at(ipcache, "10.1.0.5") == Location(300)
+    ipcache.set_local(number("10.1.0.5"), None)
+    assert at(ipcache, "10.1.0.5") == Location(78)
+    ipcache.feed_prefixes({}, ("10.0.0.0/8", "10.1.0.5/32"))
+    assert ipcache.desired.keys() == {*WORLD, Prefix(number("192.0.2.1"))}
 
 
 def test_a_remote_pod_lives_behind_its_node(ipcache: Ipcache) -> None:

@@ -199,7 +199,6 @@ UNENFORCED = [
     (peer("toGroups: [{aws: {region: r}}]"), "spec.egress[0].toGroups"),
     (peer("toNodes: [{}]"), "spec.egress[0].toNodes"),
     (peer("toEndpoints: [{}], authentication: {mode: required}"), "spec.egress[0].authentication"),
-    (peer("toCIDRSet: [{cidrGroupRef: g}]"), SET + ".cidrGroupRef"),
 ]
 
 

@@ -64,6 +64,19 @@ def test_an_audited_denial_lifts_no_denial_of_another_policy() -> None:
     assert (from_host.allowed, from_host.audited) == (True, True)
 
 
+def test_an_audited_denial_lifts_no_isolation_in_both_directions() -> None:
+    isolates = policy("endpointSelector: {}, ingress: [{}], egress: [{}]", name="q")
+    (parsed,) = parse_policies(
+        AUDITED.format(
+            "{cilia.io/audit: 'true'}",
+            "{endpointSelector: {}, ingressDeny: [{fromEndpoints: [{matchLabels: {app: db}}]}]}",
+        ),
+        namespace="x",
+    )
+    engine = engine_with(isolates, type(isolates)(parsed.policy))
+    assert not decide(engine.map_state(WEB), DB, egress=False, protocol=TCP, port=80).allowed
+
+
 def test_an_audited_cluster_denies_nobody_and_says_whom_it_would() -> None:
     engine = engine_with(
         policy("endpointSelector: {matchLabels: {app: web}}, ingress: [{}]"), ModeSet(Mode.DEFAULT, True)

@@ -1,6 +1,7 @@
 """The engine on small worlds: the matrix of empty and absent, modes, cookies, changes of one thing."""
 
 import json
+from ipaddress import ip_network
 
 import pytest
 
@@ -20,11 +21,11 @@ from cilia.policy.engine import (
 )
 from cilia.policy.language.parse import decode_object, parse_policies
 from cilia.policy.mapstate import ANY_PEER, decide
-from cilia.policy.rules import cidr_label, parse_prefix
+from cilia.policy.rules import Policy, PrefixGroup, cidr_label, parse_prefix
 from cilia.policy.selectors import NamedPortOf
 
 WEB, DB, OTHER = Identity(256), Identity(257), Identity(258)
-HOST, WORLD, INIT = Identity(1), Identity(2), Identity(5)
+HOST, WORLD, INIT = Identity(1), Identity(9), Identity(5)
 TCP, UDP, SCTP, ICMP = 6, 17, 132, 1
 
 
@@ -297,3 +298,15 @@ def test_yaml_json_documents_and_lists_are_read_alike() -> None:
     as_documents = f"{item}\n---\n---\n{other}\n"
     assert parse_policies(as_list) == parse_policies(as_documents)
     assert len(parse_policies("")) == 0
+
+
+def test_what_the_engine_gives_back_puts_it_into_the_same_state() -> None:
+    engine = Engine()
+    group = PrefixGroup(frozenset({ip_network("10.0.0.0/8")}), (("tier", "gold"),))
+    engine.apply([PolicyPut(Policy("CiliumCIDRGroup//g", (), group=group))])
+    before = engine.policy("CiliumCIDRGroup//g")
+    engine.apply([PolicyRemoved("CiliumCIDRGroup//g")])
+    assert engine.prefixes == set()
+    engine.apply([PolicyPut(before)])
+    assert engine.policies == {"CiliumCIDRGroup//g": before}
+    assert engine.prefixes == group.prefixes

@@ -1,11 +1,14 @@
 """Entries of the map: ranges as prefixes, redundancy, precedence and the lookup."""
 
+import zlib
+
 import pytest
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from cilia.policy.mapstate import ALLOW, DENY, Claim, Entries, Match, broader, decide, merge_claims
+from cilia.policy.mapstate import ALLOW, DENY, Claim, Entries, Match, broader, claim_rule, decide, merge_claims
 from cilia.policy.ports import split_range
+from cilia.policy.rules import PortRange, Rule
 
 WEB, DB = Identity(256), Identity(257)
 TCP_80 = Match(False, 6, 80, 16)
@@ -109,3 +112,35 @@ def test_a_port_matches_by_its_leading_bits() -> None:
     assert [port for port in range(70, 100) if decide(state, WEB, egress=False, protocol=6, port=port).allowed] == list(
         range(80, 88)
     )
+
+
+def ports_claim(first: int, last: int, *, deny: bool = False, policy: str = "a", protocol: int = 6) -> list[Claim]:
+    rule = Rule(False, deny, None, tuple(PortRange(protocol, port, port) for port in range(first, last + 1)))
+    return list(claim_rule(rule, policy, zlib.crc32(policy.encode()), lambda _: ()))
+
+
+def test_single_ports_that_are_neighbours_are_joined_to_prefixes() -> None:
+    entries = merge_claims(ports_claim(8000, 8063))
+    assert [(match.port, match.bits) for match in entries] == [(8000, 10)]
+
+
+def test_every_port_of_a_protocol_one_by_one_is_the_protocol() -> None:
+    assert [*merge_claims(ports_claim(0, 65_535))] == [Match(False, 6, 0, 0)]
+
+
+def test_ports_of_different_policies_are_not_joined() -> None:
+    claims = [claim for port in range(8000, 8064) for claim in ports_claim(port, port, policy="ab"[port % 2])]
+    assert len(merge_claims(claims)) == 64
+
+
+def test_joined_denials_take_the_place_of_what_they_overrule() -> None:
+    claims = [*ports_claim(8000, 8063, deny=True), Claim(Match(False, 6, 8000, 10), ALLOW, "b", 2)]
+    ((match, entry),) = merge_claims(claims).items()
+    assert (match.port, match.bits, entry.deny) == (8000, 10, True)
+
+
+def test_few_or_scattered_ports_stay_as_they_are() -> None:
+    """Each length of prefix costs the first packet of a flow a probe."""
+    assert len(merge_claims(ports_claim(8000, 8003))) == 4
+    scattered = [claim for port in range(8000, 8600, 3) for claim in ports_claim(port, port)]
+    assert len(merge_claims(scattered)) == 200

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,12 @@ def test_only_another_document_is_a_change() -> None:
 async def test_policies_are_stored_and_removed_all_or_none(tmp_path: Path) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            store = Store(etcd, Keys("test"))
+            reserved: list[str] = []
+
+            async def reserve(prefixes: Iterable[str]) -> None:
+                reserved.extend(prefixes)
+
+            store = Store(etcd, Keys("test"), reserve=reserve)
             applied = await store.apply([policy("a"), policy("b")])
             assert [change.action for change in applied.changes] == ["created", "created"]
             again = await store.apply([policy("a"), policy("b")])

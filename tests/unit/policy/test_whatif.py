@@ -88,6 +88,17 @@ def test_a_prefix_of_the_new_policy_means_the_addresses_in_it(tmp_path: Path, fl
     assert (code, [change["source"] for change in found["newly_denied"]]) == (1, ["203.0.113.9"])
 
 
+def test_an_ip_block_means_pods_too_whose_addresses_lie_in_it(tmp_path: Path) -> None:
+    block = {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.9.0.0/16"]}}]}
+    spec = {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [block]}
+    document = {**policy("block", spec), "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
+    new = write(tmp_path / "new.yaml", document)
+    inside = {**WEB, "prefixes": ["10.1.0.0/31", "10.2.0.5/32"]}
+    for source, code in ((inside, 0), ({**WEB, "prefixes": ["10.1.0.0/31", "10.9.0.5/32"]}, 1), (WEB, 1)):
+        record = write_flows(tmp_path / "flows.json", [flow(source, DB, "80/TCP")])
+        assert diff("--flows", record, "-f", new)[0] == code
+
+
 def test_a_named_port_is_the_one_that_the_destination_names(tmp_path: Path) -> None:
     record = write_flows(tmp_path / "flows.json", [flow(WEB, {**DB, "ports": [["sql", "TCP", 5432]]}, "5432/TCP")])
     new = write(tmp_path / "new.yaml", policy("db", ingress("db", from_app("web", "sql"))))

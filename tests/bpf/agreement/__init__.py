@@ -1,0 +1,1 @@
+"""What explanations and what-if say about random flows against what the programs decide."""

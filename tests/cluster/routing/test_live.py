@@ -1,0 +1,88 @@
+"""Changes of nodes under traffic: other addresses, restarts, deaths; what flows goes on."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from cilia.cluster.layout import netns_path
+from cilia.cluster.local import LocalCluster
+from cilia.cluster.traffic import Tally, steady_connections, steady_udp
+from cilia.netns import inside
+from tests.cluster.routing.places import PORT, WAYS, Places, answering, reached_by
+
+pytestmark = [pytest.mark.cluster, pytest.mark.chaos, pytest.mark.timeout(180)]
+
+MOVED = "172.31.9.12"
+SETTLED_SECONDS = 1.5
+
+
+def ip(namespace: str, arguments: str) -> str:
+    return subprocess.run(
+        ["ip", "-n", namespace, *arguments.split()], check=True, capture_output=True, text=True
+    ).stdout
+
+
+@asynccontextmanager
+async def flowing(places: Places) -> AsyncIterator[dict[str, Tally]]:
+    """Established and new flows from the client to all places, and from its host across, for the block."""
+    tallies: dict[str, Tally] = {}
+    async with AsyncExitStack() as stack:
+        servers = places.others()
+        del servers["host"]
+        await stack.enter_async_context(answering(servers.values()))
+        for name, server in servers.items():
+            tallies[f"{name}, established"] = await stack.enter_async_context(
+                steady_udp(places.client, server.ipv4, PORT, per_second=200)
+            )
+            tallies[f"{name}, new"] = await stack.enter_async_context(
+                steady_connections(places.client, server.ipv4, PORT, per_second=30)
+            )
+        tallies["from the host"] = await stack.enter_async_context(
+            steady_udp(places.host, places.far.ipv4, PORT, per_second=100)
+        )
+        await asyncio.sleep(0.5)
+        yield tallies
+        await asyncio.sleep(0.5)
+
+
+def lost(tallies: dict[str, Tally]) -> dict[str, int]:
+    assert all(tally.received > 10 for tally in tallies.values()), tallies
+    return {name: tally.lost for name, tally in tallies.items() if tally.lost}
+
+
+@pytest.mark.parametrize("node", ["node1", "node2"])
+async def test_nothing_is_lost_when_an_agent_dies_and_comes_back(
+    shared: LocalCluster, places: Places, node: str
+) -> None:
+    async with flowing(places) as tallies:
+        shared.kill(f"agent/{node}")
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(shared.start, f"agent/{node}")
+        await asyncio.sleep(SETTLED_SECONDS)
+    assert lost(tallies) == {}
+
+
+async def test_pods_are_reached_while_their_node_gets_another_address(shared: LocalCluster, places: Places) -> None:
+    """Both addresses answer while the news travels; then the former goes, and nothing hangs on it."""
+    namespace = shared.layout.namespace("node2")
+    former = places.remote_host.ipv4
+    with inside(netns_path(namespace)):
+        Path("/proc/sys/net/ipv4/conf/all/promote_secondaries").write_text("1")  # noqa: ASYNC240 - a kernel's switch
+    async with flowing(places) as tallies:
+        del tallies["remote host, established"], tallies["remote host, new"]  # it keeps its sockets, not its address
+        ip(namespace, f"addr add {MOVED}/16 dev eth0")
+        shared.kill("agent/node2")
+        await asyncio.to_thread(shared.start, "agent/node2", settings={"ipv4": MOVED})
+        await asyncio.sleep(SETTLED_SECONDS)
+        ip(namespace, f"addr del {former}/16 dev eth0")
+        await asyncio.sleep(1)
+    assert lost(tallies) == {}
+    places.remote_host.ipv4 = MOVED
+    others = places.others()
+    async with answering(others.values()):
+        assert await reached_by(places.client, others) == dict.fromkeys(others, frozenset(WAYS))
+    assert former not in ip(shared.layout.namespace("node1"), "route")

@@ -1,0 +1,214 @@
+"""What the world sees of pods, and what comes back to them, on real traffic through a router that knows no pod."""
+
+import asyncio
+import errno
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from cilia.cluster.local import LocalCluster
+from cilia.cluster.machine import Machine
+from cilia.cluster.transfer import transfer
+from cilia.cluster.world import PORT
+from tests.cluster.routing.places import PORT as ECHO
+from tests.cluster.routing.places import WAYS, Places, answering, reached
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+
+SERVICE, CLOSED, TRANSFER = 7300, 7301, 7302
+IP_MTU_DISCOVER, IP_MTU, IPV6_MTU_DISCOVER, IPV6_MTU = 10, 14, 23, 24
+PMTUDISC_DO = 2
+FAMILIES = pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+NARROW_BYTES = 1300
+
+
+def ip(namespace: str, arguments: str) -> str:
+    return subprocess.run(
+        ["ip", "-n", namespace, *arguments.split()], check=True, capture_output=True, text=True
+    ).stdout
+
+
+async def peer_seen_by(server: Machine, client: Machine, address: str, *, local_port: int = 0) -> tuple[str, int]:
+    """Return the client's address and port as the server sees them, on one TCP connection to its ``address``."""
+    loop = asyncio.get_running_loop()
+    with (
+        closing(server.listen(SERVICE)) as listening,
+        closing(client.open_socket(socket.SOCK_STREAM, to=address)) as opened,
+    ):
+        if local_port:
+            opened.bind(("", local_port))
+        async with asyncio.timeout(3):
+            accepting = asyncio.create_task(loop.sock_accept(listening))
+            await loop.sock_connect(opened, (address, SERVICE))
+            accepted, peer = await accepting
+        accepted.close()
+    return str(peer[0]).removeprefix("::ffff:"), int(peer[1])
+
+
+def of(machine: Machine, family: str) -> str:
+    return machine.ipv6 if family == "ipv6" else machine.ipv4
+
+
+@FAMILIES
+async def test_the_world_sees_the_node_and_a_port_that_no_socket_of_the_node_takes(places: Places, family: str) -> None:
+    address, port = await peer_seen_by(places.world, places.client, of(places.world, family))
+    assert address == of(places.host, family)
+    assert port >= 61000
+
+
+@FAMILIES
+async def test_pods_see_each_other_by_their_own_addresses(places: Places, family: str) -> None:
+    for port, server in ((5001, places.far), (5002, places.near)):
+        seen = await peer_seen_by(server, places.client, of(server, family), local_port=port)
+        assert seen == (of(places.client, family), port)
+
+
+@FAMILIES
+async def test_another_node_sees_the_node_with_an_overlay_and_the_pod_without(
+    shared: LocalCluster, places: Places, family: str
+) -> None:
+    address, _ = await peer_seen_by(places.remote_host, places.client, of(places.remote_host, family))
+    assert address == of(places.client if is_native(shared) else places.host, family)
+
+
+@FAMILIES
+async def test_two_pods_with_the_same_port_and_identifier_are_kept_apart(places: Places, family: str) -> None:
+    loop = asyncio.get_running_loop()
+    clients, world = (places.client, places.near), of(places.world, family)
+    async with answering([places.world]):
+        sockets = [client.open_socket(socket.SOCK_DGRAM, to=world) for client in clients]
+        for number, opened in enumerate(sockets):
+            opened.bind(("", 5003))
+            opened.connect((world, ECHO))
+            await loop.sock_sendall(opened, b"from %d" % number)
+        async with asyncio.timeout(3):
+            answers = [await loop.sock_recv(opened, 64) for opened in sockets]
+        for opened in sockets:
+            opened.close()
+        assert answers == [b"from 0", b"from 1"]
+        assert await asyncio.gather(*(reached(client, places.world) for client in clients)) == [set(WAYS)] * 2
+
+
+@FAMILIES
+async def test_an_error_of_the_world_reaches_the_pod_that_it_is_about(places: Places, family: str) -> None:
+    world = of(places.world, family)
+    with closing(places.client.open_socket(socket.SOCK_DGRAM, to=world)) as opened:
+        opened.connect((world, CLOSED))
+        opened.send(b"is anybody there?")
+        assert await error_of(opened) == errno.ECONNREFUSED
+
+
+async def error_of(opened: socket.socket) -> int:
+    """Wait for an error of a socket and return it, 0 if none comes."""
+    for _ in range(60):
+        if error := opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return error
+        await asyncio.sleep(0.05)
+    return 0
+
+
+@contextmanager
+def narrow(cluster: LocalCluster) -> Iterator[None]:
+    """Have the link between the router and the world carry less than the nodes' link for the block."""
+    world, hub = cluster.layout.world, cluster.layout.hub
+    ip(hub, f"link set {PORT} mtu {NARROW_BYTES}")
+    ip(world, f"link set eth0 mtu {NARROW_BYTES}")
+    try:
+        yield
+    finally:
+        ip(hub, f"link set {PORT} mtu 1500")
+        ip(world, "link set eth0 mtu 1500")
+
+
+@FAMILIES
+async def test_a_pod_learns_the_path_s_mtu_from_a_router_beyond_its_node(
+    shared: LocalCluster, places: Places, family: str
+) -> None:
+    world = of(places.world, family)
+    with narrow(shared), closing(unfragmented(places.client, world)) as opened:
+        opened.send(bytes(1400))
+        assert await error_of(opened) == errno.EMSGSIZE
+        assert path_mtu(opened) == NARROW_BYTES
+        done = await transfer(places.client, places.world, world, TRANSFER, megabytes=5)
+        assert done.received == done.sent
+    for version in ("-4", "-6"):
+        ip(places.client.network, f"{version} route flush cache")
+
+
+@FAMILIES
+async def test_a_pod_can_t_send_more_to_another_node_than_the_tunnel_carries(
+    shared: LocalCluster, places: Places, family: str
+) -> None:
+    """The pod's own link has that MTU, so its kernel refuses at once."""
+    fits = (1500 if is_native(shared) else 1450) - (48 if family == "ipv6" else 28)
+    with closing(unfragmented(places.client, of(places.far, family))) as opened:
+        opened.send(bytes(fits))
+        with pytest.raises(OSError, match="Message too long"):
+            opened.send(bytes(fits + 1))
+
+
+def unfragmented(client: Machine, address: str) -> socket.socket:
+    """Return a UDP socket, connected to a closed port of the address, whose datagrams nobody fragments."""
+    opened = client.open_socket(socket.SOCK_DGRAM, to=address)
+    level, option = (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER) if ":" in address else (socket.IPPROTO_IP, IP_MTU_DISCOVER)
+    opened.setsockopt(level, option, PMTUDISC_DO)
+    opened.connect((address, CLOSED))
+    return opened
+
+
+def path_mtu(opened: socket.socket) -> int:
+    """Return the MTU of a connected socket's path as its kernel knows it."""
+    if opened.family == socket.AF_INET6:
+        return opened.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
+    return opened.getsockopt(socket.IPPROTO_IP, IP_MTU)
+
+
+@contextmanager
+def known_route(cluster: LocalCluster, pod: Machine, node: Machine) -> Iterator[None]:
+    """Have the router know the way to a pod for the block."""
+    ways = [f"{pod.ipv4}/32 via {node.ipv4}", f"{pod.ipv6}/128 via {node.ipv6}"]
+    for way in ways:
+        ip(cluster.layout.hub, f"route add {way}")
+    try:
+        yield
+    finally:
+        for way in ways:
+            ip(cluster.layout.hub, f"route del {way}")
+
+
+async def test_who_knows_a_pod_by_its_address_is_answered_from_it(shared: LocalCluster, places: Places) -> None:
+    with known_route(shared, places.client, places.host):
+        async with answering([places.client]):
+            assert await reached(places.world, places.client) == set(WAYS)
+
+
+async def test_an_excluded_network_sees_pods_by_their_own_addresses(shared: LocalCluster, places: Places) -> None:
+    async def seen() -> list[str]:
+        return [(await peer_seen_by(places.world, places.client, each))[0] for each in places.world.addresses]
+
+    networks = "198.51.100.0/24,2001:db8:100::/64"
+    with known_route(shared, places.client, places.host), excluding(shared, networks):
+        assert await seen() == [places.client.ipv4, places.client.ipv6]
+    for _ in range(50):  # the restarted agent hears the tables before it removes anything
+        addresses = await seen()
+        if addresses == [places.host.ipv4, places.host.ipv6]:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"the world still sees {addresses}")
+
+
+@contextmanager
+def excluding(cluster: LocalCluster, networks: str) -> Iterator[None]:
+    """Run the first node's agent with networks excluded from masquerading for the block."""
+    cluster.restart("agent/node1", settings={"masquerade-exclude": networks})
+    try:
+        yield
+    finally:
+        cluster.restart("agent/node1")
+
+
+def is_native(cluster: LocalCluster) -> bool:
+    return "native" in cluster.process("agent/node1").command

@@ -1,0 +1,91 @@
+"""What makes maps smaller changes no verdict: against a list of claims that is searched from end to end."""
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cilia.contracts.ids import Identity
+from cilia.contracts.tables import PolicyEntry, PolicyKey
+from cilia.policy import mapstate
+from cilia.policy.mapstate import ALLOW, ANY_PEER, DENY, PORT_BITS, Claim, Entries, Match, decide, merge_claims
+from cilia.policy.peersets import share
+
+WEB, DB = Identity(256), Identity(257)
+PORTS = range(64)
+
+
+def matches(claim: Claim, protocol: int, port: int) -> bool:
+    match = claim.match
+    if match.protocol == 0:
+        return True
+    return match.protocol == protocol and (port ^ match.port) >> (PORT_BITS - match.bits) == 0
+
+
+def searched(claims: Iterable[Claim], protocol: int, port: int) -> bool:
+    """Tell whether a packet is allowed: by a claim, and denied by none."""
+    speaking = [claim for claim in claims if matches(claim, protocol, port)]
+    return bool(speaking) and all(claim.precedence != DENY for claim in speaking)
+
+
+@st.composite
+def claim(draw: st.DrawFn) -> list[Claim]:
+    """A rule of a run of neighbouring ports, one by one, of a prefix, of a protocol, or of everything."""
+    protocol = draw(st.sampled_from([6, 6, 6, 17]))
+    policy = draw(st.sampled_from("ab"))
+    precedence = draw(st.sampled_from([ALLOW, ALLOW, DENY]))
+    first = draw(st.sampled_from(PORTS))
+    kind = draw(st.sampled_from(["run", "run", "run", "prefix", "protocol", "all"]))
+    if kind == "run":
+        last = min(first + draw(st.integers(0, 40)), PORTS[-1])
+        found = [Match(False, protocol, port, PORT_BITS) for port in range(first, last + 1)]
+    elif kind == "prefix":
+        bits = draw(st.integers(10, 15))
+        found = [Match(False, protocol, first & ~(0xFFFF >> bits), bits)]
+    else:
+        found = [Match(False, protocol if kind == "protocol" else 0, 0, 0)]
+    return [Claim(match, precedence, policy, ord(policy)) for match in found]
+
+
+claims = st.lists(claim(), max_size=5).map(lambda found: [item for some in found for item in some])
+
+
+def rows(peer: Identity, entries: Entries) -> dict[PolicyKey, PolicyEntry]:
+    return {PolicyKey(m.egress, peer, m.protocol, m.port, m.bits): entry for m, entry in entries.items()}
+
+
+@pytest.fixture(params=[1, 8], ids=["always", "from 8 on"])
+def join_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapstate, "JOIN_FROM", request.param)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(own=claims, wild=claims)
+def test_no_verdict_changes(join_from: None, own: list[Claim], wild: list[Claim]) -> None:
+    below = merge_claims(wild)
+    shared = share(merge_claims(own, below))
+    state = rows(ANY_PEER, below) | rows(WEB, shared.rows)
+    for part in shared.parts:
+        if part.number:
+            state |= rows(Identity(part.number), part.entries)
+    for protocol in (6, 17):
+        for port in (*PORTS, 64, 80, 65_535):
+            verdict = decide(state, WEB, egress=False, protocol=protocol, port=port)
+            assert verdict.allowed == searched([*own, *wild], protocol, port), (protocol, port)
+            other = decide(state, DB, egress=False, protocol=protocol, port=port)
+            assert other.allowed == searched(wild, protocol, port), (protocol, port)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(own=claims)
+def test_every_entry_says_what_a_claim_of_its_policy_says_for_each_of_its_ports(
+    join_from: None, own: list[Claim]
+) -> None:
+    for match, entry in merge_claims(own).items():
+        mine = [one for one in own if one.cookie == entry.cookie and one.precedence == entry.precedence]
+        for port in PORTS:
+            here = Claim(match, entry.precedence, "", 0)
+            for protocol in (6, 17):
+                if matches(here, protocol, port):
+                    assert any(matches(one, protocol, port) for one in mine), (match, port)
