@@ -119,12 +119,10 @@ def connections(left: int, figures: Figures) -> list[str]:
         points = [at(index, value) for index, value in enumerate(values)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="3"/>')
-        for (x, y), value in zip(points, values, strict=True):
-            parts += [
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>',
-                text(x, y - 8, f"{value:,.0f}", anchor="middle", weight="bold"),
-            ]
-        parts.append(text(points[1][0] - 40, points[1][1] + 18, caption, colour=colour if colour == OURS else INK))
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in points]
+        x, y = points[-1]
+        said = f"{caption}: {values[-1]:,.0f}"
+        parts.append(text(x + 12, y - 12, said, anchor="end", weight="bold", colour=colour if colour == OURS else INK))
     return parts
 
 
