@@ -188,13 +188,17 @@ class LocalCluster:
         labels: dict[str, str],
         *,
         namespace_labels: dict[str, str] | None = None,
+        named_ports: tuple[tuple[str, str, int], ...] = (),
     ) -> Pod:
         """Make a pod: a network namespace that the node's agent has connected, policy in force.
+
+        Args:
+            named_ports: (name, protocol, port) of the ports that policies may name.
 
         Raises:
             Refused: The agent said no.
         """
-        pod = create_pod(self.layout, node, namespace, name, labels, namespace_labels or {})
+        pod = create_pod(self.layout, node, namespace, name, labels, namespace_labels or {}, named_ports)
         self.pods.append(pod)
         return pod
 

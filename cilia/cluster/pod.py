@@ -48,6 +48,7 @@ def create_pod(
     name: str,
     labels: dict[str, str],
     namespace_labels: dict[str, str],
+    named_ports: tuple[tuple[str, str, int], ...] = (),
 ) -> Pod:
     """Make a network namespace and have the node's agent connect it.
 
@@ -56,7 +57,9 @@ def create_pod(
     """
     network = layout.pod_namespace(namespace, name)
     create_namespace(network)
-    request = CreateEndpoint(namespace, name, str(netns_path(network)), labels, namespace_labels)
+    request = CreateEndpoint(
+        namespace, name, str(netns_path(network)), labels, namespace_labels, named_ports=named_ports
+    )
     try:
         endpoint = agentapi.call(layout.agent_socket(node), "endpoint-create", request, LocalEndpoint)
     except BaseException:

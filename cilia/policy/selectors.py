@@ -83,12 +83,14 @@ def _covering(prefix: Prefix, named: Mapping[Prefix, LabelView]) -> LabelView:
 def selects(selector: Selector, peer: Peer) -> bool:
     """Tell whether a selector selects a peer.
 
-    Of pods that share an identity either all have their addresses in a block or none counts: a peer is never
-    let in for the address of another.
+    Of pods that share an identity either all have their addresses of the block's family in it or none counts: a peer is
+    never let in for the address of another.
     """
     block = selector.block
-    if block is not None and not (peer.prefixes and all(block.holds(prefix) for prefix in peer.prefixes)):
-        return False
+    if block is not None:
+        concerned = [prefix for prefix in peer.prefixes if prefix.version == block.cidr.version]
+        if not concerned or not all(map(block.holds, concerned)):
+            return False
     return all(requirement.admits(peer.labels) for requirement in selector.requirements)
 
 

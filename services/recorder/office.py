@@ -35,7 +35,7 @@ ELECTION_POLL_SECONDS: Final = 0.1
 WRITE_SECONDS: Final = 0.25
 KEPT_SECONDS: Final = 8.0
 """How long an agent's report waits until it is written."""
-IDENTITY_SECONDS: Final = 2.0
+IDENTITY_SECONDS: Final = 1.0
 """How long a report waits for identities that it names."""
 
 

@@ -148,10 +148,12 @@ class Model:
     def control(self, frame: bytes, hook: Hook, ifindex: int, message: Unreadable) -> Outcome:
         """Answer neighbour discovery (RFC 4861) and pass over what links say when they come up."""
         kind = message.icmp_type
-        if hook == Hook.TO_POD:
-            return Outcome(TC_ACT_OK, frame) if kind in ND else dropped(frame, DropReason.UNKNOWN_ICMP_TYPE)
+        if hook == Hook.TO_POD and kind in ND:
+            return Outcome(TC_ACT_OK, frame)
         if kind in CHATTER or (kind == SOLICITATION and not message.source):
             return Outcome(TC_ACT_SHOT, frame, DropReason.UNKNOWN_ICMP_TYPE)
+        if hook == Hook.TO_POD:
+            return dropped(frame, DropReason.UNKNOWN_ICMP_TYPE)
         if kind == ADVERTISEMENT:
             owner = self.pods.get(message.source)
             if owner is None or owner.ifindex != ifindex:

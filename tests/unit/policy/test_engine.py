@@ -21,8 +21,8 @@ from cilia.policy.engine import (
 )
 from cilia.policy.language.parse import decode_object, parse_policies
 from cilia.policy.mapstate import ANY_PEER, decide
-from cilia.policy.rules import Policy, PrefixGroup, cidr_label, parse_prefix
-from cilia.policy.selectors import NamedPortOf
+from cilia.policy.rules import Block, Policy, PrefixGroup, Selector, cidr_label, parse_prefix
+from cilia.policy.selectors import NamedPortOf, selects, view_peer
 
 WEB, DB, OTHER = Identity(256), Identity(257), Identity(258)
 HOST, WORLD, INIT = Identity(1), Identity(9), Identity(5)
@@ -310,3 +310,11 @@ def test_what_the_engine_gives_back_puts_it_into_the_same_state() -> None:
     engine.apply([PolicyPut(before)])
     assert engine.policies == {"CiliumCIDRGroup//g": before}
     assert engine.prefixes == group.prefixes
+
+
+def test_a_block_counts_the_addresses_of_its_family() -> None:
+    selector = Selector(block=Block(ip_network("10.0.0.0/8")))
+    both = view_peer(Identity(300), frozenset(), addresses=("10.0.0.1", "fd00::1"))
+    elsewhere = view_peer(Identity(301), frozenset(), addresses=("192.0.2.1", "fd00::2"))
+    only_ipv6 = view_peer(Identity(302), frozenset(), addresses=("fd00::3",))
+    assert [selects(selector, peer) for peer in (both, elsewhere, only_ipv6)] == [True, False, False]

@@ -1,0 +1,31 @@
+"""A part of the cases in each run; ``python -m tests.cluster.kubernetes`` takes all."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from cilia.cluster.local import LocalCluster
+from tests.cluster.kubernetes.conformance import Stage
+from tests.unit.policy.corpus import load
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+
+EVERY = 23
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    cluster = LocalCluster.up(f"k8s-{os.getpid()}", nodes=3)
+    try:
+        yield cluster
+    finally:
+        cluster.down()
+
+
+async def test_a_sample_of_the_cases_on_real_traffic(cluster: LocalCluster) -> None:
+    stage = Stage(cluster)
+    for case in load("kubernetes-networkpolicy.json")["cases"][::EVERY]:
+        for step in case["steps"]:
+            stage.set(step)
+            assert await stage.try_all(step) == [], case["description"]
