@@ -2,8 +2,8 @@
 
 ``python -m bench.datapath [--rounds N] [--json]``. Everything is set up at once, and the rivals take turns within a
 round, so that a slow moment of the machine meets them all; a ratio is the median of the rounds' ratios. Both ends of the
-traffic are pinned to one CPU (wake-ups across CPUs would drown every difference), so a rate is the inverse of what all
-the work for a transaction costs.
+traffic are pinned to one CPU (wake-ups across CPUs would drown every difference), and a rate is per second of that CPU's
+time: the inverse of what all the work for a transaction costs, softirqs included.
 
 ==========================  =====================================================================================
 figure                      meaning
@@ -12,12 +12,13 @@ figure                      meaning
 ``local.*``, ``vxlan.*``    ours, on one node and across two, with a policy of 10 ports at either end
 ``local.N.*``               ours with a policy of N ports
 ``plain.*``, ``plain_vxlan.*``  the same links, addresses and MTU without programs
-``minimal.*``               the minimal program in place of ours
+``minimal.*``, ``tcx.*``    the minimal program in place of ours; ours by TCX links instead of the pods' shared blocks
 ``nft.N.*``                 plain routing under N rules; established packets are accepted first, as firewalls do
 ``nft_rules_first.N.*``     the same with the rules before that
 ``*.rr.*``, ``*.crr.*``, ``*.stream.*``   request and response; with a connection each; throughput
 ``*.ratio``                 rate of ours to the rate of plain routing or plain VXLAN (``local``, ``vxlan``), of nftables
-                            (``nft*``), of ours with 10 ports (``flat``): above 1, ours (with more ports) is faster
+                            (``nft*``), of ours with 10 ports (``flat``): above 1, ours (with more ports) is faster;
+                            of ``minimal`` and ``tcx`` to ours as it is
 ==========================  =====================================================================================
 """
 
@@ -28,7 +29,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from bench.contest import ratios, take_turns
-from bench.live import in_front, measure_live, minimal_program
+from bench.live import from_pod, in_front, measure_live, minimal_program
 from bench.nftables import Order, nftables
 from bench.ours import ENTRIES, Ours, our_cluster
 from bench.plain import plain_routing, plain_vxlan
@@ -36,6 +37,7 @@ from bench.programs import measure_programs
 from bench.report import Figure, report, summarize
 from bench.traffic import Generator, Sample, Way, compiled_generator
 from cilia.cluster.layout import Layout
+from cilia.datapath.programs import Program
 
 PROGRAM_ROUNDS: Final = 60
 ROUNDS: Final = 15
@@ -73,12 +75,13 @@ def measure_one_node(ours: Ours, generator: Generator, rounds: int) -> list[Figu
             for count in ENTRIES:
                 ways[f"{prefix}.{count}"] = stack.enter_context(nftables(layout, count, order))
         minimal = stack.enter_context(minimal_program(ours))
-
-        def over_minimal() -> Sample:
-            with in_front(minimal, ours):
-                return generator.run("rr", ways["local"], SECONDS)
-
-        rr = take_turns(runs(generator, "rr", ways) | {"minimal": over_minimal}, rounds)
+        own = stack.enter_context(from_pod(ours))
+        rivals = {"minimal": minimal, "tcx": own}
+        rr = take_turns(
+            runs(generator, "rr", ways)
+            | {name: lambda program=program: replaced(generator, ours, program) for name, program in rivals.items()},
+            rounds,
+        )
         crr = take_turns(runs(generator, "crr", ways), rounds)
         few = {name: way for name, way in ways.items() if name in ("local", "plain", f"nft.{first}")}
         stream = take_turns(runs(generator, "stream", few), rounds)
@@ -91,7 +94,7 @@ def measure_one_node(ours: Ours, generator: Generator, rounds: int) -> list[Figu
             same_size = samples["local" if count == first else f"local.{count}"]
             for prefix in ("nft", "nft_rules_first"):
                 figures.append(ratio(f"{prefix}.{count}.{kind}.ratio", same_size, samples[f"{prefix}.{count}"]))
-    figures.append(ratio("minimal.rr.ratio", rr["minimal"], rr["local"]))
+    figures += [ratio(f"{name}.rr.ratio", rr[name], rr["local"]) for name in rivals]
     figures.append(ratio("local.stream.ratio", stream["local"], stream["plain"]))
     return figures
 
@@ -105,6 +108,12 @@ def measure_two_nodes(ours: Ours, generator: Generator, rounds: int) -> list[Fig
     for mode, found in samples.items():
         figures.append(ratio(f"vxlan.{mode}.ratio", found["vxlan"], found["plain_vxlan"]))
     return figures
+
+
+def replaced(generator: Generator, ours: Ours, program: Program) -> Sample:
+    """Run requests and responses over a program at TCX links, in front of what the agent has at the pods' blocks."""
+    with in_front(program, ours):
+        return generator.run("rr", ours.way(ours.local[ENTRIES[0]]), SECONDS)
 
 
 def runs(generator: Generator, mode: str, ways: Mapping[str, Way]) -> Runs:

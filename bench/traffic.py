@@ -40,8 +40,8 @@ class Sample(Struct, frozen=True):
 
     @property
     def per_second(self) -> float:
-        """Transactions, or bytes, a second."""
-        return self.count / self.seconds
+        """Transactions, or bytes, in a second of the CPU's time: what others take of it is left out."""
+        return self.count / self.cpu_seconds
 
 
 @dataclass(frozen=True, slots=True)

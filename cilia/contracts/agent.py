@@ -15,6 +15,7 @@ call                arguments                      answer
 ``endpoint-list``   :class:`~.messages.Empty`      :class:`LocalEndpoints`
 ``endpoint-get``    :class:`EndpointReference`     :class:`LocalEndpoint`
 ``policy-get``      :class:`EndpointReference`     :class:`EndpointPolicy`
+``prefixes-wait``   :class:`AwaitPrefixes`        :class:`~.messages.Empty`, once the node tells them apart
 ``map-list``        :class:`~.messages.Empty`      :class:`MapList`
 ``map-get``         :class:`MapQuery`              :class:`MapContents`
 ``monitor``         :class:`MonitorFilter`         lines of :class:`~.messages.Flow`; on the socket only
@@ -74,6 +75,14 @@ class AuditEndpoint(Message, frozen=True):
 
     endpoint: EndpointReference
     audit: bool
+
+
+class AwaitPrefixes(Message, frozen=True):
+    """Wait until the node's ipcache has these prefixes outside of the cluster; not longer than ``timeout_seconds``."""
+
+    prefixes: tuple[str, ...]
+    """Such as ``10.0.0.0/8``."""
+    timeout_seconds: float = 2.0
 
 
 class LocalEndpoint(Message, frozen=True):

@@ -96,10 +96,16 @@ class TablePublisher(Generic[K, V]):
         *,
         traceparent: str = "",
         together: bool = False,
+        announce: bool = False,
     ) -> None:
-        """Take over what changed at ``sequence``; see :meth:`History.commit`."""
+        """Take over what changed at ``sequence``; see :meth:`History.commit`.
+
+        With ``announce``, subscribers hear at once that they have it, also those of shards that did not change.
+        """
         self.history.commit(sequence, upserts, removes, traceparent=traceparent, together=together)
         self._notify()
+        if announce and not self.history.has_pending:
+            self._beacon_due.set()
 
     def _notify(self) -> None:
         if self.history.has_pending:

@@ -239,7 +239,13 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     Pressure(objects, counts).measure(metrics)
     outcomes.measure(metrics)
     api = Api(
-        config.node, endpoints=endpoints, connections=connections, realiser=realiser, objects=objects, health=health
+        config.node,
+        endpoints=endpoints,
+        connections=connections,
+        realiser=realiser,
+        locations=locations,
+        objects=objects,
+        health=health,
     )
     socket = Socket(Path(config.socket), api.calls(), flows)
     return {

@@ -1,5 +1,6 @@
 """The agent's calls (cilia.contracts.agent), the same on its socket and on the bus."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -7,6 +8,7 @@ from cilia.calls import Calls
 from cilia.contracts.agent import (
     AgentStatus,
     AuditEndpoint,
+    AwaitPrefixes,
     CreateEndpoint,
     EndpointPolicy,
     EndpointReference,
@@ -40,6 +42,7 @@ from services.agent.errors import (
     UnknownEndpoint,
 )
 from services.agent.health import Health
+from services.agent.locations import Locations
 from services.agent.mapview import LAYOUTS, contents, summarise
 from services.agent.realise import Realiser
 
@@ -56,6 +59,7 @@ class Api:
         endpoints: Endpoints,
         connections: Connections,
         realiser: Realiser,
+        locations: Locations,
         objects: LoadedObject,
         health: Health,
     ) -> None:
@@ -63,6 +67,7 @@ class Api:
         self._endpoints = endpoints
         self._connections = connections
         self._realiser = realiser
+        self._locations = locations
         self._objects = objects
         self._health = health
 
@@ -77,6 +82,7 @@ class Api:
             "endpoint-list": (Empty, self._list),
             "endpoint-get": (EndpointReference, _refusing(self._get)),
             "policy-get": (EndpointReference, _refusing(self._policy)),
+            "prefixes-wait": (AwaitPrefixes, _refusing(self._await_prefixes)),
             "map-list": (Empty, self._maps),
             "map-get": (MapQuery, _refusing(self._map)),
         }
@@ -109,6 +115,11 @@ class Api:
         pod = self._endpoints.find(request)
         rules = tuple(PolicyRule(key, entry) for key, entry in self._realiser.read(pod.identity).items())
         return EndpointPolicy(pod.id, pod.identity, self._realiser.realised.get(pod.identity, 0), rules)
+
+    async def _await_prefixes(self, request: AwaitPrefixes) -> Empty:
+        async with asyncio.timeout(request.timeout_seconds):
+            await self._locations.wait_prefixes(request.prefixes)
+        return Empty()
 
     async def _maps(self, _request: Empty) -> MapList:
         return MapList(summarise(self._objects))

@@ -107,6 +107,10 @@ class Ipcache:
             self._outside[parse_prefix(text)] = Location(row.identity)
             self._settle(parse_prefix(text))
 
+    def has_prefix(self, cidr: str) -> bool:
+        """Tell whether a prefix outside of the cluster is known."""
+        return parse_prefix(cidr) in self._outside
+
     def feed_endpoints(self, upserts: Mapping[EndpointKey, Endpoint], removes: Iterable[EndpointKey]) -> None:
         """Take changes of the table of endpoints; rows of this node are passed over."""
         for key in removes:

@@ -17,6 +17,7 @@ from cilia.table.subscriber import TableSubscriber
 from services.agent.addressmaps import BATCH, AddressMaps
 from services.agent.ipcache import Ipcache, Location
 from services.agent.prefixes import Prefix
+from services.agent.prefixes import prefix as parse_prefix
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Locations:
         self._reached = reached
         self._present: dict[Prefix, Location] | None = maps.read_ipcache()
         self._pending: dict[Prefix, Location | None] = {}
+        self._written = asyncio.Event()
         self._wake = asyncio.Event()
         self._wake.set()
         self.last_error = ""
@@ -92,6 +94,12 @@ class Locations:
                 self._ipcache.feed_prefixes(change.upserts, ())
                 self._wake.set()
 
+    async def wait_prefixes(self, cidrs: Iterable[str]) -> None:
+        """Wait until the kernel knows the identities of prefixes; bound it with ``asyncio.timeout``."""
+        for cidr in cidrs:
+            while self._wake.is_set() or not self._ipcache.has_prefix(cidr) or parse_prefix(cidr) in self._pending:
+                await self._written.wait()
+
     async def watch_endpoints(self) -> None:
         """Take changes of the table of endpoints until cancelled."""
         async for changes in self._endpoints.changes():
@@ -107,6 +115,8 @@ class Locations:
             self._take()
             if self._pending and not self._write(BATCH):
                 await asyncio.sleep(RETRY_SECONDS)
+            self._written.set()
+            self._written = asyncio.Event()
             if self._pending:
                 self._wake.set()
                 await asyncio.sleep(0)

@@ -17,7 +17,7 @@ from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.identities import PREFIX_SCOPE
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
-from cilia.contracts.tables import PolicyEntry, PolicyObject, SubjectKey
+from cilia.contracts.tables import ONE_SHARD, PolicyEntry, PolicyObject, SubjectKey
 from cilia.errors import Unavailable
 from cilia.kvstore import Changes, Etcd, Reset, replicate
 from cilia.table.publisher import TablePublisher
@@ -88,6 +88,11 @@ class Mirror:
             self.moved.notify()
             self.ready.set()
 
+    def named_prefixes(self) -> frozenset[str]:
+        """Return the prefixes that stored policies name."""
+        rows = self.policies.history.rows.get(ONE_SHARD, {}).values()
+        return frozenset(prefix for row in rows for prefix in row.prefixes)
+
     async def reach(self, revision: Revision) -> None:
         """Wait until ``revision`` is resolved; bound it with a timeout."""
         while self.resolved.history.sequence < revision:
@@ -133,9 +138,9 @@ class Mirror:
         cause = next((event.cause for event in events if isinstance(event, CauseEvent)), None)
         traceparent = cause.traceparent if cause is not None else ""
         _hand_over(self.policies, revision, policies, traceparent)
-        _hand_over(
-            self.resolved, revision, resolved, traceparent, together=bool(policies) or any(map(_is_outside, events))
-        )
+        outside = any(map(_is_outside, events))
+        together = bool(policies) or outside
+        _hand_over(self.resolved, revision, resolved, traceparent, together=together, announce=outside)
         if policies:
             accepted_ns = cause.accepted_ns if cause is not None else time.time_ns()
             self.realisation.change(revision, (key.subject for key in resolved), accepted_ns)
@@ -164,7 +169,8 @@ def _hand_over(
     cause: str,
     *,
     together: bool = False,
+    announce: bool = False,
 ) -> None:
     upserts = {key: row for key, row in rows.items() if row is not None}
     removes = [key for key, row in rows.items() if row is None]
-    publisher.commit(revision, upserts, removes, traceparent=cause, together=together)
+    publisher.commit(revision, upserts, removes, traceparent=cause, together=together, announce=announce)

@@ -5,13 +5,10 @@ them may run.
 """
 
 import asyncio
-from collections.abc import Iterable
-from functools import partial
 from signal import SIGINT, SIGTERM
 
-from cilia.bus import Bus, connect_bus
+from cilia.bus import connect_bus
 from cilia.contracts.keys import Keys
-from cilia.contracts.messages import AllocatePrefixes, Revised
 from cilia.contracts.tables import ONE_SHARD, POLICIES, RESOLVED
 from cilia.kvstore import Election, connect_kvstore
 from cilia.lifecycle import stop_on_signals
@@ -23,22 +20,12 @@ from services.policy.config import Config
 from services.policy.history import History
 from services.policy.latency import measure
 from services.policy.mirror import Mirror, Resolver
+from services.policy.prefixes import Prefixes
 from services.policy.realisation import Realisation
 from services.policy.requests import Parse, Requests, hear_acknowledgements
 from services.policy.state import Places
 from services.policy.store import Store
 from services.policy.waiting import Moved, Waiting
-
-
-async def reserve_prefixes(bus: Bus, prefixes: Iterable[str]) -> None:
-    """Have the identity service make identities for prefixes.
-
-    Raises:
-        Refused, Unavailable: It doesn't; nothing may name them yet.
-    """
-    wanted = tuple(sorted(set(prefixes)))
-    if wanted:
-        await bus.request(bus.subjects.request("identity", "prefixes"), AllocatePrefixes(wanted), Revised)
 
 
 async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
@@ -68,9 +55,10 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
         measure(metrics, lambda: realisation.progress(realisation.newest, places.counts))
         history = History(etcd, keys)
         capacities = Capacities(bus)
+        prefixes = Prefixes(bus, places, mirror.named_prefixes, mirror.reach)
         admission = Admission(resolver, places, capacities.of)
         requests = Requests(
-            Store(etcd, keys, admission.admit, partial(reserve_prefixes, bus)), parse, history, waiting, mirror.explain
+            Store(etcd, keys, admission.admit, prefixes.reserve), parse, history, waiting, mirror.explain
         )
         owner = Owner(
             service="policy",

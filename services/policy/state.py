@@ -79,6 +79,11 @@ class Places:
         """Identity -> node -> how many endpoints."""
         return self._counts
 
+    @property
+    def nodes(self) -> Set[NodeName]:
+        """Nodes that have endpoints."""
+        return self._on.keys()
+
     def on(self, node: NodeName) -> Set[Identity]:
         """Return the identities that have endpoints on a node."""
         return self._on.get(node, frozenset())
