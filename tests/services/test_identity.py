@@ -130,3 +130,14 @@ async def test_a_bad_setting_ends_the_service_with_its_name_and_value(stage: Sta
         assert await service.wait() == 2
         assert setting in service.log.read_text()
         assert value in service.log.read_text()
+
+
+async def test_labels_that_change_with_every_pod_make_no_identity(stage: Stage) -> None:
+    async with stage.service("ipam"), stage.service("identity"):
+        lease = (await register(stage.bus, "n1")).lease
+        plain = await allocate(stage.bus, "h0", lease, "app=web")
+        hashed = [f"pod-template-hash={number}" for number in range(3)]
+        numbers = [await allocate(stage.bus, f"h{label}", lease, "app=web", label) for label in hashed]
+        assert set(numbers) == {plain}
+        with pytest.raises(Refused, match="none of them counts"):
+            await allocate(stage.bus, "h9", lease, "pod-template-hash=1")
