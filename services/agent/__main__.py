@@ -167,7 +167,9 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         acknowledge=Acknowledgements(bus, config.node, endpoints, policy_maps.capacity).publish,
         wait_for_readers=lambda: node.readers.run(wait_for_readers),
     )
-    locations = Locations(address_maps, ipcache, tables.nodes, tables.endpoints, tables.prefixes, realiser.wait_reached)
+    locations = Locations(
+        address_maps, ipcache, tables.nodes, tables.endpoints, tables.prefixes, realiser.wait_reached, realiser.inherit
+    )
     faults, seconds = Faults(bus, config.node), config.audit_seconds
     audit = Audit(policy_maps, realiser, lambda: node.readers.run(policy_maps.read_sets), faults, seconds=seconds)
     address_audit = AddressAudit(address_maps, node.readers, faults, seconds=seconds)
@@ -259,7 +261,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         "ipcache": locations.run,
         "prune": locations.prune,
         "resolved": realiser.watch,
-        "realise": realiser.run,
+        "realise": lambda: realiser.run(locations.settle_prefixes),
         "cleanup": realiser.cleanups.run,
         "audit": audit.run,
         "addresses' audit": address_audit.run,

@@ -191,3 +191,9 @@ def _underlay(row: Node) -> tuple[int, ...]:
 
 def _gateways(row: Node) -> tuple[int, ...]:
     return tuple(map(gateway_of, first_blocks(row.pod_cidrs)))
+
+
+def covering(entries: Mapping[Prefix, Location], prefix: Prefix) -> Identity:
+    """Return the identity of the longest entry that covers a prefix; the world's if there is none."""
+    found = [each for each in entries if each.length < HOST_BITS and each.holds(prefix)]
+    return Identity(entries[max(found, key=lambda each: each.length)].identity if found else Reserved.WORLD_IPV6)

@@ -15,13 +15,15 @@ from cilia.contracts.tables import ONE_SHARD, Endpoint, EndpointKey, Node, Prefi
 from cilia.datapath.errors import MapFull
 from cilia.table.subscriber import TableSubscriber
 from services.agent.addressmaps import BATCH, AddressMaps
-from services.agent.ipcache import Ipcache, Location
+from services.agent.ipcache import Ipcache, Location, covering
 from services.agent.prefixes import Prefix
 from services.agent.prefixes import prefix as parse_prefix
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 5.0
+SETTLE_SECONDS: Final = 5.0
+"""A restarted agent waits so long for the table of prefixes before it brings newer policy into force."""
 LINGER_SECONDS: Final = 1.0
 """Between the completion of the tables and the removal of what they don't name; the watchers run meanwhile."""
 
@@ -37,6 +39,7 @@ class Locations:
         endpoints: TableSubscriber[EndpointKey, Endpoint],
         prefixes: TableSubscriber[str, PrefixRow],
         reached: Callable[[Revision], Awaitable[None]],
+        inherit: Callable[[Mapping[Identity, Identity]], None],
     ) -> None:
         self._maps = maps
         self._ipcache = ipcache
@@ -44,6 +47,7 @@ class Locations:
         self._endpoints = endpoints
         self._prefixes = prefixes
         self._reached = reached
+        self._inherit = inherit
         self._present: dict[Prefix, Location] | None = maps.read_ipcache()
         self._pending: dict[Prefix, Location | None] = {}
         self._written = asyncio.Event()
@@ -79,6 +83,30 @@ class Locations:
         """Take changes of the table of nodes."""
         self._ipcache.feed_nodes(upserts, removes)
         self._wake.set()
+
+    async def settle_prefixes(self) -> None:
+        """Have the prefixes that came while no agent ran told apart, before the policy that came meanwhile is in force.
+
+        They inherit the verdicts that their addresses have until now, so nothing changes for them before that policy.
+        """
+        if not self._present:
+            return
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._prefixes.wait_complete()
+        except TimeoutError:
+            log.warning("the table of prefixes is not complete after %g s", SETTLE_SECONDS)
+            return
+        fresh = {text: row for text, row in self._prefixes.rows(ONE_SHARD).items() if not self._is_present(text, row)}
+        self._inherit({row.identity: covering(self._present, parse_prefix(text)) for text, row in fresh.items()})
+        self._ipcache.feed_prefixes(fresh, ())
+        self._take()
+        while self._pending and self._write(BATCH):
+            pass
+
+    def _is_present(self, cidr: str, row: PrefixRow) -> bool:
+        found = (self._present or {}).get(parse_prefix(cidr))
+        return found is not None and found.identity == row.identity
 
     async def watch_prefixes(self) -> None:
         """Take changes of the table of prefixes, until cancelled.

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec.structs import replace
+
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from services.agent.errors import PolicyDoesNotFit
@@ -139,6 +141,20 @@ class Plan:
     after: Mapping[int, Held]
     epoch: int
     refused: tuple[PolicyDoesNotFit, ...] = ()
+
+
+def inherit(entries: Entries, heirs: Mapping[Identity, Identity]) -> dict[PolicyKey, PolicyEntry]:
+    """Return what gives identities that ``entries`` don't know the verdicts of others.
+
+    Args:
+        heirs: Such an identity -> the one whose verdicts it shall have.
+    """
+    known = {key.identity for key in entries}
+    of: dict[Identity, list[Identity]] = {}
+    for heir, parent in heirs.items():
+        if heir not in known:
+            of.setdefault(parent, []).append(heir)
+    return {replace(key, identity=heir): entry for key, entry in entries.items() for heir in of.get(key.identity, ())}
 
 
 def shape_of(key: PolicyKey) -> int:

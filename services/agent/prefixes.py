@@ -19,6 +19,11 @@ class Prefix(NamedTuple):
     address: int
     length: int = HOST_BITS
 
+    def holds(self, inner: "Prefix") -> bool:
+        """Tell whether ``inner`` is a part of it, or it itself."""
+        behind = HOST_BITS - self.length
+        return self.length <= inner.length and self.address >> behind == inner.address >> behind
+
 
 def number(address: str) -> int:
     """Return an address as a number in host order.

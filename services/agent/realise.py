@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cilia.contracts.ids import Identity, Revision
 from cilia.contracts.tables import PolicyEntry, PolicyKey, SubjectKey
@@ -22,7 +22,7 @@ from services.agent.cleanup import Cleanups
 from services.agent.errors import PolicyDoesNotFit
 from services.agent.kernel import PolicyMaps
 from services.agent.pending import Pending
-from services.agent.policy import UNREALISED, Change, Held, Plan, plan, plan_release
+from services.agent.policy import UNREALISED, Change, Held, Plan, Put, inherit, plan, plan_release
 from services.agent.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ class Realiser:
         self._pending = Pending()
         self._pending.add(taken)
         self._causes: dict[Identity, str] = {}
+        self._settled = False
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         self.realised: dict[Identity, Revision] = {}
@@ -166,6 +167,19 @@ class Realiser:
         while self._pending.names_any(waited & self._wanted):
             await self._moved.wait()
 
+    def inherit(self, heirs: Mapping[Identity, Identity]) -> None:
+        """Give identities that no packet has yet the verdicts of others, in all policy that is in force.
+
+        Args:
+            heirs: Such an identity -> the one whose verdicts it shall have.
+        """
+        for slot, held in self._held.items():
+            added = inherit(held.entries, heirs)
+            if added and len(added) <= self._maps.capacity - self._entries - self.cleanups.entries:
+                self._maps.perform([Put(slot, held.version.set, added)])
+                self._entries += len(added)
+                self._held[slot] = replace(held, entries={**held.entries, **added})
+
     def owners(self) -> dict[int, Identity]:
         """Return whose each slot is."""
         return {slot: identity for identity, slot in self._slots.items()}
@@ -186,13 +200,20 @@ class Realiser:
             self._causes.update((Identity(int(each.shard)), each.traceparent) for each in changes if each.traceparent)
             self._touch(Identity(int(change.shard)) for change in changes)
 
-    async def run(self) -> None:
-        """Realise what changed, until cancelled."""
+    async def run(self, settle: Callable[[], Awaitable[None]]) -> None:
+        """Realise what changed, until cancelled.
+
+        Args:
+            settle: Has the addresses ready for the first policy that is newer than what a former agent left.
+        """
         await self._wait_for_readers()  # a former agent may have died before it waited
         self._wake.set()
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if not self._settled and any(self._resolved.shard_complete(str(each)) for each in self._wanted):
+                await settle()
+                self._settled = True
             free = self._pending.take(lambda identity: self._slots.get(identity) not in self.cleanups.busy)
             with self._traced(free):
                 await self._hand_over(free & self._wanted)

@@ -182,3 +182,26 @@ async def test_a_denied_prefix_is_told_apart_before_its_surroundings_are_allowed
                 await asyncio.to_thread(policies.apply, policy("out", rules))
             assert here.sent > 100
             assert (here.received, there.received) == (0, 0)
+
+
+async def test_a_restarted_agent_tells_a_prefix_apart_before_the_policy_that_came_meanwhile(
+    cluster: LocalCluster, policies: Policies
+) -> None:
+    client, outside = client_pods(cluster)[0], cluster.world()
+    allowed = "198.51.100.10"
+    async with listening(outside):
+        for last in range(110, 114):
+            address = f"198.51.100.{last}"
+            ip(f"-n {outside.network}", [f"addr add {address}/24 dev eth0"])
+            policies.apply(policy("out", f"egress: [{{toCIDR: [{allowed}/32]}}]"))
+            cluster.kill("agent/node1")
+            rules = f"egress: [{{toEntities: [world]}}]\n  egressDeny: [{{toCIDR: [{address}/32]}}]"
+            run = policies.cilia("policy", "apply", "-f", "-", text=policy("out", rules))
+            assert run.returncode == 0, run.stderr
+            forbidden = steady_udp(client, address, PORT, per_second=2000)
+            async with forbidden as there, steady_udp(client, allowed, PORT) as here:
+                await asyncio.to_thread(cluster.start, "agent/node1")
+                await asyncio.sleep(1)
+            assert there.sent > 100
+            assert (there.received, here.lost) == (0, 0)
+            assert await reaches_tcp(client, "198.51.100.30", PORT, seconds=0.9)

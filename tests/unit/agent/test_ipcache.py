@@ -2,7 +2,7 @@ import pytest
 
 from cilia.contracts.ids import EndpointId, Identity, NodeName
 from cilia.contracts.tables import Endpoint, EndpointKey, Node, PrefixRow
-from services.agent.ipcache import WORLD, Ipcache, Location
+from services.agent.ipcache import WORLD, Ipcache, Location, covering
 from services.agent.prefixes import Prefix, ipv4_number, number, prefix
 
 ME, PEER = NodeName("node1"), NodeName("node2")
@@ -110,3 +110,11 @@ def test_the_ipv6_addresses_of_a_node_are_known_like_the_others(ipcache: Ipcache
     assert at(ipcache, "fd00:3::1") is None, "only the first block of a family has the gateway"
     ipcache.feed_nodes({}, [PEER])
     assert at(ipcache, "2001:db8::2") is at(ipcache, "fd00:2::1") is None
+
+
+def test_the_longest_entry_that_covers_a_prefix_is_its_parent() -> None:
+    entries = {**WORLD, prefix("10.0.0.0/8"): Location(1 << 24 | 1), Prefix(number("10.1.0.0")): Location(300)}
+    assert covering(entries, prefix("10.1.0.0/16")) == 1 << 24 | 1
+    assert covering(entries, prefix("10.1.0.0/32")) == 1 << 24 | 1
+    assert covering(entries, prefix("192.0.2.0/24")) == 9
+    assert covering(entries, prefix("2001:db8::/32")) == 10

@@ -9,6 +9,7 @@ from services.agent.policy import (
     Remove,
     Store,
     Version,
+    inherit,
     is_churn,
     plan,
     shape_of,
@@ -84,3 +85,10 @@ def test_a_policy_that_does_not_fit_is_refused_by_name_and_the_others_go_on() ->
         "policy of identity 1001: 2 entries wanted, 1 free in cilia_policy"
     ]
     assert list(steps.after) == [2]
+
+
+def test_an_identity_that_entries_do_not_know_inherits_those_of_another() -> None:
+    entries = {port(9): ALLOW, port(9, 443, egress=True): DENY, port(300): ALLOW, port(5): DENY}
+    heirs = {Identity(70): Identity(9), Identity(71): Identity(9), Identity(5): Identity(9), Identity(72): Identity(8)}
+    expected = {port(heir): ALLOW for heir in (70, 71)} | {port(heir, 443, egress=True): DENY for heir in (70, 71)}
+    assert inherit(entries, heirs) == expected

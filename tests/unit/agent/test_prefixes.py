@@ -37,3 +37,15 @@ def test_what_is_no_address_is_refused(bad: str) -> None:
 def test_the_gateway_is_the_first_usable_address() -> None:
     assert gateway_of("10.244.1.0/26") == number("10.244.1.1")
     assert gateway_of("fd00:244::/64") == number("fd00:244::1")
+
+
+@given(st.integers(0, 32), st.integers(0, 32), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_a_prefix_holds_its_parts(length: int, inner_length: int, one: int, other: int) -> None:
+    outer = ip_network((one, length), strict=False)
+    inner = ip_network((one >> 1 if other % 2 else other, inner_length), strict=False)
+    assert prefix(str(outer)).holds(prefix(str(inner))) == inner.subnet_of(outer)  # type: ignore[arg-type]
+
+
+def test_all_of_ipv6_holds_a_prefix_of_either_family() -> None:
+    assert prefix("::/0").holds(prefix("10.0.0.0/8"))
+    assert not prefix("0.0.0.0/0").holds(prefix("2001:db8::/32"))
