@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import re
 from collections.abc import Collection, Iterator, Sequence
 from difflib import unified_diff
 
@@ -17,6 +18,7 @@ from cilia.errors import Failure
 from cilia.metrics import percentile
 
 SHOWN_NODES = 5
+_RULE = re.compile(r".*?\b(ingress|egress)(?P<deny>Deny)?\[\d+\]")
 PROGRESS_SECONDS = 1.0
 """After so long, and then again and again, ``--wait`` says who is missing."""
 
@@ -53,6 +55,8 @@ async def conclude(arguments: argparse.Namespace, session: Session, changed: Pol
         for change in changed.changes:
             print(f"{change.action:10}{change.key}")
             print("".join(diff(change.key, change.before, change.after)), end="")
+            for path in change.unenforced:
+                note(f"{change.key}: {path} is not enforced yet: {remainder(path)}")
         for line in describe_forecast(changed.forecast):
             note(line)
         dry = getattr(arguments, "dry_run", False)
@@ -94,6 +98,14 @@ def describe(realised: Realised) -> str:
         f"median {percentile(times, 50):.1f} ms, 99th percentile {percentile(times, 99):.1f} ms, "
         f"slowest {slowest.milliseconds:.1f} ms ({slowest.node})"
     )
+
+
+def remainder(path: str) -> str:
+    """Return what is enforced of a policy, as to a field that has no effect yet."""
+    rule = _RULE.match(path)
+    if rule is None:
+        return "its spec selects nobody" if path.endswith("nodeSelector") else "no pod has a label of this source"
+    return f"{rule[0]} denies everybody on its ports" if rule["deny"] else f"{rule[0]} allows nobody"
 
 
 def describe_forecast(nodes: Sequence[NodeForecast]) -> Iterator[str]:

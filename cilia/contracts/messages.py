@@ -219,6 +219,8 @@ class PolicyChange(Message, frozen=True):
     before: str = ""
     after: str = ""
     """Its document (JSON), only in the answer to a dry run; empty where there is none."""
+    unenforced: tuple[str, ...] = ()
+    """Paths of its fields that were accepted and have no effect yet."""
 
 
 class NodeForecast(Message, frozen=True):

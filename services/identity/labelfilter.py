@@ -1,8 +1,8 @@
 """Which labels of a workload count for its identity: those that changed with every pod would make identities without end.
 
-The rules and the defaults are the peer's (pkg/labelsfilter): a rule is ``[!][source:]regex``, matched from the beginning
-of the key; ``!`` leaves a label out. Of the rules that match, the longest that takes it in stands against the shortest
-that leaves it out.
+The rules and the defaults are the peer's (pkg/labelsfilter): a rule is ``[source:][!]regex`` or ``[!][source:]regex``,
+matched from the beginning of the key; ``!`` leaves a label out. Of the rules that match, the longest that takes it in
+stands against the shortest that leaves it out.
 """
 
 import re
@@ -35,7 +35,7 @@ DEFAULTS: Final = (
     r"!annotation.*",
     r"!etcd_node",
 )
-_SOURCE: Final = re.compile(r"([a-z0-9-]+):(.*)", re.DOTALL)
+_RULE: Final = re.compile(r"(?P<out>!)?(?:(?P<source>[a-z0-9-]+):(?P<inner>!)?)?(?P<regex>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +85,13 @@ def read_label_filter(texts: Sequence[str], *, field: str = "labels") -> LabelFi
 def _read(texts: Iterable[str], field: str) -> tuple[LabelRule, ...]:
     rules = []
     for text in texts:
-        body = text.removeprefix("!")
-        match = _SOURCE.fullmatch(body)
-        source, expression = (match[1], match[2]) if match else ("", body)
+        match = _RULE.fullmatch(text)
+        source, expression = (match["source"] or "", match["regex"]) if match else ("", "")
+        leaves_out = match is not None and "!" in (match["out"], match["inner"])
         if not expression:
-            raise BadConfig(field, text, source="configuration", reason="a rule is written [!][source:]regex")
+            raise BadConfig(field, text, source="configuration", reason="a rule is written [source:][!]regex")
         try:
-            rules.append(LabelRule(source, re.compile(expression), text.startswith("!")))
+            rules.append(LabelRule(source, re.compile(expression), leaves_out))
         except re.error as error:
             reason = f"is no regular expression: {error}"
             raise BadConfig(field, text, source="configuration", reason=reason) from error

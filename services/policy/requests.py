@@ -24,6 +24,7 @@ from cilia.contracts.messages import (
 )
 from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
+from cilia.policy.language.parse import decode_object
 from services.policy.capacity import Capacities
 from services.policy.history import History, blame
 from services.policy.realisation import Realisation
@@ -65,7 +66,9 @@ class Requests:
 
     async def apply(self, request: ApplyPolicies) -> PoliciesChanged:
         """Store policies: all of the text or none of it; they are in etcd before the answer."""
-        return await self.store.apply(self.parse(request), dry_run=request.dry_run)
+        objects = self.parse(request)
+        changed = await self.store.apply(objects, dry_run=request.dry_run)
+        return with_unenforced(changed, objects) if request.allow_unenforced else changed
 
     async def sync(self, request: SyncPolicies) -> PoliciesChanged:
         """Make an owner's policies what its files say."""
@@ -116,3 +119,10 @@ async def hear_acknowledgements(bus: Bus, realisation: Realisation, capacities: 
         await asyncio.Event().wait()
     finally:
         await bus.unsubscribe(subscription)
+
+
+def with_unenforced(changed: PoliciesChanged, objects: Sequence[PolicyObject]) -> PoliciesChanged:
+    """Say of each policy which of its fields have no effect yet."""
+    paths = {object_key(row): decode_object(row).unenforced for row in objects}
+    changes = tuple(msgspec.structs.replace(change, unenforced=paths.get(change.key, ())) for change in changed.changes)
+    return msgspec.structs.replace(changed, changes=changes)

@@ -127,3 +127,18 @@ async def test_pods_come_and_go_under_policy(cluster: LocalCluster, policies: Po
         async with serving(fresh):
             await converge(cluster)
             assert await differences(pods, web_only_from_clients) == []
+
+
+async def test_what_is_stored_and_not_enforced_yet_opens_nothing_and_is_said(
+    cluster: LocalCluster, policies: Policies
+) -> None:
+    pods = make_pods(cluster)
+    http = WEB_FROM_CLIENTS.replace("protocol: TCP}]", "protocol: TCP}], rules: {http: [{method: GET}]}")
+    async with serving(pods):
+        refused = policies.cilia("policy", "apply", "-f", "-", text=http)
+        assert refused.returncode != 0
+        assert await differences(pods, everything) == []
+        run = policies.cilia("policy", "apply", "-f", "-", "--wait", "--allow-unenforced", text=http)
+        assert run.returncode == 0, run.stderr
+        assert "spec.ingress[0].toPorts[0].rules is not enforced yet: spec.ingress[0] allows nobody" in run.stderr
+        assert await differences(pods, lambda attempt: app(attempt.destination) != "web") == []

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cilia.commands.arguments import BadNumber, BadPair, parse_count, parse_pair, parse_seconds
-from cilia.commands.changes import AmbiguousPolicy, NoSuchPolicy, find_key
+from cilia.commands.changes import AmbiguousPolicy, NoSuchPolicy, find_key, remainder
 from cilia.commands.changes import describe as describe_realised
 from cilia.commands.monitor import _is_wanted, add_parser, describe
 from cilia.commands.output import note_if_slow, print_json, print_table
@@ -147,3 +147,17 @@ def test_arguments_are_read_or_refused() -> None:
     for text in ("", "0", "-1", "1.5", "x"):
         with pytest.raises(BadNumber):
             parse_count(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("spec.egress[0].toPorts[0].rules", "spec.egress[0] allows nobody"),
+        ("specs[2].ingress[1].fromNodes", "specs[2].ingress[1] allows nobody"),
+        ("spec.egressDeny[0].toServices", "spec.egressDeny[0] denies everybody on its ports"),
+        ("spec.nodeSelector", "its spec selects nobody"),
+        ("spec.endpointSelector.matchLabels.node:a", "no pod has a label of this source"),
+    ],
+)
+def test_what_is_left_of_a_rule_that_is_not_enforced_yet(path: str, expected: str) -> None:
+    assert remainder(path) == expected

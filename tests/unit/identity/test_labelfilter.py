@@ -40,6 +40,7 @@ def test_the_defaults_leave_out_what_changes_with_every_pod() -> None:
     [
         (("!app",), {"k8s:io.kubernetes.pod.namespace=shop", "k8s:role=front"}),
         (("!k8s:role",), {"k8s:io.kubernetes.pod.namespace=shop", "k8s:app=web"}),
+        (("k8s:!role",), {"k8s:io.kubernetes.pod.namespace=shop", "k8s:app=web"}),
         (("!container:role",), {"k8s:io.kubernetes.pod.namespace=shop", "k8s:app=web", "k8s:role=front"}),
         (("app",), {"k8s:io.kubernetes.pod.namespace=shop", "k8s:app=web"}),
         (("app", "k8s:role"), {"k8s:io.kubernetes.pod.namespace=shop", "k8s:app=web", "k8s:role=front"}),
@@ -51,7 +52,7 @@ def test_own_rules_stand_beside_the_defaults(rules: tuple[str, ...], expected: s
     assert kept(labels, *rules) == expected
 
 
-@pytest.mark.parametrize("rule", ["", "!", "k8s:", "!k8s:", "app(", "!*"])
+@pytest.mark.parametrize("rule", ["", "!", "k8s:", "!k8s:", "k8s:!", "app(", "!*"])
 def test_what_is_no_rule_is_refused_by_name(rule: str) -> None:
     with pytest.raises(BadConfig, match="labels"):
         read_label_filter([rule])
