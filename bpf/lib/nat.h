@@ -76,12 +76,13 @@ __noinline int end_mapping(const struct nat_key *reply, __u8 family)
 	struct packet former = {.family = family};
 	const struct nat_entry *back;
 	const struct ct_entry *flow;
+	struct nat_key own;
 	union ct_key key;
-	struct nat_key out;
 
 	if (!reply)
 		return false;
-	back = bpf_map_lookup_elem(&cilia_nat, reply);
+	own = *reply; /* 6.1 takes no memory of another function as a key */
+	back = bpf_map_lookup_elem(&cilia_nat, &own);
 	if (!back)
 		return false;
 	former.protocol = reply->protocol;
@@ -93,9 +94,9 @@ __noinline int end_mapping(const struct nat_key *reply, __u8 family)
 	flow = find_flow(&former, &key);
 	if (flow && !is_closed(flow))
 		return false;
-	nat_key_of(&former, &out);
-	bpf_map_delete_elem(&cilia_nat, &out);
-	bpf_map_delete_elem(&cilia_nat, reply);
+	bpf_map_delete_elem(&cilia_nat, &own);
+	nat_key_of(&former, &own);
+	bpf_map_delete_elem(&cilia_nat, &own);
 	return true;
 }
 

@@ -62,11 +62,6 @@ POLICIES = {
         RULE + 'fromCIDRSet: [{cidr: "10.0.0.0/8", except: ["11.0.0.0/16"]}]',
         "11.0.0.0/16",
     ),
-    "peers by address, not enforced yet": (RULE + 'fromCIDR: ["10.1.0.0/16"]', "10.1.0.0/16"),
-    "NetworkPolicy: peers by address, not enforced yet": (
-        NP + '  podSelector: {}\n  ingress: [{from: [{ipBlock: {cidr: "10.1.0.0/16"}}]}]\n',
-        "not enforced yet",
-    ),
     "two kinds of peers at once": (RULE + 'fromCIDR: ["10.0.0.0/8"]\n    fromEntities: [all]', "spec.ingress[0]"),
     "HTTP rules, not enforced yet": (
         RULE + 'toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: [{method: GET}]}}]',
