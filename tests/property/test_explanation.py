@@ -14,6 +14,8 @@ from cilia.policy.mapstate import decide
 from cilia.policy.mismatch import Packet
 from tests.property.test_policy import edges, histories, play, protocols
 
+FLOWS = [(protocol, port) for protocol in (6, 17) for port in (0, 1, 80, 443, 65_535)]
+
 
 @settings(max_examples=200, deadline=None)
 @given(histories, st.lists(st.tuples(protocols, edges), min_size=1, max_size=3))
@@ -51,7 +53,9 @@ def test_a_proposed_policy_allows_the_flow_and_takes_nothing_away(
         changes = engine.apply([PolicyPut(proposed.policy)])
         opened = decide(engine.map_state(subject), peer, egress=egress, protocol=packet.protocol, port=packet.port)
         assert opened.allowed, side.remedy
-        written = [entry for change in changes.values() for entry in change.upserts.values()]
-        assert all(not entry.deny or entry.audit for entry in written), side.remedy
+        for other, each, way, (protocol, port) in product(changes.keys() & before.keys(), ends, (False, True), FLOWS):
+            flow = {"egress": way, "protocol": protocol, "port": port}
+            if decide(before[other], each, **flow).allowed:
+                assert decide(engine.map_state(other), each, **flow).allowed, (side.remedy, other, each, flow)
         engine.apply([PolicyRemoved(proposed.key)])
         assert {each: engine.map_state(each) for each in before} == before
