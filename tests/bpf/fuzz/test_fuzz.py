@@ -16,7 +16,7 @@ def node() -> Iterator[Node]:
 
 
 def test_random_packets_over_random_maps_meet_what_the_model_says(node: Node) -> None:
-    outcomes = run(node, seed=1, packets=5_000, share_broken=0.05)
+    outcomes = run(node, seed=1, packets=15_000, share_broken=0.05)
     every_day = {0, DropReason.POLICY_DENIED, DropReason.DENIED_BY_RULE, DropReason.POLICY_NOT_READY}
     assert all(outcomes[reason] > 50 for reason in every_day)
 

@@ -146,7 +146,7 @@ async def monitor(node: Node, kind: str) -> AsyncIterator[asyncio.StreamReader]:
 
 async def until(look: Callable[[], Awaitable[Any]], *, gone: bool = False) -> Any:
     """Look until there is something, or nothing any more; return it."""
-    for _ in range(100):
+    for _ in range(300):
         seen = await look()
         if bool(seen) is not gone:
             return seen
