@@ -17,7 +17,6 @@ from cilia.bus import BusConfig, connect_bus
 from cilia.netns import inside
 from tests.cluster.agent.owners import Owners
 from tests.servers import Server, start_nats
-from tools.build import compile_bpf
 
 ROOT = Path(__file__).parents[3]
 UNDERLAY = "192.0.2.1"
@@ -32,14 +31,13 @@ def command(text: str) -> None:
 class Node:
     """What a test does with its node; the test itself runs inside the node's namespace."""
 
-    def __init__(self, tag: str, directory: Path, owners: Owners, nats: Server, object_file: Path) -> None:
+    def __init__(self, tag: str, directory: Path, owners: Owners, nats: Server) -> None:
         self.tag = tag
         self.directory = directory
         self.owners = owners
         self.nats = nats
         self.pins = Path("/sys/fs/bpf") / tag
         self.socket = directory / "agent.sock"
-        self._object = object_file
         self._pods: list[str] = []
         self._agent: subprocess.Popen[bytes] | None = None
 
@@ -79,7 +77,6 @@ class Node:
             "state-directory": self.directory / "state",
             "socket": self.socket,
             "pin-directory": self.pins,
-            "object-file": self._object,
             "nats-urls": self.nats.url,
             **{name.replace("_", "-"): value for name, value in others.items()},
         }
@@ -171,13 +168,11 @@ def node_namespace(tag: str) -> Iterator[None]:
 async def running_node(directory: Path) -> AsyncIterator[Node]:
     """Yield a node whose agent is not started yet."""
     tag = f"cag{os.getpid()}"
-    object_file = directory / "cilia.o"
-    compile_bpf(ROOT / "bpf/cilia.c", object_file)
     with node_namespace(tag), start_nats(directory) as nats:
         async with connect_bus(BusConfig(urls=(nats.url,)), cluster="test", name="owners") as bus:
             owners = Owners(bus)
             answering = asyncio.create_task(owners.run())
-            node = Node(tag, directory, owners, nats, object_file)
+            node = Node(tag, directory, owners, nats)
             try:
                 yield node
             finally:

@@ -27,6 +27,7 @@ from cilia.contracts.tables import (
     ENDPOINTS,
     NODES,
     POLICIES,
+    PREFIXES,
     RESOLVED,
     Endpoint,
     EndpointKey,
@@ -62,7 +63,7 @@ class Owners:
     def __post_init__(self) -> None:
         self.publishers: dict[str, TablePublisher[Any, Any]] = {
             table.name: TablePublisher(self.bus, table)
-            for table in (NODES, ENDPOINTS, POLICIES, RESOLVED)  # type: ignore[attr-defined]
+            for table in (NODES, ENDPOINTS, POLICIES, PREFIXES, RESOLVED)  # type: ignore[attr-defined]
         }
         for publisher in self.publishers.values():
             publisher.reset({}, self.revision, 1)
