@@ -110,6 +110,9 @@ class Engine:
         self._labels: dict[Identity, Labels] = {}
         self._endpoints: dict[Identity, EndpointsChanged] = {}
         self._policies: dict[str, list[BoundSpec]] = {}
+        self._retiring: list[BoundSpec] = []
+        self._idle_specs: list[BoundSpec] = []
+        self._idle_groups: set[Group] = set()
         self._specs_of: defaultdict[Selection, list[BoundSpec]] = defaultdict(list)
         self._groups: dict[GroupKey, Group] = {}
         self._using: defaultdict[Selection, set[Group]] = defaultdict(set)
@@ -189,6 +192,9 @@ class Engine:
 
         The differences of subjects under the same policy are one object. A subject that is gone has all its
         keys removed.
+
+        What a batch takes out of use is kept up to date for one more, in case it comes back: a change is tried, taken
+        back and then made.
         """
         for event in events:
             self._take(event)
@@ -197,7 +203,18 @@ class Engine:
         differences = self._compare(groups_before, touched)
         for group in touched:
             group.before.clear()
+        self._forget_idle(groups_before)
         return differences
+
+    def _forget_idle(self, groups_before: Mapping[Identity, Group | None]) -> None:
+        """Drop what was not in use before the batch and still isn't; take note of what no longer is."""
+        emptied = {group for group in groups_before.values() if group is not None and not group.subjects}
+        for group in self._idle_groups - emptied:
+            if not group.subjects:
+                self._drop(group)
+        for bound in self._idle_specs:
+            self._release(bound)
+        self._idle_groups, self._idle_specs, self._retiring = emptied, self._retiring, []
 
     def _take(self, event: Event) -> None:
         match event:
@@ -240,30 +257,34 @@ class Engine:
         outgoing = self._policies.pop(policy.key, [])
         kept: list[BoundSpec] = []
         for spec in () if policy.shadow else policy.specs:
-            same = next((bound for bound in outgoing if bound.spec == spec), None)
-            if same is not None:
-                outgoing.remove(same)
-            kept.append(same or self._bind(policy, spec))
+            same = _take_out(outgoing, policy.key, spec)
+            kept.append(same or self._enforce(policy, spec))
         for bound in outgoing:
-            self._unbind(bound)
+            self._retire(bound)
         if kept:
             self._policies[policy.key] = kept
+
+    def _enforce(self, policy: Policy, spec: Spec) -> BoundSpec:
+        bound = _take_out(self._idle_specs, policy.key, spec) or self._bind(policy, spec)
+        self._specs_of[bound.subject].append(bound)
+        self._stale_subjects |= bound.subject.members
+        return bound
 
     def _bind(self, policy: Policy, spec: Spec) -> BoundSpec:
         use = self._index.use
         peers = tuple(
             (rule, None if rule.peers is None else tuple(use(peer) for peer in rule.peers)) for rule in spec.rules
         )
-        bound = BoundSpec(policy.key, policy.cookie, spec, use(spec.subject), peers)
-        self._specs_of[bound.subject].append(bound)
-        self._stale_subjects |= bound.subject.members
-        return bound
+        return BoundSpec(policy.key, policy.cookie, spec, use(spec.subject), peers)
 
-    def _unbind(self, bound: BoundSpec) -> None:
+    def _retire(self, bound: BoundSpec) -> None:
         self._stale_subjects |= bound.subject.members
         self._specs_of[bound.subject].remove(bound)
         if not self._specs_of[bound.subject]:
             del self._specs_of[bound.subject]
+        self._retiring.append(bound)
+
+    def _release(self, bound: BoundSpec) -> None:
         for selection in (bound.subject, *(item for _, peers in bound.peers for item in peers or ())):
             self._index.disuse(selection)
 
@@ -304,23 +325,34 @@ class Engine:
     def _regroup(self) -> dict[Identity, Group | None]:
         """Give each stale subject its group of now; return the groups that the changed ones had."""
         before: dict[Identity, Group | None] = {}
+        alike: dict[frozenset[Selection], Group] = {}
         for subject in self._stale_subjects:
-            old = self._group_of.pop(subject, None)
+            old = self._group_of.get(subject)
+            new = self._group_among(alike, subject) if self._is_subject(subject) else None
+            if old is new:
+                continue
+            before[subject] = old
             if old is not None:
                 old.subjects.discard(subject)
-            new = self._group_for(subject) if self._is_subject(subject) else None
+                del self._group_of[subject]
             if new is not None:
                 new.subjects.add(subject)
                 self._group_of[subject] = new
-            if old is not new:
-                before[subject] = old
         self._stale_subjects.clear()
-        for group in {group for group in before.values() if group is not None and not group.subjects}:
-            self._drop(group)
         return before
 
-    def _group_for(self, subject: Identity) -> Group:
-        key = self._key_of(subject)
+    def _group_among(self, alike: dict[frozenset[Selection], Group], subject: Identity) -> Group:
+        """Return a subject's group; ``alike`` are those of the batch that selectors alone determine."""
+        selections = frozenset(self._index.selecting(subject))
+        group = alike.get(selections) if subject != INIT else None
+        if group is None:
+            key = self._key_of(subject)
+            group = self._group_for(key)
+            if subject != INIT and not _has_named_ingress(key.specs):
+                alike[selections] = group
+        return group
+
+    def _group_for(self, key: GroupKey) -> Group:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(key)
@@ -346,8 +378,7 @@ class Engine:
         )
 
     def _own_ports(self, subject: Identity, specs: frozenset[BoundSpec]) -> frozenset[NamedPortOf]:
-        named = any(rule.is_named and not rule.egress for bound in specs for rule in bound.spec.rules)
-        return self._endpoints.get(subject, _NOBODY).ports if named else frozenset()
+        return self._endpoints.get(subject, _NOBODY).ports if _has_named_ingress(specs) else frozenset()
 
     def _drop(self, group: Group) -> None:
         if self._groups.get(group.key) is group:
@@ -386,6 +417,17 @@ _EMPTY: Final = GroupKey(frozenset(), open_ingress=False, open_egress=False, adm
 
 def _closes(spec: Spec, *, egress: bool) -> bool:
     return spec.isolates(egress) and not spec.audit
+
+
+def _take_out(bounds: list[BoundSpec], policy: str, spec: Spec) -> BoundSpec | None:
+    found = next((bound for bound in bounds if bound.policy == policy and bound.spec == spec), None)
+    if found is not None:
+        bounds.remove(found)
+    return found
+
+
+def _has_named_ingress(specs: Iterable[BoundSpec]) -> bool:
+    return any(rule.is_named and not rule.egress for bound in specs for rule in bound.spec.rules)
 
 
 def _has_ingress(specs: frozenset[BoundSpec]) -> bool:

@@ -77,11 +77,12 @@ class EngineResolver:
     def take(self, events: Sequence[Event]) -> dict[SubjectKey, PolicyEntry | None]:
         """Fold events in; return what that changes."""
         differences = self._engine.apply(self._translate(events))
-        changes = {id(each): each.rows for each in differences.values()}  # subjects under the same rules share one
+        shared = {id(each): each for each in differences.values()}  # subjects under the same rules have the same
+        rows = {name: each.rows for name, each in shared.items()}
         return {
             SubjectKey(subject, key): entry
             for subject, difference in differences.items()
-            for key, entry in changes[id(difference)].items()
+            for key, entry in rows[id(difference)].items()
         }
 
     def size(self, subject: Identity) -> int:
