@@ -23,7 +23,16 @@ from cilia.kvstore import Changes, Etcd, Reset, replicate
 from cilia.table.publisher import TablePublisher
 from services.policy.capacity import Trial
 from services.policy.realisation import Realisation
-from services.policy.state import CauseEvent, EndpointEvent, Event, IdentityEvent, Places, PolicyEvent, read_event
+from services.policy.state import (
+    CauseEvent,
+    EndpointEvent,
+    Event,
+    IdentityEvent,
+    Places,
+    PolicyEvent,
+    Stored,
+    read_event,
+)
 from services.policy.waiting import Moved
 
 K = TypeVar("K")
@@ -73,6 +82,8 @@ class Mirror:
     policies: TablePublisher[str, PolicyObject]
     resolved: TablePublisher[SubjectKey, PolicyEntry]
     moved: Moved
+    stored: dict[str, Stored] = field(default_factory=dict)
+    """The policies that it has heard of, by key; one object, which changes."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the whole state is here."""
 
@@ -115,14 +126,20 @@ class Mirror:
     def _restart(self, step: Reset) -> None:
         self.resolver.clear()
         self.places.clear()
+        self.stored.clear()
         events = [read_event(self.keys, record.key, record.value) for record in step.records]
         taken = [event for event in events if event is not None]
         policies = self._note(taken)
+        revisions = {
+            record.key.removeprefix(self.keys.policies): Revision(record.mod_revision)
+            for record in step.records
+            if record.key.startswith(self.keys.policies)
+        }
+        self.stored.update((key, Stored(row, revisions[key])) for key, row in policies.items() if row is not None)
         self.resolver.load(taken)
         self.policies.reset({key: row for key, row in policies.items() if row is not None}, step.revision, self.epoch)
         self.resolved.reset({}, step.revision, self.epoch)
-        revisions = (record.mod_revision for record in step.records if record.key.startswith(self.keys.policies))
-        self.realisation.start(Revision(step.revision), newest=Revision(max(revisions, default=0)))
+        self.realisation.start(Revision(step.revision), newest=max(revisions.values(), default=Revision(0)))
 
     def _advance(self, step: Changes) -> None:
         for revision, group in groupby(step.events, key=lambda event: event.revision):
@@ -135,12 +152,17 @@ class Mirror:
 
     def _commit(self, revision: Revision, events: Sequence[Event]) -> None:
         policies, resolved = self._note(events), self.resolver.take(events)
+        for key, row in policies.items():
+            if row is None:
+                self.stored.pop(key, None)
+            else:
+                self.stored[key] = Stored(row, revision)
         cause = next((event.cause for event in events if isinstance(event, CauseEvent)), None)
         traceparent = cause.traceparent if cause is not None else ""
-        _hand_over(self.policies, revision, policies, traceparent)
         outside = any(map(_is_outside, events))
         together = bool(policies) or outside
         _hand_over(self.resolved, revision, resolved, traceparent, together=together, announce=outside)
+        _hand_over(self.policies, revision, policies, traceparent)
         if policies:
             accepted_ns = cause.accepted_ns if cause is not None else time.time_ns()
             self.realisation.change(revision, (key.subject for key in resolved), accepted_ns)

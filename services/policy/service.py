@@ -58,7 +58,11 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
         prefixes = Prefixes(bus, places, mirror.named_prefixes, mirror.reach)
         admission = Admission(resolver, places, capacities.of)
         requests = Requests(
-            Store(etcd, keys, admission.admit, prefixes.reserve), parse, history, waiting, mirror.explain
+            Store(etcd, keys, admission.admit, prefixes.reserve, mirror.stored),
+            parse,
+            history,
+            waiting,
+            mirror.explain,
         )
         owner = Owner(
             service="policy",

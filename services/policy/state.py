@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from cilia.contracts.ids import EndpointId, Identity, NodeName
+from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
 from cilia.contracts.keys import Cause, Keys
 from cilia.contracts.labels import Labels, from_canonical
 from cilia.contracts.tables import Endpoint, EndpointKey, PolicyObject
@@ -64,6 +64,14 @@ def read_event(keys: Keys, key: str, value: bytes | None) -> Event | None:
         place = EndpointKey(NodeName(node), EndpointId(int(number)))
         return EndpointEvent(place, None if value is None else _ENDPOINT.decode(value))
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A policy in etcd, and the revision that last changed it."""
+
+    row: PolicyObject
+    revision: Revision
 
 
 class Places:

@@ -24,6 +24,7 @@ from cilia.policy.revisions import documents_at
 from cilia.policy.rules import Policy
 from cilia.telemetry import traceparent
 from services.policy.history import History, record_change
+from services.policy.state import Stored
 
 ATTEMPTS: Final = 8
 MOST_POLICIES: Final = 126
@@ -65,14 +66,6 @@ class PoliciesContended(Refused):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A policy in etcd."""
-
-    row: PolicyObject
-    revision: Revision
-
-
-@dataclass(frozen=True, slots=True)
 class Cause:
     """Why policies change, and by whom; ``time_ns`` in Unix time."""
 
@@ -107,6 +100,8 @@ class Store:
     admit: Admit = admit_all
     reserve: Reserve = reserve_nothing
     """Has identities for prefixes before a policy names them."""
+    known: Mapping[str, Stored] = field(default_factory=dict)
+    """What this replica has heard of; etcd may be ahead. Enough to begin with: a transaction says what it builds on."""
 
     async def apply(self, objects: Sequence[PolicyObject], *, dry_run: bool = False) -> PoliciesChanged:
         """Store policies; those whose document is stored already stay as they are.
@@ -179,23 +174,28 @@ class Store:
         adopt: bool = False,
     ) -> PoliciesChanged:
         """Write (or with None remove) policies, and with them, in the same transaction, the revision."""
-        for _ in range(ATTEMPTS):
-            stored, now = await self._read(tuple(wanted))
+        if len(wanted) > MOST_POLICIES:
+            raise TooManyPolicies(len(wanted))
+        for attempt in range(ATTEMPTS):
+            is_read = bool(attempt or dry_run or must_exist or owner)
+            stored, now = await self._read(tuple(wanted)) if is_read else (self._recall(wanted), Revision(0))
             missing = [key for key in wanted if key not in stored]
             if must_exist and missing:
                 raise NoSuchPolicies(missing)
-            wanted = _check_owners(wanted, stored, owner, adopt=adopt) if owner else _with_owners(wanted, stored)
-            changes = plan_apply(wanted, stored)
+            rows = _check_owners(wanted, stored, owner, adopt=adopt) if owner else _with_owners(wanted, stored)
+            changes = plan_apply(rows, stored)
             changed = [change.key for change in changes if change.action != "unchanged"]
+            if not changed and not is_read:
+                continue
             if not changed:
                 return PoliciesChanged(max((found.revision for found in stored.values()), default=now), changes)
-            forecast = await self.admit({key: wanted[key] for key in changed})
+            forecast = await self.admit({key: rows[key] for key in changed})
             if dry_run:
-                shown = tuple(_with_documents(change, wanted, stored) for change in changes)
+                shown = tuple(_with_documents(change, rows, stored) for change in changes)
                 return PoliciesChanged(now, shown, forecast)
-            await self.reserve(prefix for key in changed for prefix in _named_by(wanted[key]))
+            await self.reserve(prefix for key in changed for prefix in _named_by(rows[key]))
             outcome = await self.etcd.txn(
-                Txn(self._as_read(wanted, stored), self._operations(changed, wanted, stored, cause))
+                Txn(self._as_read(rows, stored), self._operations(changed, rows, stored, cause))
             )
             if outcome.succeeded:
                 return PoliciesChanged(Revision(outcome.revision), changes)
@@ -217,9 +217,10 @@ class Store:
         known = put(self.keys.policy_cause, msgspec.json.encode(KnownCause(traceparent(), cause.time_ns)))
         return [*writes, known, record_change(self.keys, revision)]
 
+    def _recall(self, keys: Iterable[str]) -> dict[str, Stored]:
+        return {key: self.known[key] for key in keys if key in self.known}
+
     async def _read(self, keys: Sequence[str]) -> tuple[dict[str, Stored], Revision]:
-        if len(keys) > MOST_POLICIES:
-            raise TooManyPolicies(len(keys))
         outcome = await self.etcd.txn(Txn((), [get(self.keys.policy(key)) for key in keys]))
         stored = {
             record.key.removeprefix(self.keys.policies): Stored(
