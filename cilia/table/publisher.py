@@ -22,6 +22,7 @@ from cilia.mailbox import Inbox
 from cilia.metrics import counter
 from cilia.table.answers import Answers
 from cilia.table.history import LOG_LIMIT, History
+from cilia.table.parcels import Holders, Packed, pack
 from cilia.table.wire import encode, encode_delta
 from cilia.telemetry import TRACEPARENT
 
@@ -46,6 +47,7 @@ class PublisherCounters:
     """What a table's publisher did."""
 
     deltas: int = counter("deltas published")
+    parcels: int = counter("messages with the deltas of many shards published")
     batches: int = counter("batches of deltas published")
     beacons: int = counter("beacons published")
     answers: int = counter("snapshot requests answered")
@@ -66,11 +68,22 @@ class TablePublisher(Generic[K, V]):
         table: Table[K, V],
         *,
         computed: Mapping[str, Mapping[K, V]] | None = None,
+        holders: Holders | None = None,
+        pause_seconds: float = 0.0,
         log_limit: int = LOG_LIMIT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Make a publisher.
+
+        Args:
+            computed: See :class:`History`.
+            holders: Who is known to hold a shard and may be sent its deltas by name, in a parcel.
+            pause_seconds: How long changes gather before they leave, so that tables that matter more go first.
+        """
         self._bus = bus
         self._table = table
+        self._holders = holders
+        self._pause_seconds = pause_seconds
         self._clock = clock
         self.history = History(table, computed=computed, log_limit=log_limit)
         self.counters = PublisherCounters()
@@ -142,6 +155,8 @@ class TablePublisher(Generic[K, V]):
         """Publish pending deltas while leading, until cancelled."""
         while True:
             await self._changed.wait()
+            if self._pause_seconds:
+                await asyncio.sleep(self._pause_seconds)
             await self._bus.wait_connected()
             self._changed.clear()
             try:
@@ -152,16 +167,20 @@ class TablePublisher(Generic[K, V]):
 
     async def _publish_batch(self) -> None:
         outgoing = self.history.take_pending()
-        for each in outgoing:
+        packed = pack(outgoing, self._holders) if self._holders else Packed((), outgoing)
+        for parcel in packed.parcels:
+            subject = self._bus.subjects.parcel(self._table, parcel.holder)
+            await self._bus.publish(subject, parcel.payload, headers=_trace(parcel.traceparent))
+        for each in packed.deltas:
             subject = self._bus.subjects.delta(self._table, each.shard)
-            headers = {TRACEPARENT: each.traceparent} if each.traceparent else None
             for payload in encode_delta(each.delta):
-                await self._bus.publish(subject, payload, headers=headers)
-        if any(each.delta.together for each in outgoing):
+                await self._bus.publish(subject, payload, headers=_trace(each.traceparent))
+        if any(each.delta.together for each in packed.deltas):
             await self._send_beacon(self._window())
         if outgoing:
             await self._bus.flush()
             self.counters.deltas += len(outgoing)
+            self.counters.parcels += len(packed.parcels)
             self.counters.batches += 1
             self._beacon_due.set()
 
@@ -249,3 +268,7 @@ class TablePublisher(Generic[K, V]):
                     await self._advanced.wait()
         except TimeoutError:
             log.debug("%s is at %d, asked for %d", self._table.name, self.history.sequence, sequence)
+
+
+def _trace(traceparent: str) -> dict[str, str] | None:
+    return {TRACEPARENT: traceparent} if traceparent else None

@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from cilia.bus import Bus
-from cilia.contracts.tables import Beacon, Delta, SnapshotChunk, Table
+from cilia.contracts.tables import Beacon, Delta, Parcel, SnapshotChunk, Table
 from cilia.errors import Unavailable
 from cilia.metrics import counter
 from cilia.table.asking import Asking
@@ -79,11 +79,20 @@ class TableSubscriber(Generic[K, V]):
         table: Table[K, V],
         shards: Iterable[str] | Literal[Every.ALL] = (),
         *,
+        holder: str = "",
         gather_seconds: float = 0.0,
         random: Random | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Make a subscriber.
+
+        Args:
+            shards: Those of interest at the start.
+            holder: The name under which the owner knows who holds which shards; empty: it doesn't.
+            gather_seconds: See :meth:`changes`.
+        """
         self._bus = bus
+        self._holder = holder
         self._table = table
         self._clock = clock
         self._mirrors = Mirrors(table, every=shards is ALL)
@@ -102,6 +111,7 @@ class TableSubscriber(Generic[K, V]):
         self._gathering_to = 0
         self._gathered = asyncio.Event()
         self._decode_delta = msgspec.msgpack.Decoder(Delta[table.key, table.row]).decode  # type: ignore[name-defined]
+        self._decode_parcel = msgspec.msgpack.Decoder(Parcel[table.key, table.row]).decode  # type: ignore[name-defined]
         self._decode_chunk = msgspec.msgpack.Decoder(SnapshotChunk[table.key, table.row]).decode  # type: ignore[name-defined]
         self._decode_beacon = msgspec.msgpack.Decoder(Beacon).decode
         self.counters = SubscriberCounters()
@@ -189,6 +199,9 @@ class TableSubscriber(Generic[K, V]):
             await self._bus.subscribe(f"{inbox}.*", self._deliver(self._on_chunk)),
             await self._bus.subscribe(subjects.beacon(self._table), self._deliver(self._on_beacon)),
         ]
+        if self._holder:
+            subject = subjects.parcel(self._table, self._holder)
+            fixed.append(await self._bus.subscribe(subject, self._deliver(self._on_parcel)))
         try:
             while True:
                 await self._follow_interest()
@@ -248,6 +261,12 @@ class TableSubscriber(Generic[K, V]):
             self._gathering_to = delta.sequence
             self._gathered.clear()
         self._hand_over(self._mirrors.feed_delta(shard, delta, traceparent))
+
+    def _on_parcel(self, message: Msg) -> None:
+        traceparent = (message.headers or {}).get(TRACEPARENT, "")
+        for shard, delta in self._decode_parcel(message.data).deltas:
+            self.counters.deltas += 1
+            self._hand_over(self._mirrors.feed_delta(shard, delta, traceparent))
 
     def _on_beacon(self, message: Msg) -> None:
         beacon = self._decode_beacon(message.data)

@@ -148,7 +148,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     for opened in (policy_maps, address_maps, conntrack, ring, outcomes):
         stack.callback(opened.close)
 
-    tables = Tables.subscribe(bus)
+    tables = Tables.subscribe(bus, config.node)
     files = pod_files(config)
     endpoints = Endpoints(files.load())
     pool = AddressPool(versions=config.versions)

@@ -6,6 +6,9 @@ blocks for an RCU grace period and is left to the caller's worker thread.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from typing import cast
 
 from cilia.abi import maps
 from cilia.abi.structs import PolicyEntry as EntryValue
@@ -26,7 +29,6 @@ from services.agent.policy import (
     Store,
     Switch,
     Version,
-    Wait,
 )
 
 CURRENT, NEXT, EPOCH, IDENTITY = 0, 8, 16, 20
@@ -126,27 +128,39 @@ class PolicyMaps:
         Raises:
             MapFull: The forecast was wrong: an entry found no room.
         """
-        for instruction in instructions:
-            match instruction:
-                case Put(slot, entry_set, entries):
-                    self._entries.update_many(
-                        (_entry_key(slot, entry_set, key), _entry_value(entry)) for key, entry in entries.items()
-                    )
-                case Remove(slot, entry_set, keys):
-                    self._entries.delete_many(_entry_key(slot, entry_set, key) for key in keys)
-                case Store(slot, version):
-                    self._subjects.store_u64(slot, _word(version), CURRENT)
-                case Prepare(slot, version, epoch):
-                    self._subjects.store_u64(slot, _word(version), NEXT)
-                    self._subjects.store_u32(slot, epoch, EPOCH)
-                case Switch(epoch):
-                    self._epoch.store_u32(0, epoch)
-                case Forget(slot):
-                    self._subjects.store_u32(slot, 0, EPOCH)
-                case Name(slot, identity):
-                    self.name(slot, identity)
-                case Wait():
-                    raise ValueError("waiting blocks: it belongs in a worker thread")
+        for kind, some in groupby(instructions, type):
+            if kind is Put:
+                self._put(cast(Iterable[Put], some))
+            elif kind is Remove:
+                self._remove(cast(Iterable[Remove], some))
+            else:
+                for instruction in some:
+                    self._store(instruction)
+
+    def _put(self, puts: Iterable[Put]) -> None:
+        wanted = [(put.slot, put.set, key, entry) for put in puts for key, entry in put.entries.items()]
+        keys = b"".join([_entry_key(slot, entry_set, key).pack() for slot, entry_set, key, _ in wanted])
+        values = b"".join([_packed_value(entry) for *_, entry in wanted])
+        self._entries.update_packed(keys, values, len(wanted))
+
+    def _remove(self, removes: Iterable[Remove]) -> None:
+        self._entries.delete_many(_entry_key(remove.slot, remove.set, key) for remove in removes for key in remove.keys)
+
+    def _store(self, instruction: Instruction) -> None:
+        match instruction:
+            case Store(slot, version):
+                self._subjects.store_u64(slot, _word(version), CURRENT)
+            case Prepare(slot, version, epoch):
+                self._subjects.store_u64(slot, _word(version), NEXT)
+                self._subjects.store_u32(slot, epoch, EPOCH)
+            case Switch(epoch):
+                self._epoch.store_u32(0, epoch)
+            case Forget(slot):
+                self._subjects.store_u32(slot, 0, EPOCH)
+            case Name(slot, identity):
+                self.name(slot, identity)
+            case _:
+                raise ValueError(f"{instruction} blocks: it belongs in a worker thread")
 
     def read_entries(self, slot: int) -> dict[PolicyKey, PolicyEntry]:
         """Return the entries in force for one slot, as the kernel holds them."""
@@ -183,6 +197,11 @@ def _entry_value(entry: PolicyEntry) -> EntryValue:
     return EntryValue(
         entry.precedence, entry.peer_set or entry.cookie, int(entry.deny), int(entry.audit), int(entry.peer_set > 0)
     )
+
+
+@lru_cache(4096)
+def _packed_value(entry: PolicyEntry) -> bytes:
+    return _entry_value(entry).pack()
 
 
 def _entry_of(value: EntryValue) -> PolicyEntry:

@@ -44,12 +44,12 @@ class Tables:
     """For the names behind cookies."""
 
     @classmethod
-    def subscribe(cls, bus: Bus) -> Self:
+    def subscribe(cls, bus: Bus, node: NodeName) -> Self:
         """Make the mirrors; they fill once their loops run."""
         return cls(
             nodes=TableSubscriber(bus, NODES, [ONE_SHARD]),
             endpoints=TableSubscriber(bus, ENDPOINTS, ALL),
-            resolved=TableSubscriber(bus, RESOLVED, gather_seconds=GATHER_SECONDS),
+            resolved=TableSubscriber(bus, RESOLVED, holder=node, gather_seconds=GATHER_SECONDS),
             prefixes=TableSubscriber(bus, PREFIXES, [ONE_SHARD]),
             policies=TableSubscriber(bus, POLICIES, [ONE_SHARD]),
         )

@@ -6,8 +6,10 @@ them may run.
 
 import asyncio
 from signal import SIGINT, SIGTERM
+from typing import Final
 
 from cilia.bus import connect_bus
+from cilia.contracts.ids import Identity
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import ONE_SHARD, POLICIES, RESOLVED
 from cilia.kvstore import Election, connect_kvstore
@@ -27,6 +29,9 @@ from services.policy.state import Places
 from services.policy.store import Store
 from services.policy.waiting import Moved, Waiting
 
+NAMES_PAUSE_SECONDS: Final = 0.02
+"""Agents need the table of policies for names only; what they enforce goes first."""
+
 
 async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
     """Serve until told to stop."""
@@ -37,7 +42,10 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
         connect_bus(config.nats, cluster=config.cluster, name=f"policy-{config.replica}") as bus,
         connect_kvstore(config.etcd) as etcd,
     ):
-        policies, resolved = TablePublisher(bus, POLICIES), TablePublisher(bus, RESOLVED, computed=resolver.rows)
+        policies = TablePublisher(bus, POLICIES, pause_seconds=NAMES_PAUSE_SECONDS)
+        resolved = TablePublisher(
+            bus, RESOLVED, computed=resolver.rows, holders=lambda subject: places.counts.get(Identity(int(subject)), ())
+        )
         election = Election(etcd, keys.leader("policy"), config.replica)
         epoch = await settle_epoch(etcd, keys)
         mirror = Mirror(etcd, keys, epoch, resolver, places, realisation, policies, resolved, moved)
