@@ -84,7 +84,7 @@ FIRST_PEER_SET: Final = 1 << 31
 """Numbers from here on are no identities: in a subject's entries they name sets of peers that share entries."""
 
 
-class PolicyKey(Row, frozen=True):
+class PolicyKey(Row, frozen=True, cache_hash=True):
     """Which packets of one subject identity an entry is for. Key within the shard of that subject.
 
     The longest ``prefix`` wins for one ``identity``; 0 as identity means any peer, and a number from FIRST_PEER_SET on
@@ -187,7 +187,7 @@ ENDPOINTS: Final = Table[EndpointKey, Endpoint](
 POLICIES: Final = Table[str, PolicyObject]("policies", "policy", str, PolicyObject, lambda _: ONE_SHARD)
 
 
-class SubjectKey(Row, frozen=True):
+class SubjectKey(Row, frozen=True, cache_hash=True):
     """Key of one policy entry in the cluster: the subject's identity and the entry's key."""
 
     subject: Identity

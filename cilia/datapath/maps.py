@@ -151,7 +151,10 @@ class Map(Descriptor, Generic[K, V]):
 
     def delete_many(self, keys: Iterable[K]) -> int:
         """Remove every key; give how many were there."""
-        packed = b"".join(map(self._pack_key, keys))
+        return self.delete_packed(b"".join(map(self._pack_key, keys)))
+
+    def delete_packed(self, packed: bytes) -> int:
+        """Do as delete_many with keys that are packed already, one after the other."""
         size = self.layout.key.size
         count, data = len(packed) // size, ffi.from_buffer(packed)
         done = removed = 0

@@ -108,6 +108,7 @@ class Engine:
         self._audit = False
         self._index = SelectorIndex()
         self._labels: dict[Identity, Labels] = {}
+        self._workloads: set[Identity] = set()
         self._endpoints: dict[Identity, EndpointsChanged] = {}
         self._policies: dict[str, list[BoundSpec]] = {}
         self._retiring: list[BoundSpec] = []
@@ -290,12 +291,17 @@ class Engine:
 
     def _put_identity(self, identity: Identity, labels: Labels) -> None:
         self._labels[identity] = labels
+        if self._may_be_subject(identity, labels):
+            self._workloads.add(identity)
+        else:
+            self._workloads.discard(identity)
         endpoints = self._endpoints.get(identity, _NOBODY)
         peer = view_peer(identity, labels, addresses=endpoints.addresses, ports=endpoints.ports, named=self._named)
         self._replace_peer(identity, peer)
 
     def _remove_identity(self, identity: Identity) -> None:
         self._labels.pop(identity, None)
+        self._workloads.discard(identity)
         self._replace_peer(identity, None)
 
     def _put_endpoints(self, event: EndpointsChanged) -> None:
@@ -316,11 +322,10 @@ class Engine:
         concerned |= self._index.selecting(identity)
         self._stale_subjects.add(identity)
 
-    def _is_subject(self, identity: Identity) -> bool:
+    def _may_be_subject(self, identity: Identity, labels: Labels) -> bool:
         if is_reserved(identity):
             return identity in self._options.reserved_subjects
-        labels = self._labels.get(identity)
-        return labels is not None and not any(label.source in (CIDR, RESERVED) for label in labels)
+        return not any(label.source in (CIDR, RESERVED) for label in labels)
 
     def _regroup(self) -> dict[Identity, Group | None]:
         """Give each stale subject its group of now; return the groups that the changed ones had."""
@@ -328,7 +333,7 @@ class Engine:
         alike: dict[frozenset[Selection], Group] = {}
         for subject in self._stale_subjects:
             old = self._group_of.get(subject)
-            new = self._group_among(alike, subject) if self._is_subject(subject) else None
+            new = self._group_among(alike, subject) if subject in self._workloads else None
             if old is new:
                 continue
             before[subject] = old

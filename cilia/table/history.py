@@ -6,9 +6,9 @@ shard reaches back over its log, whatever the last leader still managed to send.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import chain, groupby, repeat, takewhile
 from typing import Generic, TypeVar
 
 from cilia.contracts.tables import Beacon, Delta, Table
@@ -114,33 +114,35 @@ class History(Generic[K, V]):
             return
         self._together |= together
         self.sequence = sequence
-        for key in removes:
-            self._change(key, None, traceparent)
-        for key, row in upserts.items():
-            self._change(key, row, traceparent)
+        changed = chain(((key, None) for key in removes), upserts.items())
+        for shard, rows in groupby(changed, lambda change: self.table.shard(change[0])):
+            self._change(shard, list(rows), traceparent)
         while len(self._order) > self._log_limit:
             self._forget_oldest()
 
-    def _change(self, key: K, row: V | None, traceparent: str) -> None:
-        shard = self.table.shard(key)
+    def _change(self, shard: str, rows: Sequence[tuple[K, V | None]], traceparent: str) -> None:
         self._versions[shard] = self.sequence
         if self._computed is None:
-            self._store(shard, key, row)
-        self._log.setdefault(shard, deque()).append((self.sequence, key, row))
-        self._order.append((self.sequence, shard))
+            self._store(shard, rows)
+        log = self._log.get(shard)
+        if log is None:
+            log = self._log[shard] = deque()
+        log.extend((self.sequence, key, row) for key, row in rows)
+        self._order.extend(repeat((self.sequence, shard), len(rows)))
         self._heads.pop(shard, None)
         self._heads[shard] = self.sequence
         if self.leading:
             pending = self._pending_of(shard)
-            pending.changes[key] = row
+            pending.changes.update(rows)
             pending.traceparent = traceparent or pending.traceparent
 
-    def _store(self, shard: str, key: K, row: V | None) -> None:
+    def _store(self, shard: str, changes: Iterable[tuple[K, V | None]]) -> None:
         rows = self._rows.setdefault(shard, {})
-        if row is None:
-            rows.pop(key, None)
-        else:
-            rows[key] = row
+        for key, row in changes:
+            if row is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = row
         if not rows:
             del self._rows[shard], self._versions[shard]
 

@@ -10,8 +10,9 @@ Draws of the race that the buffer is for::
     deltas                 42      43      44     arrive before the answer does: kept, then 44 fits on 43
 """
 
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from cilia.contracts.tables import Beacon, Delta
 
@@ -21,8 +22,7 @@ V = TypeVar("V")
 KEPT_DELTAS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Change(Generic[K, V]):
+class Change(Struct, Generic[K, V], frozen=True):
     """What became different in a shard, against the changes handed over before. May be empty: only newer, then.
 
     Attributes:
@@ -48,8 +48,7 @@ class Change(Generic[K, V]):
         return Change(self.shard, later.sequence, upserts, removes, self.full or later.full, traceparent)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[K, V]):
+class Answer(Struct, Generic[K, V], frozen=True):
     """A whole answer to a snapshot request. ``since`` 0: the rows are all there are."""
 
     epoch: int
@@ -98,6 +97,10 @@ class ShardMirror(Generic[K, V]):
         """Take a delta; return what it changed, if anything could be applied."""
         if (delta.epoch, delta.sequence) <= self.position and self.complete:
             return []
+        if self._is_next(delta):
+            self._heard = max(self._heard, (delta.epoch, delta.sequence))
+            upserts = dict(delta.upserts)
+            return [self._apply(delta.sequence, upserts, delta.removes, traceparent=traceparent)]
         whole = self._assemble(delta)
         self._hear(delta.epoch, delta.sequence)
         if whole is None or whole.epoch < self._heard[0]:
@@ -145,6 +148,12 @@ class ShardMirror(Generic[K, V]):
             self._kept.clear()
             self._parts.clear()
         self._heard = max(self._heard, (epoch, sequence))
+
+    def _is_next(self, delta: Delta[K, V]) -> bool:
+        """Tell whether a delta fits on what is here, as nearly all do, and nothing waits beside it."""
+        is_plain = delta.parts == 1 and not self._kept and not self._parts
+        is_of_now = delta.epoch == self.epoch == self._heard[0]
+        return is_plain and is_of_now and self.complete and delta.previous <= self.sequence
 
     def _assemble(self, delta: Delta[K, V]) -> Delta[K, V] | None:
         if delta.parts == 1:

@@ -33,6 +33,8 @@ from services.agent.policy import (
 
 CURRENT, NEXT, EPOCH, IDENTITY = 0, 8, 16, 20
 """Offsets in ``struct subject``."""
+DIRECTION = 3
+"""Offset in ``struct policy_key``; slot and set lie before it."""
 Sets = Mapping[tuple[int, int], Mapping[PolicyKey, PolicyEntry]]
 """Entries of cilia_policy by slot and set."""
 
@@ -138,13 +140,15 @@ class PolicyMaps:
                     self._store(instruction)
 
     def _put(self, puts: Iterable[Put]) -> None:
-        wanted = [(put.slot, put.set, key, entry) for put in puts for key, entry in put.entries.items()]
-        keys = b"".join([_entry_key(slot, entry_set, key).pack() for slot, entry_set, key, _ in wanted])
-        values = b"".join([_packed_value(entry) for *_, entry in wanted])
-        self._entries.update_packed(keys, values, len(wanted))
+        keys, values = list[bytes](), list[bytes]()
+        for put in puts:
+            keys += _packed_keys(put.slot, put.set, put.entries)
+            values += map(_packed_value, put.entries.values())
+        self._entries.update_packed(b"".join(keys), b"".join(values), len(keys))
 
     def _remove(self, removes: Iterable[Remove]) -> None:
-        self._entries.delete_many(_entry_key(remove.slot, remove.set, key) for remove in removes for key in remove.keys)
+        keys = [key for remove in removes for key in _packed_keys(remove.slot, remove.set, remove.keys)]
+        self._entries.delete_packed(b"".join(keys))
 
     def _store(self, instruction: Instruction) -> None:
         match instruction:
@@ -184,24 +188,25 @@ def _version(word: int) -> Version:
     return Version(version.revision, version.set, version.shapes, bool(version.audit))
 
 
-def _entry_key(slot: int, entry_set: int, key: PolicyKey) -> EntryKey:
+def _packed_keys(slot: int, entry_set: int, keys: Iterable[PolicyKey]) -> list[bytes]:
+    slot_and_set = EntryKey(slot, entry_set, 0, 0, 0, 0, 0).pack()[:DIRECTION]
+    return [slot_and_set + _packed_from_direction(key) for key in keys]
+
+
+@lru_cache(1 << 14)
+def _packed_from_direction(key: PolicyKey) -> bytes:
     shape = 1 + key.port_bits if key.protocol else 0
-    return EntryKey(slot, entry_set, int(key.egress), key.identity, key.port, key.protocol, shape)
+    return EntryKey(0, 0, int(key.egress), key.identity, key.port, key.protocol, shape).pack()[DIRECTION:]
 
 
 def _key_of(key: EntryKey) -> PolicyKey:
     return PolicyKey(bool(key.direction), Identity(key.identity), key.protocol, key.port, max(0, key.shape - 1))
 
 
-def _entry_value(entry: PolicyEntry) -> EntryValue:
-    return EntryValue(
-        entry.precedence, entry.peer_set or entry.cookie, int(entry.deny), int(entry.audit), int(entry.peer_set > 0)
-    )
-
-
-@lru_cache(4096)
+@lru_cache(1 << 14)
 def _packed_value(entry: PolicyEntry) -> bytes:
-    return _entry_value(entry).pack()
+    cookie = entry.peer_set or entry.cookie
+    return EntryValue(entry.precedence, cookie, int(entry.deny), int(entry.audit), int(entry.peer_set > 0)).pack()
 
 
 def _entry_of(value: EntryValue) -> PolicyEntry:

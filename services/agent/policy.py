@@ -11,9 +11,9 @@ layout and its lookup are described in bpf/maps/policy.h. There are two ways:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from cilia.contracts.ids import Identity
@@ -26,8 +26,7 @@ CHURN_LIMIT: Final = 256
 """More changed entries than this are written as a whole new set."""
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(Struct, frozen=True):
     """``struct policy_version``: which entries are in force, and since which revision."""
 
     revision: int = 0
@@ -37,8 +36,7 @@ class Version:
     """Denials are let through; nobody asks for that here, since resolved policy marks the entries."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """What the kernel holds for one slot: the version and entries in force, and keys left over in the other set."""
 
     version: Version
@@ -49,8 +47,7 @@ class Held:
 UNREALISED: Final = Held(Version(), {})
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """A slot and the entries that it shall have."""
 
     slot: int
@@ -59,8 +56,7 @@ class Change:
     desired: Entries
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(Struct, frozen=True):
     """Write entries of one set."""
 
     slot: int
@@ -68,8 +64,7 @@ class Put:
     entries: Entries
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(Struct, frozen=True):
     """Delete entries of one set."""
 
     slot: int
@@ -77,16 +72,14 @@ class Remove:
     keys: frozenset[PolicyKey]
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(Struct, frozen=True):
     """Store the word of the version in force."""
 
     slot: int
     version: Version
 
 
-@dataclass(frozen=True, slots=True)
-class Prepare:
+class Prepare(Struct, frozen=True):
     """Store the word of the next version, then the epoch from which it is in force."""
 
     slot: int
@@ -94,27 +87,23 @@ class Prepare:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Switch:
+class Switch(Struct, frozen=True):
     """Store cilia_epoch: every prepared version is in force."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(Struct, frozen=True):
     """Clear a slot's epoch: its current word is in force."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Wait until no program still works with what it read before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(Struct, frozen=True):
     """Note whose slot it is."""
 
     slot: int
@@ -124,8 +113,7 @@ class Name:
 Instruction = Put | Remove | Store | Prepare | Switch | Forget | Wait | Name
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Instructions for some subjects.
 
     Attributes:
