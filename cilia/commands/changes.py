@@ -96,7 +96,7 @@ def describe(realised: Realised) -> str:
     return (
         f"revision {realised.revision} is in force for {endpoints} endpoints on {len(times)} nodes: "
         f"median {percentile(times, 50):.1f} ms, 99th percentile {percentile(times, 99):.1f} ms, "
-        f"slowest {slowest.milliseconds:.1f} ms ({slowest.node})"
+        f"slowest {slowest.milliseconds:.1f} ms ({slowest.node}), of which {realised.storing_milliseconds:.1f} ms to store it"
     )
 
 

@@ -267,6 +267,8 @@ class Realised(Message, frozen=True):
     nodes: tuple[NodeRealised, ...] = ()
     stragglers: tuple[NodeName, ...] = ()
     """Concerned nodes that have not acknowledged yet."""
+    storing_milliseconds: float = 0.0
+    """From the acceptance of the change until the kvstore had it; part of what each node took. 0: not known."""
 
 
 class Acknowledgement(Message, frozen=True):

@@ -151,6 +151,7 @@ class Mirror:
         self.resolved.commit(step.revision, {})
 
     def _commit(self, revision: Revision, events: Sequence[Event]) -> None:
+        stored_ns = time.time_ns()
         policies, resolved = self._note(events), self.resolver.take(events)
         for key, row in policies.items():
             if row is None:
@@ -164,8 +165,8 @@ class Mirror:
         _hand_over(self.resolved, revision, resolved, traceparent, together=together, announce=outside)
         _hand_over(self.policies, revision, policies, traceparent)
         if policies:
-            accepted_ns = cause.accepted_ns if cause is not None else time.time_ns()
-            self.realisation.change(revision, (key.subject for key in resolved), accepted_ns)
+            accepted_ns = cause.accepted_ns if cause is not None else stored_ns
+            self.realisation.change(revision, (key.subject for key in resolved), accepted_ns, stored_ns)
 
     def _note(self, events: Iterable[Event]) -> dict[str, PolicyObject | None]:
         """Take note of places; return what became of policies."""

@@ -27,6 +27,8 @@ class Changed:
     subjects: frozenset[Identity]
     accepted_ns: int
     """Unix time in ns."""
+    stored_ns: int = 0
+    """When this replica heard from the kvstore that it has it; 0: not known."""
 
 
 class Realisation:
@@ -57,9 +59,9 @@ class Realisation:
         """Tell whether it is known what ``revision`` changed; otherwise the agents must be asked."""
         return revision > self._since
 
-    def change(self, revision: Revision, subjects: Iterable[Identity], accepted_ns: int) -> None:
+    def change(self, revision: Revision, subjects: Iterable[Identity], accepted_ns: int, stored_ns: int = 0) -> None:
         """Take note of the subjects whose resolved policy ``revision`` changed."""
-        self._changes[revision] = Changed(frozenset(subjects), accepted_ns)
+        self._changes[revision] = Changed(frozenset(subjects), accepted_ns, stored_ns)
         while len(self._changes) > REMEMBERED_CHANGES:
             self._since, _ = self._changes.popitem(last=False)
 
@@ -95,7 +97,8 @@ class Realisation:
                 continue
             milliseconds = max(0, realised_ns - changed.accepted_ns) / 1e6 if changed.accepted_ns else 0.0
             nodes.append(NodeRealised(node, sum(count for _, count in on_node), milliseconds))
-        return Realised(revision, not stragglers, tuple(nodes), tuple(stragglers))
+        storing = max(0, changed.stored_ns - changed.accepted_ns) / 1e6 if changed.accepted_ns else 0.0
+        return Realised(revision, not stragglers, tuple(nodes), tuple(stragglers), storing)
 
     def _realised_ns(self, node: NodeName, revision: Revision, subjects: Iterable[Identity]) -> int | None:
         """Return when the last of a node's subjects came into force; None while one has not."""

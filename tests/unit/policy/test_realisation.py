@@ -15,12 +15,13 @@ def ack(node: NodeName, at_ms: int, **subjects: int) -> Acknowledgement:
 
 def test_a_revision_is_complete_once_every_concerned_node_acknowledged_it() -> None:
     realisation = Realisation()
-    realisation.change(Revision(10), [WEB], accepted_ns=100 * MS)
+    realisation.change(Revision(10), [WEB], accepted_ns=100 * MS, stored_ns=102 * MS)
     realisation.acknowledge(ack(N1, 105, i300=10))
     partly = realisation.progress(Revision(10), PLACES)
     assert not partly.complete
     assert partly.nodes == (NodeRealised(N1, endpoints=2, milliseconds=5.0),)
     assert partly.stragglers == (N2,)
+    assert partly.storing_milliseconds == 2.0
     realisation.acknowledge(ack(N2, 109, i300=10))
     assert realisation.progress(Revision(10), PLACES).complete
 
