@@ -12,12 +12,16 @@ from cilia.policy.language.parse import parse_policies, put_in_shadow
 from cilia.telemetry import traceparent
 from services.policy import service
 from services.policy.config import Config
+from services.policy.decoded import Decoded
 from services.policy.resolver import EngineResolver
 from services.policy.store import prefixes_of
 
 
-def read(request: ApplyPolicies) -> list[PolicyObject]:
+def read(request: ApplyPolicies, decoded: Decoded) -> list[PolicyObject]:
     """Read all policies of a request.
+
+    Args:
+        decoded: Is told what was read.
 
     Raises:
         Refused: One is wrong; names document, field and value.
@@ -36,29 +40,21 @@ def read(request: ApplyPolicies) -> list[PolicyObject]:
     if request.shadow:
         parsed = [put_in_shadow(each, True) for each in parsed]
     now, cause = time.time_ns(), traceparent()
-    return [
-        PolicyObject(
-            each.kind,
-            each.namespace,
-            each.name,
-            each.document,
-            request.author,
-            now,
-            cause,
-            prefixes=prefixes_of(each.policy),
+    rows = []
+    for each in parsed:
+        named = prefixes_of(each.policy)
+        row = PolicyObject(
+            each.kind, each.namespace, each.name, each.document, request.author, now, cause, prefixes=named
         )
-        for each in parsed
-    ]
-
-
-def new_resolver() -> EngineResolver:
-    """Return what resolves policy in this service."""
-    return EngineResolver()
+        decoded.put(row, each)
+        rows.append(row)
+    return rows
 
 
 async def run(config: Config) -> None:
     """Serve until told to stop."""
-    await service.run(config, new_resolver(), read)
+    decoded = Decoded()
+    await service.run(config, EngineResolver(decoded=decoded), lambda request: read(request, decoded))
 
 
 def main() -> NoReturn:

@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 
 from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import Identity
@@ -18,17 +17,13 @@ from cilia.policy.engine import Engine, Options
 from cilia.policy.errors import BadPolicy, PolicyError
 from cilia.policy.explanation import explain_flow
 from cilia.policy.language.enforcement import KEY as ENFORCEMENT_KEY
-from cilia.policy.language.parse import decode_object
 from cilia.policy.rules import Policy
 from cilia.policy.selectors import NamedPortOf
 from services.policy.capacity import Sizes, Wanted
+from services.policy.decoded import Decoded
 from services.policy.state import EndpointEvent, Event, IdentityEvent, PolicyEvent
 
 log = logging.getLogger(__name__)
-
-
-_decode = lru_cache(maxsize=256)(decode_object)
-"""What is tried out is, as a rule, what comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +48,9 @@ class Rows(Mapping[str, Mapping[SubjectKey, PolicyEntry]]):
 class EngineResolver:
     """Resolves policy with an :class:`~cilia.policy.engine.Engine`; see :class:`services.policy.mirror.Resolver`."""
 
-    def __init__(self, options: Options | None = None) -> None:
+    def __init__(self, options: Options | None = None, *, decoded: Decoded | None = None) -> None:
         self._options = options or Options(dual_stack=True)
+        self._decoded = decoded or Decoded()
         self.clear()
 
     def clear(self) -> None:
@@ -143,7 +139,7 @@ class EngineResolver:
         if row is None:
             return engine.ModeSet(self._options.mode) if key == ENFORCEMENT_KEY else engine.PolicyRemoved(key)
         try:
-            parsed = _decode(row)
+            parsed = self._decoded.of(row)
         except BadPolicy as error:  # another version accepted it: no rule of ours, so nothing opens
             log.error("policy %s can't be enforced: %s", key, error)
             return engine.PolicyPut(Policy(key, ()))

@@ -14,7 +14,7 @@ from cilia.contracts.keys import Keys
 from cilia.contracts.tables import Endpoint, Node, PolicyEntry, PolicyKey
 from cilia.errors import Failure
 from cilia.kvstore import EtcdConfig, Record, connect_kvstore
-from services.policy.__main__ import new_resolver
+from services.policy.resolver import EngineResolver
 from services.policy.state import read_event
 
 CONVERGENCE_SECONDS = 30.0
@@ -38,7 +38,7 @@ async def read_etcd(cluster: LocalCluster) -> list[Record]:
 def resolve(keys: Keys, records: list[Record]) -> Resolved:
     """Resolve policy anew, from nothing."""
     events = [read_event(keys, record.key, record.value) for record in records]
-    resolver = new_resolver()
+    resolver = EngineResolver()
     resolver.load([event for event in events if event is not None])
     return {
         Identity(int(shard)): {key.key: entry for key, entry in rows.items()} for shard, rows in resolver.rows.items()
