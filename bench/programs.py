@@ -52,7 +52,7 @@ def prepare(here: Node) -> None:
         here.allow(A, EGRESS, B.identity, TCP, port)
         here.allow(B, INGRESS, A.identity, TCP, port)
     for pod in (A, B):
-        here.realise(pod.slot, shapes=1 << PolicyShape.PORT)
+        here.realise(pod.slot, shapes=1 << PolicyShape.PORT, named_only=0b11)  # as the agent has it for such entries
 
 
 def subjects(here: Node, empty: Program, minimal: LoadedObject) -> dict[str, Callable[[], float]]:

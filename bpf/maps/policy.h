@@ -7,8 +7,9 @@
  * one. Subjects that change together store their word as `next`, in force from `epoch` on, and then one store
  * to cilia_epoch switches all of them.
  *
- * Lookup: for each shape in use, longest first, probe the entry of the peer's identity and the one of any peer;
- * between the two longest matches the higher precedence wins, then the longer, then the peer's own.
+ * Lookup: for each shape in use, longest first, probe the entry of the peer's identity and, unless all entries are for
+ * named peers, the one of any peer; between the two longest matches the higher precedence wins, then the longer, then
+ * the peer's own.
  *
  * Peers with the same entries share them: the one entry of such a peer (SHAPE_ANY, `is_member`) names their set by a
  * number that no identity has, and in the lookup the number takes the place of the peer's identity. So 10,000 peers
@@ -44,10 +45,11 @@ enum policy_direction {
 
 /* One version of a subject's policy; a single 64-bit word, so that it changes at once. */
 struct policy_version {
-	__u32 revision;  /* grows with each change that can alter a verdict; 0: not realised, deny */
-	__u32 set : 1;   /* which entries are in force */
-	__u32 audit : 1; /* would-be drops are reported and let through */
-	__u32 unused : 12;
+	__u32 revision;       /* grows with each change that can alter a verdict; 0: not realised, deny */
+	__u32 set : 1;        /* which entries are in force */
+	__u32 audit : 1;      /* would-be drops are reported and let through */
+	__u32 named_only : 2; /* bit d: no entry of enum policy_direction d is for any peer (none may be set) */
+	__u32 unused : 10;
 	__u32 shapes : 18; /* bit s: entries of shape s exist (a superset is allowed) */
 };
 

@@ -792,17 +792,19 @@ class PolicyVersion(NamedTuple):
     revision: int  # __u32
     set: int  # __u32 : 1
     audit: int  # __u32 : 1
+    named_only: int  # __u32 : 2
     shapes: int  # __u32 : 18
 
     def pack(self) -> bytes:
         return _POLICY_VERSION.pack(
-            self.revision, fit(self.set, 1) | fit(self.audit, 1) << 1 | fit(self.shapes, 18) << 14
+            self.revision,
+            fit(self.set, 1) | fit(self.audit, 1) << 1 | fit(self.named_only, 2) << 2 | fit(self.shapes, 18) << 14,
         )
 
     @classmethod
     def of(cls, v: tuple[Any, ...]) -> Self:
         """Build from the values of the flat format."""
-        return cls(v[0], v[1] & 0x1, v[1] >> 1 & 0x1, v[1] >> 14 & 0x3FFFF)
+        return cls(v[0], v[1] & 0x1, v[1] >> 1 & 0x1, v[1] >> 2 & 0x3, v[1] >> 14 & 0x3FFFF)
 
     @classmethod
     def unpack(cls, data: Buffer) -> Self:
@@ -830,9 +832,15 @@ class Subject(NamedTuple):
     def pack(self) -> bytes:
         return _SUBJECT.pack(
             self.current.revision,
-            fit(self.current.set, 1) | fit(self.current.audit, 1) << 1 | fit(self.current.shapes, 18) << 14,
+            fit(self.current.set, 1)
+            | fit(self.current.audit, 1) << 1
+            | fit(self.current.named_only, 2) << 2
+            | fit(self.current.shapes, 18) << 14,
             self.next.revision,
-            fit(self.next.set, 1) | fit(self.next.audit, 1) << 1 | fit(self.next.shapes, 18) << 14,
+            fit(self.next.set, 1)
+            | fit(self.next.audit, 1) << 1
+            | fit(self.next.named_only, 2) << 2
+            | fit(self.next.shapes, 18) << 14,
             self.epoch,
             self.identity,
         )
@@ -841,8 +849,8 @@ class Subject(NamedTuple):
     def of(cls, v: tuple[Any, ...]) -> Self:
         """Build from the values of the flat format."""
         return cls(
-            PolicyVersion(v[0], v[1] & 0x1, v[1] >> 1 & 0x1, v[1] >> 14 & 0x3FFFF),
-            PolicyVersion(v[2], v[3] & 0x1, v[3] >> 1 & 0x1, v[3] >> 14 & 0x3FFFF),
+            PolicyVersion(v[0], v[1] & 0x1, v[1] >> 1 & 0x1, v[1] >> 2 & 0x3, v[1] >> 14 & 0x3FFFF),
+            PolicyVersion(v[2], v[3] & 0x1, v[3] >> 1 & 0x1, v[3] >> 2 & 0x3, v[3] >> 14 & 0x3FFFF),
             v[4],
             v[5],
         )

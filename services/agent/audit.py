@@ -10,12 +10,14 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.errors import MapFull
 from services.agent.faults import PAUSES, Faults
 from services.agent.kernel import PolicyMaps, Sets, Subject
-from services.agent.policy import UNREALISED, Forget, Held, Instruction, Name, Put, Remove, Store, Version
+from services.agent.policy import UNREALISED, Forget, Held, Instruction, Name, Put, Remove, Store
 from services.agent.realise import Realiser
 
 log = logging.getLogger(__name__)
@@ -113,7 +115,7 @@ def plan_repair(slot: int, held: Held, subject: Subject, sets: Sets, *, owner: I
         faults.append(f"its identity was {subject.identity}, not {owner}")
     newest = max(held.version.revision, version.revision, subject.next.revision if subject.epoch else 0)
     revision = newest + 1
-    mended = Held(Version(revision, held.version.set, held.version.shapes), held.entries, held.leftover)
+    mended = Held(replace(held.version, revision=revision), held.entries, held.leftover)
     steps: list[Instruction] = []
     if foreign:
         steps.append(Remove(slot, held.version.set, foreign))

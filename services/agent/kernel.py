@@ -179,13 +179,13 @@ class PolicyMaps:
 
 
 def _word(version: Version) -> int:
-    packed = PolicyVersion(version.revision, version.set, int(version.audit), version.shapes).pack()
+    packed = PolicyVersion(version.revision, version.set, int(version.audit), version.named_only, version.shapes).pack()
     return int.from_bytes(packed, "little")
 
 
 def _version(word: int) -> Version:
     version = PolicyVersion.unpack(word.to_bytes(8, "little"))
-    return Version(version.revision, version.set, version.shapes, bool(version.audit))
+    return Version(version.revision, version.set, version.shapes, bool(version.audit), version.named_only)
 
 
 def _packed_keys(slot: int, entry_set: int, keys: Iterable[PolicyKey]) -> list[bytes]:

@@ -34,6 +34,8 @@ class Version(Struct, frozen=True):
     shapes: int = 0
     audit: bool = False
     """Denials are let through; nobody asks for that here, since resolved policy marks the entries."""
+    named_only: int = 0
+    """Bit 0 for ingress, 1 for egress: no entry is for any peer, so none is looked for."""
 
 
 class Held(Struct, frozen=True):
@@ -158,6 +160,15 @@ def shapes_of(keys: Iterable[PolicyKey]) -> int:
     return bits
 
 
+def named_only_of(keys: Iterable[PolicyKey]) -> int:
+    """Return the bit set of the directions without an entry for any peer."""
+    bits = 0b11
+    for key in keys:
+        if not key.identity:
+            bits &= ~(1 << key.egress)
+    return bits
+
+
 def is_churn(old: Entries, new: Entries) -> bool:
     """Tell whether ``new`` can be reached from ``old`` in place.
 
@@ -235,12 +246,12 @@ def _churn(change: Change) -> tuple[list[Instruction], Held]:
     steps: list[Instruction] = []
     if added:
         steps.append(Put(slot, version.set, added))
-        shapes = version.shapes | shapes_of(added)
-        if shapes != version.shapes:
-            version = Version(version.revision, version.set, shapes)
+        shapes, named_only = version.shapes | shapes_of(added), version.named_only & named_only_of(added)
+        if (shapes, named_only) != (version.shapes, version.named_only):
+            version = replace(version, shapes=shapes, named_only=named_only)
             steps.append(Store(slot, version))
     if removed:
-        version = Version(version.revision + 1, version.set, version.shapes)
+        version = replace(version, revision=version.revision + 1)
         steps += [Remove(slot, version.set, removed), Store(slot, version)]
     return steps, Held(version, change.desired)
 
@@ -299,7 +310,8 @@ def _switch_together(
 
 def _next_version(change: Change) -> Version:
     version = change.held.version
-    return Version(version.revision + 1, version.set ^ 1, shapes_of(change.desired))
+    named_only = named_only_of(change.desired)
+    return Version(version.revision + 1, version.set ^ 1, shapes_of(change.desired), named_only=named_only)
 
 
 def _write_other(change: Change, version: Version) -> list[Instruction]:

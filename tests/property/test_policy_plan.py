@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from services.agent.policy import UNREALISED, Change, Held, Plan, Version, is_churn, plan, plan_release, shapes_of
+from services.agent.policy import (
+    UNREALISED,
+    Change,
+    Held,
+    Plan,
+    Version,
+    is_churn,
+    named_only_of,
+    plan,
+    plan_release,
+    shapes_of,
+)
 from tests.unit.agent.policy_model import Kernel, Packet
 
 SET = 1 << 31 | 1
@@ -55,7 +66,13 @@ def held_and_desired(draw: st.DrawFn) -> tuple[Held, Mapping[PolicyKey, PolicyEn
     new = draw(st.one_of(states, st.just({k: v for k, v in old.items() if k.identity != gone})))
     if draw(st.booleans()):
         return UNREALISED, new
-    return Held(Version(draw(st.integers(1, 5)), draw(st.integers(0, 1)), shapes_of(old)), old, leftover), new
+    version = Version(
+        draw(st.integers(1, 5)),
+        draw(st.integers(0, 1)),
+        shapes_of(old),
+        named_only=draw(st.integers(0, 3)) & named_only_of(old),
+    )
+    return Held(version, old, leftover), new
 
 
 def changes_of(pairs: list[tuple[Held, Mapping[PolicyKey, PolicyEntry]]]) -> list[Change]:

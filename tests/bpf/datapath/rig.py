@@ -164,10 +164,17 @@ class Node:
         self.policy.update(key, PolicyEntry(precedence, cookie, int(deny), int(audit), int(is_member)))
 
     def realise(
-        self, slot: int, revision: int = 1, *, entry_set: int = 0, audit: bool = False, shapes: int = EVERY_SHAPE
+        self,
+        slot: int,
+        revision: int = 1,
+        *,
+        entry_set: int = 0,
+        audit: bool = False,
+        shapes: int = EVERY_SHAPE,
+        named_only: int = 0,
     ) -> None:
         """Put a version of a subject's policy in force."""
-        self.subjects.store_u64(slot, version_word(revision, entry_set, audit, shapes), CURRENT)
+        self.subjects.store_u64(slot, version_word(revision, entry_set, audit, shapes, named_only), CURRENT)
 
     def prepare(self, slot: int, revision: int, epoch: int, *, entry_set: int) -> None:
         """Have a version come into force with an epoch."""
@@ -215,8 +222,10 @@ def mapped(address: str) -> bytes:
     return packed if len(packed) == 16 else bytes(10) + b"\xff\xff" + packed
 
 
-def version_word(revision: int, entry_set: int, audit: bool = False, shapes: int = EVERY_SHAPE) -> int:
-    (word,) = struct.unpack("=Q", PolicyVersion(revision, entry_set, int(audit), shapes).pack())
+def version_word(
+    revision: int, entry_set: int, audit: bool = False, shapes: int = EVERY_SHAPE, named_only: int = 0
+) -> int:
+    (word,) = struct.unpack("=Q", PolicyVersion(revision, entry_set, int(audit), named_only, shapes).pack())
     return int(word)
 
 

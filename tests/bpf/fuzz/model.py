@@ -30,6 +30,8 @@ class Version(NamedTuple):
     entry_set: int
     audit: bool
     shapes: int
+    named_only: int
+    """Bit by direction: there are no entries for any peer; it saves lookups, and changes no verdict."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,15 +137,13 @@ class World:
         free = 17 - shape
         port = pick.choice(PORTS) >> free << free if shape else 0
         protocol = pick.choice((*PROTOCOLS, 58)) if shape else 0
-        key = PolicyKey(
-            pick.randrange(1, SLOTS),
-            pick.randrange(2),
-            pick.randrange(2),
-            pick.choice((0, *IDENTITIES, *PEER_SETS)),
-            port,
-            protocol,
-            shape,
+        slot, entry_set, direction = pick.randrange(1, SLOTS), pick.randrange(2), pick.randrange(2)
+        peers = (
+            (*IDENTITIES, *PEER_SETS)
+            if self.is_named_only(slot, entry_set, direction)
+            else (0, *IDENTITIES, *PEER_SETS)
         )
+        key = PolicyKey(slot, entry_set, direction, pick.choice(peers), port, protocol, shape)
         precedence = pick.choice((1, 1, 2, 3, FINAL))
         entry = PolicyEntry(precedence, pick.randrange(9), int(pick.random() < 0.25), int(pick.random() < 0.1), 0)
         if not shape and key.identity and pick.random() < 0.7:
@@ -153,14 +151,24 @@ class World:
         self._node.policy.update(key, entry)
         self.model.entries[key] = entry
 
-    def version(self) -> Version:
+    def is_named_only(self, slot: int, entry_set: int, direction: int) -> bool:
+        """Tell whether a version says that such entries are for named peers only."""
+        _, coming = self.model.coming.get(slot, (0, None))
+        versions = [version for version in (self.model.current.get(slot), coming) if version]
+        return any(each.entry_set == entry_set and each.named_only >> direction & 1 for each in versions)
+
+    def version(self, slot: int) -> Version:
         """Make a version that is newer than all; it looks at all shapes, or misses some."""
         self._revision += 1
         shapes = EVERY_SHAPE if self._random.random() < 0.7 else self._random.randrange(EVERY_SHAPE + 1)
-        return Version(self._revision, self._random.randrange(2), self._random.random() < 0.1, shapes)
+        entry_set = self._random.randrange(2)
+        for_any = {(key.subject, key.set, key.direction) for key in self.model.entries if not key.identity}
+        is_named = [(slot, entry_set, direction) not in for_any for direction in (0, 1)]
+        named_only = (is_named[0] | is_named[1] << 1) & self._random.randrange(4)
+        return Version(self._revision, entry_set, self._random.random() < 0.1, shapes, named_only)
 
     def realise(self, slot: int) -> None:
-        version = self.version()
+        version = self.version(slot)
         self.forget(slot)
         self._node.subjects.store_u64(slot, version_word(*version), CURRENT)
         self.model.current[slot] = version
@@ -181,7 +189,7 @@ class World:
     def prepare(self, slot: int) -> None:
         """Have a version come into force with the epoch after this one."""
         self.forget(slot)
-        version, epoch = self.version(), self.model.epoch + 1
+        version, epoch = self.version(slot), self.model.epoch + 1
         self._node.subjects.store_u64(slot, version_word(*version), NEXT)
         self._node.subjects.store_u32(slot, epoch, EPOCH)
         self.model.coming[slot] = epoch, version

@@ -49,11 +49,12 @@ def longest(entries: Mapping[PolicyKey, PolicyEntry], packet: Packet, identity: 
     return None
 
 
-def verdict(entries: Mapping[PolicyKey, PolicyEntry], packet: Packet, shapes: int) -> str:
+def verdict(entries: Mapping[PolicyKey, PolicyEntry], packet: Packet, shapes: int, named_only: int = 0) -> str:
     """Allow, audit or deny, as the lookup of bpf/maps/policy.h gives it."""
     own = entries.get(PolicyKey(packet.egress, packet.identity, 0, 0, 0)) if shapes & 1 else None  # type: ignore[arg-type]
     peer = own.peer_set if own and own.peer_set else packet.identity
-    found = [longest(entries, packet, identity, shapes) for identity in (peer, 0)]
+    peers = (peer,) if named_only >> packet.egress & 1 else (peer, 0)
+    found = [longest(entries, packet, identity, shapes) for identity in peers]
     keys = [key for key in found if key is not None]
     if not keys:
         return "deny"
@@ -89,7 +90,7 @@ class Kernel:
         version = self.version(slot)
         if not version.revision:
             return "deny"
-        return verdict(self.entries.get((slot, version.set), {}), packet, version.shapes)
+        return verdict(self.entries.get((slot, version.set), {}), packet, version.shapes, version.named_only)
 
     def run(self, instructions: tuple[Instruction, ...]) -> Iterator[None]:
         """Perform instructions, pausing after every store that a packet could see."""

@@ -11,6 +11,7 @@ from services.agent.policy import (
     Version,
     inherit,
     is_churn,
+    named_only_of,
     plan,
     shape_of,
     shapes_of,
@@ -25,7 +26,7 @@ def port(identity: int, number: int = 80, *, egress: bool = False) -> PolicyKey:
 
 
 def held(entries: Entries, revision: int = 3) -> Held:
-    return Held(Version(revision, 0, shapes_of(entries)), entries)
+    return Held(Version(revision, 0, shapes_of(entries), named_only=named_only_of(entries)), entries)
 
 
 def change(before: Held, desired: Entries, slot: int = 1) -> Change:
@@ -40,13 +41,13 @@ def test_shapes_follow_the_map_header() -> None:
 
 def test_a_first_realisation_writes_the_entries_before_the_word() -> None:
     steps = plan([change(UNREALISED, {port(0): ALLOW})], epoch=0, free=10)
-    assert steps.visible == (Put(1, 1, {port(0): ALLOW}), Store(1, Version(1, 1, 1 << 17)))
+    assert steps.visible == (Put(1, 1, {port(0): ALLOW}), Store(1, Version(1, 1, 1 << 17, named_only=0b10)))
     assert steps.cleanup == ()
 
 
 def test_an_unrealised_subject_without_entries_is_realised_as_deny_all() -> None:
     steps = plan([change(UNREALISED, {})], epoch=0, free=0)
-    assert steps.visible == (Store(1, Version(1, 1, 0)),)
+    assert steps.visible == (Store(1, Version(1, 1, 0, named_only=0b11)),)
 
 
 def test_a_new_peer_is_added_in_place_without_a_new_revision() -> None:
@@ -59,7 +60,7 @@ def test_a_new_peer_is_added_in_place_without_a_new_revision() -> None:
 def test_a_peer_that_leaves_is_removed_in_place_and_flows_are_decided_again() -> None:
     old = {port(300): ALLOW, port(301): ALLOW}
     steps = plan([change(held(old), {port(300): ALLOW})], epoch=0, free=0)
-    assert steps.visible == (Remove(1, 0, frozenset({port(301)})), Store(1, Version(4, 0, 1 << 17)))
+    assert steps.visible == (Remove(1, 0, frozenset({port(301)})), Store(1, Version(4, 0, 1 << 17, named_only=0b11)))
 
 
 def test_another_port_for_a_known_peer_is_a_change_of_rules() -> None:
