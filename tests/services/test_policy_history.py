@@ -16,6 +16,7 @@ from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.kvstore import Etcd, EtcdConfig, connect_kvstore
 from services.policy.history import History
+from services.policy.state import Stored
 from services.policy.store import Store
 from tests.servers import start_etcd
 from tests.services.ask import ask
@@ -64,6 +65,23 @@ async def test_a_rollback_restores_the_state_of_any_revision_whatever_happened_s
             for revision in sorted(states)[::7]:
                 await store.rollback(RollbackPolicies(revision))
                 assert await contents(etcd) == states[revision]
+
+
+async def test_what_a_replica_has_not_heard_of_yet_is_not_overwritten_unseen(tmp_path: Path) -> None:
+    with start_etcd(tmp_path) as server:
+        async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
+            first = await Store(etcd, KEYS).apply([row("a", '"old"')])
+            behind = Store(etcd, KEYS, known={key("a"): Stored(row("a", '"old"'), first.revision)})
+            newer = await Store(etcd, KEYS).apply([row("a", '"new"')])
+            again = await behind.apply([row("a", '"old"')])
+            assert [change.action for change in again.changes] == ["changed"]
+            assert again.revision > newer.revision
+            assert await contents(etcd) == {key("a"): '"old"'}
+            same = await Store(etcd, KEYS, known={}).apply([row("a", '"old"')])
+            assert (same.changes[0].action, same.revision) == ("unchanged", again.revision)
+            deleted = await Store(etcd, KEYS).delete([key("a")])
+            made = await behind.apply([row("a", '"old"')])
+            assert (made.changes[0].action, made.revision > deleted.revision) == ("created", True)
 
 
 async def test_concurrent_changes_each_leave_their_revision(tmp_path: Path) -> None:

@@ -215,3 +215,27 @@ async def test_shards_that_change_together_are_handed_over_together(together: bo
                     await asyncio.sleep(0.1)
                 await owner.publish(subjects.beacon(NUMBERS), encode(Beacon(1, 5, 6, {"1": 6, "2": 6})))
                 assert {change.shard for change in await handed_over} == ({"1", "2"} if together else {"1"})
+
+
+async def test_who_holds_many_of_the_changed_shards_gets_them_in_one_message() -> None:
+    with start_nats() as server:
+        async with client(server, "owner") as owner, client(server, "agent") as agent, client(server, "other") as other:
+            publisher = TablePublisher(owner, NUMBERS, holders=lambda shard: ("node1",) if shard != "9" else ())
+            publisher.reset({1: 10, 2: 20, 9: 90}, 5, 1)
+            publisher.lead()
+            known = TableSubscriber(agent, NUMBERS, {"1", "2", "9"}, holder="node1", gather_seconds=5)
+            unknown = TableSubscriber(other, NUMBERS, {"1", "2"})
+            async with running(publisher, known, unknown), asyncio.timeout(10):
+                await known.wait_complete()
+                await unknown.wait_complete()
+                changes = known.changes()
+                await anext(changes)
+                publisher.commit(6, {1: 11, 2: 21, 3: 31, 9: 91}, traceparent="a cause", together=True)
+                together = await anext(changes)
+                assert {(each.shard, each.sequence, each.traceparent) for each in together} == {
+                    ("1", 6, "a cause"),
+                    ("2", 6, "a cause"),
+                }
+                await until_equal([known], {1: 11, 2: 21, 9: 91}, 5)  # the rest, and who isn't known, by the beacon
+                await until_equal([unknown], {1: 11, 2: 21}, 5)
+                assert (publisher.counters.deltas, publisher.counters.parcels) == (4, 1)
