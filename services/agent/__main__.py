@@ -67,8 +67,6 @@ class Node:
     config: Config
     devices: NodeDevices
     objects: LoadedObject
-    gateways: Addresses
-    """That the programs in place know; empty: none yet."""
     placement: Placement
     wiring: PodWiring
     route_table: RouteTable
@@ -78,8 +76,7 @@ class Node:
     async def set_gateways(self, gateways: Addresses) -> None:
         """Have the node answer for the pods' gateways, and the programs know them."""
         await self.links.run(set_gateways, self.devices.host, [*filter(None, gateways)])
-        if gateways != self.gateways:
-            await self.links.run(self.placement.renew, gateways)
+        await self.links.run(self.placement.set_gateways, gateways)
 
 
 @asynccontextmanager
@@ -105,7 +102,7 @@ async def open_node(config: Config, gateways: Addresses) -> AsyncIterator[Node]:
             raise CannotStart(str(error)) from error
         wiring, route_table = await links.run(PodWiring, blocks), await links.run(RouteTable)
         try:
-            yield Node(config, devices, objects, gateways, placement, wiring, route_table, links, readers)
+            yield Node(config, devices, objects, placement, wiring, route_table, links, readers)
         finally:
             await links.run(wiring.close)
             await links.run(route_table.close)

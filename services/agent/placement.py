@@ -45,10 +45,14 @@ class Placement:
         names = {FROM_POD, TO_POD, *(place.program for place in places(self._devices))}
         self._ids = {name: objects.program(name).id for name in names}
 
-    def renew(self, gateways: Addresses) -> None:
-        """Load the programs anew and put them in place: the gateways have become known, or others."""
-        self._gateways = gateways
-        with load_datapath(self._config, self._devices, gateways) as objects:
+    def set_gateways(self, gateways: Addresses) -> None:
+        """Have the programs know the gateways; they are loaded anew where these have become known, or others."""
+        if gateways != self._gateways:
+            self._gateways = gateways
+            self._renew()
+
+    def _renew(self) -> None:
+        with load_datapath(self._config, self._devices, self._gateways) as objects:
             attach(objects, self._config, self._devices, self._blocks)
             self._note(objects)
 
@@ -66,7 +70,7 @@ class Placement:
             strangers = list(self._remove_strangers(control))
             missing = [*self._missing_filters(control), *self._missing_links()]
         if missing:
-            self.renew(self._gateways)
+            self._renew()
         return [*unbound, *strangers, *missing]
 
     def _bind(self, control: TrafficControl, pods: Mapping[int, str]) -> Iterator[str]:

@@ -17,6 +17,8 @@ from cilia.contracts.messages import Acknowledgement
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.descriptor import get_pinned
 from cilia.datapath.maps import Map
+from services.agent.config import Config
+from services.agent.tc import TrafficControl
 from tests.cluster.agent.node import Node, monitor, until
 from tests.cluster.agent.owners import ALLOW_ALL
 
@@ -45,6 +47,13 @@ async def policy_error(node: Node) -> str:
 
 async def listed(node: Node) -> list[Any]:
     return list((await node.call("endpoint-list"))["endpoints"])
+
+
+def programs_of(node: Node) -> list[int]:
+    """Return the ids of the programs that all pods share; the test runs in the node's namespace."""
+    with TrafficControl() as control:
+        block = Config(node="node1", ipv4="192.0.2.1").block
+        return [found.program_id for each in (block, block + 1) for found in control.block_filters(each)]
 
 
 def devices() -> list[str]:
@@ -212,6 +221,10 @@ async def test_a_node_whose_lease_expired_registers_and_publishes_again(node: No
     await until(lambda: has_rows(node))
     (row,) = node.owners.rows.values()
     assert (row.id, row.ipv4, row.identity) == (web["id"], web["ipv4"], web["identity"])
+    programs = programs_of(node)
+    node.owners.expire()
+    await until(lambda: has_rows(node))
+    assert programs_of(node) == programs  # what they know is the same, so they are not loaded anew
 
 
 async def test_a_policy_that_finds_no_room_is_refused_by_name_and_the_older_one_stays(node: Node) -> None:
