@@ -11,7 +11,7 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.labels import NAMESPACE, NAMESPACE_LABELS, BadLabel, Label, parse_labels, workload
 from cilia.policy.engine import Engine
 from cilia.policy.errors import PolicyError
-from cilia.policy.rules import Prefix, cidr_label, within
+from cilia.policy.rules import Prefix, cidr_label
 from cilia.policy.selectors import Peer, view_peer
 
 ENTITIES: Final = {item.label.removeprefix("reserved:"): Identity(item) for item in Reserved}
@@ -91,18 +91,14 @@ def end_of_identity(engine: Engine, identity: Identity, name: str) -> End:
 
 def end_of_address(engine: Engine, address: Prefix) -> End:
     """Return an address outside of the cluster, which goes by the longest prefix that policies name for it."""
-    longest = max((each for each in engine.prefixes if within(address, each)), key=_length, default=None)
-    prefix = longest or address.supernet(new_prefix=0)
+    covering = (address.supernet(new_prefix=length) for length in range(address.prefixlen, 0, -1))
+    prefix = next((each for each in covering if each in engine.prefixes), address.supernet(new_prefix=0))
     world = Reserved.WORLD
     if engine.options.dual_stack:
         world = Reserved.WORLD_IPV4 if isinstance(address, IPv4Network) else Reserved.WORLD_IPV6
     labels = frozenset({cidr_label(prefix), Label.parse(world.label)})
     peer = view_peer(Identity(world), labels, named=engine.named)
     return End(str(address.network_address), peer, False, address)
-
-
-def _length(prefix: Prefix) -> int:
-    return prefix.prefixlen
 
 
 def _imagined(engine: Engine, party: Party) -> End:

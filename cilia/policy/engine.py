@@ -120,6 +120,7 @@ class Engine:
         self._group_of: dict[Identity, Group] = {}
         self._prefix_groups: dict[str, PrefixGroup] = {}
         self._named: dict[Prefix, LabelView] = {}
+        self._prefixes: set[Prefix] | None = None
         self._stale_subjects: set[Identity] = set()
         self._stale_peers: defaultdict[Identity, set[Selection]] = defaultdict(set)
         for identity, labels in reserved_labels(self._options.dual_stack).items():
@@ -151,9 +152,11 @@ class Engine:
         return self._named
 
     @property
-    def prefixes(self) -> set[Prefix]:
+    def prefixes(self) -> Set[Prefix]:
         """Prefixes that policies and groups name."""
-        return {prefix for policy in self.policies.values() for prefix in policy.prefixes}
+        if self._prefixes is None:
+            self._prefixes = {prefix for policy in self.policies.values() for prefix in policy.prefixes}
+        return self._prefixes
 
     @property
     def policies(self) -> dict[str, Policy]:
@@ -254,6 +257,7 @@ class Engine:
                 self._put_identity(identity, labels)
 
     def _put_policy(self, policy: Policy) -> None:
+        self._prefixes = None
         self._put_group(policy.key, policy.group)
         outgoing = self._policies.pop(policy.key, [])
         kept: list[BoundSpec] = []
