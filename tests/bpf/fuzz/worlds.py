@@ -138,11 +138,8 @@ class World:
         port = pick.choice(PORTS) >> free << free if shape else 0
         protocol = pick.choice((*PROTOCOLS, 58)) if shape else 0
         slot, entry_set, direction = pick.randrange(1, SLOTS), pick.randrange(2), pick.randrange(2)
-        peers = (
-            (*IDENTITIES, *PEER_SETS)
-            if self.is_named_only(slot, entry_set, direction)
-            else (0, *IDENTITIES, *PEER_SETS)
-        )
+        named = (*IDENTITIES[1:], *PEER_SETS)
+        peers = named if self.is_named_only(slot, entry_set, direction) else (0, *IDENTITIES, *PEER_SETS)
         key = PolicyKey(slot, entry_set, direction, pick.choice(peers), port, protocol, shape)
         precedence = pick.choice((1, 1, 2, 3, FINAL))
         entry = PolicyEntry(precedence, pick.randrange(9), int(pick.random() < 0.25), int(pick.random() < 0.1), 0)
