@@ -100,6 +100,13 @@ class Realisation:
         storing = max(0, changed.stored_ns - changed.accepted_ns) / 1e6 if changed.accepted_ns else 0.0
         return Realised(revision, not stragglers, tuple(nodes), tuple(stragglers), storing)
 
+    def has_realised(self, node: NodeName, revision: Revision, places: Places, subjects: Iterable[Identity]) -> bool:
+        """Tell whether a node has ``revision`` in force for all subjects that concern it; see :meth:`progress`."""
+        changed = self._changes.get(revision)
+        concerned = changed.subjects if changed is not None else subjects
+        here = (subject for subject in concerned if node in places.get(subject, {}))
+        return self._realised_ns(node, revision, here) is not None
+
     def _realised_ns(self, node: NodeName, revision: Revision, subjects: Iterable[Identity]) -> int | None:
         """Return when the last of a node's subjects came into force; None while one has not."""
         last = 0

@@ -14,6 +14,7 @@ import pytest
 
 from cilia.cluster.network import create_namespace, delete_namespace
 from cilia.datapath.errors import KernelError
+from cilia.datapath.features import has_tcx
 from cilia.datapath.links import Hook, Link
 from cilia.datapath.objects import LoadedObject
 from cilia.netns import inside
@@ -25,6 +26,8 @@ SYS_BPF = 321 if os.uname().machine == "x86_64" else 280
 BPF_PROG_QUERY = 16
 OURS, LEAVING = "pass_old", "pass_new"
 THEIRS = "give_answer"
+
+needs_tcx = pytest.mark.skipif(not has_tcx(), reason="TCX came with Linux 6.6")
 
 
 @pytest.fixture
@@ -82,6 +85,7 @@ def attach(loaded: LoadedObject, pins: Path, places: list[Place]) -> None:
         attach_all(loaded, pins, places, control)
 
 
+@needs_tcx
 def test_ours_run_before_what_others_attached_and_are_attached_once(
     device: int, loaded: LoadedObject, pins: Path
 ) -> None:
@@ -91,6 +95,7 @@ def test_ours_run_before_what_others_attached_and_are_attached_once(
         assert chains(device, loaded) == ([OURS, THEIRS], [LEAVING])
 
 
+@needs_tcx
 def test_a_place_wanted_no_more_is_left_and_others_programs_stay(device: int, loaded: LoadedObject, pins: Path) -> None:
     with Link.attach(loaded.program(THEIRS), Hook.TCX_EGRESS, device):
         attach(loaded, pins, both(device))
