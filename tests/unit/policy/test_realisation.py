@@ -35,6 +35,18 @@ def test_a_node_is_as_late_as_its_last_subject() -> None:
     assert realisation.progress(Revision(10), PLACES).nodes == (NodeRealised(N2, 4, 20.0),)
 
 
+def test_one_node_is_told_by_itself() -> None:
+    realisation = Realisation()
+    realisation.change(Revision(10), [WEB, DB], accepted_ns=100 * MS)
+    realisation.acknowledge(ack(N2, 103, i300=10))
+    assert not realisation.has_realised(N2, Revision(10), PLACES, ())
+    realisation.acknowledge(ack(N2, 120, i301=10))
+    assert realisation.has_realised(N2, Revision(10), PLACES, ())
+    assert not realisation.has_realised(N1, Revision(10), PLACES, ())
+    assert realisation.has_realised(N1, Revision(10), {}, ())  # its endpoints have gone meanwhile
+    assert not realisation.has_realised(N1, Revision(9), PLACES, [WEB])
+
+
 def test_a_later_sequence_covers_an_earlier_revision() -> None:
     realisation = Realisation()
     realisation.change(Revision(10), [DB], accepted_ns=100 * MS)
