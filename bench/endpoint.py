@@ -58,18 +58,20 @@ def own_cluster() -> Iterator[LocalCluster]:
 
 
 def measure_policy(cluster: LocalCluster) -> list[Figure]:
-    """Change a policy that concerns pods on all nodes; the time from acceptance to the last node's kernel."""
+    """Change a policy that concerns pods on all nodes: until the last kernel holds it, counted as bench.policy does."""
     for number in range(1, 4):
         cluster.pod(f"node{number}", "bench", f"web{number}", {"app": "web"})
         cluster.pod(f"node{number}", "bench", f"client{number}", {"app": "client"})
-    slowest = []
+    slowest, accepted = [], []
     for number in range(CHANGES):
         realised = apply(cluster, POLICY % (1000 + number))
         assert realised.complete, realised
-        slowest.append(max(node.milliseconds for node in realised.nodes))
+        accepted.append(max(node.milliseconds for node in realised.nodes))
+        slowest.append(accepted[-1] - realised.storing_milliseconds)
     tail = quantiles(slowest, n=100)[98]
     return [
         summarize("policy.realised.ms", "ms", slowest),
+        summarize("policy.realised.accepted_ms", "ms", accepted),
         Figure(name="policy.realised.p99_ms", value=tail, unit="ms", low=min(slowest), high=max(slowest), n=CHANGES),
     ]
 
