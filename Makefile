@@ -17,7 +17,7 @@ demo: setup ## three nodes, a dozen pods, real policy on real traffic (KEEP=1 le
 	@$(PYTHON) -m cilia.cluster.demo $(if $(KEEP),--keep)
 
 test: setup ## all tests, on real kernels, brokers and kvstores
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 abi: setup ## generate cilia/abi from the C objects' BTF
 	@$(PYTHON) -m tools.abi
