@@ -32,7 +32,7 @@ format: setup ## format Python and C
 	@.venv/bin/ruff format $(SOURCES)
 	@clang-format -i $(BPF_SOURCES)
 
-check: setup ## lint, types, layers, generated files, leftovers of tests
+check: setup ## lint, types, layers, generated files, what the programs cost the verifier
 	.venv/bin/ruff check $(SOURCES)
 	.venv/bin/ruff format --check $(SOURCES)
 	.venv/bin/mypy
@@ -40,7 +40,6 @@ check: setup ## lint, types, layers, generated files, leftovers of tests
 	clang-format --dry-run -Werror $(BPF_SOURCES)
 	$(PYTHON) -m tools.abi --check
 	$(PYTHON) -m tools.complexity --check
-	tools/leftovers
 
 bench: setup ## every benchmark, as tables
 	@for name in kvstore table identity datapath endpoint policy; do $(PYTHON) -m bench.$$name || exit 1; done
