@@ -19,6 +19,8 @@ WIDTH, HEIGHT, MARGIN = 1080, 400, 24
 PANEL: Final = (WIDTH - 4 * MARGIN) // 3
 TOP: Final = 64
 ROW: Final = 24
+LONGEST_SPREAD: Final = 1.1
+"""Of the longest bar: lines that would be longer end there."""
 OURS, OTHERS, FAINT, INK = "#0b7a75", "#9aa5b1", "#d9dee4", "#1f2933"
 Figures = Mapping[str, Figure]
 PACKETS: Final = (
@@ -83,12 +85,12 @@ def bars(left: int, title: str, rows: Iterable[tuple[str, str, str]], figures: F
     """Draw a panel of horizontal bars, each with its spread and its number."""
     rows = list(rows)
     label, number = 138, 52
-    most = max(figures[name].value for _, name, _ in rows)
+    most = max(figures[name].value for _, name, _ in rows) * LONGEST_SPREAD
     scale = (PANEL - label - number) / most
     parts = [text(left, TOP - 28, title, size=14, weight="bold")]
     for index, (caption, name, colour) in enumerate(rows):
         figure, y = figures[name], TOP + index * (ROW + 8)
-        low, high = (left + label + min(value, most * 1.1) * scale for value in (figure.low, figure.high))
+        low, high = (left + label + min(value, most) * scale for value in (figure.low, figure.high))
         parts += [
             text(left + label - 6, y + 16, caption, anchor="end"),
             f'<rect x="{left + label}" y="{y}" width="{figure.value * scale:.1f}" height="{ROW}" fill="{colour}"/>',
@@ -122,7 +124,7 @@ def connections(left: int, figures: Figures) -> list[str]:
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in points]
         x, y = points[-1]
         said = f"{caption}: {values[-1]:,.0f}"
-        parts.append(text(x + 12, y - 12, said, anchor="end", weight="bold", colour=colour if colour == OURS else INK))
+        parts.append(text(x + 12, y + 20, said, anchor="end", weight="bold", colour=colour if colour == OURS else INK))
     return parts
 
 
