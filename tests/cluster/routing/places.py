@@ -1,6 +1,7 @@
 """Who talks in a cluster of two nodes and a world, and what comes of every pair's attempts."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from cilia.cluster.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_
 PORT = 7000
 WAYS = tuple(f"{protocol} over IPv{version}" for version in (4, 6) for protocol in ("tcp", "udp", "icmp"))
 PATIENT_SECONDS = 0.9
+IP_MTU_DISCOVER, IPV6_MTU_DISCOVER = 10, 23
+PMTUDISC_DO = 2
 
 
 @dataclass(frozen=True)
@@ -81,3 +84,17 @@ async def reached_by(client: Machine, servers: Mapping[str, Machine]) -> dict[st
     """Return, for each server by name, the ways by which the client gets an answer."""
     results = await asyncio.gather(*(reached(client, server) for server in servers.values()))
     return dict(zip(servers, results, strict=True))
+
+
+def unfragmented(client: Machine, address: str, port: int) -> socket.socket:
+    """Return a connected UDP socket whose datagrams nobody fragments."""
+    opened = client.open_socket(socket.SOCK_DGRAM, to=address)
+    level, option = (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER) if ":" in address else (socket.IPPROTO_IP, IP_MTU_DISCOVER)
+    opened.setsockopt(level, option, PMTUDISC_DO)
+    opened.connect((address, port))
+    return opened
+
+
+def is_native(cluster: LocalCluster) -> bool:
+    """Tell whether the underlay routes pods' packets as they are."""
+    return "native" in cluster.process("agent/node1").command

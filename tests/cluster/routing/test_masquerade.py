@@ -15,13 +15,12 @@ from cilia.cluster.transfer import transfer
 from cilia.cluster.world import PORT
 from services.agent.loading import local_ports, masquerade_ports
 from tests.cluster.routing.places import PORT as ECHO
-from tests.cluster.routing.places import WAYS, Places, answering, reached
+from tests.cluster.routing.places import WAYS, Places, answering, is_native, reached, unfragmented
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
 SERVICE, CLOSED, TRANSFER = 7300, 7301, 7302
-IP_MTU_DISCOVER, IP_MTU, IPV6_MTU_DISCOVER, IPV6_MTU = 10, 14, 23, 24
-PMTUDISC_DO = 2
+IP_MTU, IPV6_MTU = 14, 24
 FAMILIES = pytest.mark.parametrize("family", ["ipv4", "ipv6"])
 NARROW_BYTES = 1300
 
@@ -130,7 +129,7 @@ async def test_a_pod_learns_the_path_s_mtu_from_a_router_beyond_its_node(
     shared: LocalCluster, places: Places, family: str
 ) -> None:
     world = of(places.world, family)
-    with narrow(shared), closing(unfragmented(places.client, world)) as opened:
+    with narrow(shared), closing(unfragmented(places.client, world, CLOSED)) as opened:
         opened.send(bytes(1400))
         assert await error_of(opened) == errno.EMSGSIZE
         assert path_mtu(opened) == NARROW_BYTES
@@ -146,19 +145,10 @@ async def test_a_pod_can_t_send_more_to_another_node_than_the_tunnel_carries(
 ) -> None:
     """The pod's own link has that MTU, so its kernel refuses at once."""
     fits = (1500 if is_native(shared) else 1450) - (48 if family == "ipv6" else 28)
-    with closing(unfragmented(places.client, of(places.far, family))) as opened:
+    with closing(unfragmented(places.client, of(places.far, family), CLOSED)) as opened:
         opened.send(bytes(fits))
         with pytest.raises(OSError, match="Message too long"):
             opened.send(bytes(fits + 1))
-
-
-def unfragmented(client: Machine, address: str) -> socket.socket:
-    """Return a UDP socket, connected to a closed port of the address, whose datagrams nobody fragments."""
-    opened = client.open_socket(socket.SOCK_DGRAM, to=address)
-    level, option = (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER) if ":" in address else (socket.IPPROTO_IP, IP_MTU_DISCOVER)
-    opened.setsockopt(level, option, PMTUDISC_DO)
-    opened.connect((address, CLOSED))
-    return opened
 
 
 def path_mtu(opened: socket.socket) -> int:
@@ -210,7 +200,3 @@ def excluding(cluster: LocalCluster, networks: str) -> Iterator[None]:
         yield
     finally:
         cluster.restart("agent/node1")
-
-
-def is_native(cluster: LocalCluster) -> bool:
-    return "native" in cluster.process("agent/node1").command

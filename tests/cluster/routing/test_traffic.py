@@ -15,7 +15,7 @@ from cilia.cluster.machine import Machine
 from cilia.cluster.traffic import reaches_udp
 from cilia.cluster.transfer import transfer
 from tests.cluster.policies import Policies
-from tests.cluster.routing.places import PORT, WAYS, Places, answering, reached, reached_by
+from tests.cluster.routing.places import PORT, WAYS, Places, answering, is_native, reached, reached_by
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -170,7 +170,7 @@ def connect(client: Machine, address: str, count: int) -> dict[str, object]:
 
 
 def test_pods_have_the_mtu_that_the_underlay_leaves(shared: LocalCluster, places: Places) -> None:
-    overhead = 0 if "native" in shared.process("agent/node1").command else 50
+    overhead = 0 if is_native(shared) else 50
     shown = subprocess.run(
         ["ip", "-n", places.client.network, "-o", "link", "show", "eth0"], check=True, capture_output=True, text=True
     ).stdout

@@ -1,0 +1,70 @@
+"""Jumbo frames: an underlay that carries 9,000 bytes, under agents that find it so when they start."""
+
+import asyncio
+import subprocess
+from contextlib import closing
+
+import pytest
+
+from cilia.cluster.local import LocalCluster
+from cilia.cluster.machine import Machine
+from cilia.cluster.network import ip
+from cilia.cluster.transfer import transfer
+from tests.cluster.routing.places import PORT, Places, answering, is_native, make_places, unfragmented
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+
+UNDERLAY_BYTES = 9000
+VXLAN_OVERHEAD_BYTES = 50
+TRANSFER_PORT = 7200
+HEADERS_BYTES = {"ipv4": 28, "ipv6": 48}
+"""Of IP and UDP."""
+
+
+@pytest.fixture(scope="module")
+def shared_places(shared: LocalCluster) -> Places:
+    """Pods that were made after the underlay was widened."""
+    hub = shared.layout.hub
+    for node in shared.record.nodes:
+        ip(f"-n {hub}", [f"link set to-{node.name} mtu {UNDERLAY_BYTES}"])
+        ip(f"-n {shared.layout.namespace(node.name)}", [f"link set eth0 mtu {UNDERLAY_BYTES}"])
+    ip(f"-n {hub}", [f"link set to-world mtu {UNDERLAY_BYTES}"])
+    ip(f"-n {shared.layout.world}", [f"link set eth0 mtu {UNDERLAY_BYTES}"])
+    for node in shared.record.nodes:
+        shared.restart(f"agent/{node.name}")
+    return make_places(shared)
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+@pytest.mark.parametrize("where", ["pod, same node", "pod, across", "host", "remote host", "world"])
+async def test_the_longest_packet_travels_whole_both_ways_and_none_longer(
+    shared: LocalCluster, places: Places, where: str, family: str
+) -> None:
+    server = places.others()[where]
+    fits = pods_mtu(shared) - HEADERS_BYTES[family]
+    async with answering([server]):
+        with closing(unfragmented(places.client, getattr(server, family), PORT)) as opened:
+            opened.send(bytes(fits))
+            assert len(await asyncio.wait_for(asyncio.get_running_loop().sock_recv(opened, UNDERLAY_BYTES), 2)) == fits
+            with pytest.raises(OSError, match="Message too long"):
+                opened.send(bytes(fits + 1))
+    assert reassembled(places.client, family) == 0
+
+
+@pytest.mark.parametrize("where", ["pod, same node", "pod, across", "world"])
+async def test_a_transfer_by_segments_of_that_length_arrives_whole(places: Places, where: str) -> None:
+    server = places.others()[where]
+    done = await transfer(places.client, server, server.ipv4, TRANSFER_PORT, megabytes=50)
+    assert (done.bytes_received, done.received) == (50 << 20, done.sent)
+
+
+def pods_mtu(cluster: LocalCluster) -> int:
+    return UNDERLAY_BYTES - (0 if is_native(cluster) else VXLAN_OVERHEAD_BYTES)
+
+
+def reassembled(machine: Machine, family: str) -> int:
+    """Return how many packets a machine has put together from fragments."""
+    name = "Ip6ReasmReqds" if family == "ipv6" else "IpReasmReqds"
+    command = ["ip", "netns", "exec", machine.network, "nstat", "-asz", name]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return int(next(line.split()[1] for line in shown.splitlines() if line.startswith(name)))
