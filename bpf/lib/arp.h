@@ -55,7 +55,7 @@ static __always_inline void turn_into_answer(struct arp_ipv4 *arp)
 static __always_inline int handle_arp(struct __sk_buff *ctx, int *action)
 {
 	struct arp_ipv4 *arp = (void *)(long)ctx->data;
-	struct address sender;
+	struct address sender, target;
 
 	if ((void *)(arp + 1) > (void *)(long)ctx->data_end || !is_ipv4_over_ethernet(arp))
 		return DROP_INVALID_PACKET;
@@ -66,7 +66,8 @@ static __always_inline int handle_arp(struct __sk_buff *ctx, int *action)
 	}
 	if (arp->operation != bpf_htons(ARP_REQUEST))
 		return DROP_INVALID_PACKET;
-	if (!gateway_ipv4 || arp->target != gateway_ipv4)
+	map_ipv4(&target, arp->target);
+	if (!is_gateway(&target))
 		return DROP_UNKNOWN_TARGET;
 	turn_into_answer(arp);
 	*action = bpf_redirect(ctx->ifindex, 0);

@@ -8,11 +8,9 @@
 
 #include "maps/address.h"
 
-/* Addresses of this node on the underlay, and those that its pods have as their gateway; 0: none. */
+/* Addresses of this node on the underlay; 0: none. */
 const volatile __be32 node_ipv4 = 0;
-const volatile __be32 gateway_ipv4 = 0;
 const volatile struct address node_ipv6 = {};
-const volatile struct address gateway_ipv6 = {};
 
 /* What pods see as their neighbour: 02:"cilia". */
 const volatile __u8 gateway_mac[6] = {0x02, 'c', 'i', 'l', 'i', 'a'};

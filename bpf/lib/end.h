@@ -9,6 +9,7 @@
 #include "lib/address.h"
 #include "lib/config.h"
 #include "maps/endpoint.h"
+#include "maps/gateway.h"
 #include "maps/ipcache.h"
 
 #define IDENTITY_HOST        1
@@ -29,21 +30,39 @@ struct end {
 	__u8 pad;
 };
 
-static __always_inline bool is_ipv6(const struct address *address, const volatile struct address *other)
+static __always_inline bool is_ipv4(const struct address *address)
 {
-	const volatile __be32 *word = (const volatile __be32 *)other->byte;
+	return word_of(address, 2) == bpf_htonl(0xffff) && !word_of(address, 1) && !word_of(address, 0);
+}
 
+static __always_inline bool is_node(const struct address *address)
+{
+	const volatile __be32 *word = (const volatile __be32 *)node_ipv6.byte;
+
+	if (is_ipv4(address))
+		return ipv4_of(address) && ipv4_of(address) == node_ipv4;
 	return word_of(address, 3) == word[3] && word_of(address, 2) == word[2] && word_of(address, 1) == word[1] &&
 	       word_of(address, 0) == word[0];
 }
 
+/* What pods have as their gateway; NULL or all zero: none. */
+static __always_inline const struct address *gateway_for(__u32 family)
+{
+	__u32 index = family == 6 ? GATEWAY_IPV6 : GATEWAY_IPV4;
+
+	return bpf_map_lookup_elem(&cilia_gateways, &index);
+}
+
+static __always_inline bool is_gateway(const struct address *address)
+{
+	const struct address *gateway = gateway_for(is_ipv4(address) ? 4 : 6);
+
+	return gateway && is_same_address(address, gateway);
+}
+
 static __always_inline bool is_own_address(const struct address *address)
 {
-	__be32 ipv4 = ipv4_of(address);
-
-	if (word_of(address, 2) == bpf_htonl(0xffff) && !word_of(address, 1) && !word_of(address, 0))
-		return ipv4 && (ipv4 == node_ipv4 || ipv4 == gateway_ipv4);
-	return !is_no_address(address) && (is_ipv6(address, &node_ipv6) || is_ipv6(address, &gateway_ipv6));
+	return !is_no_address(address) && (is_node(address) || is_gateway(address));
 }
 
 static __always_inline bool locate_pod(const struct address *address, struct end *end)

@@ -102,7 +102,7 @@ static __always_inline int handle_ndp(struct __sk_buff *ctx, const struct packet
 	if ((void *)message + ND_BYTES_NO_OPTION > (void *)(long)ctx->data_end || packet->offset != ETH_HLEN + 40)
 		return DROP_INVALID_PACKET;
 	__builtin_memcpy(&target, &message->target, sizeof(target));
-	if (is_no_address(&target) || !is_ipv6(&target, &gateway_ipv6))
+	if (is_no_address(&target) || !is_gateway(&target))
 		return DROP_UNKNOWN_TARGET;
 	if (bpf_skb_change_tail(ctx, sizeof(*message), 0))
 		return DROP_INVALID_PACKET;

@@ -15,6 +15,7 @@
 
 #include "lib/checksum.h"
 #include "lib/config.h"
+#include "lib/end.h"
 #include "lib/l4.h"
 #include "lib/packet.h"
 
@@ -97,9 +98,10 @@ static __always_inline int quote(struct __sk_buff *ctx, __u32 whole, __u32 room)
 
 static __always_inline int answer_ipv4(struct __sk_buff *ctx, const struct packet *packet)
 {
+	const struct address *gateway = gateway_for(4);
 	struct too_big_ipv4 *answer;
 
-	if (quote(ctx, sizeof(*answer), sizeof(answer->ip) + sizeof(answer->error)))
+	if (!gateway || quote(ctx, sizeof(*answer), sizeof(answer->ip) + sizeof(answer->error)))
 		return -1;
 	answer = (void *)(long)ctx->data;
 	if ((void *)(answer + 1) > (void *)(long)ctx->data_end)
@@ -111,7 +113,7 @@ static __always_inline int answer_ipv4(struct __sk_buff *ctx, const struct packe
 	    .tot_len = bpf_htons(sizeof(*answer) - ETH_HLEN),
 	    .ttl = ERROR_HOPS,
 	    .protocol = IPPROTO_ICMP,
-	    .saddr = gateway_ipv4,
+	    .saddr = ipv4_of(gateway),
 	    .daddr = ipv4_of(&packet->source),
 	};
 	answer->ip.check = checksum((void *)answer + ETH_HLEN, sizeof(answer->ip));
@@ -127,11 +129,11 @@ static __always_inline int answer_ipv4(struct __sk_buff *ctx, const struct packe
 
 static __always_inline int answer_ipv6(struct __sk_buff *ctx, const struct packet *packet)
 {
-	const volatile __be32 *gateway = (const volatile __be32 *)gateway_ipv6.byte;
+	const struct address *gateway = gateway_for(6);
 	const __u32 bytes = sizeof(struct too_big_error) + QUOTED_IPV6;
 	struct too_big_ipv6 *answer;
 
-	if (quote(ctx, sizeof(*answer), sizeof(answer->ip) + sizeof(answer->error)))
+	if (!gateway || quote(ctx, sizeof(*answer), sizeof(answer->ip) + sizeof(answer->error)))
 		return -1;
 	answer = (void *)(long)ctx->data;
 	if ((void *)(answer + 1) > (void *)(long)ctx->data_end)
@@ -144,7 +146,7 @@ static __always_inline int answer_ipv6(struct __sk_buff *ctx, const struct packe
 	    .hop_limit = ERROR_HOPS,
 	};
 	for (int i = 0; i < 4; i++) {
-		answer->ip.saddr.s6_addr32[i] = gateway[i];
+		answer->ip.saddr.s6_addr32[i] = word_of(gateway, i);
 		answer->ip.daddr.s6_addr32[i] = word_of(&packet->source, i);
 	}
 	answer->error = (struct too_big_error){.type = ICMP6_PACKET_TOO_BIG, .mtu = bpf_htonl(overlay_mtu)};

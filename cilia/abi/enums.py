@@ -51,6 +51,14 @@ class FragmentKind(IntEnum):
     LATER = 2
 
 
+class GatewayFamily(IntEnum):
+    """``enum gateway_family``."""
+
+    IPV4 = 0
+    IPV6 = 1
+    GATEWAYS = 2
+
+
 class Hook(IntEnum):
     """``enum hook``."""
 

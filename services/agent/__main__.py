@@ -22,7 +22,7 @@ from cilia.metrics import Metrics
 from cilia.telemetry import open_telemetry
 from services.agent.acknowledgements import Acknowledgements
 from services.agent.addressaudit import AddressAudit
-from services.agent.addresses import Addresses, AddressPool
+from services.agent.addresses import AddressPool
 from services.agent.addressmaps import AddressMaps
 from services.agent.api import Api
 from services.agent.audit import Audit
@@ -73,14 +73,9 @@ class Node:
     links: Worker
     readers: Worker
 
-    async def set_gateways(self, gateways: Addresses) -> None:
-        """Have the node answer for the pods' gateways, and the programs know them."""
-        await self.links.run(set_gateways, self.devices.host, [*filter(None, gateways)])
-        await self.links.run(self.placement.set_gateways, gateways)
-
 
 @asynccontextmanager
-async def open_node(config: Config, gateways: Addresses) -> AsyncIterator[Node]:
+async def open_node(config: Config) -> AsyncIterator[Node]:
     """Have devices and programs in place; what a former agent left goes on meanwhile, and after.
 
     Raises:
@@ -96,7 +91,7 @@ async def open_node(config: Config, gateways: Addresses) -> AsyncIterator[Node]:
                 vxlan_port=config.vxlan_port if config.routing is RoutingMode.OVERLAY else None,
                 blocks=blocks,
             )
-            placement = Placement(config, devices, blocks, gateways)
+            placement = Placement(config, devices, blocks)
             objects = await links.run(placement.install)
         except (AgentError, DatapathError, OSError) as error:
             raise CannotStart(str(error)) from error
@@ -109,24 +104,12 @@ async def open_node(config: Config, gateways: Addresses) -> AsyncIterator[Node]:
             objects.close()
 
 
-def pod_files(config: Config) -> PodFiles:
-    """Return where pods are kept."""
-    return PodFiles(Path(config.state_directory) / "endpoints")
-
-
-def known_gateways(config: Config) -> Addresses:
-    """Return the gateways that pods of a former agent have; empty if there are none."""
-    pods = pod_files(config).load()
-    ipv4 = next((pod.gateway for pod in pods if pod.ipv4), "")
-    return Addresses(ipv4, next((pod.gateway_ipv6 for pod in pods if pod.ipv6), ""))
-
-
 async def run(config: Config) -> None:
     """Run the agent until a signal says stop; pods keep talking after it, and before the bus is there."""
     metrics = Metrics()
     async with (
         stop_on_signals(SIGTERM, SIGINT) as stop,
-        open_node(config, known_gateways(config)) as node,
+        open_node(config) as node,
         open_bus(config.nats, cluster=config.cluster, name=f"agent-{config.node}") as bus,
     ):
         with ExitStack() as stack:
@@ -146,7 +129,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         stack.callback(opened.close)
 
     tables = Tables.subscribe(bus, config.node)
-    files = pod_files(config)
+    files = PodFiles(Path(config.state_directory) / "endpoints")
     endpoints = Endpoints(files.load())
     pool = AddressPool(versions=config.versions)
     is_native = config.routing is RoutingMode.NATIVE
@@ -175,8 +158,8 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
 
     async def on_registered(_: Registered) -> None:
         gateways = pool.gateways
-        await node.set_gateways(gateways)
-        locations.set_gateways(number(gateway) for gateway in gateways if gateway)
+        await node.links.run(set_gateways, node.devices.host, [*filter(None, gateways)])
+        locations.set_gateways({number(gateway) for gateway in gateways if gateway})
         overlay_way.sources.update({4: gateways.ipv4, 6: gateways.ipv6})
         routing.renew()
         connections.publish_all()
@@ -198,6 +181,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         mtu_bytes=node.devices.mtu_bytes,
     )
     connections = Connections(parts)
+    locations.set_gateways({number(gateway) for pod in endpoints for _, gateway in pod.gateways})
     await connections.restore()
 
     policy_names = PolicyNames(tables.policies)

@@ -1,4 +1,4 @@
-"""Audit of the maps of addresses: whether cilia_ipcache and cilia_endpoints still hold what the agent wrote.
+"""Audit of the maps of addresses: whether cilia_ipcache, cilia_endpoints and cilia_gateways hold what the agent wrote.
 
 A hundred thousand entries are compared by one number, the sum of their hashes, which the kernel's side computes outside of
 Python and ours keeps up with each write; only if they differ are the entries read. A look during which the agent itself
@@ -16,7 +16,7 @@ from cilia.datapath.errors import DatapathError
 from services.agent.addressmaps import AddressMaps
 from services.agent.faults import PAUSES, Faults
 from services.agent.ipcache import Location
-from services.agent.prefixes import HOST_BITS, MAPPED_BITS, Prefix, text
+from services.agent.prefixes import HOST_BITS, MAPPED_BITS, Prefix, is_ipv4, text
 from services.agent.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class AddressAudit:
             try:
                 await self._look_at_ipcache()
                 await self._look_at_endpoints()
+                await self._look_at_gateways()
             except DatapathError as error:
                 log.error("the maps of addresses can't be audited: %s", error)
             self._faults.counters.looks += 1
@@ -79,6 +80,14 @@ class AddressAudit:
             self._maps.renew(address)
         self._faults.report("endpoints", [_of_endpoint(address, *pair) for address, pair in differs.items()])
 
+    async def _look_at_gateways(self) -> None:
+        found = await self._undisturbed(self._maps.look_at_gateways)
+        if found is None:
+            return
+        differs = differences(found, self._maps.answered)
+        self._maps.set_gateways([wanted for _, wanted in differs.values() if wanted is not None])
+        self._faults.report("gateways", [_of_gateway(*pair) for pair in differs.values()])
+
     async def _undisturbed(self, look: Callable[[], R]) -> R | None:
         """Look while we ourselves write nothing; None if we do so all the time."""
         for _ in range(ATTEMPTS):
@@ -99,10 +108,14 @@ def differences(found: dict[K, V], wanted: dict[K, V]) -> dict[K, tuple[V | None
 
 
 def _of_ipcache(prefix: Prefix, found: Location | None, wanted: Location | None) -> str:
-    is_ipv4 = prefix.length >= MAPPED_BITS and prefix.address >> 32 == 0xFFFF
-    length = prefix.length - (MAPPED_BITS if is_ipv4 else 0)
+    is_mapped = prefix.length >= MAPPED_BITS and is_ipv4(prefix.address)
+    length = prefix.length - (MAPPED_BITS if is_mapped else 0)
     return f"{text(prefix.address)}/{length} was {found or 'missing'}, not {wanted or 'missing'}"
 
 
 def _of_endpoint(address: int, found: EndpointValue | None, wanted: EndpointValue | None) -> str:
     return f"{text(address)} was {found or 'missing'}, not {wanted or 'missing'}"
+
+
+def _of_gateway(found: int | None, wanted: int | None) -> str:
+    return f"{text(found or 0)} was there, not {text(wanted or 0)}"

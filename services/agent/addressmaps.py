@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final
 
 from cilia.abi import maps
-from cilia.abi.enums import EndpointFlag, PolicyLimit
+from cilia.abi.enums import EndpointFlag, GatewayFamily, PolicyLimit
 from cilia.abi.structs import Endpoint as EndpointValue
 from cilia.abi.structs import EndpointKey, IpcacheEntry, IpcacheKey
 from cilia.datapath.errors import MapFull
@@ -17,25 +17,29 @@ from cilia.datapath.objects import LoadedObject
 from cilia.datapath.words import SharedWords
 from services.agent.endpoints import Pod
 from services.agent.ipcache import Location
-from services.agent.prefixes import HOST_BITS, Prefix, packed, unpacked
+from services.agent.prefixes import HOST_BITS, Prefix, is_ipv4, packed, unpacked
 
 BATCH: Final = 4096
 DIGESTS: Final = 1 << 64
 
 
 class AddressMaps:
-    """cilia_ipcache, cilia_endpoints and cilia_addresses."""
+    """cilia_ipcache, cilia_endpoints, cilia_addresses and cilia_gateways."""
 
     def __init__(self, objects: LoadedObject) -> None:
         self._ipcache = objects.map(maps.IPCACHE)
         self._endpoints = objects.map(maps.ENDPOINTS)
+        self._gateways = objects.map(maps.GATEWAYS)
         self._audited_ipcache, self._audited_endpoints = objects.map(maps.IPCACHE), objects.map(maps.ENDPOINTS)
+        self._audited_gateways = objects.map(maps.GATEWAYS)
         with objects.map(maps.ADDRESSES) as addresses:
             self._addresses = SharedWords(addresses)
         self.located: dict[Prefix, Location] = {}
         """What cilia_ipcache holds, as far as we have read and written it."""
         self.entered: dict[int, EndpointValue] = {}
         """What cilia_endpoints holds, likewise, by address."""
+        self.answered: dict[GatewayFamily, int] = {}
+        """What of cilia_gateways we wrote: the gateway of a family."""
         self.digest = 0
         """Of cilia_ipcache, likewise."""
         self.writes = 0
@@ -43,9 +47,24 @@ class AddressMaps:
 
     def close(self) -> None:
         """Give maps and memory back."""
-        for each in (self._ipcache, self._endpoints, self._audited_ipcache, self._audited_endpoints):
+        for each in (
+            self._ipcache,
+            self._endpoints,
+            self._gateways,
+            self._audited_ipcache,
+            self._audited_endpoints,
+            self._audited_gateways,
+        ):
             each.close()
         self._addresses.close()
+
+    def set_gateways(self, gateways: Iterable[int]) -> None:
+        """Have the programs answer for what pods have as their gateway: an address of each family, or of one."""
+        for gateway in gateways:
+            family = GatewayFamily.IPV4 if is_ipv4(gateway) else GatewayFamily.IPV6
+            self._gateways.update(family, packed(gateway))
+            self.answered[family] = gateway
+        self.writes += 1
 
     def read_ipcache(self) -> dict[Prefix, Location]:
         """Return the ipcache's entries that a former agent left, and go on from them."""
@@ -67,6 +86,11 @@ class AddressMaps:
     def digest_ipcache(self) -> int:
         """Return the digest of the ipcache as it is; from the same thread."""
         return self._audited_ipcache.digest()
+
+    def look_at_gateways(self) -> dict[GatewayFamily, int]:
+        """Return what of cilia_gateways we wrote, as it is; from the same thread."""
+        found = ((family, self._audited_gateways.lookup(family)) for family in tuple(self.answered))
+        return {family: unpacked(value) for family, value in found if value is not None}
 
     def look_at_endpoints(self) -> dict[int, EndpointValue]:
         """Return cilia_endpoints by address; from the same thread."""

@@ -11,7 +11,6 @@ from typing import Final
 from cilia.datapath.features import ensure_bpffs, kernel_version
 from cilia.datapath.migration import Migration, settle
 from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
-from services.agent.addresses import Addresses
 from services.agent.attachments import Place, attach_all
 from services.agent.config import Config, RoutingMode
 from services.agent.conntrack import TICKS_PER_SECOND
@@ -35,7 +34,7 @@ EVENT_BURST_NS: Final = NS_PER_SECOND // 10
 """A CPU may send its reports of so long a time at once."""
 
 
-def install(config: Config, devices: NodeDevices, blocks: Blocks, gateways: Addresses) -> LoadedObject:
+def install(config: Config, devices: NodeDevices, blocks: Blocks) -> LoadedObject:
     """Load the programs over the pinned maps and put them in their places.
 
     A map that is pinned with another layout or size than is wanted now is made anew and gets the entries of the pinned
@@ -48,7 +47,7 @@ def install(config: Config, devices: NodeDevices, blocks: Blocks, gateways: Addr
     ensure_bpffs()
     pins = Path(config.pin_directory)
     settle(pins)
-    objects = load_datapath(config, devices, gateways)
+    objects = load_datapath(config, devices)
     migration = Migration(objects, pins)
     try:
         migration.copy()
@@ -79,11 +78,8 @@ def masquerade_ports(first_local: int, last_local: int) -> tuple[int, int]:
     return max(below, above, key=lambda ports: ports[1] - ports[0])
 
 
-def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> LoadedObject:
+def load_datapath(config: Config, devices: NodeDevices) -> LoadedObject:
     """Load the programs over the pinned maps.
-
-    Args:
-        gateways: Of the pods; empty while the node has no block.
 
     Raises:
         LoadFailed: The kernel refused a program.
@@ -93,9 +89,7 @@ def load_datapath(config: Config, devices: NodeDevices, gateways: Addresses) -> 
     loading = Loading(
         variables={
             "node_ipv4": ipv4_number(config.ipv4),
-            "gateway_ipv4": ipv4_number(gateways.ipv4) if gateways.ipv4 else 0,
             "node_ipv6": packed(number(config.ipv6) if config.ipv6 else 0),
-            "gateway_ipv6": packed(number(gateways.ipv6) if gateways.ipv6 else 0),
             "overlay_ifindex": devices.vxlan,
             "overlay_mtu": devices.mtu_bytes if devices.vxlan else 0,
             "tunnel_port": config.vxlan_port,

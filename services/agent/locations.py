@@ -6,7 +6,7 @@ is already there is not written, so that no flow is decided anew for nothing.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from itertools import islice
 from typing import Final
 
@@ -73,8 +73,9 @@ class Locations:
         self._take()
         self._write(BATCH)
 
-    def set_gateways(self, gateways: Iterable[int]) -> None:
-        """Note the pods' gateways, which are this node's own addresses."""
+    def set_gateways(self, gateways: Collection[int]) -> None:
+        """Have the programs know the pods' gateways, which are this node's own addresses."""
+        self._maps.set_gateways(gateways)
         for address in gateways:
             self._ipcache.set_host(address)
         self._wake.set()

@@ -12,7 +12,6 @@ from pathlib import Path
 from cilia.datapath.errors import NotPinned
 from cilia.datapath.links import Link
 from cilia.datapath.objects import LoadedObject
-from services.agent.addresses import Addresses
 from services.agent.attachments import Place
 from services.agent.config import Config
 from services.agent.devices import NodeDevices
@@ -24,11 +23,10 @@ from services.agent.wiring import Blocks
 class Placement:
     """Which programs are in which places."""
 
-    def __init__(self, config: Config, devices: NodeDevices, blocks: Blocks, gateways: Addresses) -> None:
+    def __init__(self, config: Config, devices: NodeDevices, blocks: Blocks) -> None:
         self._config = config
         self._devices = devices
         self._blocks = blocks
-        self._gateways = gateways
         self._ids: dict[str, int] = {}
 
     def install(self) -> LoadedObject:
@@ -37,7 +35,7 @@ class Placement:
         Raises:
             DatapathError, OSError: The kernel refuses, or a pinned map can't be migrated.
         """
-        objects = install(self._config, self._devices, self._blocks, self._gateways)
+        objects = install(self._config, self._devices, self._blocks)
         self._note(objects)
         return objects
 
@@ -45,14 +43,8 @@ class Placement:
         names = {FROM_POD, TO_POD, *(place.program for place in places(self._devices))}
         self._ids = {name: objects.program(name).id for name in names}
 
-    def set_gateways(self, gateways: Addresses) -> None:
-        """Have the programs know the gateways; they are loaded anew where these have become known, or others."""
-        if gateways != self._gateways:
-            self._gateways = gateways
-            self._renew()
-
     def _renew(self) -> None:
-        with load_datapath(self._config, self._devices, self._gateways) as objects:
+        with load_datapath(self._config, self._devices) as objects:
             attach(objects, self._config, self._devices, self._blocks)
             self._note(objects)
 

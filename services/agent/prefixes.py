@@ -40,9 +40,14 @@ def ipv4_number(address: str) -> int:
     return int(IPv4Address(address))
 
 
+def is_ipv4(number: int) -> bool:
+    """Tell whether an address is a mapped one."""
+    return number >> 32 == 0xFFFF
+
+
 def text(number: int) -> str:
     """Return what :func:`number` was given."""
-    return str(IPv4Address(number ^ MAPPED) if number >> 32 == 0xFFFF else IPv6Address(number))
+    return str(IPv4Address(number ^ MAPPED) if is_ipv4(number) else IPv6Address(number))
 
 
 def packed(number: int) -> bytes:

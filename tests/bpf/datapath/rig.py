@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from cilia.abi import maps
 from cilia.abi.codec import K, V
-from cilia.abi.enums import Hook, PolicyDirection, PolicyLimit, PolicyShape
+from cilia.abi.enums import GatewayFamily, Hook, PolicyDirection, PolicyLimit, PolicyShape
 from cilia.abi.structs import (
     EVENT,
     Ct4Key,
@@ -128,6 +128,12 @@ class Node:
         slot = pod.slot if slot is None else slot
         value = Endpoint(self.devices[pod.device], pod.identity, pod.id, slot, pod.mac, flags)
         self.endpoints.update(EndpointKey(mapped(pod.address)), value)
+
+    def set_gateways(self, ipv4: str, ipv6: str) -> None:
+        """Write what pods have as their gateway."""
+        with self.objects.map(maps.GATEWAYS) as gateways:
+            gateways.update(GatewayFamily.IPV4, mapped(ipv4))
+            gateways.update(GatewayFamily.IPV6, mapped(ipv6))
 
     def locate(self, prefix: str, identity: int, tunnel: str = "") -> None:
         """Write an entry of the ipcache; ``prefix`` with a length or an address."""
@@ -255,14 +261,13 @@ def node(
         devices = {name: namespace.ifindex(name) for name in ("lo", "overlay", "uplink", *(pod.device for pod in pods))}
         configured = {
             "node_ipv4": int(IPv4Address(ipv4)),
-            "gateway_ipv4": int(IPv4Address(gateway)),
             "node_ipv6": mapped(NODE6),
-            "gateway_ipv6": mapped(GATEWAY6),
             "overlay_ifindex": devices["overlay"] if has_overlay else 0,
             **(variables or {}),
         }
         loading = Loading(variables=configured, max_entries=max_entries, pin_directory=pins)
         made = Node(namespace, load(file, loading), devices, configured)
+        made.set_gateways(gateway, GATEWAY6)
         try:
             yield made
         finally:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from cilia.abi import maps
+from cilia.abi.enums import GatewayFamily
 from cilia.abi.structs import IpcacheEntry, IpcacheKey
 from cilia.bus import BusConfig, connect_bus
 from cilia.contracts.messages import ForeignChange
@@ -110,6 +111,17 @@ async def test_the_endpoints_are_repaired(node: Node) -> None:
     with Map(get_pinned(node.pins / maps.ENDPOINTS.name), maps.ENDPOINTS) as endpoints:
         assert dict(endpoints.items()) == before
     assert await reaches(web, db)()
+
+
+async def test_the_gateways_are_repaired(node: Node) -> None:
+    web, _ = await two_pods(node)
+    async with told(node, "gateways") as heard:
+        with Map(get_pinned(node.pins / maps.GATEWAYS.name), maps.GATEWAYS) as gateways:
+            before = dict(gateways.items())
+            gateways.update(GatewayFamily.IPV4, packed(number("198.51.100.1")))
+    assert heard[0].found == (f"198.51.100.1 was there, not {web['gateway']}",)
+    with Map(get_pinned(node.pins / maps.GATEWAYS.name), maps.GATEWAYS) as gateways:
+        assert dict(gateways.items()) == before
 
 
 @pytest.mark.parametrize(
