@@ -52,6 +52,8 @@ static __always_inline int locate_source(struct __sk_buff *ctx, const struct pac
 	if (packet->hook == HOOK_FROM_OVERLAY) {
 		source->identity = packet->identity;
 		source->tunnel = packet->tunnel;
+		if (packet->identity == IDENTITY_REMOTE_NODE)
+			name_node(&packet->source, source);
 		return 0;
 	}
 	if (packet->hook == HOOK_FROM_POD)

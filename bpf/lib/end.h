@@ -16,7 +16,8 @@
 #define IDENTITY_WORLD       2
 #define IDENTITY_REMOTE_NODE 6
 #define IDENTITY_ALLOCATED   256
-#define IDENTITY_SCOPE_SHIFT 24 /* what lies above is only known to one node, as a CIDR's identity */
+#define IDENTITY_SCOPE_SHIFT 24 /* what has bits above doesn't travel in tunnels: identities of prefixes, of nodes */
+#define NODE_SCOPE           2  /* these bits in the identity of nodes with labels */
 
 struct end {
 	__u32 identity;
@@ -104,6 +105,21 @@ static __always_inline void locate(const struct address *address, struct end *en
 		return;
 	end->identity = entry->identity;
 	end->tunnel = is_native ? 0 : entry->tunnel;
+}
+
+static __always_inline bool is_remote_node(__u32 identity)
+{
+	return identity == IDENTITY_REMOTE_NODE || identity >> IDENTITY_SCOPE_SHIFT == NODE_SCOPE;
+}
+
+/* Another node's host is just that in a tunnel; which one it is, the address says. */
+static __always_inline void name_node(const struct address *address, struct end *end)
+{
+	struct ipcache_key key = {.prefixlen = 128, .address = *address};
+	const struct ipcache_entry *entry = bpf_map_lookup_elem(&cilia_ipcache, &key);
+
+	if (entry && is_remote_node(entry->identity))
+		end->identity = entry->identity;
 }
 
 /* Tell whether an end is a pod by its identity, though it is neither here nor behind a tunnel. */

@@ -28,7 +28,7 @@ static __always_inline bool is_excluded(const struct packet *packet)
 	entry = bpf_map_lookup_elem(&cilia_ipcache, &key);
 	if (!entry)
 		return false;
-	if (entry->identity == IDENTITY_REMOTE_NODE)
+	if (is_remote_node(entry->identity))
 		return is_native;
 	return entry->identity >= IDENTITY_ALLOCATED && !(entry->identity >> IDENTITY_SCOPE_SHIFT);
 }

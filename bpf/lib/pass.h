@@ -17,7 +17,9 @@ static __always_inline bool is_from(const struct ct_side *side, __u32 identity, 
 {
 	if (side->source_ifindex != source_ifindex)
 		return false;
-	return packet->hook != HOOK_FROM_OVERLAY || packet->identity == identity;
+	if (packet->hook != HOOK_FROM_OVERLAY || packet->identity == identity)
+		return true;
+	return packet->identity == IDENTITY_REMOTE_NODE && is_remote_node(identity);
 }
 
 /* The slow path. An error is no beginning, and nothing is decided anew on its account. */

@@ -41,10 +41,24 @@ def prefix_range() -> range:
     return range(PREFIX_SCOPE + 1, 2 * PREFIX_SCOPE)
 
 
+NODE_SCOPE: Final = 2 << 24
+"""Likewise of nodes with labels: to other nodes' tunnels each is just a remote node."""
+
+
+def node_range() -> range:
+    """Return the identities that label sets of nodes may be given."""
+    return range(NODE_SCOPE + 1, NODE_SCOPE + PREFIX_SCOPE)
+
+
 def cluster_range(cluster_id: int) -> range:
     """Return the identities that cluster ``cluster_id`` (0..255) may allocate."""
     base = cluster_id << CLUSTER_ID_SHIFT
     return range(base + FIRST_ALLOCATED, base + LAST_ALLOCATED + 1)
+
+
+def is_remote_node(identity: Identity) -> bool:
+    """Tell whether an identity is that of another node, by its labels or of all."""
+    return int(identity) == Reserved.REMOTE_NODE or identity in node_range()
 
 
 def is_reserved(identity: Identity) -> bool:

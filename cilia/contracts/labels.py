@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 DEFAULT_SOURCE: Final = "k8s"
+NODE: Final = "node"
+"""Source of the labels of nodes."""
 NAMESPACE: Final = "io.kubernetes.pod.namespace"
 NAMESPACE_LABELS: Final = "io.cilium.k8s.namespace.labels."
 CLUSTER: Final = "io.cilium.k8s.policy.cluster"
@@ -75,6 +77,16 @@ def canonical(labels: Iterable[Label]) -> str:
 def from_canonical(text: str) -> Labels:
     """Read what :func:`canonical` wrote."""
     return frozenset(Label.parse(part) for part in text.split(";") if part)
+
+
+def node(labels: Iterable[str]) -> Labels:
+    """Return the label set of another node with labels such as ``zone=a``; none for one without.
+
+    Raises:
+        BadLabel: A text is no label, or a key has two values.
+    """
+    own = parse_labels(f"{NODE}:{text}" for text in labels)
+    return own | {Label("reserved", "remote-node", "")} if own else own
 
 
 def workload(namespace: str, labels: Mapping[str, str], namespace_labels: Mapping[str, str] | None = None) -> Labels:

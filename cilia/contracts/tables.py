@@ -9,6 +9,7 @@ Rows travel as msgpack arrays: fields are only ever appended, with a default.
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any, Final, Generic, TypeVar
 
 from msgspec import Struct
@@ -34,6 +35,14 @@ class Node(Row, frozen=True):
     pod_cidrs: tuple[str, ...] = ()
     """Blocks that its agent allocates from, in the order in which they were granted."""
 
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """What its pods have as their gateway: the first usable address of the first block of each family."""
+        first: dict[int, str] = {}
+        for block in map(ip_network, self.pod_cidrs):
+            first.setdefault(block.version, str(block[1]))
+        return tuple(first.values())
+
 
 class IdentityRow(Row, frozen=True):
     """An allocated security identity. Writer: identity. Key: its number."""
@@ -43,7 +52,9 @@ class IdentityRow(Row, frozen=True):
 
 
 class PrefixRow(Row, frozen=True):
-    """A prefix outside of the cluster that policies name. Writer: identity. Key: the prefix, such as ``10.0.0.0/8``.
+    """A prefix outside of the cluster that policies name, or the address of a node that has labels.
+
+    Writer: identity. Key: the prefix, such as ``10.0.0.0/8``.
 
     It goes before the identity does, so that no packet is classified as what no policy knows any more.
     """

@@ -55,6 +55,13 @@ class DescribedIdentity(Described, frozen=True, kw_only=True):
     ports: tuple[DescribedPort, ...] = ()
 
 
+class DescribedNode(Described, frozen=True, kw_only=True):
+    """A node other than those of the pods, by its name and labels, as ``fromNodes`` selects them."""
+
+    name: str
+    labels: dict[str, str] = {}
+
+
 class Expectation(Described, frozen=True, kw_only=True):
     """What should become of flows: every one of sources x destinations x ports.
 
@@ -84,6 +91,7 @@ class Description(Described, frozen=True, kw_only=True):
     namespaces: dict[str, dict[str, str]] = {}
     pods: tuple[DescribedPod, ...] = ()
     identities: tuple[DescribedIdentity, ...] = ()
+    nodes: tuple[DescribedNode, ...] = ()
     addresses: tuple[str, ...] = ()
     entities: tuple[str, ...] = ()
     policies: tuple[dict[str, Any], ...] = ()

@@ -172,7 +172,7 @@ class Ends:
         reserved = next((label.key for label in labels if label.source == RESERVED), "")
         if end.address and (not reserved or reserved.startswith("world")):
             return end_of_address(self._engine, ip_network(end.address))
-        identity = ENTITIES.get(reserved, NOT_ALLOCATED)
+        identity = ENTITIES.get(reserved, NOT_ALLOCATED) if len(labels) == 1 else NOT_ALLOCATED
         ports = frozenset(
             NamedPortOf(name, PROTOCOLS[protocol.upper()], port)
             for name, protocol, port in end.ports

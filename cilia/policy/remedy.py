@@ -9,11 +9,11 @@ from typing import Any, Final
 import yaml
 
 from cilia.contracts.identities import Reserved, is_reserved
-from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS
+from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS, NODE
 from cilia.policy.ends import NOT_ALLOCATED, End
 from cilia.policy.language.ports import ICMP, ICMPV6, PORTLESS
 from cilia.policy.mismatch import Packet, protocol_name
-from cilia.policy.rules import ANY_SOURCE, CIDR
+from cilia.policy.rules import ANY_SOURCE, CIDR, RESERVED
 
 _WITH_PORTS: Final = ("TCP", "UDP", "SCTP")
 _UNNAMED: Final = re.compile(r"[^a-z0-9]+")
@@ -51,6 +51,9 @@ def _peers(subject: End, peer: End) -> tuple[str, list[Any]] | None:
         return "Entities", [Reserved(peer.peer.identity).label.removeprefix("reserved:")]
     if any(source == CIDR for source, _ in peer.peer.labels):
         return "CIDR", [str(peer.peer.prefixes[0])]
+    if (RESERVED, "remote-node") in peer.peer.labels:
+        own = {key: value for (source, key), value in sorted(peer.peer.labels.items()) if source == NODE}
+        return "Nodes", [{"matchLabels": own}]
     if not peer.namespace:
         return None
     selector = _select(peer)

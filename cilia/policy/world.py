@@ -6,9 +6,9 @@ from ipaddress import IPv4Network, ip_address, ip_network
 from itertools import count
 from typing import Final
 
-from cilia.contracts.identities import FIRST_ALLOCATED, Reserved
+from cilia.contracts.identities import FIRST_ALLOCATED, Reserved, node_range
 from cilia.contracts.ids import Identity
-from cilia.contracts.labels import CLUSTER, Label, Labels, parse_labels, workload
+from cilia.contracts.labels import CLUSTER, Label, Labels, node, parse_labels, workload
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.description import PROTOCOLS, BadDescription, DescribedPort, Description
 from cilia.policy.ends import ENTITIES
@@ -68,7 +68,7 @@ class World:
         self._numbers = count(FIRST_ALLOCATED)
         self._members: dict[Identity, tuple[set[str], set[NamedPortOf]]] = {}
         self._prefixes = dict(zip(_sorted(_prefixes(self.policies.values())), count(FIRST_PREFIX + 1), strict=False))
-        self.parties = {party.name: party for party in (*self._identities(), *self._pods())}
+        self.parties = {party.name: party for party in (*self._identities(), *self._pods(), *self._nodes())}
         modes = [ModeSet(each.mode, each.audit) for item in policies if (each := item.enforcement) is not None]
         self.engine.apply([*map(PolicyPut, self.policies.values()), *modes, *self._facts()])
         self.pods = {name: party.identity for name, party in self.parties.items()}
@@ -136,6 +136,14 @@ class World:
             ports = _named(pod.ports)
             self._join(self._labels[labels], pod.addresses, ports)
             yield Party(f"{pod.namespace}/{pod.name}", self._labels[labels], ports)
+
+    def _nodes(self) -> Iterator[Party]:
+        numbers = iter(node_range())
+        for item in self.description.nodes:
+            labels = node(f"{key}={value}" for key, value in item.labels.items())
+            if labels and labels not in self._labels:
+                self._labels[labels] = Identity(next(numbers))
+            yield Party(item.name, self._labels[labels] if labels else Identity(Reserved.REMOTE_NODE))
 
     def _join(self, identity: Identity, addresses: Iterable[str], ports: frozenset[NamedPortOf]) -> None:
         held, named = self._members.setdefault(identity, (set(), set()))

@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from cilia.bus import BusConfig
 from cilia.contracts.ids import NodeName
+from cilia.contracts.labels import BadLabel
+from cilia.contracts.labels import node as node_labels
 from cilia.errors import BadConfig
 from cilia.logs import LogConfig
 from cilia.telemetry import TelemetryConfig
@@ -76,7 +78,7 @@ class Config(Struct, frozen=True, kw_only=True):
     pool6: str = ""
     """Of their IPv6 addresses, likewise."""
     labels: tuple[str, ...] = ()
-    """``key=value`` of the node."""
+    """``key=value`` of the node, by which ``fromNodes`` and ``toNodes`` of policies select it."""
     state_directory: str = "/var/lib/cilia"
     """Endpoints are kept here."""
     socket: str = "/run/cilia/agent.sock"
@@ -118,6 +120,10 @@ class Config(Struct, frozen=True, kw_only=True):
             _check_address("ipv6", self.ipv6, IPv6Address)
         for cidr in self.masquerade_exclude:
             _check_address("masquerade_exclude", cidr, ip_network)
+        try:
+            node_labels(self.labels)
+        except BadLabel as error:
+            _refuse("labels", ",".join(self.labels), str(error))
         if not self.versions:
             raise BadConfig("pool", self.pool, source="configuration", reason="pods need a pool: this, pool6 or both")
 

@@ -14,7 +14,7 @@ from typing import Final
 from cilia.abi.enums import DropReason, EventKind
 from cilia.abi.structs import Event
 from cilia.contracts.flows import ALLOWED, AUDITED, DENIED, SeenEnd, SeenFlow
-from cilia.contracts.identities import Reserved, is_reserved
+from cilia.contracts.identities import Reserved, is_remote_node, is_reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.messages import Flow
 from cilia.metrics import counter
@@ -148,6 +148,8 @@ def workload_name(pod: str) -> str:
 
 
 def _end(identity: int, pod: str, address: str) -> SeenEnd:
+    if is_remote_node(Identity(identity)):
+        return SeenEnd(identity, "")
     if identity in WORLD or identity > LAST_POD:
         return SeenEnd(identity, "", address)
     return SeenEnd(identity, "" if is_reserved(Identity(identity)) and not pod else workload_name(pod))

@@ -5,13 +5,12 @@ while the bus is away. Where two rows claim an address (a pod's successor is hea
 """
 
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_network
 from typing import Final, NamedTuple
 
-from cilia.contracts.identities import Reserved
+from cilia.contracts.identities import Reserved, is_remote_node
 from cilia.contracts.ids import Identity, NodeName
 from cilia.contracts.tables import Endpoint, EndpointKey, Node, PrefixRow
-from services.agent.prefixes import HOST_BITS, MAPPED_BITS, Prefix, gateway_of, ipv4_number, number
+from services.agent.prefixes import HOST_BITS, MAPPED_BITS, Prefix, ipv4_number, number
 from services.agent.prefixes import prefix as parse_prefix
 
 
@@ -99,7 +98,7 @@ class Ipcache:
                         self._settle(Prefix(address))
 
     def feed_prefixes(self, upserts: Mapping[str, PrefixRow], removes: Iterable[str]) -> None:
-        """Take changes of the table of prefixes outside of the cluster; pods and nodes within keep their own."""
+        """Take changes of the table of prefixes; pods and nodes keep their own, but for what nodes' labels make of them."""
         for text in removes:
             self._outside.pop(parse_prefix(text), None)
             self._settle(parse_prefix(text))
@@ -142,7 +141,7 @@ class Ipcache:
         """Compute one entry anew."""
         wanted = self._own.get(prefix)
         if wanted is None and prefix.length == HOST_BITS:
-            wanted = self._pod(prefix.address) or self._hosts.get(prefix.address)
+            wanted = self._pod(prefix.address) or self._host(prefix)
         wanted = wanted or self._outside.get(prefix)
         if wanted == self.desired.get(prefix):
             return
@@ -161,6 +160,12 @@ class Ipcache:
                 return Location(self._rows[key][1], self._tunnel_to(home))
         return None
 
+    def _host(self, prefix: Prefix) -> Location | None:
+        host, labelled = self._hosts.get(prefix.address), self._outside.get(prefix)
+        if host is None or labelled is None or host.identity == Reserved.HOST:
+            return host
+        return host._replace(identity=labelled.identity) if is_remote_node(Identity(labelled.identity)) else host
+
     def _host_locations(self, row: Node | None) -> dict[int, Location]:
         if row is None or row.name == self._node:
             return dict.fromkeys(_addresses(row), Location(Reserved.HOST))
@@ -170,14 +175,6 @@ class Ipcache:
 
     def _tunnel_to(self, home: Node) -> int:
         return ipv4_number(home.ipv4) if self._tunnels else 0
-
-
-def first_blocks(cidrs: Iterable[str]) -> tuple[str, ...]:
-    """Return the first block of each family: those whose first addresses are the gateways."""
-    first: dict[int, str] = {}
-    for cidr in cidrs:
-        first.setdefault(ip_network(cidr).version, cidr)
-    return tuple(first.values())
 
 
 def _addresses(row: Node | None) -> tuple[int, ...]:
@@ -190,7 +187,7 @@ def _underlay(row: Node) -> tuple[int, ...]:
 
 
 def _gateways(row: Node) -> tuple[int, ...]:
-    return tuple(map(gateway_of, first_blocks(row.pod_cidrs)))
+    return tuple(map(number, row.gateways))
 
 
 def covering(entries: Mapping[Prefix, Location], prefix: Prefix) -> Identity:

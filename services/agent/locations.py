@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from itertools import islice
 from typing import Final
 
+from cilia.contracts.identities import Reserved, is_remote_node
 from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.contracts.tables import ONE_SHARD, Endpoint, EndpointKey, Node, PrefixRow
 from cilia.datapath.errors import MapFull
@@ -99,11 +100,17 @@ class Locations:
             log.warning("the table of prefixes is not complete after %g s", SETTLE_SECONDS)
             return
         fresh = {text: row for text, row in self._prefixes.rows(ONE_SHARD).items() if not self._is_present(text, row)}
-        self._inherit({row.identity: covering(self._present, parse_prefix(text)) for text, row in fresh.items()})
+        self._inherit({row.identity: self._former(text, row) for text, row in fresh.items()})
         self._ipcache.feed_prefixes(fresh, ())
         self._take()
         while self._pending and self._write(BATCH):
             pass
+
+    def _former(self, cidr: str, row: PrefixRow) -> Identity:
+        """Return what the addresses of a prefix were until now."""
+        if is_remote_node(row.identity):
+            return Identity(Reserved.REMOTE_NODE)
+        return covering(self._present or {}, parse_prefix(cidr))
 
     def _is_present(self, cidr: str, row: PrefixRow) -> bool:
         found = (self._present or {}).get(parse_prefix(cidr))

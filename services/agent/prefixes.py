@@ -69,8 +69,3 @@ def prefix(cidr: str) -> Prefix:
     network = ip_network(cidr)
     length = network.prefixlen + (MAPPED_BITS if network.version == 4 else 0)
     return Prefix(number(str(network.network_address)), length)
-
-
-def gateway_of(cidr: str) -> int:
-    """Return the first usable address of a block: the gateway of its node's pods, if it is the first of its family."""
-    return prefix(cidr).address + 1

@@ -9,7 +9,7 @@ from signal import SIGINT, SIGTERM
 from typing import NoReturn
 
 from cilia.bus import connect_bus
-from cilia.contracts.identities import prefix_range
+from cilia.contracts.identities import node_range, prefix_range
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import ENDPOINTS, IDENTITIES, PREFIXES
 from cilia.kvstore import Election, connect_kvstore
@@ -25,7 +25,7 @@ from services.identity.labelfilter import read_label_filter
 from services.identity.mirror import Mirror
 from services.identity.numbers import number_range
 from services.identity.requests import Requests
-from services.identity.supply import PrefixSupply
+from services.identity.supply import Supply
 
 
 async def run(config: Config) -> None:
@@ -47,7 +47,8 @@ async def run(config: Config) -> None:
         mirror = Mirror(etcd, keys, await settle_epoch(etcd, keys), directory, identities, endpoints, prefixes)
         outside = Allocator(etcd, keys, directory, prefix_range(), Random())
         requests = Requests(etcd, keys, Allocator(etcd, keys, directory, numbers, Random()), outside, label_filter)
-        supply = PrefixSupply(outside, directory, elected=lambda: election.leading)
+        nodes = Allocator(etcd, keys, directory, node_range(), Random())
+        supply = Supply(outside, nodes, directory, elected=lambda: election.leading)
         collector = Collector(
             etcd,
             keys,
@@ -64,7 +65,7 @@ async def run(config: Config) -> None:
             publishers=(identities, endpoints, prefixes),
             calls=requests.calls,
             concurrency=config.concurrency,
-            loops={"mirror": mirror.run, "gc": collector.run, "prefixes": supply.run},
+            loops={"mirror": mirror.run, "gc": collector.run, "supply": supply.run},
             ready=mirror.ready,
             metrics=metrics,
             telemetry=config.telemetry,

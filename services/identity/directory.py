@@ -10,14 +10,15 @@ from typing import Final
 
 import msgspec
 
-from cilia.contracts.identities import prefix_range
+from cilia.contracts.identities import node_range, prefix_range
 from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.labels import from_canonical
-from cilia.contracts.tables import Endpoint, EndpointKey, IdentityRow, PolicyObject, PrefixRow
-from services.identity.prefixes import prefix_labels, prefix_of
+from cilia.contracts.tables import Endpoint, EndpointKey, IdentityRow, Node, PolicyObject, PrefixRow
+from services.identity.prefixes import node_labels, node_prefixes, prefix_labels, prefix_of
 
 _ENDPOINT: Final = msgspec.json.Decoder(Endpoint)
+_NODE: Final = msgspec.json.Decoder(Node)
 _POLICY: Final = msgspec.json.Decoder(PolicyObject)
 
 
@@ -65,6 +66,10 @@ class Directory:
         self._canonical: dict[Identity, str] = {}
         self._named: dict[str, tuple[str, ...]] = {}
         self._namers: Counter[str] = Counter()
+        self._places: dict[str, tuple[str, tuple[str, ...]]] = {}
+        """Key of a node -> its canonical labels and its addresses as prefixes."""
+        self._residents: dict[str, tuple[str, str]] = {}
+        """Address of a node as a prefix -> the node's key and canonical labels."""
 
     @property
     def identities(self) -> Mapping[Identity, str]:
@@ -93,12 +98,13 @@ class Directory:
         }
 
     def lacking(self) -> tuple[str, ...]:
-        """Return the prefixes that policies name and that have no identity, or one that is about to go."""
-        return tuple(prefix for prefix in set().union(*self._named.values()) if not self._stays(prefix))
+        """Return the canonical labels of prefixes that policies name, and of nodes, that have no identity to stay."""
+        return tuple(labels for labels in self._namers if self._staying(labels) is None)
 
-    def _stays(self, prefix: str) -> bool:
-        identity = self._numbers.get(prefix_labels(prefix))
-        return identity is not None and identity not in self._marks
+    def _staying(self, labels: str) -> Identity | None:
+        """Return the identity of canonical labels, unless it is about to go."""
+        identity = self._numbers.get(labels)
+        return None if identity in self._marks else identity
 
     def put(self, key: str, value: bytes, revision: Revision) -> Iterable[Change]:
         """Fold a written key in; return the changes of tables that it means."""
@@ -114,7 +120,10 @@ class Directory:
             self._marks[identity] = revision
             return self._prefix_changes(identity)
         elif key.startswith(keys.policies):
-            self._name(key, _POLICY.decode(value).prefixes)
+            self._name(key, tuple(map(prefix_labels, _POLICY.decode(value).prefixes)))
+        elif key.startswith(keys.nodes):
+            row = _NODE.decode(value)
+            return self._place_node(key, node_labels(row.labels), node_prefixes(row))
         return ()
 
     def delete(self, key: str) -> Iterable[Change]:
@@ -132,6 +141,8 @@ class Directory:
             return self._prefix_changes(identity)
         elif key.startswith(keys.policies):
             self._name(key, ())
+        elif key.startswith(keys.nodes):
+            return self._place_node(key, "", ())
         return ()
 
     def _put_identity(self, identity: Identity, canonical: str, revision: Revision) -> tuple[Change, ...]:
@@ -141,32 +152,50 @@ class Directory:
         return (IdentityChange(identity, identity_row(canonical)), *self._prefix_changes(identity))
 
     def _delete_identity(self, identity: Identity) -> tuple[Change, ...]:
-        prefix = self._prefix_of(identity)
+        prefixes = self._prefixes_of(identity)
         canonical = self._canonical.pop(identity, None)
         self._created.pop(identity, None)
         if canonical is not None and self._numbers.get(canonical) == identity:
             del self._numbers[canonical]
-        gone = (PrefixChange(prefix, None),) if prefix else ()
-        return (IdentityChange(identity, None), *gone)
+        return (IdentityChange(identity, None), *map(self._change_at, prefixes))
 
     def _prefix_changes(self, identity: Identity) -> tuple[PrefixChange, ...]:
-        prefix = self._prefix_of(identity)
-        if not prefix:
+        return tuple(map(self._change_at, self._prefixes_of(identity)))
+
+    def _change_at(self, prefix: str) -> PrefixChange:
+        """Return what a prefix has now: a node's identity if it is one's address, or its own."""
+        _, labels = self._residents.get(prefix, ("", ""))
+        identity = self._staying(labels or prefix_labels(prefix))
+        return PrefixChange(prefix, None if identity is None else PrefixRow(identity))
+
+    def _prefixes_of(self, identity: Identity) -> tuple[str, ...]:
+        """Return the prefixes that an identity stands for; none for those of pods."""
+        canonical = self._canonical.get(identity, "")
+        if identity in node_range():
+            return tuple(prefix for prefix, (_, labels) in self._residents.items() if labels == canonical)
+        return (prefix_of(from_canonical(canonical)),) if canonical and identity in prefix_range() else ()
+
+    def _place_node(self, key: str, labels: str, prefixes: tuple[str, ...]) -> tuple[Change, ...]:
+        """Note the labels and addresses of a node; of one without labels, nothing."""
+        place = (labels, prefixes) if labels else ("", ())
+        _, before = former = self._places.pop(key, ("", ()))
+        if labels:
+            self._places[key] = place
+        if place == former:
             return ()
-        return (PrefixChange(prefix, None if identity in self._marks else PrefixRow(identity)),)
+        for prefix in before:
+            if self._residents.get(prefix, ("", ""))[0] == key:
+                del self._residents[prefix]
+        self._residents.update(dict.fromkeys(place[1], (key, labels)))
+        self._name(key, (labels,) if labels else ())
+        return tuple(map(self._change_at, {*before, *place[1]}))
 
-    def _prefix_of(self, identity: Identity) -> str:
-        """Return the prefix that an identity stands for; empty for those of pods."""
-        if identity not in prefix_range() or identity not in self._canonical:
-            return ""
-        return prefix_of(from_canonical(self._canonical[identity]))
-
-    def _name(self, key: str, prefixes: tuple[str, ...]) -> None:
-        """Note which prefixes a policy names now."""
-        self._namers.subtract(map(prefix_labels, self._named.pop(key, ())))
-        if prefixes:
-            self._named[key] = prefixes
-            self._namers.update(map(prefix_labels, prefixes))
+    def _name(self, key: str, labels: tuple[str, ...]) -> None:
+        """Note what has to have an identity on account of a policy or a node: canonical labels."""
+        self._namers.subtract(self._named.pop(key, ()))
+        if labels:
+            self._named[key] = labels
+            self._namers.update(labels)
         self._namers = +self._namers
 
     def _put_endpoint(self, key: str, row: Endpoint) -> EndpointChange:

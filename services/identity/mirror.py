@@ -29,7 +29,14 @@ class Mirror:
     async def run(self) -> None:
         """Follow etcd until cancelled."""
         keys = self.keys
-        roots = (keys.identities, keys.identity_refs, keys.identities_unused, keys.endpoints, keys.policies)
+        roots = (
+            keys.identities,
+            keys.identity_refs,
+            keys.identities_unused,
+            keys.endpoints,
+            keys.policies,
+            keys.nodes,
+        )
         async for step in replicate(self.etcd, keys.root, roots):
             self._take(step)
             self.ready.set()

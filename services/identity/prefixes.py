@@ -1,10 +1,14 @@
-"""The label sets of prefixes outside of the cluster, as the peer's: the prefix, and the world of its family."""
+"""The label sets of what has an identity by its address, as the peer's.
+
+A prefix outside of the cluster: itself, and the world of its family. A node: its labels, and that it is one.
+"""
 
 from functools import lru_cache
 from ipaddress import ip_network
 
 from cilia.contracts.identities import Reserved
-from cilia.contracts.labels import Label, Labels, canonical
+from cilia.contracts.labels import Label, Labels, canonical, node
+from cilia.contracts.tables import Node
 from cilia.policy.rules import CIDR, cidr_label, parse_prefix
 from services.identity.errors import BadField
 
@@ -24,6 +28,26 @@ def prefix_labels(prefix: str) -> str:
         raise BadField("prefixes", prefix, "all addresses are the world, which has an identity")
     world = Reserved.WORLD_IPV4 if network.version == 4 else Reserved.WORLD_IPV6
     return canonical(frozenset({cidr_label(network), Label.parse(world.label)}))
+
+
+@lru_cache(maxsize=65_536)
+def node_labels(texts: tuple[str, ...]) -> str:
+    """Return the canonical labels of a node with labels such as ``zone=a``; empty for one without.
+
+    Raises:
+        BadLabel: A text is no label, or a key has two values.
+    """
+    return canonical(node(texts))
+
+
+def is_of_node(labels: str) -> bool:
+    """Tell whether canonical labels are those of a node."""
+    return f"{Reserved.REMOTE_NODE.label}=;" in labels
+
+
+def node_prefixes(row: Node) -> tuple[str, ...]:
+    """Return a node's own addresses as prefixes."""
+    return tuple(str(ip_network(address)) for address in (row.ipv4, row.ipv6, *row.gateways) if address)
 
 
 def prefix_of(labels: Labels) -> str:

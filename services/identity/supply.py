@@ -1,6 +1,7 @@
-"""Identities for prefixes that policies name and that have none: after a restore, or a policy that was written otherwise.
+"""Identities for what ought to have one and has none: nodes with labels, and prefixes that policies name.
 
-Whoever applies a policy asks for them before; this loop makes good what that missed. On the elected replica only.
+Whoever applies a policy asks for its prefixes' before; this loop makes good what that missed, after a restore, or for a
+policy that was written otherwise. On the elected replica only.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import Final
 from cilia.errors import Refused, Unavailable
 from services.identity.allocator import Allocator
 from services.identity.directory import Directory
-from services.identity.prefixes import prefix_labels
+from services.identity.prefixes import is_of_node
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +21,11 @@ ROUND_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class PrefixSupply:
+class Supply:
     """Allocates what is lacking. ``run`` goes to the supervisor."""
 
-    allocator: Allocator
+    prefixes: Allocator
+    nodes: Allocator
     directory: Directory
     elected: Callable[[], bool]
 
@@ -35,10 +37,11 @@ class PrefixSupply:
                 await self._supply()
 
     async def _supply(self) -> None:
-        for prefix in self.directory.lacking():
+        for labels in self.directory.lacking():
+            allocator = self.nodes if is_of_node(labels) else self.prefixes
             try:
-                await self.allocator.reserve(prefix_labels(prefix))
+                identity, _ = await allocator.reserve(labels)
             except (Refused, Unavailable) as error:
-                log.warning("prefix %s has no identity: %s", prefix, error)
+                log.warning("%s has no identity: %s", labels, error)
                 return
-            log.info("prefix %s was without an identity", prefix)
+            log.info("%s has an identity now", labels, extra={"identity": identity})

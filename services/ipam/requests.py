@@ -1,11 +1,13 @@
 """The calls of ipam: validate, carry out in etcd, answer. Nothing is kept between two calls."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Final
 
 from cilia.calls import Calls
+from cilia.contracts.labels import NODE, BadLabel, node
 from cilia.contracts.messages import (
     Empty,
     Granted,
@@ -48,6 +50,7 @@ class Requests:
         _check_address("ipv4", request.ipv4, version=4)
         if request.ipv6:
             _check_address("ipv6", request.ipv6, version=6)
+        _check_labels(request.labels)
         if not (request.pool or request.pool6):
             raise BadField("pool", request.pool, "a node's pods have addresses of one pool at least")
         registration = await self.grants.register(request)
@@ -74,6 +77,13 @@ class Requests:
     async def unregister(self, request: UnregisterNode) -> Revised:
         """Leave the cluster."""
         return Revised(await self.grants.unregister(request.node))
+
+
+def _check_labels(labels: Iterable[str]) -> None:
+    try:
+        node(labels)
+    except BadLabel as error:
+        raise BadField("labels", error.text.removeprefix(f"{NODE}:"), str(error)) from error
 
 
 def _check_address(field: str, text: str, *, version: int) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import structs
 
 from cilia.contracts.flows import FlowEnd, FlowPage, ListFlows, RecordedFlow, SeenEnd, SeenFlow
-from cilia.contracts.identities import Reserved, is_reserved
+from cilia.contracts.identities import Reserved, is_remote_node, is_reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import NAMESPACE
 from cilia.policy.mismatch import protocol_name
@@ -143,7 +143,7 @@ def recorded(seen: SeenFlow, labels_of: LabelsOf) -> RecordedFlow | None:
 def _end(seen: SeenEnd, labels_of: LabelsOf, ports: tuple[tuple[str, str, int], ...] = ()) -> FlowEnd | None:
     identity = Identity(seen.identity)
     labels: tuple[str, ...] | None
-    if seen.address and not is_reserved(identity):
+    if seen.address and not (is_reserved(identity) or is_remote_node(identity)):
         labels = (Reserved.WORLD.label,)  # what its prefix is, the policies of the day decide
     elif is_reserved(identity):
         labels = (_RESERVED.get(identity, Reserved.UNMANAGED.label),)

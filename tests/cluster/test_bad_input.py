@@ -134,6 +134,12 @@ SETTINGS = {
     "identity: a cluster id out of range": ("identity", ("--cluster-id", "300"), 2, "300"),
     "policy: no concurrency": ("policy", ("--concurrency", "0"), 2, "concurrency"),
     "agent: no node": ("agent", ("--ipv4", "10.0.0.1"), 2, "node"),
+    "agent: two values of a label": (
+        "agent",
+        ("--node", "n", "--ipv4", "10.0.0.1", "--labels", "a=1,a=2"),
+        2,
+        "a=1,a=2",
+    ),
     "agent: an address that no device has": ("agent", ("--node", "n", "--ipv4", "10.99.0.1"), 1, "10.99.0.1"),
 }
 

@@ -9,7 +9,7 @@ from cilia.policy.language.addresses import read_cidr_set, read_prefix, select_p
 from cilia.policy.language.documents import Field, Mapping, place_in_object
 from cilia.policy.language.entities import read_entities
 from cilia.policy.language.ports import cilium_ports, icmp_types
-from cilia.policy.language.selectors import cilium_key, read_selector, read_subject, scope_peer
+from cilia.policy.language.selectors import cilium_key, read_selector, read_subject, scope_peer, select_nodes
 from cilia.policy.rules import RESERVED, Ports, Rule, Selector, Spec, split_names
 
 SECTIONS: Final = ("ingress", "ingressDeny", "egress", "egressDeny")
@@ -17,7 +17,6 @@ _PEER_KINDS: Final = ("Endpoints", "CIDR", "CIDRSet", "Entities", "Groups", "Nod
 _EGRESS_ONLY: Final = ("Services", "FQDNs")
 _UNENFORCED_PEERS: Final = {
     "Groups": layer7.check_group,
-    "Nodes": layer7.check_nodes,
     "Services": layer7.check_service,
     "FQDNs": layer7.check_fqdn,
 }
@@ -176,6 +175,10 @@ def _cidr_sets(at: Field, _: Scope) -> list[Selector]:
     return [read_cidr_set(item) for item in at.items()]
 
 
+def _nodes(at: Field, _: Scope) -> list[Selector]:
+    return [select_nodes(item) for item in at.items()]
+
+
 def _unenforced(check: Callable[[Field], None]) -> "PeerReader":
     def read(at: Field, _: Scope) -> list[Selector]:
         for item in at.items():
@@ -192,6 +195,7 @@ _READERS: Final[dict[str, PeerReader]] = {
     "Entities": _entities,
     "CIDR": _cidrs,
     "CIDRSet": _cidr_sets,
+    "Nodes": _nodes,
     **{kind: _unenforced(check) for kind, check in _UNENFORCED_PEERS.items()},
 }
 

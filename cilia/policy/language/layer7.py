@@ -46,11 +46,6 @@ def check_group(at: Field) -> None:
     aws.mapping().only("labels", "securityGroupsIds", "securityGroupsNames", "region")
 
 
-def check_nodes(at: Field) -> None:
-    """Check an element of ``fromNodes`` or ``toNodes``."""
-    read_selector(at, cilium_key)
-
-
 def check_authentication(at: Field) -> None:
     """Check ``authentication``; only ``disabled`` has nothing to enforce."""
     mode = at.mapping().only("mode").require("mode").one_of(("disabled", "required", "test-always-fail"))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS
+from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS, NODE
 from cilia.policy.language.documents import Field
 from cilia.policy.rules import (
     ANY_SOURCE,
@@ -31,7 +31,7 @@ SOURCES: Final = (
     "fqdn",
     "container",
     "unspec",
-    "node",
+    NODE,
     "cni",
     "generated",
 )
@@ -108,11 +108,22 @@ def cilium_key(at: Field, text: str) -> tuple[str, str]:
             return CIDR, str(parse_prefix(key))
         except ValueError:
             at.refuse(f"{key!r} is no CIDR")
-    if source in ("cidrgroup", "fqdn", "node"):
+    if source in ("cidrgroup", "fqdn"):
         at.mark_unenforced()
         return source, key
     _check_key(at, key)
     return source, key
+
+
+def node_key(at: Field, text: str) -> tuple[str, str]:
+    """Read the key of a selector of nodes: ``[source:]key``, by default of the nodes' own labels."""
+    source, key = cilium_key(at, text if ":" in text else f"{ANY_SOURCE}:{text}")
+    return NODE if source == ANY_SOURCE else source, key
+
+
+def select_nodes(at: Field) -> Selector:
+    """Read a selector of nodes: other nodes than the subject's own, which is its host."""
+    return require(read_selector(at, node_key), Requirement(RESERVED, "remote-node", Operator.EXISTS))
 
 
 def kubernetes_key(at: Field, text: str) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from tests.bpf.datapath.rig import (
     NODE,
     NODE6,
     OTHER_NODE,
+    REMOTE_NODE,
     TC_ACT_REDIRECT,
     TC_ACT_SHOT,
     TC_ACT_UNSPEC,
@@ -39,6 +40,7 @@ from tests.bpf.datapath.rig import (
 FAMILIES = [(A, W, NODE), (A6, W6, NODE6)]
 IDS = ["IPv4", "IPv6"]
 FIRST, LAST = 61000, 61003
+NODE_WITH_LABELS = 2 << 24 | 5
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +210,17 @@ def test_excluded_destinations_see_the_pods_address(here: Node, pod: Pod, world:
     frame = tcp(pod, world)
     assert bytes(out(here, frame)) == frame
     assert here.nat.items() == []
+
+
+@pytest.mark.parametrize("identity", [REMOTE_NODE, NODE_WITH_LABELS], ids=["a node", "a node with labels"])
+@pytest.mark.parametrize("is_native", [False, True], ids=["overlay", "native"])
+def test_other_nodes_see_a_pods_address_where_it_is_routed(identity: int, is_native: bool) -> None:
+    with node(variables={"masquerades": 1, "is_native": is_native}, has_overlay=not is_native) as here:
+        populate(here)
+        here.allow(A, EGRESS)
+        here.locate(OTHER_NODE, identity)
+        source, _ = ends(out(here, tcp(A, Pod(OTHER_NODE, identity))))
+    assert source == (A.address if is_native else NODE)
 
 
 def test_pods_and_hosts_own_packets_are_left_alone(here: Node) -> None:

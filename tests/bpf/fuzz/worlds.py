@@ -50,7 +50,7 @@ ADDRESSES6: Final = (
     *(NODE6, GATEWAY6, OTHER_NODE6),
     *("fd00:2::77", "fd00:1::50"),
 )
-IDENTITIES: Final = (0, HOST, WORLD, REMOTE_NODE, A.identity, B.identity, R.identity, 1007, 1 << 24 | 5)
+IDENTITIES: Final = (0, HOST, WORLD, REMOTE_NODE, A.identity, B.identity, R.identity, 1007, 1 << 24 | 5, 2 << 24 | 5)
 PEER_SETS: Final = (1 << 31 | 1, 1 << 31 | 2)
 PROTOCOLS: Final = (1, 6, 17)
 PROTOCOLS6: Final = (58, 6, 17)

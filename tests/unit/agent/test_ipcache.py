@@ -64,6 +64,24 @@ def test_a_remote_node_is_reached_directly_and_its_gateway_by_tunnel(ipcache: Ip
     assert at(ipcache, "10.2.0.1") == Location(6, ipv4_number("192.0.2.2"))
 
 
+def test_a_node_has_the_identity_of_its_labels_behind_the_same_tunnel(ipcache: Ipcache) -> None:
+    labelled = PrefixRow(Identity((2 << 24) + 1))
+    ipcache.feed_prefixes(dict.fromkeys(("192.0.2.2/32", "10.2.0.1/32", "192.0.2.1/32"), labelled), ())
+    ipcache.feed_nodes({PEER: NODE2}, ())
+    assert at(ipcache, "192.0.2.2") == Location(labelled.identity)
+    assert at(ipcache, "10.2.0.1") == Location(labelled.identity, ipv4_number("192.0.2.2"))
+    assert at(ipcache, "192.0.2.1") == Location(1), "this node is the host"
+    ipcache.feed_prefixes({}, ("192.0.2.2/32", "10.2.0.1/32"))
+    assert at(ipcache, "192.0.2.2") == Location(6)
+    assert at(ipcache, "10.2.0.1") == Location(6, ipv4_number("192.0.2.2"))
+
+
+def test_a_prefix_of_a_policy_is_no_node(ipcache: Ipcache) -> None:
+    ipcache.feed_nodes({PEER: NODE2}, ())
+    ipcache.feed_prefixes({"192.0.2.2/32": PrefixRow(Identity(1 << 24 | 9))}, ())
+    assert at(ipcache, "192.0.2.2") == Location(6)
+
+
 def test_pods_move_with_their_node(ipcache: Ipcache) -> None:
     ipcache.feed_nodes({PEER: NODE2}, ())
     ipcache.feed_endpoints({key(1): row("10.2.0.5", 300)}, ())

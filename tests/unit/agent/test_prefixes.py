@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.agent.prefixes import Prefix, gateway_of, number, packed, prefix, text, unpacked
+from services.agent.prefixes import Prefix, number, packed, prefix, text, unpacked
 
 
 def test_both_families_stand_in_one_order() -> None:
@@ -32,11 +32,6 @@ def test_a_mapped_prefix_contains_what_the_network_does(one: object, length: int
 def test_what_is_no_address_is_refused(bad: str) -> None:
     with pytest.raises(ValueError, match="does not appear to be"):
         number(bad)
-
-
-def test_the_gateway_is_the_first_usable_address() -> None:
-    assert gateway_of("10.244.1.0/26") == number("10.244.1.1")
-    assert gateway_of("fd00:244::/64") == number("fd00:244::1")
 
 
 @given(st.integers(0, 32), st.integers(0, 32), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))

@@ -1,10 +1,12 @@
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 
 from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
 from cilia.contracts.keys import Keys
-from cilia.contracts.tables import Endpoint, EndpointKey, IdentityRow, PolicyObject, PrefixRow
-from services.identity.directory import Directory, EndpointChange, IdentityChange, PrefixChange
+from cilia.contracts.tables import Endpoint, EndpointKey, IdentityRow, Node, PolicyObject, PrefixRow
+from services.identity.directory import Change, Directory, EndpointChange, IdentityChange, PrefixChange
 from services.identity.errors import BadField
 from services.identity.prefixes import prefix_labels
 
@@ -20,8 +22,8 @@ def put_endpoint(directory: Directory, row: Endpoint, revision: int) -> object:
     return directory.put(KEYS.endpoint(row.node, row.id), msgspec.json.encode(row), Revision(revision))
 
 
-def put_identity(directory: Directory, number: int, canonical: str, revision: int) -> object:
-    return directory.put(KEYS.identity(Identity(number)), canonical.encode(), Revision(revision))
+def put_identity(directory: Directory, number: int, canonical: str, revision: int) -> Sequence[Change]:
+    return tuple(directory.put(KEYS.identity(Identity(number)), canonical.encode(), Revision(revision)))
 
 
 def test_an_identity_becomes_a_row_with_sorted_labels() -> None:
@@ -93,12 +95,58 @@ def test_a_prefix_is_used_while_a_policy_names_it() -> None:
     assert directory.unused() == {NUMBER: 5}
     name_prefix(directory, PREFIX, "fd00::/8")
     assert directory.unused() == {}
-    assert directory.lacking() == ("fd00::/8",)
+    assert directory.lacking() == (prefix_labels("fd00::/8"),)
     directory.put(KEYS.identity_unused(NUMBER), b"", Revision(6))
-    assert set(directory.lacking()) == {PREFIX, "fd00::/8"}
+    assert set(directory.lacking()) == {prefix_labels(PREFIX), prefix_labels("fd00::/8")}
     directory.delete(KEYS.policy("NetworkPolicy/shop/p"))
     assert directory.unused() == {NUMBER: 5}
     assert directory.lacking() == ()
+
+
+OF_NODE = Identity((2 << 24) + 5)
+LABELS = "node:zone=a;reserved:remote-node=;"
+
+
+def put_node(directory: Directory, name: str, address: str, *labels: str) -> Sequence[Change]:
+    row = Node(NodeName(name), address, labels=labels, pod_cidrs=("10.244.1.0/26", "fd00:244:0:1::/64"))
+    return tuple(directory.put(KEYS.node(NodeName(name)), msgspec.json.encode(row), Revision(9)))
+
+
+def test_a_nodes_addresses_have_the_identity_of_its_labels() -> None:
+    directory = Directory(KEYS)
+    put_node(directory, "n1", "192.0.2.1", "zone=a")
+    assert directory.lacking() == (LABELS,)
+    changes = put_identity(directory, OF_NODE, LABELS, 5)
+    addresses = ("192.0.2.1/32", "10.244.1.1/32", "fd00:244:0:1::1/128")
+    assert changes[1:] == tuple(PrefixChange(each, PrefixRow(OF_NODE)) for each in addresses)
+    assert directory.unused() == {}
+    assert put_node(directory, "n1", "192.0.2.1", "zone=a") == ()
+    assert set(directory.delete(KEYS.node(NodeName("n1")))) == {PrefixChange(each, None) for each in addresses}
+    assert directory.unused() == {OF_NODE: 5}
+
+
+def test_a_node_without_labels_has_no_identity_of_its_own() -> None:
+    directory = Directory(KEYS)
+    assert put_node(directory, "n1", "192.0.2.1") == ()
+    assert directory.lacking() == ()
+
+
+def test_an_address_of_a_node_is_no_prefix_of_a_policy_while_the_node_is_there() -> None:
+    directory = Directory(KEYS)
+    put_identity(directory, NUMBER, prefix_labels("192.0.2.1/32"), 5)
+    put_identity(directory, OF_NODE, LABELS, 6)
+    name_prefix(directory, "192.0.2.1/32")
+    assert PrefixChange("192.0.2.1/32", PrefixRow(OF_NODE)) in put_node(directory, "n1", "192.0.2.1", "zone=a")
+    assert PrefixChange("192.0.2.1/32", PrefixRow(NUMBER)) in put_node(directory, "n1", "192.0.2.1")
+
+
+def test_the_successor_of_a_node_at_its_address_keeps_its_identity() -> None:
+    directory = Directory(KEYS)
+    put_identity(directory, OF_NODE, LABELS, 5)
+    put_node(directory, "n1", "192.0.2.1", "zone=a")
+    put_node(directory, "n2", "192.0.2.1", "zone=a")
+    gone = directory.delete(KEYS.node(NodeName("n1")))
+    assert PrefixChange("192.0.2.1/32", PrefixRow(OF_NODE)) in gone
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "0.0.0.0/0", "::/0", "ten", ""])

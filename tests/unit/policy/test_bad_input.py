@@ -197,7 +197,6 @@ UNENFORCED = [
     (peer("toFQDNs: [{matchName: a.example}]"), "spec.egress[0].toFQDNs"),
     (peer("toServices: [{k8sService: {serviceName: s}}]"), "spec.egress[0].toServices"),
     (peer("toGroups: [{aws: {region: r}}]"), "spec.egress[0].toGroups"),
-    (peer("toNodes: [{}]"), "spec.egress[0].toNodes"),
     (peer("toEndpoints: [{}], authentication: {mode: required}"), "spec.egress[0].authentication"),
 ]
 

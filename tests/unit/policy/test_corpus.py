@@ -48,7 +48,7 @@ SCHEMA_ONLY = {
 """The peer's agent takes them, only its schema doesn't; they are harmless and clear."""
 BEHIND_FLAGS = {
     "unit:TestL7RulesWithNodeSelector#2": "node selectors aren't enforced at all yet",
-    "peers/ingress/fromNodes": "not enforced yet",
+    "peers/ingress/fromNodes": "nodes with labels always have identities by which they are selected",
     "port/proto-igmp": "the peer takes it with extended protocols on",
 }
 

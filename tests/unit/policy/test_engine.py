@@ -6,7 +6,7 @@ from ipaddress import ip_network
 import pytest
 
 from cilia.contracts.ids import Identity
-from cilia.contracts.labels import Label, Labels, workload
+from cilia.contracts.labels import Label, Labels, node, workload
 from cilia.contracts.tables import PolicyKey, PolicyObject, policy_cookie
 from cilia.policy.engine import (
     EndpointsChanged,
@@ -318,3 +318,24 @@ def test_a_block_counts_the_addresses_of_its_family() -> None:
     elsewhere = view_peer(Identity(301), frozenset(), addresses=("192.0.2.1", "fd00::2"))
     only_ipv6 = view_peer(Identity(302), frozenset(), addresses=("fd00::3",))
     assert [selects(selector, peer) for peer in (both, elsewhere, only_ipv6)] == [True, False, False]
+
+
+STORAGE, FAST, REMOTE = Identity((2 << 24) + 1), Identity((2 << 24) + 2), Identity(6)
+
+
+@pytest.mark.parametrize(
+    ("selector", "selected"),
+    [
+        ("{matchLabels: {zone: a}}", {STORAGE, FAST}),
+        ("{matchLabels: {'node:zone': a, disk: fast}}", {FAST}),
+        ("{matchExpressions: [{key: disk, operator: DoesNotExist}]}", {STORAGE, REMOTE}),
+        ("{matchLabels: {'k8s:zone': a}}", set()),
+        ("{}", {STORAGE, FAST, REMOTE}),
+    ],
+)
+def test_nodes_are_selected_by_their_labels_and_nobody_else_is(selector: str, selected: set[Identity]) -> None:
+    engine = engine_with(policy(f"endpointSelector: {{}}, ingress: [{{fromNodes: [{selector}]}}]"))
+    engine.apply([IdentityPut(STORAGE, node(["zone=a"])), IdentityPut(FAST, node(["zone=a", "disk=fast"]))])
+    engine.apply([IdentityPut(Identity(300), workload("x", {"zone": "a"}))])
+    everybody = (STORAGE, FAST, REMOTE, HOST, WORLD, WEB, Identity(300))
+    assert {peer for peer in everybody if allowed(engine, DB, peer)} == selected | {HOST}

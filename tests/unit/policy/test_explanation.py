@@ -25,6 +25,7 @@ PODS: Json = [
     {"namespace": "lab", "name": "web", "labels": {"app": "web", "role": "client"}},
     {"namespace": "attic", "name": "web", "labels": {"app": "web", "role": "client"}},
 ]
+NODES: Json = [{"name": "near", "labels": {"zone": "a"}}, {"name": "away", "labels": {"zone": "b"}}]
 SQL = [{"name": "sql", "port": 5432}]
 
 
@@ -59,6 +60,7 @@ PEERS = [
         "an address outside of 192.0.2.128/25",
         "192.0.2.200",
     ),
+    Wish({"Nodes": [{"matchLabels": {"zone": "a"}}]}, "near", "away", "label", "node:zone=a", "node:zone=b"),
     Wish({"Entities": ["remote-node"]}, "remote-node", "ingress", "entity", "remote-node", "ingress"),
 ]
 
@@ -105,7 +107,7 @@ def _world(direction: str, peer: Wish, port: Wish, selector: Json) -> World:
 
 
 def _build(policies: list[Json], pods: Json = PODS, **more: Json) -> World:
-    return build_world(convert({"pods": pods, "policies": policies, **more}, Description))
+    return build_world(convert({"pods": pods, "nodes": NODES, "policies": policies, **more}, Description))
 
 
 def _ask(world: World, direction: str, other: str, port: str) -> Side:

@@ -51,6 +51,10 @@ def test_an_identity_that_is_not_known_yet_gives_no_flow_and_an_outsider_is_the_
     node = seen(source=SeenEnd(6))
     assert node.source.labels == ("reserved:remote-node",)
     assert Identity(node.source.identity) == 6
+    labels = ("node:zone=a", "reserved:remote-node")
+    labelled = recorded(SeenFlow(SeenEnd(2 << 24 | 1), SeenEnd(301), 6, 80, "allowed", False), lambda _: labels)
+    assert labelled is not None
+    assert labelled.source.labels == labels
 
 
 def test_pages_hold_every_flow_once_also_while_flows_come_in_between() -> None:
