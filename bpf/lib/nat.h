@@ -16,7 +16,8 @@
 #include "lib/rewrite.h"
 #include "maps/nat.h"
 
-#define NAT_TRIES 32
+#define NAT_TRIES      32
+#define NAT_FREE_TRIES 24 /* of them, for a port that no flow has had of late */
 
 static __always_inline bool is_excluded(const struct packet *packet)
 {
@@ -100,30 +101,53 @@ __noinline int end_mapping(const struct nat_key *reply, __u8 family)
 	return true;
 }
 
-/* Take a port that no other flow to the same remote end has, or whose flow has ended. Two CPUs may do so for one flow
- * at the same time; the first to enter what it sends has made the mapping. If two take over the port of one ended flow
- * at the same time, the answers go to the later of the two, and the other's connection has to be tried again. Returns
- * the mapping, or NULL. */
+/* What is looked for: a port under which nothing comes back yet. */
+struct port_search {
+	struct nat_key reply; /* with the port, once it is found */
+	struct nat_entry back;
+	__u32 first; /* try; 0 is the first of nat_ports */
+	__u8 family;
+	__u8 is_found;
+	__u8 pad[2];
+};
+
+/* One try, called by bpf_loop: the verifier looks at it once. Returns 1 to end the search. */
+static long try_port(__u32 number, struct port_search *search)
+{
+	__u32 ports = nat_ports[1] - nat_ports[0] + 1;
+	struct nat_key *reply = &search->reply;
+
+	reply->local_port = bpf_htons(nat_ports[0] + (search->first + number) % ports);
+	if (reply->local_port == bpf_htons(tunnel_port))
+		return 0;
+	if (bpf_map_update_elem(&cilia_nat, reply, &search->back, BPF_NOEXIST) &&
+	    (number < NAT_FREE_TRIES || !end_mapping(reply, search->family) ||
+	     bpf_map_update_elem(&cilia_nat, reply, &search->back, BPF_NOEXIST)))
+		return 0;
+	search->is_found = true;
+	return 1;
+}
+
+/* Take a port that no other flow to the same remote end has, or at last one whose flow has ended: the remote end may
+ * remember that one for a minute (TIME_WAIT), and then answers only what the client sends a second time. Two CPUs may
+ * do so for one flow at the same time; the first to enter what it sends has made the mapping. If two take over the port
+ * of one ended flow at the same time, the answers go to the later of the two, and the other's connection has to be
+ * tried again. Returns the mapping, or NULL. */
 static __noinline const struct nat_entry *open_mapping(const struct packet *packet, const struct nat_key *key)
 {
-	__u32 ports = nat_ports[1] - nat_ports[0] + 1, start = bpf_get_prandom_u32();
-	struct nat_entry back = {.address = key->local, .port = key->local_port}, out = {};
-	struct nat_key reply = *key;
+	struct port_search search = {.reply = *key, .first = bpf_get_prandom_u32(), .family = packet->family};
+	struct nat_entry out = {};
 
-	node_address(packet, &reply.local);
-	out.address = reply.local;
-	reply.is_reply = 1;
-	for (__u32 i = 0; i < NAT_TRIES; i++) {
-		out.port = reply.local_port = bpf_htons(nat_ports[0] + (start + i) % ports);
-		if (reply.local_port == bpf_htons(tunnel_port))
-			continue;
-		if (bpf_map_update_elem(&cilia_nat, &reply, &back, BPF_NOEXIST) &&
-		    (!end_mapping(&reply, packet->family) ||
-		     bpf_map_update_elem(&cilia_nat, &reply, &back, BPF_NOEXIST)))
-			continue;
+	search.back.address = key->local;
+	search.back.port = key->local_port;
+	search.reply.is_reply = 1;
+	node_address(packet, &search.reply.local);
+	bpf_loop(NAT_TRIES, try_port, &search, 0);
+	if (search.is_found) {
+		out.address = search.reply.local;
+		out.port = search.reply.local_port;
 		if (bpf_map_update_elem(&cilia_nat, key, &out, BPF_NOEXIST))
-			bpf_map_delete_elem(&cilia_nat, &reply);
-		break;
+			bpf_map_delete_elem(&cilia_nat, &search.reply);
 	}
 	return bpf_map_lookup_elem(&cilia_nat, key);
 }

@@ -1,8 +1,8 @@
 """Forgetting mappings of masqueraded flows: those whose flow is forgotten, and halves whose other half is gone.
 
-A mapping is two entries of cilia_nat, one for what the pod sends and one for what comes back (bpf/maps/nat.h). The
-programs enter the flow, then what comes back, then what is sent; so a half without the other may be under way, and goes
-only if the next sweep finds it still alone.
+A mapping is two entries of cilia_nat, one for what the pod sends and one for what comes back (bpf/maps/nat.h). What is
+found unused goes only if the next sweep finds it so again: the programs enter a mapping half by half, and the port of an
+ended flow should rest while the remote end may still remember it (TIME_WAIT, a minute).
 """
 
 import asyncio
@@ -55,8 +55,8 @@ class Mappings:
         self._flows4: Map[Ct4Key, CtEntry] = objects.map(maps.CT4)
         self._flows6: Map[Ct6Key, CtEntry] = objects.map(maps.CT6)
         self._sweep_seconds = sweep_seconds
-        self._alone: set[NatKey] = set()
-        """Halves that the latest sweep found without the other."""
+        self._unused: set[NatKey] = set()
+        """What the latest sweep found without its flow or its other half."""
         self.entries = 0
         """Found by the latest sweep."""
         self.counters = MappingCounters()
@@ -77,26 +77,28 @@ class Mappings:
 
     async def sweep(self) -> None:
         """Look at every entry once, in small steps."""
-        found, alone = 0, set[NatKey]()
+        found, unused = 0, set[NatKey]()
         for keys, values in self._map.batches(STEP):
             entries = list(zip(NatKey.unpack_each(keys), NatEntry.unpack_each(values), strict=True))
             found += len(entries)
-            dead = [each for key, entry in entries for each in self._dead(key, entry, alone)]
+            dead = [each for key, entry in entries for each in self._dead(key, entry, unused)]
             if dead:
                 self.counters.removed += self._map.delete_many(dead)
             await asyncio.sleep(0)
-        self._alone, self.entries = alone, found
+        self._unused, self.entries = unused, found
 
-    def _dead(self, key: NatKey, entry: NatEntry, alone: set[NatKey]) -> Iterator[NatKey]:
-        """Yield what goes with an entry; note it in ``alone`` if it may be half of one under way."""
+    def _dead(self, key: NatKey, entry: NatEntry, unused: set[NatKey]) -> Iterator[NatKey]:
+        """Yield what goes with an entry; note it in ``unused`` if this is the first sweep that finds it so."""
         other, expected = other_half(key, entry)
-        if not key.is_reply and not self._is_known(key):
-            yield from (key, other)
-        elif self._map.lookup(other) != expected:
-            if key in self._alone:
-                yield key
-            else:
-                alone.add(key)
+        is_whole = self._map.lookup(other) == expected
+        if is_whole and (key.is_reply or self._is_known(key)):
+            return
+        if key not in self._unused:
+            unused.add(key)
+            return
+        yield key
+        if is_whole:
+            yield other
 
     def _is_known(self, key: NatKey) -> bool:
         flow = flow_of(key)

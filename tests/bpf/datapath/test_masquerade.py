@@ -150,6 +150,17 @@ def test_a_flow_that_has_ended_leaves_its_port_to_another(here: Node, pod: Pod, 
 
 
 @pytest.mark.parametrize(("pod", "world", "address"), FAMILIES, ids=IDS)
+def test_the_port_of_a_flow_that_has_ended_rests_while_others_are_free(
+    here: Node, pod: Pod, world: Pod, address: str
+) -> None:
+    ended = out(here, tcp(pod, world, 1))[TCP].sport
+    here.run("from_pod", tcp(pod, world, 1, flags="RA"), "lxc1")
+    others = {out(here, tcp(pod, world, port))[TCP].sport for port in range(2, LAST - FIRST + 2)}
+    assert others == set(range(FIRST, LAST + 1)) - {ended}
+    assert out(here, tcp(pod, world, 99))[TCP].sport == ended
+
+
+@pytest.mark.parametrize(("pod", "world", "address"), FAMILIES, ids=IDS)
 @pytest.mark.parametrize("make", [tcp, udp, echo], ids=["tcp", "udp", "echo"])
 def test_an_error_from_the_way_names_the_pods_packet(
     here: Node, pod: Pod, world: Pod, address: str, make: type
