@@ -48,7 +48,7 @@ def commands(
     hub = layout.hub
     found: dict[str, tuple[str, tuple[str, ...]]] = {
         "etcd": (hub, _etcd(layout)),
-        "nats": (hub, (_program("nats-server"), "-c", str(layout.nats_config), "-a", str(HUB_ADDRESS), "-p", "4222")),
+        "nats": (hub, (_program("nats-server"), "-a", str(HUB_ADDRESS), "-p", "4222", "-c", str(layout.nats_config))),
     }
     for number, (replica, service) in enumerate(product(range(1, replicas + 1), SERVICES)):
         name = f"{service}-{replica}"
