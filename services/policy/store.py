@@ -162,7 +162,8 @@ class Store:
         """Make all policies what they were at a revision.
 
         Raises:
-            HistoryTooShort, TooManyPolicies, ChangeTooLarge, TooManyEntries, PoliciesContended, Unavailable: Nothing was changed.
+            HistoryTooShort, TooManyPolicies, ChangeTooLarge, TooManyEntries: Nothing was changed.
+            PoliciesContended, Unavailable: Likewise.
         """
         rows = await History(self.etcd, self.keys).since(request.revision)
         cause = Cause(f"rollback to {request.revision}", request.author)
