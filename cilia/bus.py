@@ -23,7 +23,7 @@ from nats.aio.subscription import Subscription
 
 from cilia.contracts.messages import Message, Reply
 from cilia.contracts.subjects import Subjects
-from cilia.errors import Refused, Unavailable
+from cilia.errors import Refused, TooLarge, Unavailable
 from cilia.metrics import counter
 from cilia.telemetry import TRACEPARENT, traceparent
 
@@ -34,6 +34,8 @@ Deliver = Callable[[Msg], Awaitable[None]]
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
+_HEADER_LINES = len("NATS/1.0\r\n\r\n")
+"""What stands around a message's headers; the server counts them, and what it takes for a name and a value."""
 
 
 class BusConfig(Struct, frozen=True, kw_only=True):
@@ -97,13 +99,28 @@ class Bus:
         """Send a message; it may be lost, as all on the bus. The current span's context goes along.
 
         Raises:
-            Unavailable: The connection is away, and its buffer full; or there was none yet.
+            Unavailable: The connection is away, and its buffer full; or there was none yet; or the message is too large.
         """
         self._require_opened()
+        carried = _with_trace(headers)
         try:
-            await self._client.publish(subject, payload, reply=reply, headers=_with_trace(headers))
+            self.check_size("the message", payload, carried)
+            await self._client.publish(subject, payload, reply=reply, headers=carried)
+        except TooLarge as error:
+            raise Unavailable("bus", f"can't publish on {subject}: {error.problem.message}") from error
         except nats.errors.Error as error:
             raise Unavailable("bus", f"can't publish on {subject}: {error or type(error).__name__}") from error
+
+    def check_size(self, what: str, payload: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """Let a message pass that the server takes; one that it doesn't would cost the connection.
+
+        Raises:
+            TooLarge: It has too many bytes, headers included; says how many, and the limit.
+        """
+        size = len(payload) + sum(len(name) + len(value) + 4 for name, value in (headers or {}).items())
+        size += _HEADER_LINES if headers else 0
+        if size > self._client.max_payload:
+            raise TooLarge(what, size, self._client.max_payload)
 
     async def subscribe(self, subject: str, deliver: Deliver, *, queue: str = "") -> Subscription:
         """Have ``deliver`` called with each message; it must be quick, and hand over to a loop.
@@ -157,13 +174,15 @@ class Bus:
 
         Raises:
             Refused: The service answered with a problem.
+            TooLarge: The request has more bytes than the bus takes.
             Unavailable: Nobody serves the call, or nobody answered in time.
         """
         self._require_opened()
         service, call = subject.split(".")[-2:]
+        payload, headers = msgspec.json.encode(message), _with_trace(None)
+        self.check_size(f"the request {service}.{call}", payload, headers)
         try:
-            payload = msgspec.json.encode(message)
-            answer = await self._client.request(subject, payload, timeout=timeout, headers=_with_trace(None))
+            answer = await self._client.request(subject, payload, timeout=timeout, headers=headers)
             reply: Reply[R] = _reply_decoder(reply_type).decode(answer.data)  # type: ignore[arg-type]
         except nats.errors.NoRespondersError as error:
             raise Unavailable(service, f"nobody serves {call!r}") from error

@@ -12,8 +12,8 @@ from nats.aio.msg import Msg
 from cilia.bus import Bus
 from cilia.contracts.ids import NodeName
 from cilia.contracts.messages import Message, Problem, Reply
-from cilia.errors import Refused, Unavailable
-from cilia.telemetry import TRACEPARENT, span
+from cilia.errors import Refused, TooLarge, Unavailable
+from cilia.telemetry import TRACEPARENT, span, traceparent
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ async def _serve(
         def start(call: str, decoder: "msgspec.json.Decoder[Any]", answer: Answer) -> Callable[[Msg], Awaitable[None]]:
             async def deliver(message: Msg) -> None:
                 if len(running) >= concurrency:
-                    await _reply(bus, message, Reply(problem=BUSY))
+                    await _reply(bus, message, Reply(problem=BUSY), call)
                     return
                 task = group.create_task(_handle(bus, message, call, decoder, answer))
                 running.add(task)
@@ -81,16 +81,26 @@ async def _handle(bus: Bus, message: Msg, call: str, decoder: "msgspec.json.Deco
         except Exception as error:  # a task's border: one bad request must not end the replica
             log.exception("call %s failed", call)
             reply = Reply(problem=Problem("internal", f"{type(error).__name__}: {error}"))
-        await _reply(bus, message, reply)
+        await _reply(bus, message, reply, call)
 
 
-async def _reply(bus: Bus, message: Msg, reply: Reply[Any]) -> None:
+async def _reply(bus: Bus, message: Msg, reply: Reply[Any], call: str) -> None:
     if not message.reply:
         return
     try:
-        await bus.publish(message.reply, msgspec.json.encode(reply))
+        await bus.publish(message.reply, _encode(bus, reply, call))
     except Unavailable as error:
         log.warning("an answer is lost: %s", error)
+
+
+def _encode(bus: Bus, reply: Reply[Any], call: str) -> bytes:
+    """Return an answer's bytes, or those of the problem that it has too many: whoever asked would wait in vain."""
+    payload = msgspec.json.encode(reply)
+    try:
+        bus.check_size(f"the answer to {call!r}", payload, {TRACEPARENT: traceparent()})
+    except TooLarge as error:
+        return msgspec.json.encode(Reply[Any](problem=error.problem))
+    return payload
 
 
 def invalid(error: msgspec.DecodeError) -> Problem:

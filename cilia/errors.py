@@ -6,6 +6,7 @@
     +-- BadConfig          a setting is wrong (exit code 2)
     +-- Unavailable        something that we need doesn't answer
     +-- Refused            a service said no, with a Problem
+    |   +-- TooLarge       a message has more bytes than the bus takes
     +-- LoopFailed         one of the supervised loops ended (cilia.lifecycle)
 """
 
@@ -51,3 +52,11 @@ class Refused(Failure):
         at = f" (field {problem.field}: {problem.value!r})" if problem.field else ""
         super().__init__(f"{problem.code}: {problem.message}{at}")
         self.problem = problem
+
+
+class TooLarge(Refused):
+    """A message has more bytes than the bus takes; it was not sent."""
+
+    def __init__(self, what: str, size_bytes: int, most_bytes: int) -> None:
+        text = f"{what} has {size_bytes:,} bytes; the bus takes at most {most_bytes:,} (max_payload of nats-server)"
+        super().__init__(Problem("invalid", text))

@@ -88,6 +88,11 @@ class Layout:
         return self.directory / "cluster.json"
 
     @property
+    def nats_config(self) -> Path:
+        """What nats-server takes from a file only."""
+        return self.directory / "nats.conf"
+
+    @property
     def namespace_prefix(self) -> str:
         """All network namespaces of the cluster begin with it."""
         return f"cilia-{self.name}."

@@ -101,6 +101,7 @@ class LocalCluster:
         cluster = cls(ClusterRecord(name, layout.nats, layout.etcd, members))
         try:
             cluster.record.save()
+            processes.write_nats_config(layout)
             create_underlay(layout, members)
             if world:
                 create_world(layout, members)

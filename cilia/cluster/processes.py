@@ -21,6 +21,12 @@ FIRST_HEALTH_PORT: Final = 9100
 AGENT_METRICS_PORT: Final = 9099
 HEALTH_FLAG: Final = "--telemetry-listen"
 SERVICES: Final = ("ipam", "identity", "policy", "recorder")
+MAX_TXN_OPS: Final = 10_000
+"""A directory of policies is one transaction."""
+MAX_REQUEST_BYTES: Final = 10 << 20
+"""Its documents, and those before and after that its revision keeps; etcd warns above 10 MiB."""
+MAX_PAYLOAD_BYTES: Final = 8 << 20
+"""Its text in a request, documents before and after in the answer to a dry run; nats-server warns above 8 MiB."""
 
 
 class ProgramMissing(Failure):
@@ -42,7 +48,7 @@ def commands(
     hub = layout.hub
     found: dict[str, tuple[str, tuple[str, ...]]] = {
         "etcd": (hub, _etcd(layout)),
-        "nats": (hub, (_program("nats-server"), "-a", str(HUB_ADDRESS), "-p", "4222")),
+        "nats": (hub, (_program("nats-server"), "-a", str(HUB_ADDRESS), "-p", "4222", "-c", str(layout.nats_config))),
     }
     for number, (replica, service) in enumerate(product(range(1, replicas + 1), SERVICES)):
         name = f"{service}-{replica}"
@@ -55,6 +61,11 @@ def commands(
             namespace, command = found[name]
             found[name] = (namespace, command + reporting)
     return found
+
+
+def write_nats_config(layout: Layout) -> None:
+    """Write what nats-server takes from a file only."""
+    layout.nats_config.write_text(f"max_payload: {MAX_PAYLOAD_BYTES}\n")
 
 
 def start(layout: Layout, name: str, namespace: str, command: tuple[str, ...]) -> ProcessRecord:
@@ -131,6 +142,8 @@ def _etcd(layout: Layout) -> tuple[str, ...]:
         "listen-peer-urls": peer,
         "initial-advertise-peer-urls": peer,
         "initial-cluster": f"one={peer}",
+        "max-txn-ops": MAX_TXN_OPS,
+        "max-request-bytes": MAX_REQUEST_BYTES,
         "auto-compaction-mode": "periodic",
         "auto-compaction-retention": "10m",
     }
@@ -140,6 +153,7 @@ def _etcd(layout: Layout) -> tuple[str, ...]:
 def _service(layout: Layout, service: str, replica: str, port: int) -> tuple[str, ...]:
     command = [sys.executable, "-m", f"services.{service}", "--cluster", layout.name, "--replica", replica]
     command += ["--nats-urls", layout.nats, "--etcd-endpoints", layout.etcd]
+    command += ["--etcd-max-txn-ops", str(MAX_TXN_OPS), "--etcd-max-request-bytes", str(MAX_REQUEST_BYTES)]
     command += [HEALTH_FLAG, f"{HUB_ADDRESS}:{port}"]
     if service == "ipam":
         command += ["--pools", ",".join(POOLS)]

@@ -8,11 +8,10 @@ from cilia.commands.arguments import Nouns, add_output, command
 from cilia.commands.changes import add_wait, conclude, diff
 from cilia.commands.explain import describe
 from cilia.commands.output import print_json, print_table
-from cilia.commands.session import Session, with_session
+from cilia.commands.session import CHANGE_SECONDS, Session, with_session
 from cilia.contracts.explanations import ExplainFlow, Party
 from cilia.contracts.history import Blamed, HistoryQuery, HistoryRow, Origin, PolicyHistory, RollbackPolicies
 from cilia.contracts.ids import Revision
-from cilia.contracts.messages import PoliciesChanged
 
 
 def add_verbs(verbs: Nouns) -> None:
@@ -56,8 +55,9 @@ def add_verbs(verbs: Nouns) -> None:
 
 async def show_history(arguments: argparse.Namespace, session: Session) -> None:
     """Print the list, or one revision."""
-    query = HistoryQuery(arguments.policy, Revision(arguments.revision), arguments.limit)
-    history = await session.request("policy", "history", query, PolicyHistory)
+    brief = arguments.output == "table" and not arguments.revision
+    query = HistoryQuery(arguments.policy, Revision(arguments.revision), arguments.limit, brief)
+    history = await session.request("policy", "history", query, PolicyHistory, timeout=CHANGE_SECONDS)
     if arguments.output == "json":
         print_json(history)
     elif arguments.revision:
@@ -73,7 +73,7 @@ async def show_history(arguments: argparse.Namespace, session: Session) -> None:
 async def roll_back(arguments: argparse.Namespace, session: Session) -> int:
     """Go back."""
     request = RollbackPolicies(Revision(arguments.revision), getpass.getuser(), arguments.dry_run)
-    return await conclude(arguments, session, await session.request("policy", "rollback", request, PoliciesChanged))
+    return await conclude(arguments, session, await session.change("rollback", request))
 
 
 async def show_blame(arguments: argparse.Namespace, session: Session) -> None:

@@ -8,7 +8,7 @@ from cilia.commands.arguments import Nouns, add_output, command
 from cilia.commands.changes import add_wait, conclude, find_key
 from cilia.commands.output import print_json
 from cilia.commands.session import Session, with_session
-from cilia.contracts.messages import ApplyPolicies, PoliciesChanged
+from cilia.contracts.messages import ApplyPolicies
 from cilia.contracts.tables import POLICIES, PolicyObject
 from cilia.policy.engine import Mode
 from cilia.policy.language.enforcement import AUDIT, KEY, Enforcement
@@ -63,7 +63,7 @@ async def set_audit(arguments: argparse.Namespace, session: Session) -> int:
 
 async def _apply(arguments: argparse.Namespace, session: Session, text: str) -> int:
     request = ApplyPolicies(text, "the command line", author=getpass.getuser(), allow_unenforced=True)
-    return await conclude(arguments, session, await session.request("policy", "apply", request, PoliciesChanged))
+    return await conclude(arguments, session, await session.change("apply", request))
 
 
 def enforcement_in(known: dict[str, PolicyObject]) -> Enforcement:

@@ -22,7 +22,7 @@ from cilia.commands.watch import add_verbs as add_watch
 from cilia.commands.whatif import add_verbs as add_whatif
 from cilia.contracts.agent import EndpointPolicy
 from cilia.contracts.ids import Revision
-from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChanged
+from cilia.contracts.messages import ApplyPolicies, DeletePolicies
 from cilia.contracts.tables import FIRST_PEER_SET, POLICIES, PolicyEntry, policy_cookie
 from cilia.telemetry import TelemetryConfig, open_telemetry, span
 
@@ -106,7 +106,7 @@ async def apply_policies(arguments: argparse.Namespace, session: Session) -> int
         shadow=arguments.shadow,
     )
     with open_telemetry(TelemetryConfig(otlp_endpoint=arguments.otlp), "cli"), span("policy apply"):
-        changed = await session.request("policy", "apply", request, PoliciesChanged)
+        changed = await session.change("apply", request)
         return await conclude(arguments, session, changed)
 
 
@@ -116,7 +116,7 @@ async def delete_policies(arguments: argparse.Namespace, session: Session) -> in
     keys = tuple(find_key(known, name) for name in arguments.names)
     request = DeletePolicies(keys, author=getpass.getuser())
     with open_telemetry(TelemetryConfig(otlp_endpoint=arguments.otlp), "cli"), span("policy delete"):
-        changed = await session.request("policy", "delete", request, PoliciesChanged)
+        changed = await session.change("delete", request)
         return await conclude(arguments, session, changed)
 
 

@@ -13,7 +13,7 @@ from cilia.cluster.record import ClusterRecord, NoSuchCluster, cluster_names, lo
 from cilia.commands.output import note_if_slow
 from cilia.contracts.agent import EndpointReference
 from cilia.contracts.ids import NodeName
-from cilia.contracts.messages import Message
+from cilia.contracts.messages import Message, PoliciesChanged
 from cilia.contracts.tables import ENDPOINTS, NODES, Endpoint, Node, Table
 from cilia.errors import Failure, Unavailable
 from cilia.netns import enter
@@ -24,6 +24,8 @@ V = TypeVar("V")
 R = TypeVar("R")
 
 READ_SECONDS = 5.0
+CHANGE_SECONDS = 60.0
+"""For a change of policies: some thousand take seconds to read, on a busy machine several times as many."""
 
 
 class Ambiguous(Failure):
@@ -52,6 +54,11 @@ class Session:
     async def request(self, service: str, call: str, message: Message, reply: type[R], *, timeout: float = 10.0) -> R:
         """Ask any replica of a service."""
         return await self.bus.request(self.bus.subjects.request(service, call), message, reply, timeout=timeout)
+
+    async def change(self, call: str, message: Message) -> PoliciesChanged:
+        """Ask the policy service for a change: its ``apply``, ``sync``, ``delete`` or ``rollback``."""
+        with note_if_slow("waiting for the policy service"):
+            return await self.request("policy", call, message, PoliciesChanged, timeout=CHANGE_SECONDS)
 
     async def ask_node(self, node: NodeName, call: str, message: Message, reply: type[R], timeout: float = 15.0) -> R:
         """Ask a node's agent."""

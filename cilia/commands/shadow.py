@@ -14,7 +14,7 @@ from cilia.commands.record import Record, add_record, with_record
 from cilia.commands.session import Session, with_session
 from cilia.commands.whatif import print_diff
 from cilia.contracts.flows import ShadowVerdict, ShadowVerdicts
-from cilia.contracts.messages import ApplyPolicies, PoliciesChanged
+from cilia.contracts.messages import ApplyPolicies
 from cilia.contracts.tables import POLICIES, PolicyObject
 from cilia.policy.language.parse import decode_object, put_in_shadow
 from cilia.policy.recorded import name_of
@@ -148,4 +148,4 @@ async def run_promote(arguments: argparse.Namespace, session: Session) -> int:
         dry_run=arguments.dry_run,
         allow_unenforced=arguments.allow_unenforced,
     )
-    return await conclude(arguments, session, await session.request("policy", "apply", request, PoliciesChanged))
+    return await conclude(arguments, session, await session.change("apply", request))

@@ -38,6 +38,8 @@ class HistoryQuery(Message, frozen=True):
     revision: Revision = Revision(0)
     """Only this one; 0: any."""
     limit: int = 20
+    brief: bool = False
+    """Leave the documents out: those of a large directory, many times over, are more than the bus takes."""
 
 
 class PolicyHistory(Message, frozen=True):

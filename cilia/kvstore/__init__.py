@@ -6,7 +6,16 @@ Our own client of the etcd v3 API on grpc.aio: every other Python client that wa
 from cilia.kvstore.client import Etcd, connect_kvstore
 from cilia.kvstore.config import EtcdConfig
 from cilia.kvstore.election import Election
-from cilia.kvstore.errors import Compacted, KvstoreError, KvstoreRefused, LeaseNotFound, NotAuthorised
+from cilia.kvstore.errors import (
+    Compacted,
+    KvstoreError,
+    KvstoreRefused,
+    LeaseNotFound,
+    LimitsDiffer,
+    NotAuthorised,
+    TransactionTooLarge,
+)
+from cilia.kvstore.limits import Limits
 from cilia.kvstore.operations import (
     Compare,
     Event,
@@ -40,10 +49,13 @@ __all__ = [
     "KvstoreError",
     "KvstoreRefused",
     "LeaseNotFound",
+    "Limits",
+    "LimitsDiffer",
     "NotAuthorised",
     "Op",
     "Record",
     "Reset",
+    "TransactionTooLarge",
     "Txn",
     "TxnResult",
     "absent",

@@ -14,7 +14,14 @@ import grpc
 
 from cilia.errors import Unavailable
 from cilia.kvstore.config import EtcdConfig
-from cilia.kvstore.errors import Compacted, KvstoreError, KvstoreRefused, LeaseNotFound, NotAuthorised
+from cilia.kvstore.errors import (
+    Compacted,
+    KvstoreError,
+    KvstoreRefused,
+    LeaseNotFound,
+    LimitsDiffer,
+    NotAuthorised,
+)
 from cilia.kvstore.schema import message
 
 _OPTIONS: Final = (
@@ -30,6 +37,7 @@ _OPTIONS: Final = (
 _HAS_LEADER: Final = ("hasleader", "true")  # a member cut off from its leader refuses instead of serving stale state
 _AUTHENTICATE: Final = "Auth/Authenticate"
 _STALE_TOKEN: Final = ("invalid auth token", "revision of auth store is old")
+_TOO_LARGE: Final = ("too many operations", "request is too large", "received message larger than max")
 _UNREACHED: Final = ("failed to connect", "Connection refused", "connection attempt timed out", "No route to host")
 
 
@@ -176,6 +184,8 @@ class Channel:
             return LeaseNotFound()
         if "compacted" in details:
             return Compacted(0, 0)
+        if any(words in details for words in _TOO_LARGE):
+            return LimitsDiffer(details)
         if any(words in details for words in ("auth", "permission denied", "user name is empty")):
             return NotAuthorised(self._config.user, details)
         return KvstoreRefused(call, status, details)

@@ -5,14 +5,15 @@ revision, group commit, resumption (:mod:`cilia.kvstore.watch`), bounded time.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from cilia.kvstore.channel import Channel
 from cilia.kvstore.config import EtcdConfig
 from cilia.kvstore.errors import Compacted, LeaseNotFound
-from cilia.kvstore.group import MOST_BYTES, MOST_OPERATIONS, GroupCommit
+from cilia.kvstore.group import GroupCommit
+from cilia.kvstore.limits import Limits
 from cilia.kvstore.operations import Op, Record, Txn, TxnResult, delete, delete_prefix, prefix_end, put
 from cilia.kvstore.schema import message
 from cilia.kvstore.watch import Batch, watch
@@ -24,9 +25,10 @@ PAGE: Final = 20_000
 class Etcd:
     """A connection to etcd; made by :func:`connect_kvstore`."""
 
-    def __init__(self, channel: Channel, group: GroupCommit) -> None:
+    def __init__(self, channel: Channel, group: GroupCommit, limits: Limits) -> None:
         self._channel = channel
         self._group = group
+        self.limits = limits
 
     async def get(self, key: str) -> Record | None:
         """Read one key."""
@@ -55,6 +57,7 @@ class Etcd:
 
         Raises:
             Unavailable: No endpoint answered; it may have been carried out.
+            TransactionTooLarge: It has more operations or bytes than etcd takes; it was not carried out.
             LeaseNotFound: It puts under a lease that has expired.
         """
         return await self._group.commit(txn)
@@ -65,9 +68,9 @@ class Etcd:
 
     async def put_many(self, records: Iterable[tuple[str, bytes]], lease: int = 0) -> int:
         """Write distinct keys, many to a transaction; returns the last revision."""
-        revision, part, size = 0, list[Op](), 0
+        revision, part, size, limits = 0, list[Op](), 0, self.limits.group
         for key, value in records:
-            if part and (len(part) == MOST_OPERATIONS or size + len(value) > MOST_BYTES):
+            if part and (len(part) == limits.operations or size + len(value) > limits.size_bytes):
                 revision = (await self.txn(Txn((), part))).revision
                 part, size = [], 0
             part.append(put(key, value, lease))
@@ -77,6 +80,12 @@ class Etcd:
     async def delete(self, key: str) -> int:
         """Remove a key if it exists; returns the revision."""
         return (await self.txn(Txn((), (delete(key),)))).revision
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove keys, many to a transaction."""
+        most = self.limits.group.operations
+        for first in range(0, len(keys), most):
+            await self.txn(Txn((), [delete(key) for key in keys[first : first + most]]))
 
     async def delete_prefix(self, prefix: str) -> int:
         """Remove what begins with ``prefix``; returns the revision."""
@@ -154,10 +163,11 @@ async def connect_kvstore(config: EtcdConfig) -> AsyncIterator[Etcd]:
     async def send(request: Any) -> Any:
         return await channel.call("KV/Txn", request, "TxnResponse", idempotent=False)
 
-    group = GroupCommit(send)
+    limits = Limits.of(config)
+    group = GroupCommit(send, limits)
     try:
         await channel.authenticate()
-        etcd = Etcd(channel, group)
+        etcd = Etcd(channel, group, limits)
         await etcd.status()
         sender = asyncio.create_task(group.run(), name="kvstore group commit")
         try:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from cilia.errors import BadConfig
+
 
 class EtcdConfig(Struct, frozen=True, kw_only=True):
     """Endpoints are ``host:port``; with ``ca`` the connection is TLS, with ``certificate`` and ``key`` mutual TLS."""
@@ -17,6 +19,18 @@ class EtcdConfig(Struct, frozen=True, kw_only=True):
     key: Path | None = None
     timeout_seconds: float = 3.0
     """Of one call, its retries on other endpoints included."""
+    max_txn_ops: int = 128
+    """Operations of one transaction: the --max-txn-ops of etcd, which doesn't tell. At least 16."""
+    max_request_bytes: int = 1_572_864
+    """Of one transaction: etcd's --max-request-bytes. At least 64 KiB."""
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("etcd.max_txn_ops", self.max_txn_ops, 16),
+            ("etcd.max_request_bytes", self.max_request_bytes, 65_536),
+        ):
+            if value < least:
+                raise BadConfig(name, value, source="configuration", reason=f"must be at least {least}")
 
     @property
     def timeout(self) -> timedelta:

@@ -4,10 +4,12 @@
 
     Unavailable (cilia.errors)   no endpoint answers in time; the same may succeed later
     KvstoreError
-    +-- Compacted        the revision asked for is gone: read again
-    +-- LeaseNotFound    the lease has expired or was revoked
-    +-- NotAuthorised    user, password, certificate or permission
-    +-- KvstoreRefused   any other refusal, with etcd's words
+    +-- Compacted             the revision asked for is gone: read again
+    +-- LeaseNotFound         the lease has expired or was revoked
+    +-- TransactionTooLarge   more operations or bytes than etcd takes in one
+    +-- LimitsDiffer          etcd takes less in one transaction than is configured here
+    +-- NotAuthorised         user, password, certificate or permission
+    +-- KvstoreRefused        any other refusal, with etcd's words
 """
 
 from typing import ClassVar
@@ -34,6 +36,23 @@ class LeaseNotFound(KvstoreError):
     def __init__(self, lease: int = 0) -> None:
         super().__init__(f"lease {lease or '(of the transaction)'} has expired")
         self.lease = lease
+
+
+class TransactionTooLarge(KvstoreError):
+    """A transaction has more than etcd takes in one: ``found`` and ``limit`` in words, such as ``200 operations``."""
+
+    def __init__(self, found: str, limit: str) -> None:
+        super().__init__(f"{found} in one transaction; etcd takes at most {limit}")
+        self.found = found
+        self.limit = limit
+
+
+class LimitsDiffer(KvstoreError):
+    """etcd refused a transaction that is within the configured limits, with ``details`` in its words."""
+
+    def __init__(self, details: str) -> None:
+        settings = "etcd.max_txn_ops and etcd.max_request_bytes"
+        super().__init__(f"etcd takes less in one transaction than {settings} say: {details}")
 
 
 class NotAuthorised(KvstoreError):

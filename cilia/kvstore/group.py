@@ -9,17 +9,13 @@ keys goes alone.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from cilia.errors import Failure, Unavailable
 from cilia.kvstore.errors import KvstoreError
+from cilia.kvstore.limits import Limits, depth
 from cilia.kvstore.operations import Txn, TxnResult
 from cilia.kvstore.schema import message
-
-MOST_OPERATIONS: Final = 128
-"""etcd's --max-txn-ops. Nested transactions are charged for their number and for the longest list in one of them."""
-MOST_BYTES: Final = 1_000_000
-"""Of keys and values in one transaction; etcd's --max-request-bytes is 1.5 MiB."""
 
 Send = Callable[[Any], Awaitable[Any]]
 """TxnRequest -> TxnResponse."""
@@ -40,8 +36,9 @@ class _Pending:
 class GroupCommit:
     """Carries transactions out: alone while the line is idle, in groups while it is busy."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, limits: Limits) -> None:
         self._send = send
+        self._limits = limits
         self._pending: list[_Pending] = []
         self._wake = asyncio.Event()
         self._closed = False
@@ -51,13 +48,14 @@ class GroupCommit:
 
         Raises:
             Unavailable: No endpoint answered; it may have been carried out.
+            TransactionTooLarge: It was not sent.
             KvstoreError: etcd refused it.
         """
         if self._closed:
             raise _closed()
         request = txn.request()
-        depth = max(len(txn.compares), len(txn.success), len(txn.failure))
-        mine = _Pending(request, _keys(request), depth, request.ByteSize())
+        self._limits.check(request)
+        mine = _Pending(request, _keys(request), depth(request), request.ByteSize())
         self._pending.append(mine)
         self._wake.set()
         return await mine.result
@@ -69,7 +67,7 @@ class GroupCommit:
             while True:
                 await self._wake.wait()
                 while self._pending:
-                    group, self._pending = _split(self._pending)
+                    group, self._pending = _split(self._pending, self._limits.group)
                     await self._commit_group(group)
                 self._wake.clear()
         finally:
@@ -104,20 +102,23 @@ class GroupCommit:
         return [TxnResult.read(part.response_txn, response.header.revision) for part in response.responses]
 
 
-def _split(pending: list[_Pending]) -> tuple[list[_Pending], list[_Pending]]:
-    """Take the next group; none overtakes an earlier one that touches the same keys."""
+def _split(pending: list[_Pending], limits: Limits) -> tuple[list[_Pending], list[_Pending]]:
+    """Take the next group, within limits unless it is one transaction.
+
+    None overtakes an earlier one that touches the same keys.
+    """
     first = pending[0]
     if not first.keys:
         return [first], pending[1:]
     group, rest = [first], list[_Pending]()
-    seen, depth, size = set(first.keys), first.depth, first.size
+    seen, longest, size = set(first.keys), first.depth, first.size
     for at, later in enumerate(pending[1:], 1):
-        deepest, total = max(depth, later.depth), size + later.size
-        if not later.keys or len(group) + 1 + deepest > MOST_OPERATIONS or total > MOST_BYTES:
+        deepest, total = max(longest, later.depth), size + later.size
+        if not later.keys or len(group) + 1 + deepest > limits.operations or total > limits.size_bytes:
             return group, rest + pending[at:]
         if seen.isdisjoint(later.keys):
             group.append(later)
-            depth, size = deepest, total
+            longest, size = deepest, total
         else:
             rest.append(later)
         seen |= later.keys

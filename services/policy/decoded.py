@@ -5,8 +5,8 @@ from typing import Final
 from cilia.contracts.tables import PolicyObject
 from cilia.policy.language.parse import ParsedPolicy, decode_object
 
-LIMIT: Final = 256
-"""What is tried out is, as a rule, what comes next; older ones are read again."""
+LIMIT: Final = 4 << 20
+"""Characters of all documents: what is tried out is, as a rule, what comes next, and that may be a whole directory."""
 
 
 class Decoded:
@@ -14,13 +14,17 @@ class Decoded:
 
     def __init__(self) -> None:
         self._known: dict[PolicyObject, ParsedPolicy] = {}
+        self._characters = 0
 
     def put(self, row: PolicyObject, parsed: ParsedPolicy) -> None:
         """Remember what a row was made from."""
-        self._known.pop(row, None)
+        if self._known.pop(row, None) is None:
+            self._characters += len(row.document)
         self._known[row] = parsed
-        if len(self._known) > LIMIT:
-            del self._known[next(iter(self._known))]
+        while self._characters > LIMIT and len(self._known) > 1:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self._characters -= len(oldest.document)
 
     def of(self, row: PolicyObject) -> ParsedPolicy:
         """Return what a row says.

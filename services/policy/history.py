@@ -9,22 +9,23 @@ import secrets
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from cilia.contracts.explanations import Explained, ExplainFlow
-from cilia.contracts.history import Blamed, HistoryQuery, HistoryRow, Origin, PolicyHistory, PolicyRevision
+from cilia.contracts.history import Blamed, HistoryQuery, HistoryRow, Origin, PolicyHistory, PolicyRevision, PolicyStep
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.messages import Problem
 from cilia.errors import Refused
-from cilia.kvstore import Etcd, Op, Txn, delete, put
+from cilia.kvstore import Etcd, Op, Record, put
 from cilia.policy.revisions import find_origin
 
 MOST_REVISIONS: Final = 500
 PRUNE_SECONDS: Final = 60.0
-_BATCH: Final = 64
 _DECODER: Final = msgspec.json.Decoder(PolicyRevision)
 
 
@@ -55,24 +56,24 @@ class History:
 
     async def read(self) -> list[HistoryRow]:
         """Return what is kept, the oldest first."""
+        return [_read_row(record) for record in reversed(await self._newest_first())]
+
+    async def _newest_first(self) -> list[Record]:
+        """Return what is kept, as it is stored: each may be megabytes when it is read."""
         records, _ = await self.etcd.range(self.keys.policy_revisions)
-        rows = [
-            HistoryRow(Revision(record.mod_revision), _DECODER.decode(zlib.decompress(record.value)))
-            for record in records
-        ]
-        return sorted(rows, key=lambda row: (row.revision, row.change.applied_ns))
+        return sorted(records, key=lambda record: (record.mod_revision, record.key), reverse=True)
 
     async def since(self, revision: Revision) -> list[HistoryRow]:
-        """Return what is kept, if that tells the state at ``revision``.
+        """Return what came after ``revision``, the newest first, if that tells the state at it.
 
         Raises:
             HistoryTooShort: It doesn't reach back.
         """
-        rows = await self.read()
-        oldest = rows[0].revision if rows else 0
+        records = await self._newest_first()
+        oldest = records[-1].mod_revision if records else 0
         if not oldest or revision < oldest:
             raise HistoryTooShort(revision, oldest)
-        return rows
+        return [_read_row(record) for record in records if record.mod_revision > revision]
 
     async def list(self, query: HistoryQuery) -> PolicyHistory:
         """Answer ``policy.history``.
@@ -80,19 +81,19 @@ class History:
         Raises:
             HistoryTooShort: The one revision that is asked for isn't there.
         """
-        rows = await self.read()
-        oldest = rows[0].revision if rows else Revision(0)
-        found = [row for row in reversed(rows) if _is_asked(query, row)]
+        records = await self._newest_first()
+        oldest = Revision(records[-1].mod_revision if records else 0)
+        wanted = (record for record in records if query.revision in (0, record.mod_revision))
+        rows = (row for row in map(_read_row, wanted) if _is_asked(query, row))
+        found = tuple(islice(rows, max(query.limit, 1)))
         if query.revision and not found:
             raise HistoryTooShort(query.revision, oldest)
-        return PolicyHistory(tuple(found[: max(query.limit, 1)]), oldest)
+        return PolicyHistory(tuple(map(_without_documents, found)) if query.brief else found, oldest)
 
     async def prune(self, keep: int = MOST_REVISIONS) -> int:
         """Remove the oldest revisions beyond ``keep``; returns how many."""
-        records, _ = await self.etcd.range(self.keys.policy_revisions)
-        surplus = sorted(records, key=lambda record: record.mod_revision)[: max(len(records) - keep, 0)]
-        for first in range(0, len(surplus), _BATCH):
-            await self.etcd.txn(Txn((), [delete(record.key) for record in surplus[first : first + _BATCH]]))
+        surplus = (await self._newest_first())[keep:]
+        await self.etcd.delete_many([record.key for record in surplus])
         return len(surplus)
 
     async def prune_while(self, leading: Callable[[], bool]) -> None:
@@ -103,9 +104,16 @@ class History:
                 await self.prune()
 
 
+def _read_row(record: Record) -> HistoryRow:
+    return HistoryRow(Revision(record.mod_revision), _DECODER.decode(zlib.decompress(record.value)))
+
+
+def _without_documents(row: HistoryRow) -> HistoryRow:
+    steps = tuple(PolicyStep(step.key, "", "") for step in row.change.steps)
+    return replace(row, change=replace(row.change, steps=steps))
+
+
 def _is_asked(query: HistoryQuery, row: HistoryRow) -> bool:
-    if query.revision and row.revision != query.revision:
-        return False
     return not query.key or any(step.key == query.key for step in row.change.steps)
 
 

@@ -17,7 +17,7 @@ from cilia.contracts.keys import Keys
 from cilia.contracts.messages import NodeForecast, PoliciesChanged, PolicyChange, Problem, SyncPolicies
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.errors import Refused
-from cilia.kvstore import Compare, Etcd, Op, Txn, absent, delete, get, put, unchanged
+from cilia.kvstore import Compare, Etcd, Op, TransactionTooLarge, Txn, absent, delete, get, put, unchanged
 from cilia.policy.errors import BadPolicy
 from cilia.policy.language.parse import decode_object
 from cilia.policy.revisions import documents_at
@@ -27,8 +27,8 @@ from services.policy.history import History, record_change
 from services.policy.state import Stored
 
 ATTEMPTS: Final = 8
-MOST_POLICIES: Final = 126
-"""Of one request: with cause and revision what etcd takes in one transaction (--max-txn-ops)."""
+BESIDE_POLICIES: Final = 2
+"""Operations of a change's transaction that are no policy: its cause, and its revision."""
 
 _OBJECT: Final = msgspec.json.Decoder(PolicyObject)
 
@@ -36,8 +36,16 @@ _OBJECT: Final = msgspec.json.Decoder(PolicyObject)
 class TooManyPolicies(Refused):
     """A request names more policies than one transaction takes."""
 
-    def __init__(self, count: int) -> None:
-        text = f"{count} policies in one request; one transaction takes at most {MOST_POLICIES}"
+    def __init__(self, count: int, most: int) -> None:
+        text = f"{count:,} policies in one request; one transaction of etcd takes at most {most:,} (max-txn-ops)"
+        super().__init__(Problem("invalid", text, field="text", value=str(count)))
+
+
+class ChangeTooLarge(Refused):
+    """A change, with the documents before and after that its revision keeps, has too many bytes for one transaction."""
+
+    def __init__(self, count: int, error: TransactionTooLarge) -> None:
+        text = f"a change of {count:,} policies is {error}; nothing was changed"
         super().__init__(Problem("invalid", text, field="text", value=str(count)))
 
 
@@ -110,7 +118,7 @@ class Store:
             The revision from which on all of them hold, and what became of each.
 
         Raises:
-            TooManyPolicies, TooManyEntries, PoliciesContended, Unavailable: Nothing was stored.
+            TooManyPolicies, ChangeTooLarge, TooManyEntries, PoliciesContended, Unavailable: Nothing was stored.
         """
         rows = {object_key(row): row for row in objects}
         author = objects[0].author if objects else ""
@@ -120,7 +128,8 @@ class Store:
         """Make the policies of an owner these, but for those from files that it can't read now.
 
         Raises:
-            OwnedByOthers, TooManyPolicies, TooManyEntries, PoliciesContended, Unavailable: Nothing was changed.
+            OwnedByOthers, TooManyPolicies, ChangeTooLarge, TooManyEntries: Nothing was changed.
+            PoliciesContended, Unavailable: Likewise.
         """
         records, revision = await self.etcd.range(self.keys.policies)
         stored = {
@@ -145,7 +154,7 @@ class Store:
         """Remove policies, all or none.
 
         Raises:
-            NoSuchPolicies, TooManyPolicies, PoliciesContended, Unavailable: Nothing was removed.
+            NoSuchPolicies, TooManyPolicies, ChangeTooLarge, PoliciesContended, Unavailable: Nothing was removed.
         """
         return await self._change(dict.fromkeys(keys), Cause("delete", author), must_exist=True)
 
@@ -153,7 +162,8 @@ class Store:
         """Make all policies what they were at a revision.
 
         Raises:
-            HistoryTooShort, TooManyPolicies, PoliciesContended, Unavailable: Nothing was changed.
+            HistoryTooShort, TooManyPolicies, ChangeTooLarge, TooManyEntries: Nothing was changed.
+            PoliciesContended, Unavailable: Likewise.
         """
         rows = await History(self.etcd, self.keys).since(request.revision)
         cause = Cause(f"rollback to {request.revision}", request.author)
@@ -174,8 +184,9 @@ class Store:
         adopt: bool = False,
     ) -> PoliciesChanged:
         """Write (or with None remove) policies, and with them, in the same transaction, the revision."""
-        if len(wanted) > MOST_POLICIES:
-            raise TooManyPolicies(len(wanted))
+        most = self.etcd.limits.operations - BESIDE_POLICIES
+        if len(wanted) > most:
+            raise TooManyPolicies(len(wanted), most)
         for attempt in range(ATTEMPTS):
             is_read = bool(attempt or dry_run or must_exist or owner)
             stored, now = await self._read(tuple(wanted)) if is_read else (self._recall(wanted), Revision(0))
@@ -190,16 +201,34 @@ class Store:
             if not changed:
                 return PoliciesChanged(max((found.revision for found in stored.values()), default=now), changes)
             forecast = await self.admit({key: rows[key] for key in changed})
+            txn = self._transaction(changed, rows, stored, cause)
             if dry_run:
                 shown = tuple(_with_documents(change, rows, stored) for change in changes)
                 return PoliciesChanged(now, shown, forecast)
             await self.reserve(prefix for key in changed for prefix in _named_by(rows[key]))
-            outcome = await self.etcd.txn(
-                Txn(self._as_read(rows, stored), self._operations(changed, rows, stored, cause))
-            )
+            outcome = await self.etcd.txn(txn)
             if outcome.succeeded:
                 return PoliciesChanged(Revision(outcome.revision), changes)
         raise PoliciesContended
+
+    def _transaction(
+        self,
+        changed: Sequence[str],
+        wanted: Mapping[str, PolicyObject | None],
+        stored: Mapping[str, Stored],
+        cause: Cause,
+    ) -> Txn:
+        """Return what changes policies if they are as they were read.
+
+        Raises:
+            ChangeTooLarge: etcd would not take it.
+        """
+        txn = Txn(self._as_read(wanted, stored), self._operations(changed, wanted, stored, cause))
+        try:
+            self.etcd.limits.check(txn.request())
+        except TransactionTooLarge as error:
+            raise ChangeTooLarge(len(changed), error) from error
+        return txn
 
     def _operations(
         self,

@@ -15,14 +15,13 @@ import msgspec
 from cilia.contracts.flows import RecordedFlow
 from cilia.contracts.keys import Book as BookKey
 from cilia.contracts.keys import Keys
-from cilia.kvstore import Etcd, Txn, delete
+from cilia.kvstore import Etcd
 from services.recorder.book import Book
 
 PIECE: Final = 2000
 """Flows in one value."""
 SPARE_PIECES: Final = 64
 """So many pieces more than needed are let be."""
-_DELETES: Final = 100
 _FLOWS: Final = msgspec.json.Decoder(tuple[RecordedFlow, ...])
 _BOOK: Final = msgspec.json.Decoder(BookKey)
 
@@ -76,8 +75,7 @@ class Shelf:
             await self._put(list(book.rows.values()))
         finally:
             self._pieces = old + self._pieces
-        for at in range(0, len(old), _DELETES):
-            await self._etcd.txn(Txn((), [delete(key) for key in old[at : at + _DELETES]]))
+        await self._etcd.delete_many(old)
         self._pieces = self._pieces[len(old) :]
 
     async def _put(self, flows: Sequence[RecordedFlow]) -> None:

@@ -142,7 +142,10 @@ async def test_the_service_tells_who_is_behind_the_rules_that_decide(stage: Stag
             stage.bus, "policy", "delete", DeletePolicies(("CiliumNetworkPolicy/shop/db",), "eve"), PoliciesChanged
         )
         await ask(stage.bus, "policy", "rollback", RollbackPolicies(first.revision, "ann"), PoliciesChanged)
+        brief = await ask(stage.bus, "policy", "history", HistoryQuery(brief=True), PolicyHistory)
+        assert {(step.before, step.after) for each in brief.rows for step in each.change.steps} == {("", "")}
         told = await ask(stage.bus, "policy", "history", HistoryQuery(), PolicyHistory)
+        assert [each.revision for each in brief.rows] == [each.revision for each in told.rows]
         assert [(each.change.cause, each.change.author) for each in told.rows] == [
             (f"rollback to {first.revision}", "ann"),
             ("delete", "eve"),

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from nats.aio.msg import Msg
 
 from cilia.bus import Bus, BusConfig, connect_bus
 from cilia.calls import serve
@@ -24,6 +25,8 @@ async def grow(request: GrowBlocks) -> Granted:
         raise Refused(Problem("exhausted", "the pool is used up"))
     if request.pool == "slow":
         await asyncio.sleep(0.3)
+    if request.pool == "large":
+        return Granted("0" * 2_000_000, 7)  # type: ignore[arg-type]
     if request.pool == "bug":
         raise KeyError("oops")
     return Granted("10.0.0.0/26", 7)  # type: ignore[arg-type]
@@ -63,6 +66,33 @@ async def test_too_many_requests_hear_busy(bus: Bus, served: str) -> None:
     )
     assert [isinstance(each, Granted) for each in answers] == [True, True, False, False]
     assert all("busy" in str(each) for each in answers[2:])
+
+
+async def test_what_is_too_large_for_the_bus_is_refused_with_its_size_and_the_limit(bus: Bus, served: str) -> None:
+    with pytest.raises(Refused, match=r"the request ipam.grow has 2,000,\d+ bytes; the bus .* 1,048,576 \(max_payload"):
+        await bus.request(served, want("x" * 2_000_000), Granted)
+    with pytest.raises(Refused, match=r"the answer to 'grow' has 2,000,\d+ bytes; the bus takes at most 1,048,576"):
+        await bus.request(served, want("large"), Granted)
+    with pytest.raises(Unavailable, match=r"can't publish on a: the message has 2,000,000 bytes"):
+        await bus.publish("a", bytes(2_000_000))
+    assert (await bus.request(served, want("default"), Granted)).cidr == "10.0.0.0/26"
+
+
+async def test_headers_count_and_what_is_just_small_enough_does_not_cost_the_connection(bus: Bus) -> None:
+    headers = {"traceparent": "x" * 55}
+    received: asyncio.Queue[int] = asyncio.Queue()
+
+    async def deliver(message: Msg) -> None:
+        received.put_nowait(len(message.data))
+
+    await bus.subscribe("a", deliver)
+    room = 1_048_576 - len("NATS/1.0\r\ntraceparent: \r\n\r\n") - 55
+    with pytest.raises(Unavailable, match="has 1,048,577 bytes"):
+        await bus.publish("a", bytes(room + 1), headers=headers)
+    await bus.publish("a", bytes(room), headers=headers)
+    async with asyncio.timeout(5):
+        assert await received.get() == room
+    assert bus.counters.disconnects == 0
 
 
 async def test_who_does_not_answer_is_named(bus: Bus, served: str) -> None:

@@ -1,0 +1,56 @@
+"""What etcd takes in one transaction: configuration on both sides, since etcd doesn't tell.
+
+Looked at before a transaction is sent, so that what etcd would refuse is refused with numbers, and a dry run hears it, too.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cilia.kvstore.config import EtcdConfig
+from cilia.kvstore.errors import TransactionTooLarge
+
+GROUP_OPERATIONS: Final = 128
+"""Of transactions that go together, where etcd takes so many. Larger groups save no fsync worth waiting for."""
+GROUP_BYTES: Final = 1_000_000
+"""Of transactions that go together, likewise."""
+ENVELOPE_BYTES: Final = 512
+"""What etcd puts around a transaction before it measures it: ids, the user's name (server/etcdserver/v3_server.go)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one transaction."""
+
+    operations: int
+    """Conditions, or operations of one branch. Nested ones are charged for their number and their longest list."""
+    size_bytes: int
+    """On the wire."""
+
+    @classmethod
+    def of(cls, config: EtcdConfig) -> "Limits":
+        """Return what a configured etcd takes."""
+        return cls(config.max_txn_ops, config.max_request_bytes - ENVELOPE_BYTES)
+
+    @property
+    def group(self) -> "Limits":
+        """Of transactions that go together; one that is larger goes alone."""
+        return Limits(min(self.operations, GROUP_OPERATIONS), min(self.size_bytes, GROUP_BYTES))
+
+    def check(self, request: Any) -> None:
+        """Let a TxnRequest pass that etcd takes.
+
+        Raises:
+            TransactionTooLarge: It has too many operations or bytes; says how many, and the limit.
+        """
+        operations = depth(request)
+        if operations > self.operations:
+            raise TransactionTooLarge(f"{operations:,} operations", f"{self.operations:,} (max-txn-ops)")
+        size = request.ByteSize()
+        if size > self.size_bytes:
+            limit = f"{self.size_bytes + ENVELOPE_BYTES:,} (max-request-bytes)"
+            raise TransactionTooLarge(f"{size + ENVELOPE_BYTES:,} bytes", limit)
+
+
+def depth(request: Any) -> int:
+    """Return the length of a TxnRequest's longest list, which is what etcd counts."""
+    return max(len(request.compare), len(request.success), len(request.failure))
