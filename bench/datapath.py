@@ -41,6 +41,8 @@ from cilia.datapath.programs import Program
 
 PROGRAM_ROUNDS: Final = 60
 ROUNDS: Final = 15
+STREAMS: Final = 4
+"""Runs of throughput in a round: they scatter by tenths."""
 SECONDS: Final = 0.3
 GB: Final = 1e9
 Runs = dict[str, Callable[[], Sample]]
@@ -84,7 +86,7 @@ def measure_one_node(ours: Ours, generator: Generator, rounds: int) -> list[Figu
         )
         crr = take_turns(runs(generator, "crr", ways), rounds)
         few = {name: way for name, way in ways.items() if name in ("local", "plain", f"nft.{first}")}
-        stream = take_turns(runs(generator, "stream", few), rounds)
+        stream = take_turns(runs(generator, "stream", few), STREAMS * rounds)
     figures = [*transactions("rr", rr), *transactions("crr", crr), *throughput(stream)]
     for kind, samples in (("rr", rr), ("crr", crr)):
         figures.append(ratio(f"local.{kind}.ratio", samples["local"], samples["plain"]))
@@ -103,7 +105,8 @@ def measure_two_nodes(ours: Ours, generator: Generator, rounds: int) -> list[Fig
     """Put ours beside plain VXLAN."""
     with plain_vxlan(Layout(f"bench-{os.getpid()}-vxlan")) as plain:
         ways = {"vxlan": ours.way(ours.remote), "plain_vxlan": plain}
-        samples = {mode: take_turns(runs(generator, mode, ways), rounds) for mode in ("rr", "crr", "stream")}
+        times = {"rr": rounds, "crr": rounds, "stream": STREAMS * rounds}
+        samples = {mode: take_turns(runs(generator, mode, ways), count) for mode, count in times.items()}
     figures = [*transactions("rr", samples["rr"]), *transactions("crr", samples["crr"]), *throughput(samples["stream"])]
     for mode, found in samples.items():
         figures.append(ratio(f"vxlan.{mode}.ratio", found["vxlan"], found["plain_vxlan"]))
