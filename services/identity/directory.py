@@ -192,11 +192,13 @@ class Directory:
 
     def _name(self, key: str, labels: tuple[str, ...]) -> None:
         """Note what has to have an identity on account of a policy or a node: canonical labels."""
-        self._namers.subtract(self._named.pop(key, ()))
+        for each in self._named.pop(key, ()):
+            self._namers[each] -= 1
+            if not self._namers[each]:
+                del self._namers[each]
         if labels:
             self._named[key] = labels
             self._namers.update(labels)
-        self._namers = +self._namers
 
     def _put_endpoint(self, key: str, row: Endpoint) -> EndpointChange:
         self._begin_use(key, row.identity)
