@@ -3,11 +3,14 @@
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from cilia.cluster.layout import HUB_ADDRESS, HUB_IPV6, UNDERLAY_IPV6_PREFIX, UNDERLAY_PREFIX, Layout, netns_path
 from cilia.cluster.record import NodeRecord
 from cilia.errors import Failure
 from cilia.netns import DIRECTORY, inside
+
+SWITCHES: Final = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/default/accept_dad": "0"}
 
 
 class NetworkFailed(Failure):
@@ -58,14 +61,17 @@ def create_underlay(layout: Layout, nodes: Sequence[NodeRecord]) -> None:
 def create_namespace(name: str) -> None:
     """Make a network namespace with its loopback up, that forwards.
 
+    Its links skip duplicate address detection: for some two seconds a router would have no link-local address to
+    ask for a neighbour from, so forward no IPv6.
+
     Raises:
         NetworkFailed: It exists already, or root is missing.
     """
     ip("", [f"netns add {name}"])
     ip(f"-n {name}", ["link set lo up"])
     with inside(netns_path(name)):
-        for switch in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-            Path("/proc/sys/net", switch).write_text("1")
+        for switch, value in SWITCHES.items():
+            Path("/proc/sys/net", switch).write_text(value)
 
 
 def delete_namespace(name: str) -> None:
