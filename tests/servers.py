@@ -9,9 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from http import HTTPStatus
 from pathlib import Path
+from urllib.request import urlopen
 
 STARTUP_SECONDS = 10.0
 
@@ -19,9 +21,12 @@ STARTUP_SECONDS = 10.0
 class Server:
     """One process that can be killed and started again on the same port and data."""
 
-    def __init__(self, command: list[str], port: int, directory: Path) -> None:
+    def __init__(
+        self, command: list[str], port: int, directory: Path, is_ready: Callable[[], bool] | None = None
+    ) -> None:
         self._command = command
         self.port = port
+        self._is_ready = is_ready or (lambda: _answers(port))
         self._log = directory / f"{Path(command[0]).name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -43,11 +48,11 @@ class Server:
         return self._process.pid
 
     def start(self) -> None:
-        """Start, and wait until the port answers."""
+        """Start, and wait until it is ready; by default, when the port answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
         deadline = time.monotonic() + STARTUP_SECONDS
-        while not _answers(self.port):
+        while not self._is_ready():
             if time.monotonic() > deadline or self._process.poll() is not None:
                 self.kill()
                 raise RuntimeError(f"{self._command[0]} did not start:\n{self._log.read_text()[-2000:]}")
@@ -79,6 +84,15 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def _is_healthy(metrics_port: int) -> bool:
+    """Tell whether etcd has a leader: its port answers before."""
+    try:
+        with urlopen(f"http://127.0.0.1:{metrics_port}/health", timeout=1) as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:
+        return False
+
+
 def free_port() -> int:
     """Return a port that nobody listens on now."""
     with closing(socket.socket()) as probe:
@@ -89,13 +103,19 @@ def free_port() -> int:
 @contextmanager
 def start_etcd(directory: Path, options: Sequence[str] = (), scheme: str = "http") -> Iterator[Server]:
     """Run etcd, its data below ``directory``; ``scheme`` https needs ``options`` that name certificates."""
-    port, peer = free_port(), free_port()
+    port, peer, metrics = free_port(), free_port(), free_port()
     client_url, peer_url = f"{scheme}://127.0.0.1:{port}", f"http://127.0.0.1:{peer}"
     command = ["etcd", "--name", "one", "--data-dir", str(directory / "etcd"), "--log-level", "error"]
     command += ["--listen-client-urls", client_url, "--advertise-client-urls", client_url]
     command += ["--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url]
-    command += ["--initial-cluster", f"one={peer_url}", *options]
-    yield from _run(Server(command, port, directory))
+    command += [
+        "--initial-cluster",
+        f"one={peer_url}",
+        "--listen-metrics-urls",
+        f"http://127.0.0.1:{metrics}",
+        *options,
+    ]
+    yield from _run(Server(command, port, directory, lambda: _is_healthy(metrics)))
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from typing import Final
 
 from services.agent.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request, attribute
 
-RTM_NEWLINK, RTM_DELLINK, RTM_SETLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 16, 17, 19, 20, 24, 28
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 20, 24, 28
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_AF_SPEC, IFLA_NET_NS_FD = 1, 3, 4, 18, 26, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFLA_INET6_ADDR_GEN_MODE: Final = 8
@@ -51,6 +52,14 @@ def delete_link(name: str) -> Request:
 def set_up(ifindex: int) -> Request:
     """Bring a device up."""
     return Request(RTM_SETLINK, 0, _link(ifindex, IFF_UP, IFF_UP))
+
+
+def settle(ifindex: int) -> Request:
+    """Have what became of a device's link take effect before the answer, as Linux does since 6.8.
+
+    The kernel learns of a link's other end later and under RTNL; until then the device drops what it is to send.
+    """
+    return Request(RTM_GETLINK, 0, _link(ifindex))
 
 
 def without_link_local(ifindex: int) -> Request:

@@ -10,7 +10,8 @@ IPv6 is the same with a /128; its addresses are there at once (no duplicate dete
 speaks but for the pod: no link-local addresses, no router advertisements heard.
 
 The device inside is created in the pod's namespace at once (moving it would cost an RCU grace period), and comes up
-last, after the programs are in place. Everything here blocks on RTNL and belongs in the worker thread.
+last, after the programs are in place and the host's end is up: so it finds a carrier, and sends from its first moment
+on. Everything here blocks on RTNL and belongs in the worker thread.
 """
 
 import errno
@@ -31,6 +32,7 @@ from services.agent.linkrequests import (
     set_host_route,
     set_neighbour,
     set_up,
+    settle,
     without_link_local,
 )
 from services.agent.rtnetlink import Request, RtNetlink
@@ -126,8 +128,9 @@ class PodWiring:
             self._tc.bind_to_blocks(host_index, ingress=self._blocks.ingress, egress=self._blocks.egress)
         except OSError as error:
             raise WiringFailed("attachment", link.host_interface, "", str(error)) from error
-        _carry_out(pod, "configuration", link.interface, link.netns, _requests_inside(link, pod_index))
         _carry_out(self._host, "configuration", link.host_interface, "", _requests_outside(link, host_index))
+        _carry_out(pod, "configuration", link.interface, link.netns, _requests_inside(link, pod_index))
+        _carry_out(self._host, "configuration", link.host_interface, "", [settle(host_index)])
         return host_index
 
 
