@@ -127,11 +127,14 @@ static __always_inline __u32 owner_changes(__u32 bucket)
 	return changes ? *(volatile __u32 *)changes : 0;
 }
 
-/* Never 0, which no flow's generation is. */
-static __always_inline __u32 generation_of(__u32 revision_sum, __u32 bucket, __u32 other_bucket)
+static __always_inline __u32 changes_of(__u32 bucket, __u32 other_bucket)
 {
-	__u32 sum = revision_sum + owner_changes(bucket) + owner_changes(other_bucket);
+	return owner_changes(bucket) + owner_changes(other_bucket);
+}
 
+/* Never 0, which no flow's generation is. */
+static __always_inline __u32 generation_of(__u32 sum)
+{
 	return sum ? sum : 1;
 }
 
@@ -151,7 +154,7 @@ static __always_inline bool is_current(const struct ct_entry *entry)
 			return false;
 		sum += version.revision;
 	}
-	return entry->generation == generation_of(sum, entry->bucket[0], entry->bucket[1]);
+	return entry->generation == generation_of(sum + changes_of(entry->bucket[0], entry->bucket[1]));
 }
 
 static __always_inline bool is_closed(const struct ct_entry *entry)

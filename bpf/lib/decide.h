@@ -52,8 +52,7 @@ static __always_inline int locate_source(struct __sk_buff *ctx, const struct pac
 	if (packet->hook == HOOK_FROM_OVERLAY) {
 		source->identity = packet->identity;
 		source->tunnel = packet->tunnel;
-		if (packet->identity == IDENTITY_REMOTE_NODE)
-			name_node(&packet->source, source);
+		locate_remote(&packet->source, source);
 		return 0;
 	}
 	if (packet->hook == HOOK_FROM_POD)
@@ -79,6 +78,7 @@ static __always_inline int locate_ends(struct __sk_buff *ctx, const struct packe
 
 	decision->source.bucket = bucket_of(&packet->source);
 	decision->destination.bucket = bucket_of(&packet->destination);
+	decision->generation = changes_of(decision->source.bucket, decision->destination.bucket);
 	reason = locate_source(ctx, packet, &decision->source);
 	return reason ? reason : locate_destination(ctx, packet, &decision->destination);
 }
@@ -108,8 +108,8 @@ static __always_inline int consult_one(struct decision *decision, struct policy_
 	return answer.reason;
 }
 
-/* Consult the policies of both ends. The generation is summed before any entry is looked up: what changes in between
- * makes the flow stale at its next packet. */
+/* Consult the policies of both ends. Of the generation each part is read before what it stands for, the changes of
+ * addresses before the ends are located: what changes in between makes the flow stale at its next packet. */
 static __always_inline int judge(struct decision *decision, const struct packet *packet, const struct end *initiator,
 				 const struct end *responder, __be16 port)
 {
@@ -124,7 +124,7 @@ static __always_inline int judge(struct decision *decision, const struct packet 
 	decision->direction = POLICY_INGRESS;
 	if (!add_revision(responder, epoch, &ingress, &sum))
 		return DROP_POLICY_NOT_READY;
-	decision->generation = generation_of(sum, initiator->bucket, responder->bucket);
+	decision->generation = generation_of(decision->generation + sum);
 	if (initiator->ifindex) {
 		query.version = egress;
 		query.direction = POLICY_EGRESS;

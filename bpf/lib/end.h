@@ -112,14 +112,19 @@ static __always_inline bool is_remote_node(__u32 identity)
 	return identity == IDENTITY_REMOTE_NODE || identity >> IDENTITY_SCOPE_SHIFT == NODE_SCOPE;
 }
 
-/* Another node's host is just that in a tunnel; which one it is, the address says. */
-static __always_inline void name_node(const struct address *address, struct end *end)
+/* What comes by the overlay says whose it is. Which node's host it is, and where answers go, its address says if it is
+ * known: the packet may have left from an address that its node has no more when it is answered. */
+static __always_inline void locate_remote(const struct address *address, struct end *end)
 {
 	struct ipcache_key key = {.prefixlen = 128, .address = *address};
 	const struct ipcache_entry *entry = bpf_map_lookup_elem(&cilia_ipcache, &key);
 
-	if (entry && is_remote_node(entry->identity))
+	if (!entry)
+		return;
+	if (end->identity == IDENTITY_REMOTE_NODE && is_remote_node(entry->identity))
 		end->identity = entry->identity;
+	if (entry->tunnel)
+		end->tunnel = entry->tunnel;
 }
 
 /* Tell whether an end is a pod by its identity, though it is neither here nor behind a tunnel. */

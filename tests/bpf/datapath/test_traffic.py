@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
 import pytest
@@ -29,6 +30,7 @@ from tests.bpf.datapath.rig import (
 
 FAR = Pod("10.2.0.10", 1003, 1, 1, bytes.fromhex("02cc00000003"), "lxc1")
 FAR_GATEWAY = "10.2.0.1"
+NEW_ADDRESS = "192.0.2.77"
 ALLOWED_SECONDS = 5.0
 DENIED_SECONDS = 0.4
 
@@ -233,3 +235,28 @@ def test_a_flow_that_came_by_the_overlay_outlives_a_change_while_the_ipcache_doe
     assert answers_ping(near.pods[0], FAR.address)
     far.node.realise(FAR.slot, 5)
     assert answers_ping(near.pods[0], FAR.address)
+
+
+def test_an_answer_from_a_nodes_former_address_leaves_its_flow_on_the_way_to_the_new_one(
+    pair: tuple[Wired, Wired],
+) -> None:
+    near, far = pair
+    far.node.allow(FAR, INGRESS, A.identity, 17, 53)
+    with far.pods[0].inside():
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with near.pods[0].inside():
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with server, client:
+        for one in (server, client):
+            one.settimeout(ALLOWED_SECONDS)
+        server.bind((FAR.address, 53))
+        client.sendto(b"asked", (FAR.address, 53))
+        _, asker = server.recvfrom(16)
+        near.node.locate(FAR.address, FAR.identity, NEW_ADDRESS)
+        near.node.renew(FAR.address)
+        server.sendto(b"done", asker)
+        assert client.recv(16) == b"done"
+    flows = [entry for key, entry in near.node.flows.items() if key.protocol == socket.IPPROTO_UDP]
+    assert {side.tunnel for entry in flows for side in entry.side} == {0, int(IPv4Address(NEW_ADDRESS))}
+    near.node.locate(FAR.address, FAR.identity, OTHER_NODE)
+    near.node.renew(FAR.address)
