@@ -16,7 +16,7 @@ from typing import Final
 from cilia.commands.arguments import Nouns, add_output, command, parse_seconds
 from cilia.commands.files import SUFFIXES, BadInput, read_file
 from cilia.commands.output import note, print_json
-from cilia.commands.session import CHANGE_SECONDS, Session, with_session
+from cilia.commands.session import Session, with_session
 from cilia.contracts.messages import ApplyPolicies, Message, PoliciesChanged, PolicyFile, SyncPolicies
 from cilia.errors import Refused, Unavailable
 
@@ -162,7 +162,7 @@ class Watcher:
             author=getpass.getuser(),
             allow_unenforced=given.allow_unenforced,
         )
-        return await self.session.request("policy", "sync", request, PoliciesChanged, timeout=CHANGE_SECONDS)
+        return await self.session.change("sync", request)
 
     async def _find_broken(self, files: tuple[PolicyFile, ...]) -> dict[str, str]:
         """Return the files that are refused by themselves, and why."""

@@ -16,7 +16,7 @@ from services.agent.wiring import Blocks, PodLink, PodWiring
 
 pytestmark = pytest.mark.cluster
 
-TAG = f"wire-{os.getpid()}"
+TAG = f"cilia-wire-{os.getpid()}"
 NODE, POD, OTHERS = (f"{TAG}.{name}" for name in ("node", "pod", "others"))
 PODS = 30
 ADDRESSES = (("10.9.0.2", "10.9.0.1"), ("fd00:9::2", "fd00:9::1"))

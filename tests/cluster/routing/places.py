@@ -13,6 +13,7 @@ from cilia.cluster.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_
 
 PORT = 7000
 WAYS = tuple(f"{protocol} over IPv{version}" for version in (4, 6) for protocol in ("tcp", "udp", "icmp"))
+ALL, NONE = frozenset(WAYS), frozenset[str]()
 PATIENT_SECONDS = 0.9
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER = 10, 23
 PMTUDISC_DO = 2

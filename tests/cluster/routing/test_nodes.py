@@ -11,11 +11,10 @@ from cilia.cluster.traffic import steady_udp
 from cilia.contracts.agent import MapContents, MapQuery
 from cilia.contracts.identities import Reserved
 from tests.cluster.policies import Policies
-from tests.cluster.routing.places import PORT, WAYS, Places, answering, reached, reached_by
+from tests.cluster.routing.places import ALL, NONE, PORT, Places, answering, reached, reached_by
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
-ALL, NONE = frozenset(WAYS), frozenset[str]()
 NAMED_SECONDS = 10.0
 FROM_NODES = """
 apiVersion: cilium.io/v2

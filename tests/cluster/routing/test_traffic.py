@@ -15,11 +15,10 @@ from cilia.cluster.machine import Machine
 from cilia.cluster.traffic import reaches_udp
 from cilia.cluster.transfer import transfer
 from tests.cluster.policies import Policies
-from tests.cluster.routing.places import PORT, WAYS, Places, answering, is_native, reached, reached_by
+from tests.cluster.routing.places import ALL, NONE, PORT, WAYS, Places, answering, is_native, reached, reached_by
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
-ALL, NONE = frozenset(WAYS), frozenset[str]()
 FAMILIES = pytest.mark.parametrize("family", ["ipv4", "ipv6"])
 LOAD_PORTS = ("7101", "7102", "7103", "7104", "7105")
 TRANSFER_PORT = 7200
