@@ -1,6 +1,6 @@
 # `make demo` and `make test` prepare whatever they need; `make help` lists the rest.
 PYTHON := .venv/bin/python
-SOURCES := cilia services bench tests tools
+SOURCES := cilia services laboratory bench tests tools
 BPF_SOURCES := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h)
 
 .PHONY: help setup build demo test abi complexity kernels format check bench proofs clean
@@ -14,7 +14,7 @@ setup: ## install what is missing: packages, .venv, compiled parts
 build: setup ## compile the data plane and its binding
 
 demo: setup ## three nodes, a dozen pods, real policy on real traffic (KEEP=1 leaves the cluster up)
-	@$(PYTHON) -m cilia.cluster.demo $(if $(KEEP),--keep)
+	@$(PYTHON) -m laboratory.demo $(if $(KEEP),--keep)
 
 test: setup ## all tests, on real kernels, brokers and kvstores
 	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -36,8 +36,8 @@ from bench.plain import plain_routing, plain_vxlan
 from bench.programs import measure_programs
 from bench.report import Figure, report, summarize
 from bench.traffic import Generator, Sample, Way, compiled_generator
-from cilia.cluster.layout import Layout
 from cilia.datapath.programs import Program
+from laboratory.layout import Layout
 
 PROGRAM_ROUNDS: Final = 60
 ROUNDS: Final = 15

@@ -15,12 +15,12 @@ from typing import Final
 import msgspec
 
 from bench.report import Figure, report, summarize
-from cilia.cluster import agentapi
-from cilia.cluster.layout import netns_path
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.network import create_namespace, delete_namespace
 from cilia.contracts.agent import AgentStatus, CreateEndpoint, EndpointReference, LocalEndpoint
 from cilia.contracts.messages import Empty, Realised
+from laboratory import agentapi
+from laboratory.layout import netns_path
+from laboratory.local import LocalCluster
+from laboratory.network import create_namespace, delete_namespace
 
 PODS: Final = 100
 CHANGES: Final = 100

@@ -18,7 +18,7 @@ from bench.report import Figure, report, summarize
 from cilia.bus import BusConfig, connect_bus
 from cilia.contracts.ids import LeaseId
 from cilia.kvstore import EtcdConfig, connect_kvstore
-from tests.servers import start_etcd, start_nats
+from laboratory.servers import start_etcd, start_nats
 from tests.services.ask import allocate, publish, register
 from tests.services.processes import Stage
 

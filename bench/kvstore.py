@@ -18,7 +18,7 @@ from bench.report import Figure, report, summarize
 from cilia.kvstore import Etcd, EtcdConfig, Txn, absent, connect_kvstore, put
 from cilia.kvstore.channel import Channel
 from cilia.kvstore.schema import message
-from tests.servers import start_etcd
+from laboratory.servers import start_etcd
 
 ROUNDS: Final = 5
 CALLERS: Final = 64

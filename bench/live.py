@@ -16,12 +16,12 @@ from bench.ours import ENTRIES, Ours
 from bench.programs import FLOWS, compiled
 from bench.report import Figure, summarize
 from bench.traffic import FLOW_PORTS, Generator
-from cilia.cluster.layout import netns_path
 from cilia.datapath.links import BEFORE_ALL, Hook, Link
 from cilia.datapath.maps import open_map_info
 from cilia.datapath.objects import Loading, load
 from cilia.datapath.programs import Program
 from cilia.netns import inside
+from laboratory.layout import netns_path
 
 SWITCH: Final = Path("/proc/sys/kernel/bpf_stats_enabled")
 NODE: Final = "node1"

@@ -8,7 +8,7 @@ from enum import StrEnum
 from bench.ours import ports
 from bench.plain import CLIENT, SERVER, address, plain_routing
 from bench.traffic import Way
-from cilia.cluster.layout import Layout, netns_path
+from laboratory.layout import Layout, netns_path
 
 
 class Order(StrEnum):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.traffic import FLOW_PORTS, PORT, Way
-from cilia.cluster.layout import netns_path
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.pod import Pod
 from cilia.contracts.agent import EndpointPolicy
+from laboratory.layout import netns_path
+from laboratory.local import LocalCluster
+from laboratory.pod import Pod
 from tests.cluster.policies import Policies
 
 ENTRIES: Final = (10, 1000, 10000)

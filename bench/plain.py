@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.traffic import Way
-from cilia.cluster.layout import Layout, netns_path, node_addresses, node_names
-from cilia.cluster.network import create_namespace, create_underlay, delete_namespace, namespaces_of
-from cilia.cluster.record import NodeRecord
+from laboratory.layout import Layout, netns_path, node_addresses, node_names
+from laboratory.network import create_namespace, create_underlay, delete_namespace, namespaces_of
+from laboratory.record import NodeRecord
 
 MTU_BYTES: Final = 1450
 """Of pods under an underlay of 1500: what fits into VXLAN, as the agent gives it to them."""

@@ -26,7 +26,7 @@ from cilia.contracts.tables import RESOLVED, PolicyEntry, SubjectKey
 from cilia.kvstore import EtcdConfig, connect_kvstore
 from cilia.lifecycle import supervise
 from cilia.table.subscriber import TableSubscriber
-from tests.servers import start_etcd, start_nats
+from laboratory.servers import start_etcd, start_nats
 from tests.services.ask import publish, register
 from tests.services.processes import Stage
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from bench.report import Figure, summarize
-from cilia.cluster.pod import Pod
+from laboratory.pod import Pod
 
 FLIPS: Final = 50
 UDP_PORT: Final = 5353

@@ -12,11 +12,11 @@ from typing import Final
 from bench.policy_flip import UDP_PORT, measure_flip
 from bench.report import Figure, summarize
 from cilia.bus import Bus, BusConfig, connect_bus
-from cilia.cluster.layout import netns_path
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.pod import Pod
 from cilia.contracts.messages import ApplyPolicies, PoliciesChanged, Realised, WaitRealised
 from cilia.netns import enter
+from laboratory.layout import netns_path
+from laboratory.local import LocalCluster
+from laboratory.pod import Pod
 
 PODS: Final = 100
 """On one node, each with an identity of its own."""

@@ -18,7 +18,7 @@ from bench.report import Figure, summarize
 from cilia.contracts.ids import EndpointId, Identity, NodeName
 from cilia.contracts.labels import parse_labels
 from cilia.contracts.tables import RESOLVED, Endpoint, EndpointKey, PolicyObject
-from cilia.table.history import History
+from cilia.table.changelog import Changelog
 from cilia.table.wire import encode_delta
 from services.policy.resolver import EngineResolver
 from services.policy.state import EndpointEvent, Event, IdentityEvent, PolicyEvent
@@ -75,7 +75,7 @@ class Service:
 
     def __init__(self) -> None:
         self.resolver = EngineResolver()
-        self.history = History(RESOLVED, computed=self.resolver.rows)
+        self.history = Changelog(RESOLVED, computed=self.resolver.rows)
         self.messages = self.bytes = self.rows = 0
 
     def load(self, events: Sequence[Event]) -> None:

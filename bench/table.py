@@ -20,7 +20,7 @@ from cilia.contracts.tables import ENDPOINTS, Endpoint, EndpointKey
 from cilia.lifecycle import supervise
 from cilia.table.publisher import TablePublisher
 from cilia.table.subscriber import ALL, TableSubscriber
-from tests.servers import start_nats
+from laboratory.servers import start_nats
 
 AGENTS: Final = 500
 COMMITS: Final = 60

@@ -3,13 +3,13 @@
 import argparse
 import os
 
-from cilia.cluster.layout import Families, Layout
-from cilia.cluster.local import LocalCluster, remove
-from cilia.cluster.network import namespaces_of
-from cilia.cluster.record import NoSuchCluster, cluster_names, traces
 from cilia.commands.arguments import Nouns, add_output, command, noun
 from cilia.commands.output import note, print_json, print_table
 from cilia.errors import Failure
+from laboratory.layout import Families, Layout
+from laboratory.local import LocalCluster, remove
+from laboratory.network import namespaces_of
+from laboratory.record import NoSuchCluster, cluster_names, traces
 
 
 class NotRoot(Failure):

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from cilia.commands.arguments import Nouns, add_output, command, parse_since
 from cilia.commands.output import print_json, print_table
-from cilia.commands.record import add_addresses, fetch_flows, moment
+from cilia.commands.policy.recorded import add_addresses, fetch_flows, moment
 from cilia.commands.session import Session, with_session
 from cilia.contracts.flows import ALLOWED, AUDITED, DENIED, FlowEnd, ListFlows, RecordedFlow
-from cilia.policy.recorded import name_of
+from cilia.policy.observed.recorded import name_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
 from cilia.bus import Bus, BusConfig, connect_bus
-from cilia.cluster.layout import Layout, netns_path
-from cilia.cluster.record import ClusterRecord, NoSuchCluster, cluster_names, load_record
 from cilia.commands.output import note_if_slow
 from cilia.contracts.agent import EndpointReference
 from cilia.contracts.ids import NodeName
@@ -18,6 +16,8 @@ from cilia.contracts.tables import ENDPOINTS, NODES, Endpoint, Node, Table
 from cilia.errors import Failure, Unavailable
 from cilia.netns import enter
 from cilia.table.subscriber import ALL, TableSubscriber
+from laboratory.layout import Layout, netns_path
+from laboratory.record import ClusterRecord, NoSuchCluster, cluster_names, load_record
 
 K = TypeVar("K")
 V = TypeVar("V")

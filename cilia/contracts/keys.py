@@ -8,7 +8,7 @@ key                                                   value                     
 ``cilia/v1/<c>/nodes/<node>``                         :class:`~.tables.Node`          the node's  ipam
 ``cilia/v1/<c>/ipam/pools/<pool>``                    :class:`~.tables.Pool`          none        ipam
 ``cilia/v1/<c>/ipam/blocks/<pool>/<address>-<len>``   :class:`Block`                  the node's  ipam
-``cilia/v1/<c>/ipam/held/<node>``                     :class:`Held`                   none        ipam
+``cilia/v1/<c>/ipam/held/<node>``                     :class:`FormerGrant`                   none        ipam
 ``cilia/v1/<c>/identities/id/<number>``               canonical labels (text)         none        identity
 ``cilia/v1/<c>/identities/value/<canonical labels>``  the number (text)               none        identity
 ``cilia/v1/<c>/identities/ref/<number>/<holder>``     empty                           holder's    identity
@@ -21,7 +21,7 @@ key                                                   value                     
                                                       :class:`~.history.PolicyRevision`
 ``cilia/flows/v1/<c>/<time>-<random>``                compressed (zlib) JSON list of  none        recorder
                                                       :class:`~.flows.RecordedFlow`
-``cilia/flows/v1/<c>/book``                           :class:`Book`                   none        recorder
+``cilia/flows/v1/<c>/book``                           :class:`RecordSummary`                   none        recorder
 ``cilia/v1/<c>/leaders/<service>``                    replica's name                  replica's   each service
 ====================================================  ==============================  ==========  =====================
 """
@@ -48,13 +48,13 @@ class Cause(Struct, frozen=True):
     """Unix time in ns."""
 
 
-class Held(Struct, frozen=True):
+class FormerGrant(Struct, frozen=True):
     """What a node was granted last; outlives its lease, so that a node that returns can have it again."""
 
     cidrs: tuple[str, ...]
 
 
-class Book(Struct, frozen=True):
+class RecordSummary(Struct, frozen=True):
     """What the recorder knows of its record as a whole."""
 
     since_ns: int

@@ -4,7 +4,7 @@
 subject                                            carries                                     who publishes
 =================================================  ==========================================  ===================
 ``cilia.v1.<c>.delta.<table>.<shard>``             msgpack :class:`~.tables.Delta`             the table's owner
-``cilia.v1.<c>.parcel.<table>.<holder>``           msgpack :class:`~.tables.Parcel`            the table's owner
+``cilia.v1.<c>.parcel.<table>.<holder>``           msgpack :class:`~.tables.DeltaBatch`            the table's owner
 ``cilia.v1.<c>.beacon.<table>``                    msgpack :class:`~.tables.Beacon`            the table's owner
 ``cilia.v1.<c>.snapshot.<table>.<shard>``          request; msgpack chunks to the reply inbox  anyone asks
 ``cilia.v1.<c>.request.<service>.<call>``          JSON request and reply                      anyone asks

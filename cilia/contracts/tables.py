@@ -235,7 +235,7 @@ class Delta(Row, Generic[K, V], frozen=True):
     """Other shards changed in the same act, as policies do: a beacon follows at once, until which to gather them."""
 
 
-class Parcel(Row, Generic[K, V], frozen=True):
+class DeltaBatch(Row, Generic[K, V], frozen=True):
     """Deltas of all the shards that changed and that one subscriber is known to hold; each is applied by its own rule."""
 
     deltas: tuple[tuple[str, Delta[K, V]], ...]

@@ -20,9 +20,9 @@ from cilia.errors import Unavailable
 from cilia.lifecycle import Loop
 from cilia.mailbox import Inbox
 from cilia.metrics import counter
-from cilia.table.answers import Answers
-from cilia.table.history import LOG_LIMIT, History
-from cilia.table.parcels import Holders, Packed, pack
+from cilia.table.batches import Holders, Packed, pack
+from cilia.table.changelog import LOG_LIMIT, Changelog
+from cilia.table.snapshots import Snapshots
 from cilia.table.wire import encode, encode_delta
 from cilia.telemetry import TRACEPARENT
 
@@ -76,7 +76,7 @@ class TablePublisher(Generic[K, V]):
         """Make a publisher.
 
         Args:
-            computed: See :class:`History`.
+            computed: See :class:`Changelog`.
             holders: Who is known to hold a shard and may be sent its deltas by name, in a parcel.
             pause_seconds: How long changes gather before they leave, so that tables that matter more go first.
         """
@@ -85,9 +85,9 @@ class TablePublisher(Generic[K, V]):
         self._holders = holders
         self._pause_seconds = pause_seconds
         self._clock = clock
-        self.history = History(table, computed=computed, log_limit=log_limit)
+        self.history = Changelog(table, computed=computed, log_limit=log_limit)
         self.counters = PublisherCounters()
-        self._answers = Answers(self.history)
+        self._answers = Snapshots(self.history)
         self._requests: Inbox[Msg] = Inbox(WAITING)
         self._changed = asyncio.Event()  # something is pending
         self._advanced = asyncio.Event()  # replaced by each commit, for those who wait for a sequence
@@ -96,7 +96,7 @@ class TablePublisher(Generic[K, V]):
         bus.on_reconnect(self._beacon_due.set)
 
     def reset(self, rows: Mapping[K, V], sequence: int, epoch: int) -> None:
-        """Take over the whole table as of ``sequence``; see :meth:`History.reset`."""
+        """Take over the whole table as of ``sequence``; see :meth:`Changelog.reset`."""
         self.history.reset(rows, sequence, epoch)
         self._notify()
         self._beacon_due.set()
@@ -111,7 +111,7 @@ class TablePublisher(Generic[K, V]):
         together: bool = False,
         announce: bool = False,
     ) -> None:
-        """Take over what changed at ``sequence``; see :meth:`History.commit`.
+        """Take over what changed at ``sequence``; see :meth:`Changelog.commit`.
 
         With ``announce``, subscribers hear at once that they have it, also those of shards that did not change.
         """

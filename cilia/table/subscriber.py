@@ -19,12 +19,12 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from cilia.bus import Bus
-from cilia.contracts.tables import Beacon, Delta, Parcel, SnapshotChunk, Table
+from cilia.contracts.tables import Beacon, Delta, DeltaBatch, SnapshotChunk, Table
 from cilia.errors import Unavailable
 from cilia.metrics import counter
-from cilia.table.asking import Asking
-from cilia.table.mirror import Answer, Change
-from cilia.table.mirrors import Mirrors
+from cilia.table.resync import ResyncSchedule
+from cilia.table.shard import Answer, Change
+from cilia.table.shards import SubscribedShards
 from cilia.table.wire import encode
 from cilia.telemetry import TRACEPARENT
 
@@ -95,10 +95,10 @@ class TableSubscriber(Generic[K, V]):
         self._holder = holder
         self._table = table
         self._clock = clock
-        self._mirrors = Mirrors(table, every=shards is ALL)
+        self._mirrors = SubscribedShards(table, every=shards is ALL)
         self._interest: set[str] = {"*"} if shards is ALL else set(shards)
         self._subscriptions: dict[str, Subscription] = {}
-        self._asking = Asking(random or Random())
+        self._asking = ResyncSchedule(random or Random())
         self._asked: dict[str, _Asked[K, V]] = {}
         self._requests = 0
         self._events: deque[tuple[Callable[[Msg], None], Msg]] = deque()
@@ -111,7 +111,7 @@ class TableSubscriber(Generic[K, V]):
         self._gathering_to = 0
         self._gathered = asyncio.Event()
         self._decode_delta = msgspec.msgpack.Decoder(Delta[table.key, table.row]).decode  # type: ignore[name-defined]
-        self._decode_parcel = msgspec.msgpack.Decoder(Parcel[table.key, table.row]).decode  # type: ignore[name-defined]
+        self._decode_parcel = msgspec.msgpack.Decoder(DeltaBatch[table.key, table.row]).decode  # type: ignore[name-defined]
         self._decode_chunk = msgspec.msgpack.Decoder(SnapshotChunk[table.key, table.row]).decode  # type: ignore[name-defined]
         self._decode_beacon = msgspec.msgpack.Decoder(Beacon).decode
         self.counters = SubscriberCounters()

@@ -14,50 +14,50 @@ from cilia.contracts.messages import Registered, RegisterNode
 from cilia.datapath.errors import DatapathError
 from cilia.datapath.features import missing_features
 from cilia.datapath.objects import LoadedObject
-from cilia.datapath.readers import wait_for_readers
+from cilia.datapath.rcu import synchronize_rcu
 from cilia.datapath.ring import RingBuffer
 from cilia.health import serve_health
 from cilia.lifecycle import Loop, run_service, stop_on_signals, supervise
 from cilia.metrics import Metrics
 from cilia.telemetry import open_telemetry
-from services.agent.acknowledgements import Acknowledgements
-from services.agent.addressaudit import AddressAudit
-from services.agent.addresses import AddressPool
-from services.agent.addressmaps import AddressMaps
-from services.agent.api import Api
-from services.agent.audit import Audit
+from services.agent.address import number
+from services.agent.api.calls import Api
+from services.agent.api.socket import Socket
+from services.agent.api.status import Health
 from services.agent.config import Config, RoutingMode
-from services.agent.connections import Connections, Parts
-from services.agent.conntrack import Conntrack
-from services.agent.devices import NodeDevices, ensure_devices, set_gateways
-from services.agent.distinct import DistinctFlows
-from services.agent.endpoints import Endpoints, PodFiles
+from services.agent.conntrack.gc import Conntrack
+from services.agent.endpoint.lifecycle import EndpointLifecycle, LifecycleParts
+from services.agent.endpoint.pool import AddressPool
+from services.agent.endpoint.publication import Publication
+from services.agent.endpoint.store import Endpoints, PodFiles
+from services.agent.endpoint.veth import PodLinks, TcBlocks
 from services.agent.errors import AgentError, CannotStart
-from services.agent.exclusions import ExclusionLoop, ExclusionMap, Exclusions
-from services.agent.faults import Faults
-from services.agent.flows import DRAIN, Flows
-from services.agent.health import Health
-from services.agent.ipcache import Ipcache
-from services.agent.kernel import PolicyMaps
-from services.agent.locations import Locations
-from services.agent.names import PolicyNames, names_of, ports_of
-from services.agent.nat import Mappings
-from services.agent.outcomes import Outcomes
-from services.agent.placement import Placement
-from services.agent.prefixes import number
-from services.agent.pressure import Pressure
-from services.agent.programaudit import ProgramAudit
-from services.agent.publication import Publication
-from services.agent.realise import Realiser
-from services.agent.recording import Recording
-from services.agent.registration import Registration
-from services.agent.routes import NativeWay, OverlayWay, Routes
-from services.agent.routetable import RouteTable
-from services.agent.routing import Routing
-from services.agent.tables import Tables, watch_nodes
-from services.agent.unixsocket import Socket
-from services.agent.wiring import Blocks, PodWiring
-from services.agent.worker import Worker, open_worker
+from services.agent.flows.distinct import DistinctFlows
+from services.agent.flows.events import DRAIN, Flows
+from services.agent.flows.export import Recording
+from services.agent.flows.names import PolicyNames, names_of, ports_of
+from services.agent.ipcache.desired import Ipcache
+from services.agent.ipcache.drift import AddressDrift
+from services.agent.ipcache.maps import AddressMaps
+from services.agent.ipcache.reconciler import IpcacheReconciler
+from services.agent.loader.drift import ProgramDrift
+from services.agent.loader.placement import Placement
+from services.agent.metrics.drift import DriftReports
+from services.agent.metrics.outcomes import Outcomes
+from services.agent.metrics.pressure import Pressure
+from services.agent.nat.excluded import ExcludedCidrMap, ExcludedCidrReconciler, ExcludedCidrs
+from services.agent.nat.gc import NatGc
+from services.agent.netlink.worker import Worker, open_worker
+from services.agent.node.devices import NodeDevices, ensure_devices, set_gateways
+from services.agent.node.registration import Registration
+from services.agent.node.tables import Tables, watch_nodes
+from services.agent.policy.acknowledgements import Acknowledgements
+from services.agent.policy.drift import PolicyDrift
+from services.agent.policy.maps import PolicyMaps
+from services.agent.policy.reconciler import PolicyReconciler
+from services.agent.routes.desired import NativeWay, OverlayWay, Routes
+from services.agent.routes.reconciler import RouteReconciler
+from services.agent.routes.table import RouteTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Node:
     devices: NodeDevices
     objects: LoadedObject
     placement: Placement
-    wiring: PodWiring
+    wiring: PodLinks
     route_table: RouteTable
     links: Worker
     readers: Worker
@@ -81,7 +81,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
     Raises:
         CannotStart: The kernel refuses.
     """
-    blocks = Blocks(config.block, config.block + 1)
+    blocks = TcBlocks(config.block, config.block + 1)
     async with open_worker("links") as links, open_worker("readers") as readers:
         try:
             devices = await links.run(
@@ -95,7 +95,7 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
             objects = await links.run(placement.install)
         except (AgentError, DatapathError, OSError) as error:
             raise CannotStart(str(error)) from error
-        wiring, route_table = await links.run(PodWiring, blocks), await links.run(RouteTable)
+        wiring, route_table = await links.run(PodLinks, blocks), await links.run(RouteTable)
         try:
             yield Node(config, devices, objects, placement, wiring, route_table, links, readers)
         finally:
@@ -136,24 +136,24 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
     ipcache = Ipcache(config.node, *filter(None, (config.ipv4, config.ipv6)), tunnels=not is_native)
     overlay_way = OverlayWay(node.devices.vxlan)
     routes = Routes(config.node, NativeWay() if is_native else overlay_way)
-    routing = Routing(routes, node.route_table, node.links, tables.nodes, config.routes_repair_seconds)
-    mappings, exclusion_map = Mappings(objects, config.conntrack_sweep_seconds), ExclusionMap(objects)
+    routing = RouteReconciler(routes, node.route_table, node.links, tables.nodes, config.routes_repair_seconds)
+    mappings, exclusion_map = NatGc(objects, config.conntrack_sweep_seconds), ExcludedCidrMap(objects)
     for masquerading in (mappings, exclusion_map):
         stack.callback(masquerading.close)
-    exclusions = ExclusionLoop(Exclusions(config.masquerade_exclude), exclusion_map, tables.nodes)
-    realiser = Realiser(
+    exclusions = ExcludedCidrReconciler(ExcludedCidrs(config.masquerade_exclude), exclusion_map, tables.nodes)
+    realiser = PolicyReconciler(
         policy_maps,
         tables.resolved,
         acknowledge=Acknowledgements(bus, config.node, endpoints, policy_maps.capacity).publish,
-        wait_for_readers=lambda: node.readers.run(wait_for_readers),
+        synchronize_rcu=lambda: node.readers.run(synchronize_rcu),
     )
-    locations = Locations(
+    locations = IpcacheReconciler(
         address_maps, ipcache, tables.nodes, tables.endpoints, tables.prefixes, realiser.wait_reached, realiser.inherit
     )
-    faults, seconds = Faults(bus, config.node), config.audit_seconds
-    audit = Audit(policy_maps, realiser, lambda: node.readers.run(policy_maps.read_sets), faults, seconds=seconds)
-    address_audit = AddressAudit(address_maps, node.readers, faults, seconds=seconds)
-    program_audit = ProgramAudit(node.placement, endpoints, node.links, faults, seconds=seconds)
+    faults, seconds = DriftReports(bus, config.node), config.audit_seconds
+    audit = PolicyDrift(policy_maps, realiser, lambda: node.readers.run(policy_maps.read_sets), faults, seconds=seconds)
+    address_audit = AddressDrift(address_maps, node.readers, faults, seconds=seconds)
+    program_audit = ProgramDrift(node.placement, endpoints, node.links, faults, seconds=seconds)
     publication = Publication(bus, config.node)
 
     async def on_registered(_: Registered) -> None:
@@ -166,7 +166,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
 
     me = RegisterNode(config.node, config.ipv4, config.ipv6, config.labels, config.pool, config.pool6)
     registration = Registration(bus, me, pool, Path(config.state_directory) / "lease", on_registered)
-    parts = Parts(
+    parts = LifecycleParts(
         endpoints=endpoints,
         files=files,
         pool=pool,
@@ -180,7 +180,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         scrub=conntrack.scrub,
         mtu_bytes=node.devices.mtu_bytes,
     )
-    connections = Connections(parts)
+    connections = EndpointLifecycle(parts)
     locations.set_gateways({number(gateway) for pod in endpoints for _, gateway in pod.gateways})
     await connections.restore()
 

@@ -14,13 +14,13 @@ from pyroute2.iproute.linux import IPRoute
 
 from cilia.errors import Failure
 from cilia.lifecycle import run_service
-from services.agent.attachments import drop_filters, drop_links
 from services.agent.config import Config
-from services.agent.devices import HOST, VXLAN
-from services.agent.endpoints import PodFiles
-from services.agent.routetable import RouteTable
-from services.agent.tc import TrafficControl
-from services.agent.worker import open_worker
+from services.agent.endpoint.store import PodFiles
+from services.agent.loader.attachments import drop_filters, drop_links
+from services.agent.netlink.tc import TrafficControl
+from services.agent.netlink.worker import open_worker
+from services.agent.node.devices import HOST, VXLAN
+from services.agent.routes.table import RouteTable
 
 log = logging.getLogger(__name__)
 

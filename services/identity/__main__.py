@@ -18,14 +18,14 @@ from cilia.metrics import Metrics
 from cilia.owner import Owner, settle_epoch
 from cilia.table.publisher import TablePublisher
 from services.identity.allocator import Allocator
+from services.identity.backfill import Supply
 from services.identity.collector import Collector, CollectorCounters
 from services.identity.config import Config
 from services.identity.directory import Directory
+from services.identity.informer import Mirror
 from services.identity.labelfilter import read_label_filter
-from services.identity.mirror import Mirror
 from services.identity.numbers import number_range
 from services.identity.requests import Requests
-from services.identity.supply import Supply
 
 
 async def run(config: Config) -> None:

@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from cilia.contracts.identities import Reserved
 from cilia.contracts.labels import Label, Labels, canonical, node
 from cilia.contracts.tables import Node
-from cilia.policy.rules import CIDR, cidr_label, parse_prefix
+from cilia.policy.engine.rules import CIDR, cidr_label, parse_prefix
 from services.identity.errors import BadField
 
 

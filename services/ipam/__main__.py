@@ -18,7 +18,7 @@ from cilia.owner import Owner, settle_epoch
 from cilia.table.publisher import TablePublisher
 from services.ipam.config import Config
 from services.ipam.grants import Grants
-from services.ipam.mirror import Mirror
+from services.ipam.informer import Mirror
 from services.ipam.pools import parse_pools
 from services.ipam.registry import Registry
 from services.ipam.requests import Requests

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from cilia.contracts.ids import LeaseId, NodeName, Revision
-from cilia.contracts.keys import Block, Held, Keys
+from cilia.contracts.keys import Block, FormerGrant, Keys
 from cilia.contracts.messages import Granted, RegisterNode
 from cilia.contracts.tables import Node
 from cilia.kvstore import Etcd, LeaseNotFound, Txn, absent, delete, get, put, unchanged
@@ -184,7 +184,7 @@ class Grants:
         compare += [absent(key) for key in blocks.values()]
         ops = [
             put(node, msgspec.json.encode(row), lease),
-            put(self.keys.held(row.name), msgspec.json.encode(Held(row.pod_cidrs))),
+            put(self.keys.held(row.name), msgspec.json.encode(FormerGrant(row.pod_cidrs))),
             *(put(key, self._block_value(cidr, row.name), lease) for cidr, key in blocks.items()),
             *(delete(self._block_key(cidr)) for cidr in returned),
         ]

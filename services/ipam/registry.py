@@ -10,14 +10,14 @@ from typing import Final
 import msgspec
 
 from cilia.contracts.ids import NodeName
-from cilia.contracts.keys import Block, Held, Keys
+from cilia.contracts.keys import Block, FormerGrant, Keys
 from cilia.contracts.tables import Node, Pool
 from services.ipam.pools import AddressPool
 
 _NODE: Final = msgspec.json.Decoder(Node)
 _POOL: Final = msgspec.json.Decoder(Pool)
 _BLOCK: Final = msgspec.json.Decoder(Block)
-_HELD: Final = msgspec.json.Decoder(Held)
+_HELD: Final = msgspec.json.Decoder(FormerGrant)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from cilia.contracts.keys import Keys
 from cilia.contracts.messages import Problem
 from cilia.errors import Refused
 from cilia.kvstore import Etcd, Op, Record, put
-from cilia.policy.revisions import find_origin
+from cilia.policy.observed.revisions import find_origin
 
 MOST_REVISIONS: Final = 500
 PRUNE_SECONDS: Final = 60.0
@@ -48,7 +48,7 @@ def record_change(keys: Keys, change: PolicyRevision) -> Op:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class Changelog:
     """Reads revisions, and removes old ones."""
 
     etcd: Etcd
@@ -118,7 +118,7 @@ def _is_asked(query: HistoryQuery, row: HistoryRow) -> bool:
 
 
 async def blame(
-    history: History, explain: Callable[[ExplainFlow], Awaitable[Explained]], request: ExplainFlow
+    history: Changelog, explain: Callable[[ExplainFlow], Awaitable[Explained]], request: ExplainFlow
 ) -> Blamed:
     """Answer ``policy.blame``: explain a flow, and find the origin of each rule and policy that decides it."""
     explained = await explain(request)

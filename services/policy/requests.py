@@ -26,7 +26,7 @@ from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.policy.language.parse import decode_object
 from services.policy.capacity import Capacities
-from services.policy.history import History, blame
+from services.policy.history import Changelog, blame
 from services.policy.realisation import Realisation
 from services.policy.store import Store, object_key
 from services.policy.waiting import Moved, Waiting
@@ -46,7 +46,7 @@ class Requests:
 
     store: Store
     parse: Parse
-    history: History
+    history: Changelog
     waiting: Waiting
     explain: Explain
 

@@ -12,13 +12,13 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.messages import Problem
 from cilia.contracts.tables import Endpoint, EndpointKey, PolicyEntry, PolicyObject, SubjectKey
 from cilia.errors import Refused
-from cilia.policy import engine
-from cilia.policy.engine import Engine, Options
+from cilia.policy.engine import engine
+from cilia.policy.engine.engine import Engine, Options
+from cilia.policy.engine.rules import Policy
+from cilia.policy.engine.selectors import NamedPortOf
 from cilia.policy.errors import BadPolicy, PolicyError
-from cilia.policy.explanation import explain_flow
+from cilia.policy.explain.explanation import explain_flow
 from cilia.policy.language.enforcement import KEY as ENFORCEMENT_KEY
-from cilia.policy.rules import Policy
-from cilia.policy.selectors import NamedPortOf
 from services.policy.capacity import Sizes, Wanted
 from services.policy.decoded import Decoded
 from services.policy.state import EndpointEvent, Event, IdentityEvent, PolicyEvent
@@ -46,7 +46,7 @@ class Rows(Mapping[str, Mapping[SubjectKey, PolicyEntry]]):
 
 
 class EngineResolver:
-    """Resolves policy with an :class:`~cilia.policy.engine.Engine`; see :class:`services.policy.mirror.Resolver`."""
+    """Resolves policy with an :class:`~cilia.policy.engine.engine.Engine`; see :class:`services.policy.informer.Resolver`."""
 
     def __init__(self, options: Options | None = None, *, decoded: Decoded | None = None) -> None:
         self._options = options or Options(dual_stack=True)

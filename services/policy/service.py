@@ -19,9 +19,9 @@ from cilia.owner import Owner, settle_epoch
 from cilia.table.publisher import TablePublisher
 from services.policy.capacity import Admission, Capacities
 from services.policy.config import Config
-from services.policy.history import History
+from services.policy.history import Changelog
+from services.policy.informer import Mirror, Resolver
 from services.policy.latency import measure
-from services.policy.mirror import Mirror, Resolver
 from services.policy.prefixes import Prefixes
 from services.policy.realisation import Realisation
 from services.policy.requests import Parse, Requests, hear_acknowledgements
@@ -61,7 +61,7 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
         metrics.gauge("policy_subjects", "subject identities with resolved policy", lambda: len(resolved.history.rows))
         metrics.gauge("policy_resolved_revision", "revision that is resolved", lambda: resolved.history.sequence)
         measure(metrics, lambda: realisation.progress(realisation.newest, places.counts))
-        history = History(etcd, keys)
+        history = Changelog(etcd, keys)
         capacities = Capacities(bus)
         prefixes = Prefixes(bus, places, mirror.named_prefixes, mirror.reach)
         admission = Admission(resolver, places, capacities.of)

@@ -18,12 +18,12 @@ from cilia.contracts.messages import NodeForecast, PoliciesChanged, PolicyChange
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.errors import Refused
 from cilia.kvstore import Compare, Etcd, Op, TransactionTooLarge, Txn, absent, delete, get, put, unchanged
+from cilia.policy.engine.rules import Policy
 from cilia.policy.errors import BadPolicy
 from cilia.policy.language.parse import decode_object
-from cilia.policy.revisions import documents_at
-from cilia.policy.rules import Policy
+from cilia.policy.observed.revisions import documents_at
 from cilia.telemetry import traceparent
-from services.policy.history import History, record_change
+from services.policy.history import Changelog, record_change
 from services.policy.state import Stored
 
 ATTEMPTS: Final = 8
@@ -165,7 +165,7 @@ class Store:
             HistoryTooShort, TooManyPolicies, ChangeTooLarge, TooManyEntries: Nothing was changed.
             PoliciesContended, Unavailable: Likewise.
         """
-        rows = await History(self.etcd, self.keys).since(request.revision)
+        rows = await Changelog(self.etcd, self.keys).since(request.revision)
         cause = Cause(f"rollback to {request.revision}", request.author)
         wanted = {
             key: _restored(key, document, cause) if document else None

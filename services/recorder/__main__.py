@@ -17,9 +17,9 @@ from cilia.metrics import Metrics
 from cilia.owner import Owner
 from cilia.table.subscriber import ALL, TableSubscriber
 from services.recorder.config import Config
-from services.recorder.office import Office, RecorderCounters, hold_while_elected
+from services.recorder.flow_store import FlowStore
+from services.recorder.recorder import Recorder, RecorderCounters, hold_while_elected
 from services.recorder.shadows import ShadowWatch
-from services.recorder.shelf import Shelf
 
 
 async def run(config: Config) -> None:
@@ -34,7 +34,7 @@ async def run(config: Config) -> None:
         policies = TableSubscriber(bus, POLICIES, [ONE_SHARD])
         shadows = ShadowWatch(policies, remember=config.distinct_flows)
         election = Election(etcd, keys.leader("recorder"), config.replica)
-        office = Office(bus, Shelf(etcd, keys), config, identities, shadows, counters)
+        office = Recorder(bus, FlowStore(etcd, keys), config, identities, shadows, counters)
         metrics.count("recorder", counters)
         metrics.gauge("recorder_flows", "distinct flows in the record", lambda: office.flows)
         metrics.gauge(

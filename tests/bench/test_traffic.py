@@ -9,8 +9,8 @@ from bench.nftables import Order, nftables, rule_set
 from bench.ours import ports
 from bench.plain import plain_routing, plain_vxlan
 from bench.traffic import PORT, Generator, TrafficFailed, Way, compiled_generator
-from cilia.cluster.layout import Layout
-from cilia.cluster.network import namespaces_of
+from laboratory.layout import Layout
+from laboratory.network import namespaces_of
 
 SECONDS = 0.05
 

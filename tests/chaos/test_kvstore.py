@@ -12,7 +12,7 @@ from cilia.errors import Unavailable
 from cilia.kvstore import Election, Etcd, EtcdConfig, connect_kvstore
 from cilia.kvstore.channel import Channel
 from cilia.kvstore.schema import message
-from tests.servers import start_etcd
+from laboratory.servers import start_etcd
 
 
 async def put_for(seconds: float, etcd: Etcd) -> list[bytes]:

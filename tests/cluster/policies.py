@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from cilia.cluster.local import LocalCluster
+from laboratory.local import LocalCluster
 
 
 class Policies:

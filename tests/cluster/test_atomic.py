@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.traffic import serve_udp, steady_udp
+from laboratory.local import LocalCluster
+from laboratory.traffic import serve_udp, steady_udp
 from tests.cluster.policies import Policies
 from tests.cluster.test_telemetry import address_of, scrape
 from tests.cluster.truth import converge

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from cilia.cluster.layout import Layout
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.network import create_namespace, delete_namespace
 from cilia.contracts.agent import CreateEndpoint, EndpointReference, LocalEndpoint, MapContents, MapQuery
 from cilia.contracts.messages import Message
 from cilia.errors import Refused
+from laboratory.layout import Layout
+from laboratory.local import LocalCluster
+from laboratory.network import create_namespace, delete_namespace
+from laboratory.servers import free_port
 from tests.cluster.policies import Policies
 from tests.cluster.truth import read_etcd
-from tests.servers import free_port
 
 pytestmark = pytest.mark.cluster
 
@@ -195,7 +195,7 @@ def test_a_bad_setting_stops_the_process_at_once(tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize("missing", ["etcd", "nats"])
 def test_a_missing_server_is_named(tmp_path: Path, service: str, missing: str) -> None:
     address = f"127.0.0.1:{free_port()}"
-    from tests.servers import start_nats
+    from laboratory.servers import start_nats
 
     with start_nats(tmp_path) as nats:
         url = nats.url if missing == "etcd" else f"nats://{address}"

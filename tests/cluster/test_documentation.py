@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cilia.cluster.layout import netns_path
-from cilia.cluster.local import LocalCluster
 from cilia.contracts import agent, explanations, flows, history, messages, tables
+from laboratory.layout import netns_path
+from laboratory.local import LocalCluster
 
 pytestmark = pytest.mark.cluster
 

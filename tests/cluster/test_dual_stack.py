@@ -8,11 +8,11 @@ from itertools import product
 
 import pytest
 
-from cilia.cluster.layout import Families
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.machine import Machine
-from cilia.cluster.pod import Pod
-from cilia.cluster.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
+from laboratory.layout import Families
+from laboratory.local import LocalCluster
+from laboratory.machine import Machine
+from laboratory.pod import Pod
+from laboratory.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
 from tests.cluster import matrix, truth
 from tests.cluster.matrix import DNS, HTTP, Attempt
 from tests.cluster.policies import Policies

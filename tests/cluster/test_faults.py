@@ -8,9 +8,9 @@ from itertools import product
 
 import pytest
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.pod import Pod
-from cilia.cluster.traffic import Tally, reaches_tcp, serve_tcp, serve_udp, steady_connections, steady_udp
+from laboratory.local import LocalCluster
+from laboratory.pod import Pod
+from laboratory.traffic import Tally, reaches_tcp, serve_tcp, serve_udp, steady_connections, steady_udp
 from tests.cluster.policies import Policies
 from tests.cluster.truth import converge
 

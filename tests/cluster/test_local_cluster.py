@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from cilia.cluster.layout import Layout, netns_path
-from cilia.cluster.local import ClusterExists, LocalCluster
-from cilia.cluster.network import namespaces_of
-from cilia.cluster.record import is_running, load_record, marked_pids
+from laboratory.layout import Layout, netns_path
+from laboratory.local import ClusterExists, LocalCluster
+from laboratory.network import namespaces_of
+from laboratory.record import is_running, load_record, marked_pids
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.processes import MAX_PAYLOAD_BYTES
+from laboratory.local import LocalCluster
+from laboratory.processes import MAX_PAYLOAD_BYTES
 from tests.cluster.policies import Policies
 from tests.cluster.truth import differences
 

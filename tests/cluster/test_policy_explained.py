@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cilia.cluster.local import LocalCluster
+from laboratory.local import LocalCluster
 from tests.cluster.matrix import DNS, HTTP, OTHER, Attempt, differences, serving
 from tests.cluster.policies import Policies
 from tests.cluster.test_policy_on_traffic import DB_ISOLATED, WEB_FROM_CLIENTS, everything, make_pods

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.pod import Pod
+from laboratory.local import LocalCluster
+from laboratory.pod import Pod
 from tests.cluster.matrix import DNS, HTTP, Attempt, differences, serving
 from tests.cluster.policies import Policies
 from tests.cluster.truth import converge

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.traffic import reaches_icmp
 from cilia.contracts.agent import AgentStatus
 from cilia.contracts.messages import Empty
+from laboratory.local import LocalCluster
+from laboratory.traffic import reaches_icmp
 from tests.cluster.truth import converge
 
 pytestmark = pytest.mark.cluster

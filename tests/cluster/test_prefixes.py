@@ -9,10 +9,10 @@ from ipaddress import ip_network
 
 import pytest
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.machine import Machine
-from cilia.cluster.pod import Pod
-from cilia.cluster.traffic import reaches_tcp, serve_tcp
+from laboratory.local import LocalCluster
+from laboratory.machine import Machine
+from laboratory.pod import Pod
+from laboratory.traffic import reaches_tcp, serve_tcp
 from tests.cluster.policies import Policies
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]

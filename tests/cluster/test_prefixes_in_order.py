@@ -8,12 +8,12 @@ from ipaddress import ip_address
 
 import pytest
 
-from cilia.cluster import world
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.machine import Machine
-from cilia.cluster.network import ip
-from cilia.cluster.pod import Pod
-from cilia.cluster.traffic import reaches_tcp, serve_tcp, serve_udp, steady_udp
+from laboratory import world
+from laboratory.local import LocalCluster
+from laboratory.machine import Machine
+from laboratory.network import ip
+from laboratory.pod import Pod
+from laboratory.traffic import reaches_tcp, serve_tcp, serve_udp, steady_udp
 from tests.cluster.policies import Policies
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.pod import Pod
+from laboratory.local import LocalCluster
+from laboratory.pod import Pod
 from tests.cluster.matrix import HTTP, OTHER, reaches, serving
 from tests.cluster.policies import Policies
 

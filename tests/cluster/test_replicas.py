@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.traffic import reaches_tcp, serve_tcp
+from laboratory.local import LocalCluster
+from laboratory.traffic import reaches_tcp, serve_tcp
 from tests.cluster.policies import Policies
 from tests.cluster.truth import converge
 

@@ -14,12 +14,12 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from cilia.cluster.layout import HUB_ADDRESS, netns_path
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.processes import AGENT_METRICS_PORT, FIRST_HEALTH_PORT, SERVICES
 from cilia.contracts.agent import AgentStatus
 from cilia.contracts.messages import Empty
 from cilia.netns import inside
+from laboratory.layout import HUB_ADDRESS, netns_path
+from laboratory.local import LocalCluster
+from laboratory.processes import AGENT_METRICS_PORT, FIRST_HEALTH_PORT, SERVICES
 from tests.cluster.policies import Policies
 
 pytestmark = pytest.mark.cluster

@@ -7,13 +7,13 @@ from ipaddress import ip_network
 
 import msgspec
 
-from cilia.cluster.local import LocalCluster
 from cilia.contracts.agent import EndpointPolicy, EndpointReference, MapContents, MapQuery
 from cilia.contracts.ids import Identity
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import Endpoint, Node, PolicyEntry, PolicyKey
 from cilia.errors import Failure
 from cilia.kvstore import EtcdConfig, Record, connect_kvstore
+from laboratory.local import LocalCluster
 from services.policy.resolver import EngineResolver
 from services.policy.state import read_event
 

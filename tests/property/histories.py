@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import parse_labels
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from cilia.policy.engine import (
+from cilia.policy.engine.engine import (
     EndpointsChanged,
     Engine,
     Event,
@@ -22,8 +22,8 @@ from cilia.policy.engine import (
     PolicyPut,
     PolicyRemoved,
 )
-from cilia.policy.mapstate import decide
-from cilia.policy.rules import (
+from cilia.policy.engine.mapstate import decide
+from cilia.policy.engine.rules import (
     Block,
     NamedPort,
     Operator,
@@ -37,7 +37,7 @@ from cilia.policy.rules import (
     parse_prefix,
     split_names,
 )
-from cilia.policy.selectors import NamedPortOf
+from cilia.policy.engine.selectors import NamedPortOf
 from tests.property.test_policy import NAMESPACE, OUTSIDE, PODS, PREFIXES, World
 
 HISTORY = 200

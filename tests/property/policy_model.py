@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
-from cilia.policy.rules import Block, NamedPort, Operator, Policy, Prefix, Requirement, Rule, Selector, Spec
+from cilia.policy.engine.rules import Block, NamedPort, Operator, Policy, Prefix, Requirement, Rule, Selector, Spec
 
 HOST, INIT = 1, 5
 

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cilia.contracts.ids import Identity
-from cilia.policy.ends import end_of_identity
-from cilia.policy.engine import Event, PolicyPut, PolicyRemoved
-from cilia.policy.explanation import explain_side
+from cilia.policy.engine.engine import Event, PolicyPut, PolicyRemoved
+from cilia.policy.engine.mapstate import decide
+from cilia.policy.explain.explanation import explain_side
+from cilia.policy.explain.mismatch import Packet
+from cilia.policy.explain.parties import end_of_identity
 from cilia.policy.language.parse import parse_policies
-from cilia.policy.mapstate import decide
-from cilia.policy.mismatch import Packet
 from tests.property.test_policy import edges, histories, play, protocols
 
 FLOWS = [(protocol, port) for protocol in (6, 17) for port in (0, 1, 80, 443, 65_535)]

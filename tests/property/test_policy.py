@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import parse_labels
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from cilia.policy import peersets
-from cilia.policy.engine import (
+from cilia.policy.engine import peersets
+from cilia.policy.engine.engine import (
     EndpointsChanged,
     Engine,
     Event,
@@ -20,8 +20,8 @@ from cilia.policy.engine import (
     PolicyRemoved,
     reserved_labels,
 )
-from cilia.policy.mapstate import Match, broader, decide
-from cilia.policy.rules import (
+from cilia.policy.engine.mapstate import Match, broader, decide
+from cilia.policy.engine.rules import (
     EVERYTHING,
     NAMESPACED,
     Block,
@@ -37,7 +37,7 @@ from cilia.policy.rules import (
     parse_prefix,
     split_names,
 )
-from cilia.policy.selectors import NamedPortOf
+from cilia.policy.engine.selectors import NamedPortOf
 from tests.property.policy_model import Model, Workload
 
 NAMESPACE = "io.kubernetes.pod.namespace"

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from services.agent.policy import (
+from services.agent.policy.plan import (
     UNREALISED,
     Change,
-    Held,
     Plan,
+    SlotState,
     Version,
     is_churn,
     named_only_of,
@@ -19,7 +19,7 @@ from services.agent.policy import (
     plan_release,
     shapes_of,
 )
-from tests.unit.agent.policy_model import Kernel, Packet
+from tests.unit.agent.policy.policy_model import Kernel, Packet
 
 SET = 1 << 31 | 1
 IDENTITIES = (0, 7, 8, SET)
@@ -60,7 +60,7 @@ leftovers = st.frozensets(keys, max_size=3)
 
 
 @st.composite
-def held_and_desired(draw: st.DrawFn) -> tuple[Held, Mapping[PolicyKey, PolicyEntry]]:
+def held_and_desired(draw: st.DrawFn) -> tuple[SlotState, Mapping[PolicyKey, PolicyEntry]]:
     old, leftover = draw(states), draw(leftovers)
     gone = draw(st.sampled_from(IDENTITIES))
     new = draw(st.one_of(states, st.just({k: v for k, v in old.items() if k.identity != gone})))
@@ -72,10 +72,10 @@ def held_and_desired(draw: st.DrawFn) -> tuple[Held, Mapping[PolicyKey, PolicyEn
         shapes_of(old),
         named_only=draw(st.integers(0, 3)) & named_only_of(old),
     )
-    return Held(version, old, leftover), new
+    return SlotState(version, old, leftover), new
 
 
-def changes_of(pairs: list[tuple[Held, Mapping[PolicyKey, PolicyEntry]]]) -> list[Change]:
+def changes_of(pairs: list[tuple[SlotState, Mapping[PolicyKey, PolicyEntry]]]) -> list[Change]:
     return [Change(slot, Identity(1000 + slot), held, new) for slot, (held, new) in enumerate(pairs, start=1)]
 
 
@@ -92,7 +92,7 @@ def finished(kernel: Kernel, steps: Plan) -> Kernel:
 @settings(max_examples=400, deadline=None)
 @given(st.lists(held_and_desired(), min_size=1, max_size=3))
 def test_each_packet_meets_its_old_verdict_or_its_new_one(
-    pairs: list[tuple[Held, Mapping[PolicyKey, PolicyEntry]]],
+    pairs: list[tuple[SlotState, Mapping[PolicyKey, PolicyEntry]]],
 ) -> None:
     changes = changes_of(pairs)
     start = {change.slot: change.held for change in changes}
@@ -109,7 +109,7 @@ def test_each_packet_meets_its_old_verdict_or_its_new_one(
 @settings(max_examples=200, deadline=None)
 @given(st.lists(held_and_desired(), min_size=2, max_size=3))
 def test_subjects_that_switch_do_so_at_one_moment(
-    pairs: list[tuple[Held, Mapping[PolicyKey, PolicyEntry]]],
+    pairs: list[tuple[SlotState, Mapping[PolicyKey, PolicyEntry]]],
 ) -> None:
     changes = changes_of(pairs)
     switching = {
@@ -127,7 +127,7 @@ def test_subjects_that_switch_do_so_at_one_moment(
 @settings(max_examples=200, deadline=None)
 @given(st.lists(held_and_desired(), min_size=1, max_size=3))
 def test_a_finished_plan_holds_what_was_desired_and_nothing_else(
-    pairs: list[tuple[Held, Mapping[PolicyKey, PolicyEntry]]],
+    pairs: list[tuple[SlotState, Mapping[PolicyKey, PolicyEntry]]],
 ) -> None:
     changes = changes_of(pairs)
     steps = plan(changes, epoch=4, free=10_000)
@@ -145,7 +145,7 @@ def test_a_finished_plan_holds_what_was_desired_and_nothing_else(
 @settings(max_examples=200, deadline=None)
 @given(held_and_desired())
 def test_a_flow_that_was_allowed_and_no_longer_is_sees_a_higher_revision(
-    pair: tuple[Held, Mapping[PolicyKey, PolicyEntry]],
+    pair: tuple[SlotState, Mapping[PolicyKey, PolicyEntry]],
 ) -> None:
     (change,) = changes_of([pair])
     kernel = Kernel.holding({1: change.held}, 4)
@@ -157,7 +157,7 @@ def test_a_flow_that_was_allowed_and_no_longer_is_sees_a_higher_revision(
 
 @given(held_and_desired())
 def test_a_released_slot_denies_all_and_its_revision_still_grows(
-    pair: tuple[Held, Mapping[PolicyKey, PolicyEntry]],
+    pair: tuple[SlotState, Mapping[PolicyKey, PolicyEntry]],
 ) -> None:
     held, _ = pair
     steps = plan_release(1, held)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from cilia.contracts.subjects import EVERY_SHARD
 from cilia.contracts.tables import Beacon, Delta, SnapshotChunk, SnapshotRequest, Table
-from cilia.table.answers import Answers
-from cilia.table.history import History
-from cilia.table.mirror import Answer, Change
-from cilia.table.mirrors import Mirrors
+from cilia.table.changelog import Changelog
+from cilia.table.shard import Answer, Change
+from cilia.table.shards import SubscribedShards
+from cilia.table.snapshots import Snapshots
 from cilia.table.wire import encode_delta
 
 NUMBERS = Table[int, int]("numbers", "tests", int, int, lambda key: str(key % 3))
@@ -28,11 +28,11 @@ class World:
         self.epoch, self.sequence = 1, 1
         self.truth: dict[int, int] = {}
         self.past: dict[tuple[int, int], dict[int, int]] = {(1, 1): {}}
-        self.replicas = [History(NUMBERS, log_limit=log_limit) for _ in range(2)]
-        self.answers = [Answers(history) for history in self.replicas]
+        self.replicas = [Changelog(NUMBERS, log_limit=log_limit) for _ in range(2)]
+        self.answers = [Snapshots(history) for history in self.replicas]
         self.unseen: list[list[tuple[int, int, int | None]]] = [[], []]
         self.network: list[Message] = []
-        self.mirrors = Mirrors(NUMBERS, every=every)
+        self.mirrors = SubscribedShards(NUMBERS, every=every)
         self.followed: dict[str, dict[int, int]] = {}
         self.positions: dict[str, tuple[int, int]] = {}
         for replica in self.replicas:

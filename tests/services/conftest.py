@@ -9,7 +9,7 @@ import pytest
 
 from cilia.bus import BusConfig, connect_bus
 from cilia.kvstore import EtcdConfig, connect_kvstore
-from tests.servers import start_etcd, start_nats
+from laboratory.servers import start_etcd, start_nats
 from tests.services.processes import Stage
 
 

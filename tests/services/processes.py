@@ -13,7 +13,7 @@ from cilia.bus import Bus
 from cilia.contracts.ids import Identity
 from cilia.contracts.keys import Keys
 from cilia.kvstore import Etcd
-from tests.servers import Server
+from laboratory.servers import Server
 
 ROOT = Path(__file__).parents[2]
 

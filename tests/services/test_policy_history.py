@@ -15,10 +15,10 @@ from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChan
 from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.kvstore import Etcd, EtcdConfig, connect_kvstore
-from services.policy.history import History
+from laboratory.servers import start_etcd
+from services.policy.history import Changelog
 from services.policy.state import Stored
 from services.policy.store import Store
-from tests.servers import start_etcd
 from tests.services.ask import ask
 from tests.services.processes import Stage
 from tests.services.test_policy_explain import POLICY, place, policy_service
@@ -89,14 +89,14 @@ async def test_concurrent_changes_each_leave_their_revision(tmp_path: Path) -> N
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
             store = Store(etcd, KEYS)
             await asyncio.gather(*(store.apply([row(f"p{n}", "{}", f"author{n}")]) for n in range(50)))
-            rows = await History(etcd, KEYS).read()
+            rows = await Changelog(etcd, KEYS).read()
             assert {each.change.author for each in rows} == {f"author{n}" for n in range(50)}
 
 
 async def test_nothing_is_recorded_for_what_changes_nothing_or_fails(tmp_path: Path) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            store, history = Store(etcd, KEYS), History(etcd, KEYS)
+            store, history = Store(etcd, KEYS), Changelog(etcd, KEYS)
             first = await store.apply([row("a", "{}")])
             await store.apply([row("a", "{}")])
             await store.apply([row("a", '{"b": 1}')], dry_run=True)
@@ -109,7 +109,7 @@ async def test_nothing_is_recorded_for_what_changes_nothing_or_fails(tmp_path: P
 async def test_old_revisions_go_and_a_rollback_beyond_them_is_refused(tmp_path: Path) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            store, history = Store(etcd, KEYS), History(etcd, KEYS)
+            store, history = Store(etcd, KEYS), Changelog(etcd, KEYS)
             changes = [await store.apply([row("a", f'{{"step": {step}}}')]) for step in range(150)]
             assert await history.prune(keep=20) == 130
             assert [each.revision for each in await history.read()] == [each.revision for each in changes[130:]]

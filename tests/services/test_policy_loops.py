@@ -36,7 +36,7 @@ from cilia.kvstore import EtcdConfig
 from cilia.lifecycle import supervise
 from services.policy.capacity import Sizes, Wanted
 from services.policy.config import Config
-from services.policy.mirror import Difference
+from services.policy.informer import Difference
 from services.policy.service import run
 from services.policy.state import Event, IdentityEvent, PolicyEvent
 from tests.services.ask import ask

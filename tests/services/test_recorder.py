@@ -21,12 +21,12 @@ from cilia.contracts.keys import Keys
 from cilia.contracts.messages import ApplyPolicies, Empty, PoliciesChanged
 from cilia.errors import Unavailable
 from cilia.kvstore import EtcdConfig, connect_kvstore
-from services.recorder.book import Book, key_of
-from services.recorder.shelf import PIECE, SPARE_PIECES, Shelf
-from tests.servers import start_etcd
+from laboratory.servers import start_etcd
+from services.recorder.flow_store import PIECE, SPARE_PIECES, FlowStore
+from services.recorder.flow_table import FlowTable, key_of
 from tests.services.ask import ask
 from tests.services.processes import Service, Stage
-from tests.unit.recorder.test_book import seen
+from tests.unit.recorder.test_flow_table import seen
 
 KEYS = Keys("test")
 SHADOW = """
@@ -138,7 +138,7 @@ def many() -> list[RecordedFlow]:
 async def test_the_record_comes_back_whole_and_stays_in_few_pieces(tmp_path: Path, many: list[RecordedFlow]) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            shelf = Shelf(etcd, KEYS)
+            shelf = FlowStore(etcd, KEYS)
             book = await shelf.load(100_000)
             for flow in many:
                 book.add(flow)
@@ -149,11 +149,11 @@ async def test_the_record_comes_back_whole_and_stays_in_few_pieces(tmp_path: Pat
                 assert not book.fresh
             records, _ = await etcd.range(KEYS.flows)
             assert len(records) < SPARE_PIECES + 5
-            again = await Shelf(etcd, KEYS).load(100_000)
+            again = await FlowStore(etcd, KEYS).load(100_000)
             assert again.rows == book.rows
             assert again.since_ns == book.since_ns
             assert again.rows[key_of(many[0])].count == 6
-            small = await Shelf(etcd, KEYS).load(1000)
+            small = await FlowStore(etcd, KEYS).load(1000)
             assert len(small.rows) <= 1000
             assert small.evicted == len(many) - len(small.rows)
 
@@ -161,8 +161,8 @@ async def test_the_record_comes_back_whole_and_stays_in_few_pieces(tmp_path: Pat
 async def test_what_could_not_be_written_is_written_later(tmp_path: Path, many: list[RecordedFlow]) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            shelf = Shelf(etcd, KEYS)
-            book = Book(100_000, since_ns=3)
+            shelf = FlowStore(etcd, KEYS)
+            book = FlowTable(100_000, since_ns=3)
             book.add(many[0])
             server.kill()
             with pytest.raises(Unavailable):

@@ -10,7 +10,7 @@ from cilia.bus import Bus, BusConfig, connect_bus
 from cilia.calls import serve
 from cilia.contracts.messages import Empty, Granted, GrowBlocks, Problem
 from cilia.errors import Refused, Unavailable
-from tests.servers import start_nats
+from laboratory.servers import start_nats
 
 
 @pytest.fixture

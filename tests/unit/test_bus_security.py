@@ -11,7 +11,7 @@ from cilia.bus import Bus, BusConfig, connect_bus
 from cilia.calls import serve
 from cilia.contracts.messages import Granted, GrowBlocks
 from cilia.errors import Unavailable
-from tests.servers import Server, start_nats
+from laboratory.servers import Server, start_nats
 from tests.unit.kvstore.test_security import certificates
 from tests.unit.test_bus import grow
 

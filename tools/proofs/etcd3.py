@@ -17,7 +17,7 @@ from typing import Final
 
 from cilia.errors import Unavailable
 from cilia.kvstore import Etcd, EtcdConfig, connect_kvstore
-from tests.servers import Server, start_etcd
+from laboratory.servers import Server, start_etcd
 
 WRITE_SECONDS: Final = 12.0
 PUTS_A_SECOND: Final = 300

@@ -5,9 +5,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from cilia.policy.language.documents import Field
-from cilia.policy.language.selectors import read_selector
-from cilia.policy.rules import (
+from cilia.policy.engine.rules import (
     CIDR,
     CIDR_GROUP,
     GROUP_NAME,
@@ -19,6 +17,8 @@ from cilia.policy.rules import (
     Selector,
     within,
 )
+from cilia.policy.language.documents import Field
+from cilia.policy.language.selectors import read_selector
 
 _LENGTH: Final = re.compile(r"[0-9]{1,3}")
 

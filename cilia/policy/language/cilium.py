@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from cilia.policy.engine.rules import RESERVED, Ports, Rule, Selector, Spec, split_names
 from cilia.policy.language import layer7
 from cilia.policy.language.addresses import read_cidr_set, read_prefix, select_prefix
 from cilia.policy.language.documents import Field, Mapping, place_in_object
 from cilia.policy.language.entities import read_entities
 from cilia.policy.language.ports import cilium_ports, icmp_types
 from cilia.policy.language.selectors import cilium_key, read_selector, read_subject, scope_peer, select_nodes
-from cilia.policy.rules import RESERVED, Ports, Rule, Selector, Spec, split_names
 
 SECTIONS: Final = ("ingress", "ingressDeny", "egress", "egressDeny")
 _PEER_KINDS: Final = ("Endpoints", "CIDR", "CIDRSet", "Entities", "Groups", "Nodes", "Services", "FQDNs")

@@ -3,8 +3,8 @@
 from typing import Final
 
 from cilia.contracts.labels import CLUSTER
+from cilia.policy.engine.rules import NAMESPACED, RESERVED, Operator, Requirement, Selector
 from cilia.policy.language.documents import Field
-from cilia.policy.rules import NAMESPACED, RESERVED, Operator, Requirement, Selector
 
 _ALL: Final = "all"
 _NODES: Final = ("host", "remote-node", "init", "ingress", "health", "unmanaged", "kube-apiserver")

@@ -1,5 +1,6 @@
 """NetworkPolicy of Kubernetes (networking.k8s.io/v1), by its own specification where Cilium departs from it."""
 
+from cilia.policy.engine.rules import EVERYTHING, NAMESPACED, Rule, Selector, Spec, split_names
 from cilia.policy.language.addresses import read_ip_block
 from cilia.policy.language.documents import Field, Mapping, place_in_object
 from cilia.policy.language.ports import kubernetes_port
@@ -11,7 +12,6 @@ from cilia.policy.language.selectors import (
     read_subject,
     require,
 )
-from cilia.policy.rules import EVERYTHING, NAMESPACED, Rule, Selector, Spec, split_names
 
 
 def read_spec(at: Field, namespace: str) -> Spec:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from cilia.contracts.tables import PolicyObject, policy_object_key
+from cilia.policy.engine.rules import Policy, PrefixGroup, Spec
 from cilia.policy.language import cilium, kubernetes
 from cilia.policy.language.addresses import read_prefix_group
 from cilia.policy.language.documents import Field, Mapping, Value, read_documents
 from cilia.policy.language.enforcement import ENFORCEMENT, Enforcement, is_audited, read_enforcement
-from cilia.policy.rules import Policy, PrefixGroup, Spec
 
 CNP: Final = "CiliumNetworkPolicy"
 CCNP: Final = "CiliumClusterwideNetworkPolicy"

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from cilia.policy.engine.rules import NamedPort, PortRange, Ports
 from cilia.policy.language.documents import Field
-from cilia.policy.rules import NamedPort, PortRange, Ports
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
 TRANSPORTS: Final = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}

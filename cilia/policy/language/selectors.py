@@ -10,8 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS, NODE
-from cilia.policy.language.documents import Field
-from cilia.policy.rules import (
+from cilia.policy.engine.rules import (
     ANY_SOURCE,
     CIDR,
     NAMESPACED,
@@ -21,6 +20,7 @@ from cilia.policy.rules import (
     Selector,
     parse_prefix,
 )
+from cilia.policy.language.documents import Field
 
 SOURCES: Final = (
     "k8s",

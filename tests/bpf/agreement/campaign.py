@@ -15,13 +15,13 @@ from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import Label
 from cilia.contracts.tables import policy_cookie
-from cilia.policy.ends import End, end_of_address, end_of_identity
-from cilia.policy.engine import Options
-from cilia.policy.explanation import explain
-from cilia.policy.judgement import Judge, Judgement
-from cilia.policy.mismatch import Packet
-from cilia.policy.whatif import Outlook
-from cilia.policy.world import World, build_world
+from cilia.policy.engine.engine import Options
+from cilia.policy.explain.explanation import explain
+from cilia.policy.explain.judgement import Judge, Judgement
+from cilia.policy.explain.mismatch import Packet
+from cilia.policy.explain.parties import End, end_of_address, end_of_identity
+from cilia.policy.simulate.cluster import DescribedCluster, build_cluster
+from cilia.policy.simulate.whatif import RecordedFlowJudge
 from tests.bpf.agreement.draw import LOCAL_PODS, OUTSIDERS, PORTS, draw
 from tests.bpf.agreement.kernel import PODS, SIZES, Kernel
 from tests.bpf.datapath.rig import NODE, node
@@ -73,7 +73,7 @@ def run(kernel: Kernel, seed: int, flows: int) -> Counter[str]:
     pick, outcomes, number = Random(seed), Counter[str](), 0
     while flows > 0:
         number += 1
-        world = build_world(draw(pick))
+        world = build_cluster(draw(pick))
         kernel.realise(world)
         trial = Trial(kernel, world, f"seed {seed}, cluster {number}")
         for _ in range(min(flows, FLOWS_PER_WORLD)):
@@ -85,14 +85,14 @@ def run(kernel: Kernel, seed: int, flows: int) -> Counter[str]:
 class Trial:
     """One cluster, in the kernel and in the engine."""
 
-    def __init__(self, kernel: Kernel, world: World, where: str) -> None:
+    def __init__(self, kernel: Kernel, world: DescribedCluster, where: str) -> None:
         self._kernel = kernel
         self._world = world
         self._where = where
         self._keys = {policy_cookie(key): key for key in world.policies}
         self._judge = Judge(world.engine)
         self._has_audits = any(spec.audit for policy in world.policies.values() for spec in policy.specs)
-        self._outlook = Outlook(world.policies.values(), Options(mode=world.engine.mode))
+        self._outlook = RecordedFlowJudge(world.policies.values(), Options(mode=world.engine.mode))
         self._parties = [*self._pods(), *map(self._outsider, OUTSIDERS), self._host()]
 
     def _pods(self) -> Iterator[Party]:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-from cilia.policy.description import DescribedPod, DescribedPort, Description
 from cilia.policy.language.enforcement import AUDIT
 from cilia.policy.language.parse import SHADOW
+from cilia.policy.simulate.description import DescribedPod, DescribedPort, Description
 
 NAMESPACES: Final = {"red": {"team": "a"}, "blue": {"team": "b"}, "grey": {}}
 APPS, TIERS = ("web", "db", "job"), ("front", "back")

@@ -7,13 +7,13 @@ from itertools import count
 
 from cilia.abi.structs import Event
 from cilia.contracts.ids import Identity
-from cilia.policy.rules import Prefix as Network
-from cilia.policy.world import World
-from services.agent.addressmaps import AddressMaps
-from services.agent.ipcache import Location
-from services.agent.kernel import PolicyMaps
-from services.agent.policy import UNREALISED, Change, Held, Wait, plan, plan_release
-from services.agent.prefixes import Prefix, prefix
+from cilia.policy.engine.rules import Prefix as Network
+from cilia.policy.simulate.cluster import DescribedCluster
+from services.agent.address import Prefix, prefix
+from services.agent.ipcache.desired import Location
+from services.agent.ipcache.maps import AddressMaps
+from services.agent.policy.maps import PolicyMaps
+from services.agent.policy.plan import UNREALISED, Change, SlotState, Wait, plan, plan_release
 from tests.bpf.agreement.draw import LOCAL_PODS
 from tests.bpf.datapath.rig import HOST, NODE, WORLD, Node, Pod, empty
 
@@ -40,7 +40,7 @@ class Kernel:
     node: Node
     policy: PolicyMaps
     addresses: AddressMaps
-    held: dict[int, Held] = field(default_factory=dict)
+    held: dict[int, SlotState] = field(default_factory=dict)
     epoch: int = 0
     ports: "count[int]" = field(default_factory=lambda: count(FIRST_SOURCE_PORT))
 
@@ -54,7 +54,7 @@ class Kernel:
         self.policy.close()
         self.addresses.close()
 
-    def realise(self, world: World) -> None:
+    def realise(self, world: DescribedCluster) -> None:
         """Bring a cluster into the maps: places of addresses, pods, and each subject's map state by a switch."""
         for table in (self.node.flows, self.node.endpoints, self.node.ipcache):
             empty(table)
@@ -67,11 +67,11 @@ class Kernel:
         while self.node.events():
             pass
 
-    def _slots(self, world: World) -> dict[Identity, int]:
+    def _slots(self, world: DescribedCluster) -> dict[Identity, int]:
         identities = dict.fromkeys(_identity_at(world, pod.address) for pod in PODS)
         return {identity: slot for slot, identity in enumerate(identities, 1)}
 
-    def _switch(self, world: World, slots: dict[Identity, int]) -> None:
+    def _switch(self, world: DescribedCluster, slots: dict[Identity, int]) -> None:
         changes = [
             Change(slot, identity, self.held.get(slot, UNREALISED), world.engine.map_state(identity))
             for identity, slot in slots.items()
@@ -87,7 +87,7 @@ class Kernel:
             self.policy.perform(step for step in (*gone.visible, *gone.cleanup) if not isinstance(step, Wait))
             self.held |= gone.after
 
-    def _locations(self, world: World) -> list[tuple[Prefix, Location]]:
+    def _locations(self, world: DescribedCluster) -> list[tuple[Prefix, Location]]:
         """Return the ipcache: pods, this node, the prefixes that policies name, and the world."""
         found = [(prefix("0.0.0.0/0"), Location(WORLD))]
         found += [(prefix(str(each)), Location(world.identity_of(each))) for each in named_prefixes(world)]
@@ -108,13 +108,13 @@ class Kernel:
         return event
 
 
-def named_prefixes(world: World) -> set[Network]:
+def named_prefixes(world: DescribedCluster) -> set[Network]:
     """Return the prefixes that have an identity of their own."""
     found = {each for policy in world.policies.values() for each in policy.prefixes}
     return {each for each in found if each.prefixlen}
 
 
-def _identity_at(world: World, address: str) -> Identity:
+def _identity_at(world: DescribedCluster, address: str) -> Identity:
     for pod in world.description.pods:
         if address in pod.addresses:
             return world.pods[f"{pod.namespace}/{pod.name}"]

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from cilia.policy import judgement
+from cilia.policy.explain import judgement
 from tests.bpf.agreement.campaign import Difference, laboratory, run
 
 

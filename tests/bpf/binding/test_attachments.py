@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from cilia.cluster.network import create_namespace, delete_namespace
 from cilia.datapath.errors import KernelError
 from cilia.datapath.features import has_tcx
 from cilia.datapath.links import Hook, Link
 from cilia.datapath.objects import LoadedObject
 from cilia.netns import inside
-from services.agent import attachments
-from services.agent.attachments import Place, attach_all, drop_filters, drop_links
-from services.agent.tc import Side, TrafficControl
+from laboratory.network import create_namespace, delete_namespace
+from services.agent.loader import attachments
+from services.agent.loader.attachments import Place, attach_all, drop_filters, drop_links
+from services.agent.netlink.tc import Side, TrafficControl
 
 SYS_BPF = 321 if os.uname().machine == "x86_64" else 280
 BPF_PROG_QUERY = 16

@@ -6,12 +6,12 @@ import pytest
 
 from cilia.abi.codec import U32, U64, MapLayout
 from cilia.datapath import maps
+from cilia.datapath.array_memory import ArrayMemory
 from cilia.datapath.descriptor import lib
 from cilia.datapath.errors import ENOTSUPP, MapError, MapFull, MapMismatch
 from cilia.datapath.maps import Map
 from cilia.datapath.objects import LoadedObject
-from cilia.datapath.readers import wait_for_readers
-from cilia.datapath.words import SharedWords
+from cilia.datapath.rcu import synchronize_rcu
 from tests.bpf.binding.layouts import COUNTS, HASH, TRIE, WORDS, Pair, TrieKey
 
 PACKET = bytes(64)
@@ -115,7 +115,7 @@ def test_a_map_of_other_sizes_than_its_layout_is_refused(loaded: LoadedObject) -
 
 def test_a_program_sees_a_word_as_soon_as_it_is_stored(loaded: LoadedObject) -> None:
     program = loaded.program("give_word")
-    with loaded.map(WORDS) as array, SharedWords(array) as words:
+    with loaded.map(WORDS) as array, ArrayMemory(array) as words:
         for value in (1, 77, 2**31 - 1):
             words.store_u64(3, value)
             assert program.test_run(PACKET).retval == value
@@ -128,7 +128,7 @@ def test_a_program_sees_a_word_as_soon_as_it_is_stored(loaded: LoadedObject) -> 
 
 
 def test_a_word_outside_the_array_is_refused(loaded: LoadedObject) -> None:
-    with loaded.map(WORDS) as array, SharedWords(array) as words:
+    with loaded.map(WORDS) as array, ArrayMemory(array) as words:
         for index, offset in ((16, 0), (-1, 0), (0, 8), (0, 4)):
             with pytest.raises(IndexError, match="test_words"):
                 words.load_u64(index, offset)
@@ -137,7 +137,7 @@ def test_a_word_outside_the_array_is_refused(loaded: LoadedObject) -> None:
 
 
 def test_waiting_for_readers_ends() -> None:
-    wait_for_readers()
+    synchronize_rcu()
 
 
 def test_a_map_is_reopened_by_its_pin(loaded: LoadedObject, pins: Any) -> None:

@@ -31,11 +31,11 @@ from cilia.abi.structs import (
     PolicyKey,
     PolicyVersion,
 )
+from cilia.datapath.array_memory import ArrayMemory
 from cilia.datapath.maps import Map, PerCpuMap
 from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
 from cilia.datapath.programs import RunResult, skb_context
 from cilia.datapath.ring import RingBuffer
-from cilia.datapath.words import SharedWords
 from tests.bpf.datapath.namespace import Namespace
 from tools.build import build_objects
 
@@ -101,8 +101,8 @@ class Node:
             self.objects.map(maps.EPOCH) as epoch,
             self.objects.map(maps.ADDRESSES) as addresses,
         ):
-            self.subjects, self.epoch = SharedWords(subjects), SharedWords(epoch)
-            self.addresses = SharedWords(addresses)
+            self.subjects, self.epoch = ArrayMemory(subjects), ArrayMemory(epoch)
+            self.addresses = ArrayMemory(addresses)
         self.ring = RingBuffer(self.objects.map_fd("cilia_events"), record_size=EVENT.size, limit=64)
 
     def close(self) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from cilia.datapath.errors import MapFull
-from services.agent.addressmaps import AddressMaps
-from services.agent.ipcache import Location
-from services.agent.prefixes import Prefix, ipv4_number, number
+from services.agent.address import Prefix, ipv4_number, number
+from services.agent.ipcache.desired import Location
+from services.agent.ipcache.maps import AddressMaps
 from tests.bpf.datapath.packets import tcp
 from tests.bpf.datapath.rig import EGRESS, OTHER_NODE, SIZES, TC_ACT_REDIRECT, TC_ACT_SHOT, A, Node, R, node, populate
 

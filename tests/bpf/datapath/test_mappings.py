@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.agent.nat import Mappings
+from services.agent.nat.gc import NatGc
 from tests.bpf.datapath.packets import echo, tcp, udp
 from tests.bpf.datapath.rig import A6, EGRESS, W6, A, B, Node, Pod, W, node, populate, reset
 
@@ -28,8 +28,8 @@ def here(router: Node) -> Node:
 
 
 @pytest.fixture
-def mappings(here: Node) -> Iterator[Mappings]:
-    mappings = Mappings(here.objects, 30)
+def mappings(here: Node) -> Iterator[NatGc]:
+    mappings = NatGc(here.objects, 30)
     yield mappings
     mappings.close()
 
@@ -41,7 +41,7 @@ def send(here: Node, frame: bytes) -> None:
 
 @pytest.mark.parametrize(("pod", "world"), FAMILIES, ids=IDS)
 async def test_mappings_of_known_flows_stay_and_of_forgotten_ones_go(
-    here: Node, mappings: Mappings, pod: Pod, world: Pod
+    here: Node, mappings: NatGc, pod: Pod, world: Pod
 ) -> None:
     for frame in (tcp(pod, world), udp(pod, world), echo(pod, world)):
         send(here, frame)
@@ -61,7 +61,7 @@ async def test_mappings_of_known_flows_stay_and_of_forgotten_ones_go(
 
 @pytest.mark.parametrize("is_reply", [0, 1])
 async def test_half_a_mapping_goes_with_the_second_sweep_that_finds_it_alone(
-    here: Node, mappings: Mappings, is_reply: int
+    here: Node, mappings: NatGc, is_reply: int
 ) -> None:
     send(here, tcp(A, W))
     lost = next(key for key, _ in here.nat.items() if key.is_reply != is_reply)
@@ -72,7 +72,7 @@ async def test_half_a_mapping_goes_with_the_second_sweep_that_finds_it_alone(
     assert here.nat.items() == []
 
 
-async def test_half_a_mapping_that_was_completed_meanwhile_stays(here: Node, mappings: Mappings) -> None:
+async def test_half_a_mapping_that_was_completed_meanwhile_stays(here: Node, mappings: NatGc) -> None:
     send(here, tcp(A, W))
     lost, value = next((key, value) for key, value in here.nat.items() if not key.is_reply)
     here.nat.delete(lost)

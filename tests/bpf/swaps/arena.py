@@ -17,9 +17,9 @@ from cilia.abi.structs import Event
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import workload
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from cilia.policy.engine import Engine, IdentityPut, PolicyPut
+from cilia.policy.engine.engine import Engine, IdentityPut, PolicyPut
 from cilia.policy.language.parse import parse_policies
-from services.agent.kernel import PolicyMaps
+from services.agent.policy.maps import PolicyMaps
 from tests.bpf.datapath import rig
 from tests.bpf.datapath.packets import udp
 from tests.bpf.datapath.rig import A, B, Node, skb_context

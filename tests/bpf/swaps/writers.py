@@ -3,28 +3,39 @@
 from collections.abc import Callable, Sequence
 
 from cilia.contracts.ids import Identity
-from cilia.datapath.readers import wait_for_readers
-from services.agent.cleanup import split_at_waits
-from services.agent.kernel import PolicyMaps
-from services.agent.policy import UNREALISED, Change, Held, Instruction, Put, Remove, Store, Version, plan, shapes_of
+from cilia.datapath.rcu import synchronize_rcu
+from services.agent.policy.cleanup import split_at_waits
+from services.agent.policy.maps import PolicyMaps
+from services.agent.policy.plan import (
+    UNREALISED,
+    Change,
+    Instruction,
+    Put,
+    Remove,
+    SlotState,
+    Store,
+    Version,
+    plan,
+    shapes_of,
+)
 from tests.bpf.swaps.arena import States
 
-Writer = Callable[[PolicyMaps, dict[int, Held], States], None]
+Writer = Callable[[PolicyMaps, dict[int, SlotState], States], None]
 """Brings states into force, and notes what the kernel holds then."""
 
 
-def write_as_the_agent(maps: PolicyMaps, held: dict[int, Held], states: States) -> None:
+def write_as_the_agent(maps: PolicyMaps, held: dict[int, SlotState], states: States) -> None:
     """Switch all subjects by one store, and clean up once no program reads the former entries."""
     _switch(maps, held, states)
 
 
-def write_one_subject_after_the_other(maps: PolicyMaps, held: dict[int, Held], states: States) -> None:
+def write_one_subject_after_the_other(maps: PolicyMaps, held: dict[int, SlotState], states: States) -> None:
     """Switch each subject by a store of its own."""
     for slot, entries in states.items():
         _switch(maps, held, {slot: entries})
 
 
-def rewrite_in_place(maps: PolicyMaps, held: dict[int, Held], states: States) -> None:
+def rewrite_in_place(maps: PolicyMaps, held: dict[int, SlotState], states: States) -> None:
     """Remove what is no more wanted and write what is, in the set in force, as if nobody looked."""
     for slot, entries in states.items():
         before = held.get(slot, UNREALISED)
@@ -35,11 +46,11 @@ def rewrite_in_place(maps: PolicyMaps, held: dict[int, Held], states: States) ->
             Store(slot, version),
         ]
         maps.perform(steps)
-        held[slot] = Held(version, entries)
-    wait_for_readers()  # as long as the agent takes, so that as many packets pass
+        held[slot] = SlotState(version, entries)
+    synchronize_rcu()  # as long as the agent takes, so that as many packets pass
 
 
-def _switch(maps: PolicyMaps, held: dict[int, Held], states: States) -> None:
+def _switch(maps: PolicyMaps, held: dict[int, SlotState], states: States) -> None:
     changes = [Change(slot, Identity(slot), held.get(slot, UNREALISED), entries) for slot, entries in states.items()]
     steps = plan(changes, epoch=maps.epoch, free=maps.capacity)
     maps.perform(steps.visible)
@@ -50,5 +61,5 @@ def _switch(maps: PolicyMaps, held: dict[int, Held], states: States) -> None:
 def _clean_up(maps: PolicyMaps, instructions: Sequence[Instruction]) -> None:
     for number, phase in enumerate(split_at_waits(instructions)):
         if number:
-            wait_for_readers()
+            synchronize_rcu()
         maps.perform(phase)

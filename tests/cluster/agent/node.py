@@ -15,8 +15,8 @@ from typing import Any
 
 from cilia.bus import BusConfig, connect_bus
 from cilia.netns import inside
+from laboratory.servers import Server, start_nats
 from tests.cluster.agent.owners import Owners
-from tests.servers import Server, start_nats
 
 ROOT = Path(__file__).parents[3]
 UNDERLAY = "192.0.2.1"

@@ -18,7 +18,7 @@ from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.descriptor import get_pinned
 from cilia.datapath.maps import Map
 from services.agent.config import Config
-from services.agent.tc import TrafficControl
+from services.agent.netlink.tc import TrafficControl
 from tests.cluster.agent.node import Node, monitor, until
 from tests.cluster.agent.owners import ALLOW_ALL
 

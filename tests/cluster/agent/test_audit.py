@@ -15,10 +15,10 @@ from cilia.abi.enums import GatewayFamily
 from cilia.abi.structs import IpcacheEntry, IpcacheKey
 from cilia.bus import BusConfig, connect_bus
 from cilia.contracts.messages import ForeignChange
+from cilia.datapath.array_memory import ArrayMemory
 from cilia.datapath.descriptor import get_pinned
 from cilia.datapath.maps import Map
-from cilia.datapath.words import SharedWords
-from services.agent.prefixes import number, packed
+from services.agent.address import number, packed
 from tests.cluster.agent.node import Node, command
 from tests.cluster.agent.test_agent import ALLOW_ALL, answered, ping, until
 
@@ -132,13 +132,13 @@ async def test_the_words_of_subjects_are_repaired(node: Node, offset: int, value
     """The audit bit, a pending switch, the identity."""
     web, db = await two_pods(node)
     async with told(node, "policy of slot 1") as heard:
-        with Map(get_pinned(node.pins / maps.SUBJECTS.name), maps.SUBJECTS) as table, SharedWords(table) as words:
+        with Map(get_pinned(node.pins / maps.SUBJECTS.name), maps.SUBJECTS) as table, ArrayMemory(table) as words:
             if offset:
                 words.store_u32(1, value, offset)
             else:
                 words.store_u64(1, words.load_u64(1) | value)
     assert heard[0].found[0].startswith(said)
-    with Map(get_pinned(node.pins / maps.SUBJECTS.name), maps.SUBJECTS) as table, SharedWords(table) as words:
+    with Map(get_pinned(node.pins / maps.SUBJECTS.name), maps.SUBJECTS) as table, ArrayMemory(table) as words:
         assert not words.load_u64(1) & 1 << 33
         assert words.load_u32(1, 16) == 0
         assert words.load_u32(1, 20) != 4242

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.agent.prefixes import MAPPED_BITS
+from services.agent.address import MAPPED_BITS
 from tests.cluster.agent.node import Node
 from tests.cluster.agent.test_routes import A, publish, row, settle
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.agent.locations import RETRY_SECONDS
+from services.agent.ipcache.reconciler import RETRY_SECONDS
 from tests.cluster.agent.node import Node, until
 from tests.cluster.agent.test_agent import answered, devices, ping
 

@@ -8,8 +8,8 @@ import pytest
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.objects import LoadedObject, Loading, load
-from services.agent.kernel import PolicyMaps
-from services.agent.policy import UNREALISED, Change, Held, Wait, plan
+from services.agent.policy.maps import PolicyMaps
+from services.agent.policy.plan import UNREALISED, Change, SlotState, Wait, plan
 from tools.build import ROOT, compile_bpf
 
 pytestmark = pytest.mark.cluster
@@ -47,13 +47,13 @@ def maps(objects: LoadedObject) -> Iterator[PolicyMaps]:
     maps.close()
 
 
-def changes(desired: dict[int, Mapping[PolicyKey, PolicyEntry]], held: Mapping[int, Held]) -> list[Change]:
+def changes(desired: dict[int, Mapping[PolicyKey, PolicyEntry]], held: Mapping[int, SlotState]) -> list[Change]:
     return [Change(slot, Identity(slot), held.get(slot, UNREALISED), entries) for slot, entries in desired.items()]
 
 
 def realise(
-    maps: PolicyMaps, desired: dict[int, Mapping[PolicyKey, PolicyEntry]], held: Mapping[int, Held]
-) -> Mapping[int, Held]:
+    maps: PolicyMaps, desired: dict[int, Mapping[PolicyKey, PolicyEntry]], held: Mapping[int, SlotState]
+) -> Mapping[int, SlotState]:
     steps = plan(changes(desired, held), epoch=maps.epoch, free=1000)
     maps.perform(step for step in steps.visible + steps.cleanup if not isinstance(step, Wait))
     return {**held, **steps.after}

@@ -10,7 +10,7 @@ import pytest
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from services.agent.pressure import LAYOUTS
+from services.agent.metrics.pressure import LAYOUTS
 from tests.cluster.agent.node import Node
 
 pytestmark = pytest.mark.cluster

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cilia.cluster.layout import netns_path
-from cilia.cluster.network import create_namespace, delete_namespace
 from cilia.netns import inside
-from services.agent.wiring import Blocks, PodLink, PodWiring
+from laboratory.layout import netns_path
+from laboratory.network import create_namespace, delete_namespace
+from services.agent.endpoint.veth import PodLink, PodLinks, TcBlocks
 
 pytestmark = pytest.mark.cluster
 
@@ -68,7 +68,7 @@ def test_no_end_of_a_pods_link_drops_its_first_packets() -> None:
     pods, gateways = ([pair[which] for pair in ADDRESSES] for which in (0, 1))
     said = []
     with inside(netns_path(NODE)):
-        wiring = PodWiring(Blocks(ingress=1, egress=2))
+        wiring = PodLinks(TcBlocks(ingress=1, egress=2))
         with links_come_and_go():
             for number in range(PODS):
                 link = PodLink(

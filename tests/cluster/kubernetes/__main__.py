@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from cilia.cluster.local import LocalCluster
+from laboratory.local import LocalCluster
 from tests.cluster.kubernetes.conformance import Stage, probes
 from tests.unit.policy.corpus import load
 

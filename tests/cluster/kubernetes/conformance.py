@@ -11,9 +11,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.pod import Pod
-from cilia.cluster.traffic import reaches_tcp, reaches_udp, serve_tcp, serve_udp
+from laboratory.local import LocalCluster
+from laboratory.pod import Pod
+from laboratory.traffic import reaches_tcp, reaches_udp, serve_tcp, serve_udp
 from tests.cluster.policies import Policies
 
 PORTS: Final = (80, 81)

@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from cilia.cluster.local import LocalCluster
+from laboratory.local import LocalCluster
 from tests.cluster.routing.places import make_places
 from tests.cluster.routing.test_traffic import connect, serving_load
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.machine import Machine
-from cilia.cluster.pod import Pod
-from cilia.cluster.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
+from laboratory.local import LocalCluster
+from laboratory.machine import Machine
+from laboratory.pod import Pod
+from laboratory.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
 
 PORT = 7000
 WAYS = tuple(f"{protocol} over IPv{version}" for version in (4, 6) for protocol in ("tcp", "udp", "icmp"))

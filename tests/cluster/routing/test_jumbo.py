@@ -6,10 +6,10 @@ from contextlib import closing
 
 import pytest
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.machine import Machine
-from cilia.cluster.network import ip
-from cilia.cluster.transfer import transfer
+from laboratory.local import LocalCluster
+from laboratory.machine import Machine
+from laboratory.network import ip
+from laboratory.transfer import transfer
 from tests.cluster.routing.places import PORT, Places, answering, is_native, make_places, unfragmented
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]

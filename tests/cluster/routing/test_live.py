@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cilia.cluster.layout import netns_path
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.traffic import Tally, steady_connections, steady_udp
 from cilia.netns import inside
+from laboratory.layout import netns_path
+from laboratory.local import LocalCluster
+from laboratory.traffic import Tally, steady_connections, steady_udp
 from tests.cluster.routing.places import ALL, PORT, Places, answering, reached_by
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos, pytest.mark.timeout(180)]

@@ -9,11 +9,11 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.machine import Machine
-from cilia.cluster.transfer import transfer
-from cilia.cluster.world import PORT
-from services.agent.loading import local_ports, masquerade_ports
+from laboratory.local import LocalCluster
+from laboratory.machine import Machine
+from laboratory.transfer import transfer
+from laboratory.world import PORT
+from services.agent.loader.loading import local_ports, masquerade_ports
 from tests.cluster.routing.places import PORT as ECHO
 from tests.cluster.routing.places import WAYS, Places, answering, is_native, reached, unfragmented
 

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.traffic import steady_udp
 from cilia.contracts.agent import MapContents, MapQuery
 from cilia.contracts.identities import Reserved
+from laboratory.local import LocalCluster
+from laboratory.traffic import steady_udp
 from tests.cluster.policies import Policies
 from tests.cluster.routing.places import ALL, NONE, PORT, Places, answering, reached, reached_by
 

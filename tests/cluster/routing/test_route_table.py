@@ -8,10 +8,10 @@ from ipaddress import IPv4Network, ip_network
 
 import pytest
 
-from cilia.cluster.network import create_namespace, delete_namespace
 from cilia.netns import inside
-from services.agent.routes import NEXT_HOP, Network, Route
-from services.agent.routetable import RouteTable, is_as_wanted
+from laboratory.network import create_namespace, delete_namespace
+from services.agent.routes.desired import NEXT_HOP, Network, Route
+from services.agent.routes.table import RouteTable, is_as_wanted
 
 NAMESPACE = f"cilia-routes-{os.getpid()}"
 

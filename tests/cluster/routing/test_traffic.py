@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from cilia.cluster.layout import netns_path
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.machine import Machine
-from cilia.cluster.traffic import reaches_udp
-from cilia.cluster.transfer import transfer
+from laboratory.layout import netns_path
+from laboratory.local import LocalCluster
+from laboratory.machine import Machine
+from laboratory.traffic import reaches_udp
+from laboratory.transfer import transfer
 from tests.cluster.policies import Policies
 from tests.cluster.routing.places import ALL, NONE, PORT, WAYS, Places, answering, is_native, reached, reached_by
 
@@ -139,7 +139,7 @@ async def test_datagrams_travel_whole_or_in_fragments_both_ways(places: Places, 
 
 @contextmanager
 def serving_load(server: Machine) -> Iterator[None]:
-    command = ["nsenter", f"--net={netns_path(server.network)}", sys.executable, "-m", "cilia.cluster.load", "serve"]
+    command = ["nsenter", f"--net={netns_path(server.network)}", sys.executable, "-m", "laboratory.load", "serve"]
     process = subprocess.Popen([*command, *LOAD_PORTS], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -160,7 +160,7 @@ def test_thousands_of_short_connections_without_a_stray_failure(places: Places, 
 
 
 def connect(client: Machine, address: str, count: int) -> dict[str, object]:
-    command = ["nsenter", f"--net={netns_path(client.network)}", sys.executable, "-m", "cilia.cluster.load", "connect"]
+    command = ["nsenter", f"--net={netns_path(client.network)}", sys.executable, "-m", "laboratory.load", "connect"]
     run = subprocess.run(
         [*command, address, str(count), *LOAD_PORTS], check=True, capture_output=True, text=True, timeout=600
     )

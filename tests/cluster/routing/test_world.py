@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.traffic import reaches_icmp
+from laboratory.local import LocalCluster
+from laboratory.traffic import reaches_icmp
 from tests.cluster.routing.places import WAYS, answering, reached
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from cilia.cluster.local import LocalCluster
+from laboratory.local import LocalCluster
 from tests.cluster.scenarios.stage import Stage, probes
 from tests.cluster.scenarios.table import SCENARIOS
 

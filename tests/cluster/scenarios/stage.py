@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
-from cilia.cluster.local import LocalCluster
-from cilia.cluster.machine import Machine
-from cilia.cluster.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
+from laboratory.local import LocalCluster
+from laboratory.machine import Machine
+from laboratory.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
 from tests.cluster.policies import Policies
 from tests.cluster.scenarios.table import CLIENT_SIDE, EVERYTHING, SERVER_SIDE, Scenario
 

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from cilia.commands.arguments import BadNumber, BadPair, parse_count, parse_pair, parse_seconds
-from cilia.commands.changes import AmbiguousPolicy, NoSuchPolicy, find_key, remainder
-from cilia.commands.changes import describe as describe_realised
 from cilia.commands.monitor import _is_wanted, add_parser, describe
 from cilia.commands.output import note_if_slow, print_json, print_table
+from cilia.commands.policy.changes import AmbiguousPolicy, NoSuchPolicy, find_key, remainder
+from cilia.commands.policy.changes import describe as describe_realised
 from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.contracts.messages import Flow, NodeRealised, Realised
 from cilia.contracts.tables import Node, PolicyObject

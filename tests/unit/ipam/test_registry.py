@@ -1,7 +1,7 @@
 import msgspec
 
 from cilia.contracts.ids import NodeName
-from cilia.contracts.keys import Block, Held, Keys
+from cilia.contracts.keys import Block, FormerGrant, Keys
 from cilia.contracts.tables import Node, Pool
 from services.ipam.registry import NodeChange, PoolChange, Registry
 
@@ -13,7 +13,7 @@ CIDR = "10.244.0.64/26"
 def registry() -> Registry:
     made = Registry(KEYS)
     made.put(KEYS.block("default", CIDR), msgspec.json.encode(Block(CIDR, N1, "default")))
-    made.put(KEYS.held(N1), msgspec.json.encode(Held((CIDR,))))
+    made.put(KEYS.held(N1), msgspec.json.encode(FormerGrant((CIDR,))))
     made.put(KEYS.node(N1), msgspec.json.encode(Node(N1, "192.0.2.1", pod_cidrs=(CIDR,))))
     return made
 
@@ -46,7 +46,7 @@ def test_what_an_absent_node_had_is_remembered_for_others_but_not_for_itself() -
 def test_a_node_that_returns_regains_what_it_had_and_nobody_took() -> None:
     some = registry()
     some.put(KEYS.pool("default"), msgspec.json.encode(Pool("10.244.0.0/16", 26)))
-    some.put(KEYS.held(N1), msgspec.json.encode(Held((CIDR, "10.244.0.128/26", "10.99.0.0/26"))))
+    some.put(KEYS.held(N1), msgspec.json.encode(FormerGrant((CIDR, "10.244.0.128/26", "10.99.0.0/26"))))
     assert some.regainable(N1) == ("10.244.0.128/26",)
     some.delete(KEYS.block("default", CIDR))
     assert some.regainable(N1) == (CIDR, "10.244.0.128/26")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cilia.kvstore import Etcd, EtcdConfig, connect_kvstore
-from tests.servers import Server, start_etcd
+from laboratory.servers import Server, start_etcd
 
 
 @pytest.fixture

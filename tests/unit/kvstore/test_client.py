@@ -21,7 +21,7 @@ from cilia.kvstore import (
     unchanged,
     value_is,
 )
-from tests.servers import Server, free_port
+from laboratory.servers import Server, free_port
 
 
 async def test_a_key_is_read_as_it_was_written(etcd: Etcd) -> None:

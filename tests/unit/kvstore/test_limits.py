@@ -7,7 +7,7 @@ import pytest
 
 from cilia.errors import BadConfig
 from cilia.kvstore import Etcd, EtcdConfig, LimitsDiffer, Op, TransactionTooLarge, Txn, connect_kvstore, put
-from tests.servers import start_etcd
+from laboratory.servers import start_etcd
 
 
 def puts(count: int, value: bytes = b"") -> list[Op]:

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 from cilia.kvstore import Changes, Election, Etcd, Reset, replicate
-from tests.servers import Server
+from laboratory.servers import Server
 
 
 async def test_a_mirror_starts_with_everything_and_goes_on_with_changes(etcd: Etcd) -> None:

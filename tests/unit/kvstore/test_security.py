@@ -9,7 +9,7 @@ import pytest
 
 from cilia.errors import Unavailable
 from cilia.kvstore import EtcdConfig, NotAuthorised, connect_kvstore
-from tests.servers import Server, start_etcd
+from laboratory.servers import Server, start_etcd
 
 USERS = """
 user add root:secret

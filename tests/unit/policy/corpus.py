@@ -10,9 +10,9 @@ import pytest
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import CLUSTER, Label, Labels, workload
-from cilia.policy.engine import EndpointsChanged, Event, IdentityPut
-from cilia.policy.rules import cidr_label
-from cilia.policy.selectors import NamedPortOf
+from cilia.policy.engine.engine import EndpointsChanged, Event, IdentityPut
+from cilia.policy.engine.rules import cidr_label
+from cilia.policy.engine.selectors import NamedPortOf
 
 PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132, "ICMP": 1}
 Json = Any

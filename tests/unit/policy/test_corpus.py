@@ -10,12 +10,12 @@ import yaml
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import workload
-from cilia.policy.engine import EndpointsChanged, Engine, Event, IdentityPut, Options, PolicyPut
+from cilia.policy.engine.engine import EndpointsChanged, Engine, Event, IdentityPut, Options, PolicyPut
+from cilia.policy.engine.mapstate import decide
+from cilia.policy.engine.rules import Policy, PortRange
+from cilia.policy.engine.selectors import NamedPortOf
 from cilia.policy.errors import BadPolicy
 from cilia.policy.language.parse import parse_policies
-from cilia.policy.mapstate import decide
-from cilia.policy.rules import Policy, PortRange
-from cilia.policy.selectors import NamedPortOf
 from tests.unit.policy.corpus import PROTOCOLS, Json, directory, identities_of, load
 
 EVERY_TYPE = 254

@@ -6,17 +6,17 @@ import sys
 from pathlib import Path
 
 from cilia.commands.cli import build_parser
-from cilia.policy.cases import run_cases
-from cilia.policy.description import Description, read_description
-from cilia.policy.verdicts import judge_all
-from cilia.policy.world import build_world
+from cilia.policy.simulate.cases import run_cases
+from cilia.policy.simulate.cluster import build_cluster
+from cilia.policy.simulate.description import Description, read_description
+from cilia.policy.simulate.verdicts import judge_all
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policy.md").read_text()
 EXAMPLE = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0]
 
 
 def test_the_example_of_policies_as_code_holds_and_covers_every_rule() -> None:
-    world = build_world(read_description(EXAMPLE, "docs/policy.md"))
+    world = build_cluster(read_description(EXAMPLE, "docs/policy.md"))
     results = run_cases(world)
     assert (results.broken, results.coverage_percent) == ((), 100.0)
     assert len(list(judge_all(world, world.description.probes))) == 3 * 2 * 3

@@ -2,11 +2,11 @@
 
 import pytest
 
-from cilia.policy.engine import Mode, ModeSet
+from cilia.policy.engine.engine import Mode, ModeSet
+from cilia.policy.engine.mapstate import Match, decide, intersect
 from cilia.policy.errors import BadPolicy
 from cilia.policy.language.enforcement import Enforcement
 from cilia.policy.language.parse import parse_policies
-from cilia.policy.mapstate import Match, decide, intersect
 from tests.unit.policy.test_engine import DB, HOST, TCP, WEB, engine_with, policy
 
 OBJECT = "{apiVersion: cilia.io/v1, kind: CiliaEnforcement, metadata: {name: %s}, spec: %s}"

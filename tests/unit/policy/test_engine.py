@@ -8,7 +8,7 @@ import pytest
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import Label, Labels, node, workload
 from cilia.contracts.tables import PolicyKey, PolicyObject, policy_cookie
-from cilia.policy.engine import (
+from cilia.policy.engine.engine import (
     EndpointsChanged,
     Engine,
     IdentityPut,
@@ -19,10 +19,10 @@ from cilia.policy.engine import (
     PolicyPut,
     PolicyRemoved,
 )
+from cilia.policy.engine.mapstate import ANY_PEER, decide
+from cilia.policy.engine.rules import Block, Policy, PrefixGroup, Selector, cidr_label, parse_prefix
+from cilia.policy.engine.selectors import NamedPortOf, selects, view_peer
 from cilia.policy.language.parse import decode_object, parse_policies
-from cilia.policy.mapstate import ANY_PEER, decide
-from cilia.policy.rules import Block, Policy, PrefixGroup, Selector, cidr_label, parse_prefix
-from cilia.policy.selectors import NamedPortOf, selects, view_peer
 
 WEB, DB, OTHER = Identity(256), Identity(257), Identity(258)
 HOST, WORLD, INIT = Identity(1), Identity(9), Identity(5)

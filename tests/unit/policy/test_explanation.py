@@ -9,11 +9,11 @@ import yaml
 from msgspec import convert
 
 from cilia.contracts.explanations import Explained, Party, Side
-from cilia.policy.description import PROTOCOLS, Description
-from cilia.policy.ends import UnknownParty, find_end
-from cilia.policy.explanation import explain
-from cilia.policy.mismatch import Packet
-from cilia.policy.world import World, build_world
+from cilia.policy.explain.explanation import explain
+from cilia.policy.explain.mismatch import Packet
+from cilia.policy.explain.parties import UnknownParty, find_end
+from cilia.policy.simulate.cluster import DescribedCluster, build_cluster
+from cilia.policy.simulate.description import PROTOCOLS, Description
 
 Json = Any
 NAMESPACE = "k8s:io.kubernetes.pod.namespace"
@@ -95,7 +95,7 @@ FAR = {"fromEndpoints": [{"matchLabels": {"x": "1", "y": "2"}}], **_numbers("1/S
 FAR_OUT = {"toEndpoints": FAR["fromEndpoints"], "toPorts": FAR["toPorts"]}
 
 
-def _world(direction: str, peer: Wish, port: Wish, selector: Json) -> World:
+def _world(direction: str, peer: Wish, port: Wish, selector: Json) -> DescribedCluster:
     prefix = "from" if direction == "ingress" else "to"
     rule = {prefix + kind: value for kind, value in peer.field.items()} | port.field
     policies = [
@@ -106,18 +106,18 @@ def _world(direction: str, peer: Wish, port: Wish, selector: Json) -> World:
     return _build(policies)
 
 
-def _build(policies: list[Json], pods: Json = PODS, **more: Json) -> World:
-    return build_world(convert({"pods": pods, "nodes": NODES, "policies": policies, **more}, Description))
+def _build(policies: list[Json], pods: Json = PODS, **more: Json) -> DescribedCluster:
+    return build_cluster(convert({"pods": pods, "nodes": NODES, "policies": policies, **more}, Description))
 
 
-def _ask(world: World, direction: str, other: str, port: str) -> Side:
+def _ask(world: DescribedCluster, direction: str, other: str, port: str) -> Side:
     flow = (
         _explain(world, other, "shop/db", port) if direction == "ingress" else _explain(world, "shop/db", other, port)
     )
     return flow.ingress if direction == "ingress" else flow.egress
 
 
-def _explain(world: World, source: str, destination: str, port: str) -> Explained:
+def _explain(world: DescribedCluster, source: str, destination: str, port: str) -> Explained:
     number, protocol = port.split("/")
     packet = Packet(PROTOCOLS[protocol], int(number))
     ends = (find_end(world.engine, Party(name), world.pods.get) for name in (source, destination))
@@ -127,11 +127,11 @@ def _explain(world: World, source: str, destination: str, port: str) -> Explaine
     return explained
 
 
-def _with_remedy(world: World, remedy: str) -> World:
+def _with_remedy(world: DescribedCluster, remedy: str) -> DescribedCluster:
     return _build([*world.description.policies, yaml.safe_load(remedy)])
 
 
-def _check(world: World, direction: str, other: str, port: str, end: str, wish: Wish) -> None:
+def _check(world: DescribedCluster, direction: str, other: str, port: str, end: str, wish: Wish) -> None:
     side = _ask(world, direction, other, port)
     assert not side.allowed
     assert side.because == "default-deny"
@@ -145,7 +145,7 @@ def _check(world: World, direction: str, other: str, port: str, end: str, wish: 
     assert _ask(healed, direction, other, "7/SCTP").allowed is False
 
 
-def _fits(world: World, direction: str, peer: Wish, port: Wish) -> None:
+def _fits(world: DescribedCluster, direction: str, peer: Wish, port: Wish) -> None:
     side = _ask(world, direction, peer.fits, port.fits)
     assert side.allowed
     assert [place.policy for place in side.rules] == ["CiliumNetworkPolicy/shop/near"]

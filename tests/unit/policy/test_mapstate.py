@@ -6,9 +6,9 @@ import pytest
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from cilia.policy.mapstate import ALLOW, DENY, Claim, Entries, Match, broader, claim_rule, decide, merge_claims
-from cilia.policy.ports import split_range
-from cilia.policy.rules import PortRange, Rule
+from cilia.policy.engine.mapstate import ALLOW, DENY, Claim, Entries, Match, broader, claim_rule, decide, merge_claims
+from cilia.policy.engine.port_ranges import split_range
+from cilia.policy.engine.rules import PortRange, Rule
 
 WEB, DB = Identity(256), Identity(257)
 TCP_80 = Match(False, 6, 80, 16)

@@ -11,9 +11,9 @@ from cilia.contracts.messages import PolicyChange
 from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.kvstore import EtcdConfig, connect_kvstore
-from services.policy.history import History
+from laboratory.servers import start_etcd
+from services.policy.history import Changelog
 from services.policy.store import Store, Stored, plan_apply
-from tests.servers import start_etcd
 
 
 def policy(name: str, document: str = "{}") -> PolicyObject:
@@ -86,5 +86,5 @@ async def test_documents_too_large_for_one_transaction_are_refused_whole_also_by
                 ):
                     await store.apply(large, dry_run=dry_run)
             assert (await etcd.range(Keys("test").policies))[0] == []
-            assert await History(etcd, Keys("test")).read() == []
+            assert await Changelog(etcd, Keys("test")).read() == []
             await store.apply(large[:20])

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from cilia.policy.description import read_description
-from cilia.policy.ends import ENTITIES
 from cilia.policy.errors import BadPolicy
-from cilia.policy.world import Party, World, build_world
+from cilia.policy.explain.parties import ENTITIES
+from cilia.policy.simulate.cluster import DescribedCluster, Party, build_cluster
+from cilia.policy.simulate.description import read_description
 from tests.unit.policy.corpus import PROTOCOLS, load
 from tests.unit.policy.corpus import labels_of as identity_labels
 
@@ -192,7 +192,7 @@ def test_cilium_clusters_put_as_descriptions_have_the_peers_verdicts() -> None:
     assert judged > 50_000
 
 
-def _world_of(cluster: Json) -> World | None:
+def _world_of(cluster: Json) -> DescribedCluster | None:
     """Return a corpus' cluster as a world; None if we refuse one of its policies."""
     identities = [
         {
@@ -212,12 +212,12 @@ def _world_of(cluster: Json) -> World | None:
         "cluster": "default",
     }
     try:
-        return build_world(read_description(json.dumps(description), "corpus"))
+        return build_cluster(read_description(json.dumps(description), "corpus"))
     except BadPolicy:
         return None
 
 
-def _party(world: World, cluster: Json, peer: int) -> Party | None:
+def _party(world: DescribedCluster, cluster: Json, peer: int) -> Party | None:
     """Return a peer of the corpus by its number; a prefix goes by an address that the corpus gives to it alone."""
     if str(peer) in world.parties:
         return world.find(str(peer))

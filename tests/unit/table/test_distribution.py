@@ -13,7 +13,7 @@ from cilia.lifecycle import supervise
 from cilia.table.publisher import TablePublisher
 from cilia.table.subscriber import ALL, TableSubscriber
 from cilia.table.wire import encode
-from tests.servers import Server, start_nats
+from laboratory.servers import Server, start_nats
 
 NUMBERS = Table[int, int]("numbers", "tests", int, int, lambda key: str(key % 16))
 

@@ -1,0 +1,117 @@
+"""``cilia policy explain``: why a flow is allowed or denied, and what would allow it."""
+
+import argparse
+from collections.abc import Iterator
+
+from cilia.commands.arguments import Nouns, add_output, command
+from cilia.commands.output import print_json
+from cilia.commands.policy.files import BadInput
+from cilia.commands.policy.verdicts import add_description, offline, read_cluster
+from cilia.commands.session import Session, with_session
+from cilia.contracts.explanations import Explained, ExplainFlow, Mismatch, Party, Side
+from cilia.policy.explain.explanation import explain_flow
+
+_REASONS = {
+    "rule": " by",
+    "default-deny": " by default: nothing allows it, and these policies isolate {subject}:",
+    "closed": " by default: nothing allows it, and the enforcement mode (or a pod without labels yet) closes {subject}",
+    "open": ": no rule denies it, and no policy isolates {subject} in this direction",
+    "host": ": a node always reaches its own pods",
+    "mode": ": enforcement is off",
+    "not-enforced": ": {subject} is no endpoint of the cluster; no policy is enforced there",
+}
+
+
+def add_verbs(verbs: Nouns) -> None:
+    """Add the verb."""
+    parser = command(
+        verbs,
+        "explain",
+        run,
+        "why a flow is allowed or denied, and what would allow it",
+        "  cilia policy explain --from shop/web --to shop/db --port 5432/TCP\n"
+        "  cilia policy explain --from 192.0.2.7 --to shop/web --port http/TCP\n"
+        "  cilia policy explain --from-labels app=web --from-namespace lab --to shop/db --port 5432/TCP\n"
+        "  cilia policy explain -f cluster.yaml --from host --to shop/db --port 8/ICMP    (needs no cluster)\n",
+    )
+    for end in ("from", "to"):
+        who = parser.add_mutually_exclusive_group(required=True)
+        who.add_argument(
+            f"--{end}", metavar="NAME", help="pod as namespace/name, number of an identity, entity, or address"
+        )
+        who.add_argument(f"--{end}-labels", metavar="KEY=VALUE,...", help="a pod that would have these labels")
+        parser.add_argument(f"--{end}-namespace", metavar="NAMESPACE", default="default", help="default %(default)s")
+    parser.add_argument("--port", required=True, help="80/TCP, a name of the destination's such as http/TCP, or 8/ICMP")
+    add_description(parser, required=False)
+    add_output(parser)
+
+
+def run(arguments: argparse.Namespace) -> int | None:
+    """Explain in a described cluster if there is one, otherwise in a running one."""
+    return offline(explain_described)(arguments) if arguments.file else with_session(explain_running)(arguments)
+
+
+async def explain_running(arguments: argparse.Namespace, session: Session) -> None:
+    """Ask the policy service."""
+    if arguments.policies:
+        raise BadInput("--policies", "belongs to a described cluster: name one by -f")
+    _print(arguments, await session.request("policy", "explain", _request(arguments), Explained))
+
+
+def explain_described(arguments: argparse.Namespace) -> None:
+    """Ask the engine about a description."""
+    world = read_cluster(arguments)
+    _print(arguments, explain_flow(world.engine, _request(arguments), world.pods.get))
+
+
+def _request(arguments: argparse.Namespace) -> ExplainFlow:
+    values = vars(arguments)
+
+    def party(end: str) -> Party:
+        labels = tuple(filter(None, (values[f"{end}_labels"] or "").split(",")))
+        return Party(values[end] or "", labels, values[f"{end}_namespace"])
+
+    return ExplainFlow(party("from"), party("to"), arguments.port)
+
+
+def _print(arguments: argparse.Namespace, explained: Explained) -> None:
+    if arguments.output == "json":
+        print_json(explained)
+    else:
+        print("\n".join(describe(explained)))
+
+
+def describe(explained: Explained) -> Iterator[str]:
+    """Yield the lines that tell a person the same."""
+    verdict = "ALLOWED" if explained.allowed else "DENIED"
+    yield f"{explained.source} -> {explained.destination} {explained.port}/{explained.protocol}: {verdict}"
+    for side in (explained.egress, explained.ingress):
+        yield from _describe_side(side)
+
+
+def _describe_side(side: Side) -> Iterator[str]:
+    verdict = "denied, but let through by an audit" if side.audited else "allowed" if side.allowed else "denied"
+    yield f"{side.direction} of {side.subject}: {verdict}{_REASONS[side.because].format(subject=side.subject)}"
+    yield from (f"    {place.policy}  {place.rule}" for place in side.rules)
+    yield from (f"    {key}" for key in side.isolated_by)
+    if side.allowed and not side.audited:
+        return
+    if side.because == "rule":
+        yield "  no policy can allow it while this rule stands: deny wins"
+    if side.nearest:
+        yield "  the rules that come nearest:"
+    for near in side.nearest:
+        yield f"    {near.policy}  {near.rule}"
+        yield from (f"      {_describe_mismatch(item)}" for item in near.mismatches)
+    if side.remedy:
+        yield "  the smallest policy that allows it on this side:"
+        yield from (f"    {line}" for line in side.remedy.splitlines())
+
+
+def _describe_mismatch(item: Mismatch) -> str:
+    what = item.what.replace("-", " ")
+    return (
+        f"{item.end}: {what}: wants {item.wanted}; here {item.found}"
+        if item.end != "port"
+        else (f"{what}: wants {item.wanted}; here {item.found}")
+    )

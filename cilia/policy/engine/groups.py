@@ -1,0 +1,286 @@
+"""Resolved policy of the subjects that the same specs select.
+
+Subjects with the same policy share one :class:`Group`, and peers that the same selectors of a group select share one
+set of entries, their *profile* (here, on the bus and in the kernel: cilia/policy/engine/peersets.py). So 10,000 identities cost
+10,000 references and few sets of entries, and a new identity costs one lookup for each group that it concerns.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from cilia.contracts.identities import Reserved
+from cilia.contracts.ids import Identity
+from cilia.contracts.tables import PolicyEntry, PolicyKey
+from cilia.policy.engine.mapstate import (
+    ALLOW,
+    ANY_PEER,
+    AUDITED_DEFAULT,
+    NO_ENTRIES,
+    Claim,
+    Entries,
+    Match,
+    NameLookup,
+    claim_rule,
+    merge_claims,
+    soften,
+)
+from cilia.policy.engine.peersets import NOTHING, PeerSets, Shared, share
+from cilia.policy.engine.rules import NamedPort, Rule, Spec
+from cilia.policy.engine.selectors import NamedPortOf, Selection, SelectorIndex
+
+HOST: Final = Identity(Reserved.HOST)
+BY_DEFAULT: Final = "\U0010ffff"
+"""Stands for a policy's key in claims of the enforcement mode; comes after every key, so a policy's claim wins."""
+
+
+@dataclass(eq=False, slots=True)
+class BoundSpec:
+    """A spec of a policy that is in force; compared by identity."""
+
+    policy: str
+    cookie: int
+    spec: Spec
+    subject: Selection
+    peers: tuple[tuple[Rule, tuple[Selection, ...] | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKey:
+    """What determines a group's state besides the identities of the cluster."""
+
+    specs: frozenset[BoundSpec]
+    open_ingress: bool
+    open_egress: bool
+    """Nothing but audited specs closes the direction by default: whatever no rule denies passes."""
+    admits_host: bool
+    own_ports: frozenset[NamedPortOf] = frozenset()
+    """Of the subject, where a rule for ingress names ports."""
+    audited: bool = False
+    """Every denial is let through and reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What changed in the map state of one subject: peer or set of peers, its entries before, its entries now.
+
+    Keys and entries are made when they are asked for. Ask once, and keep the answer no longer than needed.
+    """
+
+    changes: tuple[tuple[Identity, Entries, Entries], ...]
+
+    @property
+    def upserts(self) -> dict[PolicyKey, PolicyEntry]:
+        """Entries that are new or say something else now."""
+        return {
+            key: entry
+            for peer, old, new in self.changes
+            for key, entry in _keys(peer, new)
+            if old.get(Match(key.egress, key.protocol, key.port, key.port_bits)) != entry
+        }
+
+    @property
+    def removes(self) -> tuple[PolicyKey, ...]:
+        """Keys that are gone."""
+        return tuple(
+            key
+            for peer, old, new in self.changes
+            for key, _ in _keys(peer, {match: old[match] for match in old.keys() - new.keys()})
+        )
+
+    @property
+    def rows(self) -> dict[PolicyKey, PolicyEntry | None]:
+        """Both; None stands for a key that is gone."""
+        return dict.fromkeys(self.removes) | self.upserts
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+
+def lookup_in(ports: frozenset[NamedPortOf]) -> NameLookup:
+    """Return a lookup among the ports of one identity."""
+
+    def lookup(name: NamedPort) -> Collection[int]:
+        return {item.port for item in ports if item.name == name.name and item.protocol == name.protocol}
+
+    return lookup
+
+
+Profile = tuple[frozenset[Selection], frozenset[NamedPortOf]]
+
+
+@dataclass(eq=False)
+class Group:
+    """Map state of all subjects with one :class:`GroupKey`.
+
+    Attributes:
+        wild: Entries for any peer.
+        entries: Peer, or number of a set of peers -> entries under it; who has none is left out.
+        before: What ``entries`` held before the changes of the batch under way; empty between batches.
+    """
+
+    key: GroupKey
+    wild: Entries = field(default_factory=dict)
+    entries: dict[Identity, Entries] = field(default_factory=dict)
+    before: dict[Identity, Entries] = field(default_factory=dict)
+    subjects: set[Identity] = field(default_factory=set)
+    _wild_claims: list[Claim] | None = None
+    """Kept only if there are audited specs; may be empty then."""
+    _claims: dict[Selection, list[Claim]] = field(default_factory=dict)
+    _named: dict[Selection, list[tuple[Rule, BoundSpec]]] = field(default_factory=dict)
+    _merged: dict[Profile, Shared] = field(default_factory=dict)
+    _merged_host: dict[Profile, Shared] = field(default_factory=dict)
+    _shared: dict[Identity, Shared] = field(default_factory=dict)
+    _sets: PeerSets = field(default_factory=PeerSets)
+    size: int = 0
+    """How many entries there are."""
+
+    @property
+    def selections(self) -> Iterable[Selection]:
+        """Selectors of peers whose members matter to the group."""
+        return self._claims
+
+    def build(self, index: SelectorIndex) -> None:
+        """Compute the state from nothing."""
+        claims = list(self._claim_all())
+        if any(bound.spec.audit for bound in self.key.specs):
+            self._wild_claims = claims
+            claims = list(soften(claims))
+        self.wild = merge_claims(claims, audited=self.key.audited)
+        self.size = len(self.wild)
+        selecting: defaultdict[Identity, list[Selection]] = defaultdict(list)
+        for selection in self._claims:
+            for identity in selection.members:
+                selecting[identity].append(selection)
+        if self.key.admits_host:
+            selecting[HOST] += ()
+        for identity, selections in selecting.items():
+            self._put(identity, self._merge(identity, frozenset(selections), index))
+        self.before.clear()
+
+    def update(self, identity: Identity, index: SelectorIndex) -> None:
+        """Take the change of one peer's selectors."""
+        self._put(identity, self._merge(identity, frozenset(self._claims.keys() & index.selecting(identity)), index))
+
+    def _put(self, identity: Identity, new: Shared) -> None:
+        old = self._shared.get(identity, NOTHING)
+        if new is old or new.entries == old.entries:
+            return
+        self._shared[identity] = new
+        if not new.parts:
+            del self._shared[identity]
+        was_clear = {part.number for part in (*old.parts, *new.parts) if self._sets.is_clear(part.number)}
+        changed = self._sets.join(new) | self._sets.leave(old)
+        for number in changed:
+            self._write(Identity(number), self._sets.entries(number))
+        self._write(identity, self._sets.rows(new))
+        turned = {number for number in changed if (number in was_clear) != self._sets.is_clear(number)}
+        if turned:  # two sets have one number now, or no longer
+            for peer, shared in self._shared.items():
+                if any(part.number in turned for part in shared.parts):
+                    self._write(peer, self._sets.rows(shared))
+
+    def _write(self, row: Identity, entries: Entries) -> None:
+        old = self.entries.get(row, NO_ENTRIES)
+        if entries is old or entries == old:
+            return
+        self.size += len(entries) - len(old)
+        self.before.setdefault(row, old)
+        if entries:
+            self.entries[row] = entries
+        else:
+            del self.entries[row]
+
+    def _claim_all(self) -> Iterator[Claim]:
+        """Yield the claims for any peer, and file the others under their selectors."""
+        for egress, is_open in ((False, self.key.open_ingress), (True, self.key.open_egress)):
+            everything = Match(egress, 0, 0, 0)
+            isolating = [bound for bound in self.key.specs if bound.spec.isolates(egress)]
+            if is_open and not isolating:
+                yield Claim(everything, ALLOW, BY_DEFAULT, 0)
+            elif is_open:
+                yield from (Claim(everything, AUDITED_DEFAULT, bound.policy, bound.cookie) for bound in isolating)
+            elif self.key.audited:
+                yield Claim(everything, AUDITED_DEFAULT, BY_DEFAULT, 0)
+        for bound in self.key.specs:
+            for rule, selections in bound.peers:
+                if selections is None:
+                    own = lookup_in(self.key.own_ports)
+                    yield from claim_rule(rule, bound.policy, bound.cookie, own, audit=bound.spec.audit)
+                else:
+                    self._file(rule, bound, selections)
+
+    def _file(self, rule: Rule, bound: BoundSpec, selections: tuple[Selection, ...]) -> None:
+        by_peer = rule.egress and rule.is_named
+        own = lookup_in(self.key.own_ports)
+        claims = [] if by_peer else list(claim_rule(rule, bound.policy, bound.cookie, own, audit=bound.spec.audit))
+        for selection in selections:
+            self._claims.setdefault(selection, []).extend(claims)
+            if by_peer:
+                self._named.setdefault(selection, []).append((rule, bound))
+
+    def _merge(self, identity: Identity, selections: frozenset[Selection], index: SelectorIndex) -> Shared:
+        peer = index.peer(identity)
+        if peer is None:
+            return NOTHING
+        ports = peer.ports if self._named and not self._named.keys().isdisjoint(selections) else frozenset()
+        merged = self._merged_host if identity == HOST else self._merged
+        shared = merged.get((selections, ports))
+        if shared is None:
+            claims = list(self._claims_of(identity, selections, lookup_in(ports)))
+            if self._wild_claims is not None:
+                claims = list(soften(claims, self._wild_claims))
+            entries = merge_claims(claims, self.wild, audited=self.key.audited)
+            shared = merged[selections, ports] = share(entries)
+        return shared
+
+    def _claims_of(self, identity: Identity, selections: frozenset[Selection], lookup: NameLookup) -> Iterator[Claim]:
+        if identity == HOST and self.key.admits_host:
+            yield Claim(Match(False, 0, 0, 0), ALLOW, BY_DEFAULT, 0)
+        for selection in selections:
+            yield from self._claims[selection]
+            for rule, bound in self._named.get(selection, ()):
+                yield from claim_rule(rule, bound.policy, bound.cookie, lookup, audit=bound.spec.audit)
+
+    def state(self) -> Iterator[tuple[PolicyKey, PolicyEntry]]:
+        """Yield every key and entry."""
+        yield from _keys(ANY_PEER, self.wild)
+        for identity, entries in self.entries.items():
+            yield from _keys(identity, entries)
+
+    def entries_before(self, identity: Identity) -> Entries:
+        """Return the entries under a peer or set as they were before the batch under way."""
+        return self.before.get(identity, self.entries.get(identity, NO_ENTRIES))
+
+    def change_since(self, old: "Group | None") -> Difference:
+        """Return the difference between a group's state before the batch and this one's now."""
+        if old is self:
+            pairs = ((peer, entries, self.entries.get(peer, NO_ENTRIES)) for peer, entries in self.before.items())
+            return _difference(pairs)
+        if old is None:
+            old = Group(self.key)
+        peers = self.entries.keys() | old.entries.keys() | old.before.keys()
+        return _difference(
+            [
+                (ANY_PEER, old.wild, self.wild),
+                *((peer, old.entries_before(peer), self.entries.get(peer, NO_ENTRIES)) for peer in peers),
+            ]
+        )
+
+
+def _keys(identity: Identity, entries: Entries) -> Iterator[tuple[PolicyKey, PolicyEntry]]:
+    for match, entry in entries.items():
+        yield PolicyKey(match.egress, identity, match.protocol, match.port, match.bits), entry
+
+
+def _difference(changes: Iterable[tuple[Identity, Entries, Entries]]) -> Difference:
+    differs: dict[tuple[int, int], bool] = {}  # by id: peers share few sets of entries, that outlive the loop
+    found = []
+    for peer, old, new in changes:
+        pair = id(old), id(new)
+        if pair not in differs:
+            differs[pair] = old is not new and old != new
+        if differs[pair]:
+            found.append((peer, old, new))
+    return Difference(tuple(found))

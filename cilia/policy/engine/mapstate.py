@@ -1,0 +1,244 @@
+"""Entries of a policy map: which of them are needed, and what the data plane makes of them.
+
+An entry says allow or deny for a :class:`Match`. Matches nest: two of them are disjoint, or one is *broader*. The data
+plane takes the longest match of the peer's own entries and the longest of those for any peer, and of the two the one of
+higher precedence. For that to mean "deny wins" an entry must not stand below a broader one of higher precedence;
+and below one of equal precedence it is redundant (the peer's pkg/policy/mapstate.go).
+
+What only an audited policy denies is let through and reported. Its denials stand above allows and below those of the other
+policies, and only where something is allowed: see :func:`soften`. Its isolation is an entry for everything, below all others.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, product
+from typing import Final, NamedTuple
+
+from cilia.contracts.ids import Identity
+from cilia.contracts.tables import PolicyEntry, PolicyKey
+from cilia.policy.engine.port_ranges import PORT_BITS, split_range
+from cilia.policy.engine.rules import NamedPort, PortRange, Rule
+
+ANY_PEER: Final = Identity(0)
+DENY: Final = 0xFFFF_FFFF
+AUDITED_DENY: Final = 0xFFFF_FFFE
+ALLOW: Final = 0xFFFF_FF01
+AUDITED_DEFAULT: Final = 0xFFFF_FF00
+"""Precedence words: level 0 in bits 31..8; in the low byte 255 is deny, 254 an audited one, 1 a plain allow, 0 an audited
+default deny, between them room for redirections (the peer's pkg/policy/types/entry.go)."""
+_AUDITED: Final = (AUDITED_DENY, AUDITED_DEFAULT)
+
+
+class Match(NamedTuple):
+    """Packets of one direction by protocol and port; without the peer."""
+
+    egress: bool
+    protocol: int
+    port: int
+    bits: int
+
+
+class Claim(NamedTuple):
+    """What a policy wants for a match; of two for the same match the greater precedence, then the lesser key wins."""
+
+    match: Match
+    precedence: int
+    policy: str
+    cookie: int
+
+
+Entries = dict[Match, PolicyEntry]
+NameLookup = Callable[[NamedPort], Collection[int]]
+"""Gives the numbers that a name stands for: none or one or, of different pods, several."""
+
+JOIN_FROM: Final = 8
+"""Fewer entries are written as they are."""
+
+NO_ENTRIES: Final[Entries] = {}
+
+
+def claim_rule(rule: Rule, policy: str, cookie: int, lookup: NameLookup, *, audit: bool = False) -> Iterator[Claim]:
+    """Yield the claims of a rule for each of its peers; ``audit``: its policy is audited."""
+    precedence = ALLOW
+    if rule.deny:
+        precedence = AUDITED_DENY if audit else DENY
+    for protocol, port, bits in _expand(rule, lookup):
+        yield Claim(Match(rule.egress, protocol, port, bits), precedence, policy, cookie)
+
+
+def _expand(rule: Rule, lookup: NameLookup) -> Iterator[tuple[int, int, int]]:
+    if rule.ports is None:
+        yield 0, 0, 0
+        return
+    for port in rule.ports:
+        if isinstance(port, PortRange):
+            yield from ((port.protocol, first, bits) for first, bits in split_range(port.first, port.last))
+            continue
+        numbers = lookup(port)
+        if rule.deny or len(numbers) == 1:  # an ambiguous name opens nothing
+            yield from ((port.protocol, number, PORT_BITS) for number in numbers)
+
+
+def soften(own: Collection[Claim], wild: Collection[Claim] = ()) -> Iterator[Claim]:
+    """Limit the audited denials among one peer's claims to what is allowed.
+
+    Where nothing allows, the denial of the other policies stands, which an audited entry would lift.
+
+    Args:
+        own: The peer's claims.
+        wild: Those for any peer, which speak about it, too.
+    """
+    own_denials, wild_denials = ([each for each in some if each.precedence == AUDITED_DENY] for some in (own, wild))
+    own_allows, wild_allows = ([each for each in some if each.precedence <= ALLOW] for some in (own, wild))
+    yield from (claim for claim in own if claim.precedence != AUDITED_DENY)
+    pairs = chain(
+        product(own_denials, own_allows), product(own_denials, wild_allows), product(wild_denials, own_allows)
+    )
+    for denial, allow in pairs:
+        match = intersect(denial.match, allow.match)
+        if match is not None:
+            yield denial._replace(match=match)
+
+
+def intersect(one: Match, other: Match) -> Match | None:
+    """Return the match of what both match; None if that is nothing."""
+    if one.egress != other.egress:
+        return None
+    if not one.protocol or not other.protocol:
+        return other if not one.protocol else one
+    broad, narrow = sorted((one, other), key=lambda match: match.bits)
+    if one.protocol != other.protocol or (broad.port ^ narrow.port) >> (PORT_BITS - broad.bits):
+        return None
+    return narrow
+
+
+def merge_claims(
+    claims: Iterable[Claim], below: Mapping[Match, PolicyEntry] = NO_ENTRIES, *, audited: bool = False
+) -> Entries:
+    """Return the entries that one peer needs.
+
+    Args:
+        claims: What the policies want, in any order.
+        below: Entries for any peer, already merged; what they decide as well needs no entry of the peer's own.
+        audited: Every denial is let through and reported.
+    """
+    best: dict[Match, Claim] = {}
+    for claim in claims:
+        other = best.get(claim.match)
+        if other is None or (-claim.precedence, claim.policy) < (-other.precedence, other.policy):
+            best[claim.match] = claim
+    shapes = {(match.protocol, match.bits) for state in (best, below) for match in state}
+    entries = {
+        match: _entry(claim, audited=audited)
+        for match, claim in best.items()
+        if not _is_covered(claim, best, below, shapes)
+    }
+    return join_ports(entries) if len(entries) >= JOIN_FROM else entries
+
+
+def join_ports(entries: Entries) -> Entries:
+    """Return entries with neighbouring ports joined to prefixes where that halves them; they decide the same.
+
+    Two halves of a prefix that hold the same entry are one. What stood at the prefix itself is gone: it was lower,
+    and both halves overruled it. Each further length of prefix is one more probe for the first packet of a flow.
+    """
+    joined = dict(entries)
+    for bits in range(PORT_BITS, 0, -1):
+        lower = [match for match in joined if match.bits == bits and not match.port >> (PORT_BITS - bits) & 1]
+        for match in lower:
+            upper = match._replace(port=match.port | 1 << (PORT_BITS - bits))
+            if joined.get(upper) == joined[match]:
+                joined[match._replace(bits=bits - 1)] = joined.pop(match)
+                del joined[upper]
+    return joined if 2 * len(joined) <= len(entries) else entries
+
+
+def _entry(claim: Claim, *, audited: bool) -> PolicyEntry:
+    is_audited = claim.precedence in _AUDITED
+    deny = is_audited or claim.precedence == DENY
+    return PolicyEntry(deny, claim.precedence, claim.cookie, is_audited or (audited and deny))
+
+
+def _is_covered(
+    claim: Claim, own: Mapping[Match, Claim], below: Mapping[Match, PolicyEntry], shapes: Collection[tuple[int, int]]
+) -> bool:
+    same = below.get(claim.match)
+    if same is not None and same.precedence >= claim.precedence:
+        return True
+    if len(shapes) == 1:  # as a rule: nothing is broader than anything
+        return False
+    for match in broader(claim.match, shapes):
+        above: Claim | PolicyEntry | None
+        for above in (own.get(match), below.get(match)):
+            if above is not None and above.precedence >= claim.precedence:
+                return True
+    return False
+
+
+def broader(match: Match, shapes: Collection[tuple[int, int]] | None = None) -> Iterator[Match]:
+    """Yield the strictly broader matches, from narrow to broad; at most 17.
+
+    Args:
+        shapes: (protocol, bits) of those that are of interest; None: all.
+    """
+    egress, protocol, port, bits = match
+    if not protocol:
+        return
+    for shorter in range(bits - 1, -1, -1):
+        if shapes is None or (protocol, shorter) in shapes:
+            yield Match(egress, protocol, port & ~(0xFFFF >> shorter), shorter)
+    yield Match(egress, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a packet, and by which entry; ``key`` is None when nothing matches (default deny)."""
+
+    allowed: bool
+    """It passes; also if it does so only since its denial is ``audited``."""
+    key: PolicyKey | None = None
+    entry: PolicyEntry | None = None
+
+    @property
+    def audited(self) -> bool:
+        """Tell whether it would be denied, were it not for an audit."""
+        return self.entry is not None and self.entry.audit
+
+    @property
+    def cookie(self) -> int:
+        """Names the policy that decided; 0 for a default."""
+        return self.entry.cookie if self.entry else 0
+
+
+def decide(
+    state: Mapping[PolicyKey, PolicyEntry], peer: Identity, *, egress: bool, protocol: int, port: int
+) -> Verdict:
+    """Look a packet up as the data plane does (bpf/maps/policy.h).
+
+    Args:
+        peer: The identity at the other end.
+        port: Destination port, or ICMP type.
+    """
+    exact = Match(egress, protocol, port, PORT_BITS)
+    found: list[tuple[PolicyKey, PolicyEntry]] = []
+    for identity in (_whose_entries(state, peer, egress), ANY_PEER):
+        for match in (exact, *broader(exact)):
+            key = PolicyKey(egress, identity, match.protocol, match.port, match.bits)
+            if key in state:
+                found.append((key, state[key]))
+                break
+    if not found:
+        return Verdict(False)
+    own_denies = found[0][1].precedence == DENY  # the peer's comes first; what nothing overrules ends the search
+    key, entry = found[0] if own_denies else max(found, key=_rank)
+    return Verdict(not entry.deny or entry.audit, key, entry)
+
+
+def _whose_entries(state: Mapping[PolicyKey, PolicyEntry], peer: Identity, egress: bool) -> Identity:
+    own = state.get(PolicyKey(egress, peer, 0, 0, 0))
+    return Identity(own.peer_set) if own is not None and own.peer_set else peer
+
+
+def _rank(found: tuple[PolicyKey, PolicyEntry]) -> tuple[int, int, int, bool]:
+    key, entry = found
+    return entry.precedence, min(key.protocol, 1), key.port_bits, key.identity != ANY_PEER

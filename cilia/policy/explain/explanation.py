@@ -1,0 +1,113 @@
+"""Why a flow is allowed or denied, from the rules themselves.
+
+This doesn't look at map states. So it can name all rules that decide, tell what is missing where none does, and, since
+it must agree with the map states always, each of the two proves the other.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from msgspec import structs
+
+from cilia.contracts.explanations import Explained, ExplainFlow, Mismatch, NearRule, Side
+from cilia.policy.engine.engine import Engine
+from cilia.policy.engine.groups import lookup_in
+from cilia.policy.engine.mapstate import NameLookup
+from cilia.policy.engine.rules import Rule, Spec
+from cilia.policy.explain.judgement import Judge
+from cilia.policy.explain.mismatch import (
+    Packet,
+    differ_from_peers,
+    differ_from_ports,
+    differ_from_selector,
+    protocol_name,
+)
+from cilia.policy.explain.parties import End, FindPod, UnknownParty, find_end
+from cilia.policy.explain.suggestion import allow_policy
+from cilia.policy.simulate.description import read_probe
+
+MOST_NEAR: Final = 3
+SUBJECT_WEIGHT: Final = 2
+"""A policy for somebody else is less likely what its author meant than a rule for another peer or port."""
+NOBODY_WEIGHT: Final = 1_000
+"""A rule that names nobody isolates, and is no attempt to allow something."""
+
+
+def explain_flow(engine: Engine, request: ExplainFlow, find_pod: FindPod) -> Explained:
+    """Explain what a request asks about.
+
+    Raises:
+        UnknownParty, BadDescription: An end, or the port, is none.
+    """
+    source, destination = (find_end(engine, party, find_pod) for party in (request.source, request.destination))
+    port, protocol = read_probe(request.port)
+    number = destination.number(port, protocol)
+    if number is None:
+        raise UnknownParty(port, f"is no port that {destination.name} names")
+    return explain(engine, source, destination, Packet(protocol, number))
+
+
+def explain(engine: Engine, source: End, destination: End, packet: Packet) -> Explained:
+    """Explain a flow on both sides."""
+    egress = explain_side(engine, source, destination, packet, egress=True)
+    ingress = explain_side(engine, destination, source, packet, egress=False)
+    return Explained(
+        source.name,
+        destination.name,
+        protocol_name(packet.protocol),
+        packet.port,
+        egress.allowed and ingress.allowed,
+        egress,
+        ingress,
+    )
+
+
+def explain_side(engine: Engine, subject: End, peer: End, packet: Packet, *, egress: bool) -> Side:
+    """Explain what the policies of one end say."""
+    judged = Judge(engine).judge_side(subject, peer, packet, egress=egress)
+    side = Side(
+        "egress" if egress else "ingress",
+        subject.name,
+        judged.allowed,
+        judged.because,
+        judged.rules,
+        judged.isolated_by,
+        audited=judged.audited,
+    )
+    if judged.allowed or judged.rules:
+        return side
+    return structs.replace(
+        side,
+        nearest=tuple(_nearest(engine, subject, peer, packet, egress=egress)),
+        remedy=allow_policy(subject, peer, packet, egress=egress),
+    )
+
+
+def _specs(engine: Engine) -> Iterator[tuple[str, Spec]]:
+    for key, policy in sorted(engine.policies.items()):
+        for spec in policy.specs:
+            yield key, spec
+
+
+def _lookup(rule: Rule, subject: End, peer: End) -> NameLookup:
+    """Return where a rule looks port names up: at the destination."""
+    return lookup_in((peer if rule.egress else subject).peer.ports)
+
+
+def _nearest(engine: Engine, subject: End, peer: End, packet: Packet, *, egress: bool) -> list[NearRule]:
+    """Return the allow rules that come nearest to matching, the nearest first."""
+    found: list[tuple[int, str, str, NearRule]] = []
+    for key, spec in _specs(engine):
+        of_subject = differ_from_selector(spec.subject, subject, "subject")
+        for rule in spec.rules:
+            if rule.deny or rule.egress != egress:
+                continue
+            of_flow = _differ(rule, subject, peer, packet)
+            weight = SUBJECT_WEIGHT * len(of_subject) + len(of_flow) + (NOBODY_WEIGHT if rule.peers == () else 0)
+            found.append((weight, key, rule.place, NearRule(key, rule.place, (*of_subject, *of_flow))))
+    return [near for *_, near in sorted(found, key=lambda item: item[:3])[:MOST_NEAR]]
+
+
+def _differ(rule: Rule, subject: End, peer: End, packet: Packet) -> tuple[Mismatch, ...]:
+    ports = differ_from_ports(rule, packet, _lookup(rule, subject, peer))
+    return (*differ_from_peers(rule, peer), *ports)

@@ -1,0 +1,143 @@
+"""In what a flow differs from what a rule wants."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cilia.contracts.explanations import Mismatch
+from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS
+from cilia.policy.engine.mapstate import NameLookup
+from cilia.policy.engine.rules import (
+    CIDR,
+    RESERVED,
+    Block,
+    NamedPort,
+    Operator,
+    PortRange,
+    Requirement,
+    Rule,
+    Selector,
+    within,
+)
+from cilia.policy.explain.parties import End
+from cilia.policy.simulate.description import PROTOCOLS
+
+_NAMES = {number: name for name, number in PROTOCOLS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What is asked about: an IP protocol and a destination port or ICMP type."""
+
+    protocol: int
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.port}/{protocol_name(self.protocol)}"
+
+
+def protocol_name(number: int) -> str:
+    """Return a protocol's name, or its number as text."""
+    return _NAMES.get(number, str(number))
+
+
+def differ_from_selector(selector: Selector, end: End, role: str) -> tuple[Mismatch, ...]:
+    """Return what keeps a selector from selecting an end; ``role`` is ``subject`` or ``peer``."""
+    found = [_unmet(item, end, role) for item in selector.requirements if not item.admits(end.peer.labels)]
+    return (*found, *_outside(selector.block, end, role))
+
+
+def _unmet(item: Requirement, end: End, role: str) -> Mismatch:
+    key = item.key if item.source in ("any", "k8s") else f"{item.source}:{item.key}"
+    value = end.peer.labels.get((item.source, item.key))
+    if item.source == RESERVED:
+        return Mismatch(role, "entity", f"{'not ' if item.operator is Operator.ABSENT else ''}{item.key}", _kind(end))
+    if item.source == CIDR:
+        if item.operator is Operator.ABSENT:
+            return Mismatch(role, "except", f"an address outside of {item.key}", _addresses(end))
+        return Mismatch(role, "cidr", item.key, _addresses(end))
+    what = "label"
+    if item.key in (NAMESPACE, CLUSTER):
+        what = "namespace" if item.key == NAMESPACE else "cluster"
+        key = what
+    elif item.key.startswith(NAMESPACE_LABELS):
+        what, key = "namespace", f"namespace's label {item.key.removeprefix(NAMESPACE_LABELS)}"
+    found = f"no {key}" if value is None else f"{key}={value}"
+    if what == "namespace" and value is None and not end.namespace:
+        found = _kind(end)
+    return Mismatch(role, what, _wish(item, key), found)
+
+
+def _wish(item: Requirement, key: str) -> str:
+    match item.operator:
+        case Operator.IN:
+            return f"{key}={item.values[0]}" if len(item.values) == 1 else f"{key} in ({', '.join(item.values)})"
+        case Operator.NOT_IN:
+            return f"{key} not in ({', '.join(item.values)})"
+        case Operator.EXISTS:
+            return f"any {key}"
+        case Operator.ABSENT:
+            return f"no {key}"
+
+
+def _outside(block: Block | None, end: End, role: str) -> Iterator[Mismatch]:
+    if block is None or (end.peer.prefixes and all(map(block.holds, end.peer.prefixes))):
+        return
+    inside = end.peer.prefixes and all(within(prefix, block.cidr) for prefix in end.peer.prefixes)
+    if inside:
+        holes = ", ".join(map(str, block.excepts))
+        yield Mismatch(role, "except", f"an address outside of {holes}", _addresses(end))
+    else:
+        yield Mismatch(role, "cidr", str(block.cidr), _addresses(end))
+
+
+def _kind(end: End) -> str:
+    entities = [key for source, key in end.peer.labels if source == RESERVED]
+    return ", ".join(entities) if entities else f"a workload of namespace {end.namespace}"
+
+
+def _addresses(end: End) -> str:
+    if end.address is not None:
+        return str(end.address.network_address)
+    if end.namespace and not end.peer.prefixes:
+        return "a workload of the cluster"
+    return ", ".join(map(str, end.peer.prefixes)) or _kind(end)
+
+
+def differ_from_peers(rule: Rule, peer: End) -> tuple[Mismatch, ...]:
+    """Return what keeps the nearest of a rule's peers from being this one."""
+    if rule.peers is None:
+        return ()
+    if not rule.peers:
+        return (Mismatch("peer", "nobody", "no peer at all", peer.name),)
+    return min((differ_from_selector(selector, peer, "peer") for selector in rule.peers), key=len)
+
+
+def differ_from_ports(rule: Rule, packet: Packet, lookup: NameLookup) -> tuple[Mismatch, ...]:
+    """Return what keeps the nearest of a rule's ports from being this one."""
+    if rule.ports is None:
+        return ()
+    ranked = [_port(port, packet, lookup, rule.deny) for port in rule.ports]
+    distance, nearest = min(ranked, key=lambda item: item[0])
+    return () if distance == 0 or nearest is None else (nearest,)
+
+
+def _port(port: PortRange | NamedPort, packet: Packet, lookup: NameLookup, deny: bool) -> tuple[int, Mismatch | None]:
+    """Return how far a port is from the packet's, 0 for a match, and the difference."""
+    same_protocol = port.protocol == packet.protocol
+    protocol = protocol_name(port.protocol)
+    if isinstance(port, NamedPort):
+        numbers = sorted(lookup(port))
+        if not numbers or (len(numbers) > 1 and not deny):
+            found = f"names {', '.join(map(str, numbers))}" if numbers else "nobody names it"
+            return 200_000, Mismatch("port", "port-name", f"{port.name}/{protocol}", found)
+        first = last = min(numbers, key=lambda number: abs(number - packet.port))
+        wanted = f"{port.name}/{protocol} ({first})"
+    else:
+        first, last = port.first, port.last
+        wanted = f"{first}/{protocol}" if first == last else f"{first}-{last}/{protocol}"
+        if (first, last) == (0, 65_535):
+            wanted = f"any/{protocol}"
+    distance = max(first - packet.port, packet.port - last, 0)
+    if same_protocol:
+        return distance, Mismatch("port", "port", wanted, str(packet))
+    return 100_000 + distance, Mismatch("port", "protocol" if not distance else "port", wanted, str(packet))

@@ -1,0 +1,117 @@
+"""The ends of a flow, as selectors see them: pods, identities, entities, addresses, and pods that might exist."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, ip_address, ip_network
+from typing import Final
+
+from cilia.contracts.explanations import Party
+from cilia.contracts.identities import Reserved
+from cilia.contracts.ids import Identity
+from cilia.contracts.labels import NAMESPACE, NAMESPACE_LABELS, BadLabel, Label, parse_labels, workload
+from cilia.policy.engine.engine import Engine
+from cilia.policy.engine.rules import Prefix, cidr_label
+from cilia.policy.engine.selectors import Peer, view_peer
+from cilia.policy.errors import PolicyError
+
+ENTITIES: Final = {item.label.removeprefix("reserved:"): Identity(item) for item in Reserved}
+NOT_ALLOCATED: Final = Identity(0)
+FindPod = Callable[[str], Identity | None]
+"""Gives the identity of a pod by ``namespace/name``."""
+
+
+class UnknownParty(PolicyError):
+    """A name means nobody in this cluster."""
+
+    def __init__(self, name: str, reason: str = "is no pod, identity, entity or address of this cluster") -> None:
+        super().__init__(f"{name!r} {reason}")
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a flow.
+
+    Attributes:
+        is_subject: Policies are enforced for it.
+        address: Of an end outside of the cluster, if one is known.
+    """
+
+    name: str
+    peer: Peer
+    is_subject: bool
+    address: Prefix | None = None
+
+    @property
+    def namespace(self) -> str:
+        """The workload's namespace; empty for everybody else."""
+        return self.peer.labels.get(("k8s", NAMESPACE), "")
+
+    def number(self, port: str, protocol: int) -> int | None:
+        """Return the number of a port that may go by a name; None if no pod, or more than one port, has the name."""
+        if port.isdigit():
+            return int(port)
+        found = {item.port for item in self.peer.ports if (item.name, item.protocol) == (port, protocol)}
+        return found.pop() if len(found) == 1 else None
+
+
+def find_end(engine: Engine, party: Party, find_pod: FindPod) -> End:
+    """Find an end of a flow.
+
+    Raises:
+        UnknownParty: There is none of this name.
+    """
+    if party.labels:
+        return _imagined(engine, party)
+    for name in (party.name, f"{party.namespace}/{party.name}"):
+        identity = find_pod(name)
+        if identity is not None:
+            return end_of_identity(engine, identity, name)
+    if party.name.isdigit():
+        return end_of_identity(engine, Identity(int(party.name)), party.name)
+    if party.name in ENTITIES:
+        return end_of_identity(engine, ENTITIES[party.name], party.name)
+    try:
+        return end_of_address(engine, ip_network(ip_address(party.name)))
+    except ValueError:
+        raise UnknownParty(party.name) from None
+
+
+def end_of_identity(engine: Engine, identity: Identity, name: str) -> End:
+    """Return an identity as an end.
+
+    Raises:
+        UnknownParty: Nobody has it.
+    """
+    peer = engine.peer(identity)
+    if peer is None:
+        raise UnknownParty(name, "has an identity that is not known (yet)")
+    return End(name, peer, identity in engine.subjects)
+
+
+def end_of_address(engine: Engine, address: Prefix) -> End:
+    """Return an address outside of the cluster, which goes by the longest prefix that policies name for it."""
+    covering = (address.supernet(new_prefix=length) for length in range(address.prefixlen, 0, -1))
+    prefix = next((each for each in covering if each in engine.prefixes), address.supernet(new_prefix=0))
+    world = Reserved.WORLD
+    if engine.options.dual_stack:
+        world = Reserved.WORLD_IPV4 if isinstance(address, IPv4Network) else Reserved.WORLD_IPV6
+    labels = frozenset({cidr_label(prefix), Label.parse(world.label)})
+    peer = view_peer(Identity(world), labels, named=engine.named)
+    return End(str(address.network_address), peer, False, address)
+
+
+def _imagined(engine: Engine, party: Party) -> End:
+    """Return what a pod with these labels would be; its namespace has the labels that other pods of it show."""
+    try:
+        given = parse_labels(party.labels)
+    except BadLabel as error:
+        raise UnknownParty(",".join(party.labels), str(error)) from error
+    of_namespace = engine.labels_in_namespace(party.namespace)
+    known = {key.removeprefix(NAMESPACE_LABELS): value for key, value in of_namespace.items()}
+    place = {each for each in workload(party.namespace, {}, known) if (each.source, each.key) not in _keys(given)}
+    return End(f"{party.namespace}/{{{','.join(sorted(party.labels))}}}", view_peer(NOT_ALLOCATED, given | place), True)
+
+
+def _keys(labels: frozenset[Label]) -> set[tuple[str, str]]:
+    return {(label.source, label.key) for label in labels}

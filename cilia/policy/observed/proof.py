@@ -1,0 +1,134 @@
+"""Proof of proposed policies by the engine: recorded allowed flows pass, and nothing else that could be tried does."""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any, Final
+
+from cilia.contracts.flows import ALLOWED, FlowEnd
+from cilia.contracts.messages import Message
+from cilia.policy.explain.mismatch import Packet
+from cilia.policy.language.parse import parse_policies
+from cilia.policy.observed.proposal import Wanted, can_express, propose
+from cilia.policy.observed.recorded import ObservedFlow, name_of
+from cilia.policy.simulate.whatif import RecordedFlowJudge
+
+MOST_PROBES: Final = 200_000
+"""Of the flows that nobody recorded so many are tried, spread evenly."""
+SHOWN: Final = 20
+
+
+class ProbedFlow(Message, frozen=True):
+    """A flow by the names of its ends."""
+
+    source: str
+    destination: str
+    port: str
+    side: str
+
+
+class Proof(Message, frozen=True):
+    """What the engine says of proposed policies.
+
+    Attributes:
+        kept: Sides of recorded allowed flows that they allow.
+        lost: Those that they deny: the language can't name the port, or the flow crosses what can't be told apart.
+        refused: Sides of flows that were denied, or that nobody recorded, and that they deny.
+        opened: Some of those that they allow.
+        opened_count: How many these are.
+    """
+
+    kept: int
+    lost: tuple[ProbedFlow, ...]
+    refused: int
+    opened: tuple[ProbedFlow, ...]
+    opened_count: int
+
+    @property
+    def is_exact(self) -> bool:
+        """Tell whether the policies allow what was allowed, and nothing else that was tried."""
+        return not self.lost and not self.opened_count
+
+
+class Proposal(Message, frozen=True):
+    """Policies as objects of their language, and what is proven of them."""
+
+    policies: tuple[dict[str, Any], ...]
+    proof: Proof
+
+
+def generate(talks: Sequence[ObservedFlow], wanted: Wanted, *, most_addresses: int) -> Proposal:
+    """Propose policies and prove them; labels that tell copies apart are used only where it isn't exact without.
+
+    Raises:
+        BadPolicy: The language refuses what is proposed; that is a fault of ours.
+        BadFlows: An end of a flow is none.
+    """
+    short, long = (
+        _prove(propose(talks, wanted, most_addresses=most_addresses, every_label=every), talks, wanted)
+        for every in (False, True)
+    )
+    better = len(long.proof.lost), long.proof.opened_count
+    return long if better < (len(short.proof.lost), short.proof.opened_count) else short
+
+
+def _prove(policies: Sequence[dict[str, Any]], talks: Sequence[ObservedFlow], wanted: Wanted) -> Proposal:
+    parsed = parse_policies("\n---\n".join(map(json.dumps, policies)), source="proposal")
+    outlook = RecordedFlowJudge([each.policy for each in parsed])
+    kept, refused = 0, 0
+    lost: list[ProbedFlow] = []
+    opened: list[ProbedFlow] = []
+    allowed = set()
+    for source, destination, packet, egress in _sides(talks, wanted):
+        allowed.add((_key(source), _key(destination), packet, egress))
+        if _passes(outlook, source, destination, packet, egress):
+            kept += 1
+        else:
+            lost.append(_probed(source, destination, packet, egress))
+    for source, destination, packet, egress in _probes(talks, wanted):
+        if (_key(source), _key(destination), packet, egress) in allowed:
+            continue
+        if _passes(outlook, source, destination, packet, egress):
+            opened.append(_probed(source, destination, packet, egress))
+        else:
+            refused += 1
+    return Proposal(tuple(policies), Proof(kept, tuple(lost), refused, tuple(opened[:SHOWN]), len(opened)))
+
+
+def _passes(outlook: RecordedFlowJudge, source: FlowEnd, destination: FlowEnd, packet: Packet, egress: bool) -> bool:
+    judged = outlook.judge(source, destination, packet)
+    return (judged.egress if egress else judged.ingress).allowed
+
+
+def _sides(talks: Sequence[ObservedFlow], wanted: Wanted) -> Iterator[tuple[FlowEnd, FlowEnd, Packet, bool]]:
+    for talk in talks:
+        if talk.verdict == ALLOWED:
+            for end, egress in ((talk.source, True), (talk.destination, False)):
+                if wanted.admits(end):
+                    yield talk.source, talk.destination, talk.packet, egress
+
+
+def _probes(talks: Sequence[ObservedFlow], wanted: Wanted) -> Iterator[tuple[FlowEnd, FlowEnd, Packet, bool]]:
+    """Yield flows between any of the recorded ends at any of the recorded ports, and one beside each."""
+    ends = {_key(end): end for talk in talks for end in (talk.source, talk.destination)}
+    seen = {talk.packet for talk in talks}
+    packets = sorted(
+        seen | {Packet(packet.protocol, packet.port + 1) for packet in seen if packet.port < 65_535},
+        key=lambda packet: (packet.protocol, packet.port),
+    )
+    packets = [packet for packet in packets if can_express(packet)]
+    subjects = [end for end in ends.values() if wanted.admits(end)]
+    step = max(1, 2 * len(subjects) * len(ends) * len(packets) // MOST_PROBES)
+    for number, (subject, peer, packet, egress) in enumerate(product(subjects, ends.values(), packets, (True, False))):
+        if number % step or subject == peer or (not egress and "reserved:host" in peer.labels):
+            continue
+        yield (subject, peer, packet, True) if egress else (peer, subject, packet, False)
+
+
+def _key(end: FlowEnd) -> tuple[tuple[str, ...], str]:
+    """Return what policies can tell apart of an end."""
+    return end.labels, end.address
+
+
+def _probed(source: FlowEnd, destination: FlowEnd, packet: Packet, egress: bool) -> ProbedFlow:
+    return ProbedFlow(name_of(source), name_of(destination), str(packet), "egress" if egress else "ingress")

@@ -1,0 +1,104 @@
+"""Policies tested as code: what should become of flows in a described cluster, and which rules the cases touch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from cilia.contracts.explanations import Explained, RulePlace
+from cilia.policy.explain.explanation import explain
+from cilia.policy.explain.judgement import Judge
+from cilia.policy.explain.mismatch import Packet
+from cilia.policy.explain.parties import End, end_of_address, end_of_identity
+from cilia.policy.simulate.cluster import DescribedCluster, Party
+from cilia.policy.simulate.description import BadDescription, Expectation, read_probe
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A flow that is not treated as a case wants it; ``explained`` tells why, None if it has no port of the name."""
+
+    case: str
+    source: str
+    destination: str
+    port: str
+    expected: str
+    explained: Explained | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a run found.
+
+    Attributes:
+        flows: How many were judged.
+        rules: All rules of the policies.
+        hit: Those that decided a flow of a case.
+    """
+
+    flows: int
+    broken: tuple[Broken, ...]
+    rules: tuple[RulePlace, ...]
+    hit: frozenset[RulePlace]
+
+    @property
+    def missed(self) -> tuple[RulePlace, ...]:
+        """Rules that no case touches."""
+        return tuple(place for place in self.rules if place not in self.hit)
+
+    @property
+    def coverage_percent(self) -> float:
+        """Share of the rules that a case touches."""
+        return 100.0 * (1 - len(self.missed) / len(self.rules)) if self.rules else 100.0
+
+
+def run_cases(world: DescribedCluster) -> Results:
+    """Judge every flow of every case.
+
+    Raises:
+        BadDescription: A case names nobody, or no port.
+    """
+    flows = 0
+    broken: list[Broken] = []
+    hit: set[RulePlace] = set()
+    for number, case in enumerate(world.description.cases, 1):
+        for source, destination, port in _flows(world, case):
+            flows += 1
+            explained = _explain(world, source, destination, port)
+            if explained is not None:
+                hit |= {place for side in (explained.egress, explained.ingress) for place in side.rules}
+            if explained is None or explained.allowed != (case.expect == "allowed"):
+                name = case.name or f"case {number}"
+                broken.append(Broken(name, source.name, destination.name, port, case.expect, explained))
+    return Results(flows, tuple(broken), tuple(Judge(world.engine).rules), frozenset(hit))
+
+
+def _flows(world: DescribedCluster, case: Expectation) -> Iterator[tuple[Party, Party, str]]:
+    destinations = [party for name in case.destinations for party in _find(world, name)]
+    for name in case.sources:
+        for source in _find(world, name):
+            for destination in destinations:
+                yield from ((source, destination, port) for port in case.ports if source != destination)
+
+
+def _find(world: DescribedCluster, name: str) -> list[Party]:
+    """Return whom a name means; ``shop/*`` means all pods of a namespace."""
+    if "*" not in name:
+        return [world.find(name)]
+    found = [world.parties[pod] for pod in world.pods if fnmatchcase(pod, name)]
+    if not found:
+        raise BadDescription(repr(name), "matches no pod of this cluster")
+    return found
+
+
+def _explain(world: DescribedCluster, source: Party, destination: Party, port: str) -> Explained | None:
+    name, protocol = read_probe(port)
+    number = destination.number(name, protocol)
+    if number is None:
+        return None
+    return explain(world.engine, _end(world, source), _end(world, destination), Packet(protocol, number))
+
+
+def _end(world: DescribedCluster, party: Party) -> End:
+    if party.address is not None:
+        return end_of_address(world.engine, party.address)
+    return end_of_identity(world.engine, party.identity, party.name)

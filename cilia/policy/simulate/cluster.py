@@ -1,0 +1,202 @@
+"""A described cluster behind the engine: who is in it, by name, and the verdicts between them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, ip_address, ip_network
+from itertools import count
+from typing import Final
+
+from cilia.contracts.identities import FIRST_ALLOCATED, Reserved, node_range
+from cilia.contracts.ids import Identity
+from cilia.contracts.labels import CLUSTER, Label, Labels, node, parse_labels, workload
+from cilia.contracts.tables import PolicyEntry, PolicyKey
+from cilia.policy.engine.engine import EndpointsChanged, Engine, IdentityPut, Mode, ModeSet, Options, PolicyPut
+from cilia.policy.engine.mapstate import Verdict, decide
+from cilia.policy.engine.rules import Policy, Prefix, cidr_label, within
+from cilia.policy.engine.selectors import NamedPortOf
+from cilia.policy.explain.parties import ENTITIES
+from cilia.policy.language.parse import ParsedPolicy, parse_policies
+from cilia.policy.simulate.description import PROTOCOLS, BadDescription, DescribedPort, Description
+
+FIRST_PREFIX: Final = 1 << 24
+"""Identities of prefixes are counted from here, outside of what is allocated to pods, as the peer's local ones are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Someone that talks or is talked to.
+
+    Attributes:
+        ports: The ports that it names itself; another pod of its identity may name others.
+        address: Of someone outside of the cluster who goes by it.
+    """
+
+    name: str
+    identity: Identity
+    ports: frozenset[NamedPortOf] = frozenset()
+    address: Prefix | None = None
+
+    def number(self, port: str, protocol: int) -> int | None:
+        """Return the number of a port that may go by a name; None if it has none of that name."""
+        if port.isdigit():
+            return int(port)
+        return next((item.port for item in self.ports if (item.name, item.protocol) == (port, protocol)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowVerdict:
+    """What becomes of a flow; a side is None where no policy is enforced, such as outside of the cluster."""
+
+    egress: Verdict | None
+    ingress: Verdict | None
+
+    @property
+    def allowed(self) -> bool:
+        """Tell whether both sides let it pass."""
+        return all(side is None or side.allowed for side in (self.egress, self.ingress))
+
+
+class DescribedCluster:
+    """A described cluster. The engine in it is the one of the policy service."""
+
+    def __init__(self, description: Description, policies: Sequence[ParsedPolicy]) -> None:
+        self.description = description
+        self.policies = {item.key: item.policy for item in policies}
+        options = Options(mode=Mode(description.mode), dual_stack=description.dual_stack)
+        self.engine = Engine(options)
+        self._labels: dict[Labels, Identity] = {}
+        self._numbers = count(FIRST_ALLOCATED)
+        self._members: dict[Identity, tuple[set[str], set[NamedPortOf]]] = {}
+        self._prefixes = dict(zip(_sorted(_prefixes(self.policies.values())), count(FIRST_PREFIX + 1), strict=False))
+        self.parties = {party.name: party for party in (*self._identities(), *self._pods(), *self._nodes())}
+        modes = [ModeSet(each.mode, each.audit) for item in policies if (each := item.enforcement) is not None]
+        self.engine.apply([*map(PolicyPut, self.policies.values()), *modes, *self._facts()])
+        self.pods = {name: party.identity for name, party in self.parties.items()}
+        outside = (*description.addresses, *description.entities)
+        self.parties |= {name: self.find(name) for name in outside}
+        self._states: dict[Identity, dict[PolicyKey, PolicyEntry]] = {}
+
+    def find(self, name: str) -> Party:
+        """Return a party by name: a pod, an identity's number, an entity, an address.
+
+        Raises:
+            BadDescription: There is none.
+        """
+        if name in self.parties:
+            return self.parties[name]
+        if f"default/{name}" in self.parties:
+            return self.parties[f"default/{name}"]
+        if name in ENTITIES:
+            return Party(name, ENTITIES[name])
+        try:
+            address = ip_network(ip_address(name))
+        except ValueError:
+            raise BadDescription(repr(name), "is no pod, identity, entity or address of this cluster") from None
+        return Party(name, self.identity_of(address), address=address)
+
+    def identity_of(self, address: Prefix) -> Identity:
+        """Return the identity of an address outside: that of the longest prefix that a policy names, or the world."""
+        covering = [prefix for prefix in self._prefixes if within(address, prefix)]
+        if covering:
+            return Identity(self._prefixes[max(covering, key=lambda prefix: prefix.prefixlen)])
+        return _world(address, self.description.dual_stack)
+
+    def judge(self, source: Party, destination: Party, *, protocol: int, port: int) -> FlowVerdict:
+        """Tell what becomes of a flow, by the map states that the kernel would hold."""
+
+        def side(subject: Party, peer: Party, egress: bool) -> Verdict | None:
+            state = self._state(subject.identity)
+            if state is None:
+                return None
+            return decide(state, peer.identity, egress=egress, protocol=protocol, port=port)
+
+        return FlowVerdict(side(source, destination, True), side(destination, source, False))
+
+    def _state(self, subject: Identity) -> dict[PolicyKey, PolicyEntry] | None:
+        if subject not in self.engine.subjects:
+            return None
+        if subject not in self._states:
+            self._states[subject] = self.engine.map_state(subject)
+        return self._states[subject]
+
+    def _identities(self) -> Iterator[Party]:
+        for item in self.description.identities:
+            identity, ports = Identity(item.id), _named(item.ports)
+            self._labels[parse_labels(item.labels)] = identity
+            self._join(identity, item.addresses, ports)
+            yield Party(str(item.id), identity, ports)
+
+    def _pods(self) -> Iterator[Party]:
+        place = {Label("k8s", CLUSTER, self.description.cluster)} if self.description.cluster else frozenset[Label]()
+        for pod in self.description.pods:
+            labels = workload(pod.namespace, pod.labels, self.description.namespaces.get(pod.namespace)) | place
+            if labels not in self._labels:
+                taken = set(self._labels.values())
+                self._labels[labels] = next(number for n in self._numbers if (number := Identity(n)) not in taken)
+            ports = _named(pod.ports)
+            self._join(self._labels[labels], pod.addresses, ports)
+            yield Party(f"{pod.namespace}/{pod.name}", self._labels[labels], ports)
+
+    def _nodes(self) -> Iterator[Party]:
+        numbers = iter(node_range())
+        for item in self.description.nodes:
+            labels = node(f"{key}={value}" for key, value in item.labels.items())
+            if labels and labels not in self._labels:
+                self._labels[labels] = Identity(next(numbers))
+            yield Party(item.name, self._labels[labels] if labels else Identity(Reserved.REMOTE_NODE))
+
+    def _join(self, identity: Identity, addresses: Iterable[str], ports: frozenset[NamedPortOf]) -> None:
+        held, named = self._members.setdefault(identity, (set(), set()))
+        held.update(addresses)
+        named.update(ports)
+
+    def _facts(self) -> Iterator[IdentityPut | EndpointsChanged]:
+        for labels, identity in self._labels.items():
+            yield IdentityPut(identity, labels)
+        for identity, (addresses, ports) in self._members.items():
+            yield EndpointsChanged(identity, frozenset(addresses), frozenset(ports))
+        for prefix, number in self._prefixes.items():
+            world = Label.parse(Reserved(_world(prefix, self.description.dual_stack)).label)
+            yield IdentityPut(Identity(number), frozenset({cidr_label(prefix), world}))
+
+
+def build_cluster(description: Description, *, source: str = "", more_policies: str = "") -> DescribedCluster:
+    """Read the policies of a description, and those of a text beside it.
+
+    Raises:
+        BadPolicy: A policy is wrong.
+        BadDescription: The description contradicts itself.
+    """
+    texts = [text for text in (description.policies_text, more_policies) if text.strip()]
+    parsed = parse_policies(
+        "\n---\n".join(texts),
+        source=source,
+        cluster=description.cluster,
+        allow_unenforced=description.allow_unenforced,
+    )
+    names = [f"{pod.namespace}/{pod.name}" for pod in description.pods]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadDescription(source, f"the pod {name} comes twice")
+    try:
+        return DescribedCluster(description, parsed)
+    except ValueError as error:  # labels and addresses
+        raise BadDescription(source, str(error)) from error
+
+
+def _named(ports: Iterable[DescribedPort]) -> frozenset[NamedPortOf]:
+    return frozenset(NamedPortOf(item.name, PROTOCOLS[item.protocol], item.port) for item in ports)
+
+
+def _prefixes(policies: Iterable[Policy]) -> set[Prefix]:
+    return {prefix for policy in policies for prefix in policy.prefixes if prefix.prefixlen}
+
+
+def _sorted(prefixes: Iterable[Prefix]) -> list[Prefix]:
+    return sorted(prefixes, key=lambda prefix: (prefix.version, int(prefix.network_address), prefix.prefixlen))
+
+
+def _world(address: Prefix, dual_stack: bool) -> Identity:
+    if not dual_stack:
+        return Identity(Reserved.WORLD)
+    return Identity(Reserved.WORLD_IPV4 if isinstance(address, IPv4Network) else Reserved.WORLD_IPV6)

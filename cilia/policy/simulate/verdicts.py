@@ -1,0 +1,64 @@
+"""The verdicts of a described cluster as rows: each source, destination, protocol and port."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec import Struct
+
+from cilia.policy.engine.mapstate import Verdict
+from cilia.policy.explain.mismatch import protocol_name
+from cilia.policy.simulate.cluster import DescribedCluster, Party
+from cilia.policy.simulate.description import read_probe
+
+
+class SideVerdict(Struct, frozen=True):
+    """What one side's policies say."""
+
+    verdict: str
+    """``allowed``, ``denied``, ``audited`` (let through and reported), or ``not-enforced`` outside of the cluster."""
+    by: str = ""
+    """The key of the policy that decides, or ``default``."""
+
+
+class VerdictRow(Struct, frozen=True):
+    """What becomes of one flow; ``allowed`` is None where the destination has no port of the name in ``port``."""
+
+    source: str
+    destination: str
+    protocol: str
+    port: int | str
+    allowed: bool | None
+    egress: SideVerdict | None = None
+    ingress: SideVerdict | None = None
+
+
+def judge_all(world: DescribedCluster, probes: Sequence[str]) -> Iterator[VerdictRow]:
+    """Yield the verdict of every flow between parties of the description; nobody is judged against itself.
+
+    Raises:
+        BadDescription: A probe is no port and protocol.
+    """
+    keys = {policy.cookie: key for key, policy in world.policies.items()}
+    for probe in probes:
+        port, protocol = read_probe(probe)
+        for source in world.parties.values():
+            for destination in world.parties.values():
+                if source != destination:
+                    yield _judge(world, source, destination, port, protocol, keys)
+
+
+def _judge(
+    world: DescribedCluster, source: Party, destination: Party, port: str, protocol: int, keys: Mapping[int, str]
+) -> VerdictRow:
+    number, name = destination.number(port, protocol), protocol_name(protocol)
+    if number is None:
+        return VerdictRow(source.name, destination.name, name, port, None)
+    found = world.judge(source, destination, protocol=protocol, port=number)
+    sides = (_describe(side, keys) for side in (found.egress, found.ingress))
+    return VerdictRow(source.name, destination.name, name, number, found.allowed, *sides)
+
+
+def _describe(side: Verdict | None, keys: Mapping[int, str]) -> SideVerdict:
+    if side is None:
+        return SideVerdict("not-enforced")
+    verdict = "audited" if side.audited else "allowed" if side.allowed else "denied"
+    return SideVerdict(verdict, keys[side.cookie] if side.cookie else "default")

@@ -1,0 +1,140 @@
+"""Forgetting flows: those that idled too long, and those of a pod that is gone.
+
+The programs create and refresh entries; this loop sweeps the table in small steps, so that neither the event loop nor
+a CPU is held for long. Lifetimes are the peer's (pkg/maps/ctmap).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Generic
+
+from cilia.abi import maps
+from cilia.abi.codec import Buffer, K
+from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry
+from cilia.datapath.errors import MapError
+from cilia.datapath.maps import Map
+from cilia.datapath.objects import LoadedObject
+from cilia.metrics import counter
+from services.agent.address import MAPPED, unpacked
+from services.agent.config import TimeoutConfig
+
+log = logging.getLogger(__name__)
+
+STEP: Final = 256
+GATHER_SECONDS: Final = 1.0
+"""Pods that go together share a sweep."""
+TCP: Final = 6
+FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+TICK_SHIFT: Final = 20
+"""``last_seen`` counts ns >> 20."""
+TICKS_PER_SECOND: Final = 1_000_000_000 / (1 << TICK_SHIFT)
+WRAP: Final = 1 << 32
+
+
+def lifetime_seconds(protocol: int, entry: CtEntry, timeouts: TimeoutConfig) -> int:
+    """Return for how long a flow may idle."""
+    if protocol != TCP:
+        return timeouts.other_seconds
+    flags = entry.side[0].tcp_flags, entry.side[1].tcp_flags
+    if (flags[0] | flags[1]) & RST or flags[0] & flags[1] & FIN:
+        return timeouts.closing_seconds
+    if not flags[0] & flags[1] & ACK:
+        return timeouts.syn_seconds
+    return timeouts.tcp_seconds
+
+
+def is_expired(protocol: int, entry: CtEntry, now_ticks: int, timeouts: TimeoutConfig) -> bool:
+    """Tell whether a flow has idled too long; ``now_ticks`` as ``last_seen`` counts, modulo 2**32."""
+    idle = (now_ticks - entry.last_seen) % WRAP
+    if idle > WRAP // 2:  # a program on another CPU was ahead of our clock
+        return False
+    return idle > lifetime_seconds(protocol, entry, timeouts) * TICKS_PER_SECOND
+
+
+@dataclass(slots=True)
+class ConntrackCounters:
+    """What the sweeps did."""
+
+    sweeps: int = counter("sweeps of the table of flows")
+    removed: int = counter("flows forgotten since they idled too long or their pod is gone")
+
+
+@dataclass(frozen=True, slots=True)
+class Flows(Generic[K]):
+    """The flows of one family, and how to read their keys."""
+
+    map: Map[K, CtEntry]
+    keys: Callable[[Buffer], Iterable[K]]
+    addresses: Callable[[K], Iterable[int]]
+
+
+class Conntrack:
+    """Sweeps cilia_ct4 and cilia_ct6. ``run`` goes to the supervisor."""
+
+    def __init__(self, objects: LoadedObject, timeouts: TimeoutConfig, sweep_seconds: float) -> None:
+        self._tables = (
+            Flows(objects.map(maps.CT4), Ct4Key.unpack_each, lambda key: map(MAPPED.__or__, key.address)),
+            Flows(objects.map(maps.CT6), Ct6Key.unpack_each, lambda key: map(unpacked, key.address)),
+        )
+        self._timeouts = timeouts
+        self._sweep_seconds = sweep_seconds
+        self._gone: set[int] = set()
+        self._wake = asyncio.Event()
+        self.found = dict.fromkeys((table.map.name for table in self._tables), 0)
+        """Map -> flows found by the latest sweep."""
+        self.counters = ConntrackCounters()
+
+    @property
+    def flows(self) -> int:
+        """Flows found by the latest sweep."""
+        return sum(self.found.values())
+
+    def close(self) -> None:
+        """Give the maps back."""
+        for table in self._tables:
+            table.map.close()
+
+    def scrub(self, address: int) -> None:
+        """Forget the flows of an address, soon."""
+        self._gone.add(address)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Sweep now and then, and soon after a pod has gone, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(self._sweep_seconds):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            await asyncio.sleep(GATHER_SECONDS)
+            self._wake.clear()
+            try:
+                await self._sweep()
+            except MapError as error:
+                log.warning("the sweep ended early: %s", error)
+
+    async def _sweep(self) -> None:
+        gone, self._gone = self._gone, set()
+        for table in self._tables:
+            self.found[table.map.name] = await self._sweep_one(table, gone)
+        self.counters.sweeps += 1
+
+    async def _sweep_one(self, table: "Flows[Any]", gone: set[int]) -> int:
+        found = 0
+        for keys, values in table.map.batches(STEP):
+            now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) >> TICK_SHIFT
+            dead = [
+                key
+                for key, entry in zip(table.keys(keys), CtEntry.unpack_each(values), strict=True)
+                if (gone and not gone.isdisjoint(table.addresses(key)))
+                or is_expired(key.protocol, entry, now, self._timeouts)
+            ]
+            found += len(keys) // table.map.layout.key.size
+            if dead:
+                self.counters.removed += table.map.delete_many(dead)
+            await asyncio.sleep(0)
+        return found

@@ -1,0 +1,77 @@
+"""The node's rows in the table of endpoints: published and withdrawn through the identity service."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+from cilia.bus import Bus
+from cilia.contracts.ids import EndpointId, LeaseId, NodeName
+from cilia.contracts.messages import Published, PublishEndpoint, Revised, WithdrawEndpoint
+from cilia.contracts.tables import Endpoint
+from cilia.errors import Refused, Unavailable
+from services.agent.endpoint.store import Pod
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 2.0
+
+
+class Publication:
+    """Tells the cluster where this node's pods are."""
+
+    def __init__(self, bus: Bus, node: NodeName) -> None:
+        self._bus = bus
+        self._node = node
+        self._withdrawn: dict[EndpointId, tuple[asyncio.Event, Callable[[], None]]] = {}
+        self._wake = asyncio.Event()
+
+    @property
+    def pending(self) -> int:
+        """Withdrawals that identity hasn't answered yet."""
+        return len(self._withdrawn)
+
+    async def publish(self, pod: Pod, lease: LeaseId) -> Published:
+        """Write a pod's row and return it with its identity.
+
+        Raises:
+            Refused, Unavailable: See the identity service.
+        """
+        row = Endpoint(self._node, pod.id, pod.identity, pod.ipv4, pod.ipv6, pod.namespace, pod.name, pod.named_ports)
+        subject = self._bus.subjects.request("identity", "publish")
+        return await self._bus.request(subject, PublishEndpoint(row, pod.labels, lease), Published)
+
+    def withdraw(self, endpoint: EndpointId, finished: Callable[[], None]) -> asyncio.Event:
+        """Have a pod's row removed, now or once identity answers again; then ``finished`` is called, the event set."""
+        done, _ = self._withdrawn.setdefault(endpoint, (asyncio.Event(), finished))
+        self._wake.set()
+        return done
+
+    async def run(self) -> None:
+        """Withdraw what waits for it, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            waiting = list(self._withdrawn)
+            answered = await asyncio.gather(*(self._withdraw(endpoint) for endpoint in waiting))
+            for endpoint, gone in zip(waiting, answered, strict=True):
+                if gone:
+                    done, finished = self._withdrawn.pop(endpoint)
+                    finished()
+                    done.set()
+            if not all(answered):
+                await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1.0))
+                self._wake.set()
+
+    async def _withdraw(self, endpoint: EndpointId) -> bool:
+        subject = self._bus.subjects.request("identity", "withdraw")
+        try:
+            await self._bus.request(subject, WithdrawEndpoint(self._node, endpoint), Revised)
+        except Unavailable as error:
+            log.info("endpoint %d is not withdrawn yet: %s", endpoint, error)
+            return False
+        except Refused as refused:
+            log.warning("endpoint %d is not withdrawn: %s", endpoint, refused)
+            return refused.problem.code == "not_found"
+        return True

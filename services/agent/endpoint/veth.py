@@ -1,0 +1,191 @@
+"""Pods' links: a veth pair, its address and route, made in one go or not at all.
+
+::
+
+    pod's namespace                      node's namespace
+    eth0  a.b.c.d/32, default via gw --- lxc<id>  clsact on the shared blocks, route a.b.c.d/32
+          gw is at GATEWAY_MAC                    (for the node's own traffic to the pod)
+
+IPv6 is the same with a /128; its addresses are there at once (no duplicate detection: the node gave them), and nothing
+speaks but for the pod: no link-local addresses, no router advertisements heard.
+
+The device inside is created in the pod's namespace at once (moving it would cost an RCU grace period), and comes up
+last, after the programs are in place and the host's end is up: so it finds a carrier, and sends from its first moment
+on. Everything here blocks on RTNL and belongs in the worker thread.
+"""
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cilia.netns import inside, open_netns
+from services.agent.errors import InterfaceTaken, WiringFailed
+from services.agent.netlink.requests import (
+    add_address,
+    add_default_route,
+    delete_link,
+    new_veth,
+    set_host_route,
+    set_neighbour,
+    set_up,
+    settle,
+    without_link_local,
+)
+from services.agent.netlink.rtnetlink import Request, RtNetlink
+from services.agent.netlink.tc import TrafficControl
+
+GATEWAY_MAC: Final = "02:63:69:6c:69:61"
+"""Of the host's end of every pod's link: what the programs give as the gateway's (bpf/lib/config.h)."""
+LOOPBACK: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PodLink:
+    """How a pod is connected; ``mtu_bytes`` of the inner packet."""
+
+    netns: str
+    interface: str
+    mac: str
+    gateways: tuple[tuple[str, str], ...]
+    """(the pod's address, its gateway) of each family, as text."""
+    host_interface: str
+    mtu_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TcBlocks:
+    """Numbers of the tc blocks that all pods' devices share."""
+
+    ingress: int
+    egress: int
+
+
+class PodLinks:
+    """Connects pods. Lives in the worker thread that made it, in the node's namespace."""
+
+    def __init__(self, blocks: TcBlocks) -> None:
+        self._blocks = blocks
+        self._host = RtNetlink()
+        self._tc = TrafficControl()
+
+    def close(self) -> None:
+        """Give the sockets back; links stay."""
+        self._host.close()
+        self._tc.close()
+
+    def connect(self, link: PodLink) -> int:
+        """Connect a pod and return the index of the host's end; a link of that name is replaced.
+
+        Raises:
+            NoNetworkNamespace: The pod's namespace can't be entered.
+            InterfaceTaken: The pod has a device of that name.
+            WiringFailed: The kernel refused a step; what was done is undone.
+        """
+        self.disconnect(link.host_interface)
+        with open_netns(link.netns) as netns:
+            with inside(link.netns):
+                if _ifindex(link.interface):
+                    raise InterfaceTaken(link.interface, link.netns)
+                pod = RtNetlink()
+            try:
+                return self._connect(link, pod, netns)
+            except WiringFailed:
+                self.disconnect(link.host_interface)
+                raise
+            finally:
+                pod.close()
+
+    def disconnect(self, host_interface: str) -> None:
+        """Remove a pod's link, both ends and all that hangs on it; one that is gone changes nothing."""
+        (error,) = self._host.call_many([delete_link(host_interface)])
+        if error not in (0, errno.ENODEV):
+            raise WiringFailed("removal", host_interface, "", os.strerror(error))
+
+    def ifindex(self, interface: str) -> int:
+        """Return the index of a device of the node, 0 if there is none."""
+        return _ifindex(interface)
+
+    def _connect(self, link: PodLink, pod: RtNetlink, netns: int) -> int:
+        pair = new_veth(
+            link.host_interface,
+            GATEWAY_MAC,
+            peer=link.interface,
+            peer_mac=link.mac,
+            peer_netns=netns,
+            mtu_bytes=link.mtu_bytes,
+        )
+        _carry_out(self._host, "creation", link.interface, link.netns, [pair])
+        host_index = self.ifindex(link.host_interface)
+        with inside(link.netns):
+            pod_index = _ifindex(link.interface)
+            _prepare_ipv6(link)
+        _carry_out(self._host, "configuration", link.host_interface, "", [without_link_local(host_index)])
+        try:
+            self._tc.bind_to_blocks(host_index, ingress=self._blocks.ingress, egress=self._blocks.egress)
+        except OSError as error:
+            raise WiringFailed("attachment", link.host_interface, "", str(error)) from error
+        _carry_out(self._host, "configuration", link.host_interface, "", _requests_outside(link, host_index))
+        _carry_out(pod, "configuration", link.interface, link.netns, _requests_inside(link, pod_index))
+        _carry_out(self._host, "configuration", link.host_interface, "", [settle(host_index)])
+        return host_index
+
+
+def random_mac() -> str:
+    """Return a fresh locally administered unicast MAC address."""
+    first, *rest = os.urandom(6)
+    return ":".join(f"{byte:02x}" for byte in (first & 0xFC | 0x02, *rest))
+
+
+def _requests_inside(link: PodLink, ifindex: int) -> list[Request]:
+    """Return what gives the pod's device its addresses, and the pod its ways out."""
+    requests = [without_link_local(ifindex), set_up(LOOPBACK)]
+    requests += [add_address(ifindex, address) for address, _ in link.gateways]
+    requests.append(set_up(ifindex))
+    for _, gateway in link.gateways:
+        requests += [set_neighbour(ifindex, gateway, GATEWAY_MAC), add_default_route(ifindex, gateway)]
+    return requests
+
+
+def _requests_outside(link: PodLink, ifindex: int) -> list[Request]:
+    """Return what gives the node its way to the pod."""
+    requests = [set_up(ifindex)]
+    for address, _ in link.gateways:
+        requests += [set_host_route(ifindex, address), set_neighbour(ifindex, address, link.mac)]
+    return requests
+
+
+def _prepare_ipv6(link: PodLink) -> None:
+    """Have the pod's device, in whose namespace the thread is, speak IPv6 if it is to, and never obey routers.
+
+    Runtimes make namespaces in which IPv6 is off until somebody wants it.
+    """
+    if not any(":" in address for address, _ in link.gateways):
+        return
+    for switch in ("disable_ipv6", "accept_ra"):
+        try:
+            Path("/proc/sys/net/ipv6/conf", link.interface, switch).write_text("0")
+        except OSError as error:
+            raise WiringFailed("configuration", link.interface, link.netns, f"{switch}: {error.strerror}") from error
+
+
+def _ifindex(interface: str) -> int:
+    """Return the index of a device in the thread's namespace, 0 if there is none."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return 0
+
+
+def _carry_out(netlink: RtNetlink, step: str, interface: str, netns: str, requests: Sequence[Request]) -> None:
+    """Have the kernel carry requests out, all in one go.
+
+    Raises:
+        WiringFailed: It refused one; says why.
+    """
+    for error in netlink.call_many(requests):
+        if error:
+            raise WiringFailed(step, interface, netns, os.strerror(error))

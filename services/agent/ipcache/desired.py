@@ -1,0 +1,196 @@
+"""Which identity each address belongs to, and behind which node it lives: tables in, entries of cilia_ipcache out.
+
+Pure. The node's own pods come from the agent itself, not from the table, so that they are known at once and stay known
+while the bus is away. Where two rows claim an address (a pod's successor is heard of before its end), the newer wins.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from cilia.contracts.identities import Reserved, is_remote_node
+from cilia.contracts.ids import Identity, NodeName
+from cilia.contracts.tables import Endpoint, EndpointKey, Node, PrefixRow
+from services.agent.address import HOST_BITS, MAPPED_BITS, Prefix, ipv4_number, number
+from services.agent.address import prefix as parse_prefix
+
+
+class Location(NamedTuple):
+    """An entry of cilia_ipcache: whose the address is, and behind which node (IPv4 in host order, 0: no tunnel)."""
+
+    identity: int
+    tunnel: int = 0
+
+
+WORLD: Final[Mapping[Prefix, Location]] = {
+    Prefix(number("0.0.0.0"), MAPPED_BITS): Location(Reserved.WORLD_IPV4),
+    Prefix(number("::"), 0): Location(Reserved.WORLD_IPV6),
+}
+"""What holds where nothing longer does."""
+
+
+class Ipcache:
+    """The desired entries, kept up to date row by row.
+
+    Args:
+        addresses: Of the node itself.
+        tunnels: Pods of other nodes are behind tunnels; otherwise the routes know the way.
+    """
+
+    def __init__(self, node: NodeName, *addresses: str, tunnels: bool = True) -> None:
+        self._node = node
+        self._tunnels = tunnels
+        self._nodes: dict[NodeName, Node] = {}
+        self._rows: dict[EndpointKey, tuple[tuple[int, ...], Identity]] = {}
+        self._owners: dict[int, list[EndpointKey]] = {}
+        self._local: dict[int, Identity] = {}
+        self._hosts: dict[int, Location] = {}
+        self._own = dict(WORLD)
+        self._outside: dict[Prefix, Location] = {}
+        self.desired: dict[Prefix, Location] = {}
+        self._changed: set[Prefix] = set()
+        for outside in WORLD:
+            self._settle(outside)
+        for address in addresses:
+            self.set_host(number(address))
+
+    def take_changes(self) -> dict[Prefix, Location | None]:
+        """Return what changed since the last call; None where an entry shall go."""
+        changed, self._changed = self._changed, set()
+        return {prefix: self.desired.get(prefix) for prefix in changed}
+
+    def owner(self, address: int) -> EndpointKey | None:
+        """Return the remote pod that an address belongs to."""
+        owners = self._owners.get(address)
+        return owners[-1] if owners else None
+
+    def set_host(self, address: int) -> None:
+        """Note an address of this node itself."""
+        prefix = Prefix(address)
+        self._own[prefix] = Location(Reserved.HOST)
+        self._settle(prefix)
+
+    def set_local(self, address: int, identity: Identity | None) -> None:
+        """Note an address of a pod of this node, or with None that it is gone."""
+        if identity is None:
+            self._local.pop(address, None)
+        else:
+            self._local[address] = identity
+        self._settle(Prefix(address))
+
+    def feed_nodes(self, upserts: Mapping[NodeName, Node], removes: Iterable[NodeName]) -> None:
+        """Take changes of the table of nodes; the pods of a node that moves move with it."""
+        moved: set[NodeName] = set()
+        for name in (*removes, *upserts):
+            old, new = self._nodes.pop(name, None), upserts.get(name)
+            if new is not None:
+                self._nodes[name] = new
+            for address in _addresses(old):
+                self._hosts.pop(address, None)
+            self._hosts.update(self._host_locations(new))
+            for address in {*_addresses(old), *_addresses(new)}:
+                self._settle(Prefix(address))
+            if (old and old.ipv4) != (new and new.ipv4):
+                moved.add(name)
+        if moved:
+            for key, (addresses, _) in self._rows.items():
+                if key.node in moved:
+                    for address in addresses:
+                        self._settle(Prefix(address))
+
+    def feed_prefixes(self, upserts: Mapping[str, PrefixRow], removes: Iterable[str]) -> None:
+        """Take changes of the table of prefixes; pods and nodes keep their own, but for what nodes' labels make of them."""
+        for text in removes:
+            self._outside.pop(parse_prefix(text), None)
+            self._settle(parse_prefix(text))
+        for text, row in upserts.items():
+            self._outside[parse_prefix(text)] = Location(row.identity)
+            self._settle(parse_prefix(text))
+
+    def has_prefix(self, cidr: str) -> bool:
+        """Tell whether a prefix outside of the cluster is known."""
+        return parse_prefix(cidr) in self._outside
+
+    def feed_endpoints(self, upserts: Mapping[EndpointKey, Endpoint], removes: Iterable[EndpointKey]) -> None:
+        """Take changes of the table of endpoints; rows of this node are passed over."""
+        for key in removes:
+            self._forget(key)
+        for key, row in upserts.items():
+            if key.node == self._node:
+                continue
+            addresses = tuple(number(address) for address in (row.ipv4, row.ipv6) if address)
+            known = self._rows.get(key)
+            if known is not None and known[0] != addresses:
+                self._forget(key)
+            self._rows[key] = (addresses, row.identity)
+            for address in addresses:
+                owners = self._owners.setdefault(address, [])
+                if key not in owners:
+                    owners.append(key)
+                self._settle(Prefix(address))
+
+    def _forget(self, key: EndpointKey) -> None:
+        addresses, _ = self._rows.pop(key, ((), None))
+        for address in addresses:
+            owners = self._owners[address]
+            owners.remove(key)
+            if not owners:
+                del self._owners[address]
+            self._settle(Prefix(address))
+
+    def _settle(self, prefix: Prefix) -> None:
+        """Compute one entry anew."""
+        wanted = self._own.get(prefix)
+        if wanted is None and prefix.length == HOST_BITS:
+            wanted = self._pod(prefix.address) or self._host(prefix)
+        wanted = wanted or self._outside.get(prefix)
+        if wanted == self.desired.get(prefix):
+            return
+        if wanted is None:
+            del self.desired[prefix]
+        else:
+            self.desired[prefix] = wanted
+        self._changed.add(prefix)
+
+    def _pod(self, address: int) -> Location | None:
+        if address in self._local:
+            return Location(self._local[address])
+        for key in reversed(self._owners.get(address, ())):
+            home = self._nodes.get(key.node)
+            if home is not None:
+                return Location(self._rows[key][1], self._tunnel_to(home))
+        return None
+
+    def _host(self, prefix: Prefix) -> Location | None:
+        host, labelled = self._hosts.get(prefix.address), self._outside.get(prefix)
+        if host is None or labelled is None or host.identity == Reserved.HOST:
+            return host
+        return host._replace(identity=labelled.identity) if is_remote_node(Identity(labelled.identity)) else host
+
+    def _host_locations(self, row: Node | None) -> dict[int, Location]:
+        if row is None or row.name == self._node:
+            return dict.fromkeys(_addresses(row), Location(Reserved.HOST))
+        underlay = dict.fromkeys(_underlay(row), Location(Reserved.REMOTE_NODE))
+        behind = dict.fromkeys(_gateways(row), Location(Reserved.REMOTE_NODE, self._tunnel_to(row)))
+        return {**underlay, **behind}
+
+    def _tunnel_to(self, home: Node) -> int:
+        return ipv4_number(home.ipv4) if self._tunnels else 0
+
+
+def _addresses(row: Node | None) -> tuple[int, ...]:
+    """Return a node's own addresses: on the underlay, and the gateways of its pods."""
+    return () if row is None else (*_underlay(row), *_gateways(row))
+
+
+def _underlay(row: Node) -> tuple[int, ...]:
+    return tuple(number(address) for address in (row.ipv4, row.ipv6) if address)
+
+
+def _gateways(row: Node) -> tuple[int, ...]:
+    return tuple(map(number, row.gateways))
+
+
+def covering(entries: Mapping[Prefix, Location], prefix: Prefix) -> Identity:
+    """Return the identity of the longest entry that covers a prefix; the world's if there is none."""
+    found = [each for each in entries if each.length < HOST_BITS and each.holds(prefix)]
+    return Identity(entries[max(found, key=lambda each: each.length)].identity if found else Reserved.WORLD_IPV6)

@@ -1,0 +1,106 @@
+"""Forgetting mappings of masqueraded flows: those whose flow is forgotten, and halves whose other half is gone.
+
+A mapping is two entries of cilia_nat, one for what the pod sends and one for what comes back (bpf/maps/nat.h). What is
+found unused goes only if the next sweep finds it so again: the programs enter a mapping half by half, and the port of an
+ended flow should rest while the remote end may still remember it (TIME_WAIT, a minute).
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from cilia.abi import maps
+from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry, NatEntry, NatKey
+from cilia.datapath.errors import MapError
+from cilia.datapath.maps import Map
+from cilia.datapath.objects import LoadedObject
+from cilia.metrics import counter
+from services.agent.address import MAPPED, packed, unpacked
+
+log = logging.getLogger(__name__)
+
+STEP: Final = 128
+IPV4_MASK: Final = 0xFFFF_FFFF
+
+
+def flow_of(key: NatKey) -> Ct4Key | Ct6Key:
+    """Return the flow of what a pod sends, as conntrack has it: the lower end first (bpf/lib/conntrack.h)."""
+    ends = (unpacked(key.local), key.local_port), (unpacked(key.remote), key.remote_port)
+    (low, low_port), (high, high_port) = sorted(ends)
+    if low >> 32 == high >> 32 == MAPPED >> 32:
+        return Ct4Key((low & IPV4_MASK, high & IPV4_MASK), (low_port, high_port), key.protocol)
+    return Ct6Key((packed(low), packed(high)), (low_port, high_port), key.protocol)
+
+
+def other_half(key: NatKey, entry: NatEntry) -> tuple[NatKey, NatEntry]:
+    """Return the other entry of a mapping."""
+    other = key._replace(local=entry.address, local_port=entry.port, is_reply=1 - key.is_reply)
+    return other, NatEntry(key.local, key.local_port)
+
+
+@dataclass(slots=True)
+class NatGcCounters:
+    """What the sweeps did."""
+
+    removed: int = counter("entries of cilia_nat removed since their flow or their other half is gone")
+
+
+class NatGc:
+    """Sweeps cilia_nat. ``run`` goes to the supervisor."""
+
+    def __init__(self, objects: LoadedObject, sweep_seconds: float) -> None:
+        self._map: Map[NatKey, NatEntry] = objects.map(maps.NAT)
+        self._flows4: Map[Ct4Key, CtEntry] = objects.map(maps.CT4)
+        self._flows6: Map[Ct6Key, CtEntry] = objects.map(maps.CT6)
+        self._sweep_seconds = sweep_seconds
+        self._unused: set[NatKey] = set()
+        """What the latest sweep found without its flow or its other half."""
+        self.entries = 0
+        """Found by the latest sweep."""
+        self.counters = NatGcCounters()
+
+    def close(self) -> None:
+        """Give the maps back."""
+        for each in (self._map, self._flows4, self._flows6):
+            each.close()
+
+    async def run(self) -> None:
+        """Sweep now and then until cancelled."""
+        while True:
+            await asyncio.sleep(self._sweep_seconds)
+            try:
+                await self.sweep()
+            except MapError as error:
+                log.warning("the sweep of mappings ended early: %s", error)
+
+    async def sweep(self) -> None:
+        """Look at every entry once, in small steps."""
+        found, unused = 0, set[NatKey]()
+        for keys, values in self._map.batches(STEP):
+            entries = list(zip(NatKey.unpack_each(keys), NatEntry.unpack_each(values), strict=True))
+            found += len(entries)
+            dead = [each for key, entry in entries for each in self._dead(key, entry, unused)]
+            if dead:
+                self.counters.removed += self._map.delete_many(dead)
+            await asyncio.sleep(0)
+        self._unused, self.entries = unused, found
+
+    def _dead(self, key: NatKey, entry: NatEntry, unused: set[NatKey]) -> Iterator[NatKey]:
+        """Yield what goes with an entry; note it in ``unused`` if this is the first sweep that finds it so."""
+        other, expected = other_half(key, entry)
+        is_whole = self._map.lookup(other) == expected
+        if is_whole and (key.is_reply or self._is_known(key)):
+            return
+        if key not in self._unused:
+            unused.add(key)
+            return
+        yield key
+        if is_whole:
+            yield other
+
+    def _is_known(self, key: NatKey) -> bool:
+        flow = flow_of(key)
+        found = self._flows4.lookup(flow) if isinstance(flow, Ct4Key) else self._flows6.lookup(flow)
+        return found is not None

@@ -1,0 +1,137 @@
+"""A model of the kernel's side of bpf/maps/policy.h: maps, words, lookup, and programs that lag behind."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from cilia.contracts.tables import PolicyEntry, PolicyKey
+from services.agent.policy.plan import (
+    Forget,
+    Instruction,
+    Prepare,
+    Put,
+    Remove,
+    SlotState,
+    Store,
+    Switch,
+    Version,
+    Wait,
+    shape_of,
+)
+
+UNSET = Version()
+
+
+class Packet(NamedTuple):
+    egress: bool
+    identity: int
+    protocol: int
+    port: int
+
+
+@dataclass
+class Word:
+    current: Version = UNSET
+    next: Version = UNSET
+    epoch: int = 0
+
+
+def longest(entries: Mapping[PolicyKey, PolicyEntry], packet: Packet, identity: int, shapes: int) -> PolicyKey | None:
+    for shape in range(17, -1, -1):
+        if not shapes >> shape & 1:
+            continue
+        bits = max(shape - 1, 0)
+        mask = 0xFFFF << (16 - bits) & 0xFFFF
+        protocol = packet.protocol if shape else 0
+        key = PolicyKey(packet.egress, identity, protocol, packet.port & mask, bits)  # type: ignore[arg-type]
+        if key in entries:
+            return key
+    return None
+
+
+def verdict(entries: Mapping[PolicyKey, PolicyEntry], packet: Packet, shapes: int, named_only: int = 0) -> str:
+    """Allow, audit or deny, as the lookup of bpf/maps/policy.h gives it."""
+    own = entries.get(PolicyKey(packet.egress, packet.identity, 0, 0, 0)) if shapes & 1 else None  # type: ignore[arg-type]
+    peer = own.peer_set if own and own.peer_set else packet.identity
+    peers = (peer,) if named_only >> packet.egress & 1 else (peer, 0)
+    found = [longest(entries, packet, identity, shapes) for identity in peers]
+    keys = [key for key in found if key is not None]
+    if not keys:
+        return "deny"
+    best = max(keys, key=lambda key: (entries[key].precedence, shape_of(key), key.identity != 0))
+    return "deny" if entries[best].deny else "audit" if entries[best].audit else "allow"
+
+
+@dataclass
+class Kernel:
+    """Holds entries by (slot, set) and words by slot; forbids touching what a lagging program may still read."""
+
+    entries: dict[tuple[int, int], dict[PolicyKey, PolicyEntry]] = field(default_factory=dict)
+    words: dict[int, Word] = field(default_factory=dict)
+    epoch: int = 0
+    lagging: set[tuple[int, int]] = field(default_factory=set)
+    lagging_next: set[int] = field(default_factory=set)
+
+    @classmethod
+    def holding(cls, states: Mapping[int, SlotState], epoch: int) -> "Kernel":
+        kernel = cls(epoch=epoch)
+        for slot, held in states.items():
+            kernel.words[slot] = Word(current=held.version)
+            kernel.entries[slot, held.version.set] = dict(held.entries)
+            any_entry = PolicyEntry(True, 0xFFFFFFFF)
+            kernel.entries[slot, held.version.set ^ 1] = dict.fromkeys(held.leftover, any_entry)
+        return kernel
+
+    def version(self, slot: int) -> Version:
+        word = self.words[slot]
+        return word.next if word.epoch and self.epoch >= word.epoch else word.current
+
+    def verdict(self, slot: int, packet: Packet) -> str:
+        version = self.version(slot)
+        if not version.revision:
+            return "deny"
+        return verdict(self.entries.get((slot, version.set), {}), packet, version.shapes, version.named_only)
+
+    def run(self, instructions: tuple[Instruction, ...]) -> Iterator[None]:
+        """Perform instructions, pausing after every store that a packet could see."""
+        for instruction in instructions:
+            for _ in self._perform(instruction):
+                yield
+
+    def _perform(self, instruction: Instruction) -> Iterator[None]:
+        before = {slot: self.version(slot) for slot in self.words}
+        match instruction:
+            case Put(slot, entry_set, entries):
+                assert (slot, entry_set) not in self.lagging
+                for key, entry in entries.items():
+                    self.entries.setdefault((slot, entry_set), {})[key] = entry
+                    yield
+            case Remove(slot, entry_set, keys):
+                assert (slot, entry_set) not in self.lagging
+                for key in keys:
+                    del self.entries[slot, entry_set][key]
+                    yield
+            case Store(slot, version):
+                self.words[slot].current = version
+            case Prepare(slot, version, epoch):
+                assert slot not in self.lagging_next
+                assert self.words[slot].epoch == 0
+                assert epoch > self.epoch
+                self.words[slot].next = version
+                yield
+                self.words[slot].epoch = epoch
+            case Switch(epoch):
+                self.epoch = epoch
+            case Forget(slot):
+                self.words[slot].epoch = 0
+                self.lagging_next.add(slot)
+            case Wait():
+                self.lagging.clear()
+                self.lagging_next.clear()
+        for slot, version in before.items():
+            if self.version(slot).set != version.set or self.version(slot).shapes == 0 != version.shapes:
+                self.lagging.add((slot, version.set))
+        yield
+
+    def count(self) -> int:
+        return sum(map(len, self.entries.values()))

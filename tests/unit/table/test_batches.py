@@ -1,0 +1,35 @@
+import msgspec
+import pytest
+
+from cilia.contracts.tables import Delta, DeltaBatch
+from cilia.table.batches import pack
+from cilia.table.changelog import Outgoing
+from cilia.table.wire import BLOCK_BYTES
+
+
+def outgoing(*shards: str, size: int = 1) -> list[Outgoing[str, str]]:
+    return [Outgoing(shard, Delta(1, 4, 5, ((shard, "x" * size),)), "") for shard in shards]
+
+
+@pytest.mark.parametrize(
+    ("holders", "parcels"),
+    [
+        ({"1": ["a"], "2": ["a"], "3": ["a"]}, {"a": ["1", "2", "3"]}),
+        ({"1": ["a"], "2": ["a", "b"], "3": []}, {"a": ["1", "2"], "b": ["2"]}),
+        ({"1": ["a"], "2": ["b"], "3": ["c"]}, {}),
+        ({"1": ["a", "b", "c", "d"], "2": ["a"], "3": ["a"]}, {}),
+        ({"1": [], "2": [], "3": []}, {}),
+    ],
+)
+def test_the_way_that_takes_fewer_messages_is_chosen(
+    holders: dict[str, list[str]], parcels: dict[str, list[str]]
+) -> None:
+    packed = pack(outgoing(*holders), holders.__getitem__)
+    decode = msgspec.msgpack.Decoder(DeltaBatch[str, str]).decode
+    assert {each.holder: [shard for shard, _ in decode(each.payload).deltas] for each in packed.parcels} == parcels
+    assert len(packed.deltas) == (0 if parcels else len(holders))
+
+
+def test_what_does_not_fit_into_one_message_goes_by_shards() -> None:
+    packed = pack(outgoing("1", "2", size=BLOCK_BYTES // 2 + 1), lambda _: ["a"])
+    assert (packed.parcels, len(packed.deltas)) == ((), 2)
