@@ -1,6 +1,8 @@
-"""Draw what bench.datapath measured: ``python -m bench.chart FIGURES.jsonl CHART.svg --note "when, on what"``.
+"""Draw what bench.datapath measured: ``python -m bench.chart FIGURES.jsonl CHART.svg --note "when,
+on what"``.
 
-``FIGURES.jsonl`` is what ``python -m bench.datapath --json`` printed. Bars are medians, the thin lines their spread.
+``FIGURES.jsonl`` is what ``python -m bench.datapath --json`` printed. Bars are medians, the thin
+lines their spread.
 """
 
 import argparse

@@ -1,4 +1,6 @@
-"""Measurements in turns: within a round each subject has one, so that a slow moment of the machine meets them all."""
+"""Measurements in turns: within a round each subject has one, so that a slow moment of the machine
+meets them all.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -7,7 +9,10 @@ S = TypeVar("S")
 
 
 def take_turns(subjects: Mapping[str, Callable[[], S]], rounds: int) -> dict[str, list[S]]:
-    """Measure each subject once a round; who begins changes from round to round. Return subject -> samples."""
+    """Measure each subject once a round; who begins changes from round to round.
+
+    Return subject -> samples.
+    """
     names = list(subjects)
     samples: dict[str, list[S]] = {name: [] for name in names}
     for number in range(rounds):

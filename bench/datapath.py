@@ -1,9 +1,11 @@
-"""The data plane beside plain routing, nftables with conntrack, plain VXLAN and the minimal program, in one run.
+"""The data plane beside plain routing, nftables with conntrack, plain VXLAN and the minimal
+program, in one run.
 
-``python -m bench.datapath [--rounds N] [--json]``. Everything is set up at once, and the rivals take turns within a
-round, so that a slow moment of the machine meets them all; a ratio is the median of the rounds' ratios. Both ends of the
-traffic are pinned to one CPU (wake-ups across CPUs would drown every difference), and a rate is per second of that CPU's
-time: the inverse of what all the work for a transaction costs, softirqs included.
+``python -m bench.datapath [--rounds N] [--json]``. Everything is set up at once, and the rivals
+take turns within a round, so that a slow moment of the machine meets them all; a ratio is the
+median of the rounds' ratios. Both ends of the traffic are pinned to one CPU (wake-ups across CPUs
+would drown every difference), and a rate is per second of that CPU's time: the inverse of what all
+the work for a transaction costs, softirqs included.
 
 ==========================  =====================================================================================
 figure                      meaning
@@ -114,7 +116,9 @@ def measure_two_nodes(ours: Ours, generator: Generator, rounds: int) -> list[Fig
 
 
 def replaced(generator: Generator, ours: Ours, program: Program) -> Sample:
-    """Run requests and responses over a program at TCX links, in front of what the agent has at the pods' blocks."""
+    """Run requests and responses over a program at TCX links, in front of what the agent has at the
+    pods' blocks.
+    """
     with in_front(program, ours):
         return generator.run("rr", ours.way(ours.local[ENTRIES[0]]), SECONDS)
 

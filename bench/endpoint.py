@@ -1,6 +1,8 @@
-"""What the control plane costs a user: pods connected, policy in force, agents restarted, on a real cluster of three nodes.
+"""What the control plane costs a user: pods connected, policy in force, agents restarted, on a real
+cluster of three nodes.
 
-``python -m bench.endpoint [--json]``. The services' own rates come from bench.identity and bench.table.
+``python -m bench.endpoint [--json]``. The services' own rates come from bench.identity and
+bench.table.
 """
 
 import subprocess
@@ -58,7 +60,9 @@ def own_cluster() -> Iterator[LocalCluster]:
 
 
 def measure_policy(cluster: LocalCluster) -> list[Figure]:
-    """Change a policy that concerns pods on all nodes: until the last kernel holds it, counted as bench.policy does."""
+    """Change a policy that concerns pods on all nodes: until the last kernel holds it, counted as
+    bench.policy does.
+    """
     for number in range(1, 4):
         cluster.pod(f"node{number}", "bench", f"web{number}", {"app": "web"})
         cluster.pod(f"node{number}", "bench", f"client{number}", {"app": "client"})

@@ -1,4 +1,5 @@
-"""How fast the kvstore client is, against a real etcd on this disk: each write is an fsync, or a share of one.
+"""How fast the kvstore client is, against a real etcd on this disk: each write is an fsync, or a
+share of one.
 
 Run: ``python -m bench.kvstore [--json]``. Values have 200 bytes.
 """
@@ -34,7 +35,9 @@ def _new_key() -> str:
 
 
 async def _rate(work: Callable[[], Awaitable[object]], callers: int, times: int) -> float:
-    """Return how often ``work`` is done each second by ``callers``, who each wait for one before the next."""
+    """Return how often ``work`` is done each second by ``callers``, who each wait for one before
+    the next.
+    """
 
     async def call() -> None:
         for _ in range(times):

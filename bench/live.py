@@ -1,7 +1,8 @@
-"""What the programs cost under traffic, by the kernel's own clock (kernel.bpf_stats), beside the minimal program.
+"""What the programs cost under traffic, by the kernel's own clock (kernel.bpf_stats), beside the
+minimal program.
 
-The minimal program is put in front of ours at the same pods' links, and finds the flows that ours have entered; what it
-doesn't know goes on to ours.
+The minimal program is put in front of ours at the same pods' links, and finds the flows that ours
+have entered; what it doesn't know goes on to ours.
 """
 
 import json
@@ -29,7 +30,9 @@ SECONDS: Final = 0.5
 
 
 def measure_live(ours: Ours, generator: Generator, minimal: Program, rounds: int) -> list[Figure]:
-    """Measure the mean of our program and of the minimal one, on one flow and among FLOWS in random order."""
+    """Measure the mean of our program and of the minimal one, on one flow and among FLOWS in random
+    order.
+    """
     way = ours.way(ours.local[ENTRIES[0]])
 
     def mean(program: Program, mode: str, flows: int) -> float:
@@ -101,7 +104,9 @@ def statistics() -> Iterator[None]:
 
 @contextmanager
 def from_pod(ours: Ours) -> Iterator[Program]:
-    """Open the program behind the pods of the client's node, for the block: the latest over that node's flows."""
+    """Open the program behind the pods of the client's node, for the block: the latest over that
+    node's flows.
+    """
     flows = open_map_info(ours.cluster.layout.pins / NODE / "cilia_ct4").id
     run = subprocess.run(["bpftool", "-j", "prog", "show"], stdout=subprocess.PIPE, check=True)
     found = [each for each in json.loads(run.stdout) if each.get("name") == "from_pod" and flows in each["map_ids"]]

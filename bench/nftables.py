@@ -1,4 +1,6 @@
-"""Plain routing under an nftables rule set that allows what the policy does: so many ports, one rule each, and no more."""
+"""Plain routing under an nftables rule set that allows what the policy does: so many ports, one
+rule each, and no more.
+"""
 
 import subprocess
 from collections.abc import Iterator

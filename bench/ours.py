@@ -1,4 +1,6 @@
-"""The data plane as it is shipped, under traffic: a local cluster whose agents wire the pods and fill the maps."""
+"""The data plane as it is shipped, under traffic: a local cluster whose agents wire the pods and
+fill the maps.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,7 +16,8 @@ from laboratory.pod import Pod
 from tests.cluster.policies import Policies
 
 ENTRIES: Final = (10, 1000, 10000)
-"""How many ports a server's policy names, of which traffic uses one; nftables gets as many rules."""
+"""How many ports a server's policy names, of which traffic uses one; nftables gets as many rules.
+"""
 PORTS_OF_A_RULE: Final = 40
 """The language allows no more."""
 CLIENT_POLICY: Final = """

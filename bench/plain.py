@@ -1,4 +1,5 @@
-"""What the data plane is put beside: the same pods, links, addresses and MTU, with nothing but the kernel's routing.
+"""What the data plane is put beside: the same pods, links, addresses and MTU, with nothing but the
+kernel's routing.
 
 ::
 
@@ -7,7 +8,8 @@
 
     pod a --- node1 --- vxlan --- eth0 --- bridge --- eth0 --- vxlan --- node2 --- pod b                  plain VXLAN
 
-Namespaces and underlay are made by what makes those of a local cluster; neighbours are known in advance, as there.
+Namespaces and underlay are made by what makes those of a local cluster; neighbours are known in
+advance, as there.
 """
 
 import subprocess

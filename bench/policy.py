@@ -1,4 +1,5 @@
-"""What policy costs: in the service at scale, on real nodes until kernels hold it, for packets, and for 1,000 agents.
+"""What policy costs: in the service at scale, on real nodes until kernels hold it, for packets, and
+for 1,000 agents.
 
 ``python -m bench.policy [--json]``; some two minutes.
 """

@@ -1,7 +1,9 @@
-"""A change that concerns 1,000 agents: real service, kvstore and broker, agents that mirror and acknowledge without a kernel.
+"""A change that concerns 1,000 agents: real service, kvstore and broker, agents that mirror and
+acknowledge without a kernel.
 
-The agents live in a process of their own, with a connection each. What a node takes comes from the service's own record
-of the acknowledgements: from the acceptance of the change to the moment when the agent has it.
+The agents live in a process of their own, with a connection each. What a node takes comes from the
+service's own record of the acknowledgements: from the acceptance of the change to the moment when
+the agent has it.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""From denied to allowed, as packets see it: a datagram every 0.2 ms from a pod on one node to a pod on another."""
+"""From denied to allowed, as packets see it: a datagram every 0.2 ms from a pod on one node to a
+pod on another.
+"""
 
 import asyncio
 import socket

@@ -1,4 +1,6 @@
-"""Policy on real nodes: from the acceptance of a change until kernels hold it, and until a packet notices."""
+"""Policy on real nodes: from the acceptance of a change until kernels hold it, and until a packet
+notices.
+"""
 
 import asyncio
 import time
@@ -22,7 +24,9 @@ PODS: Final = 100
 """On one node, each with an identity of its own."""
 CHANGES: Final = 100
 PAUSE_SECONDS: Final = 0.05
-"""Between two changes: what the last one replaced is cleaned up by then, after one or two grace periods of RCU."""
+"""Between two changes: what the last one replaced is cleaned up by then, after one or two grace
+periods of RCU.
+"""
 POLICY: Final = """
 apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy
@@ -76,10 +80,11 @@ async def _measure(cluster: LocalCluster) -> list[Figure]:
 async def measure_realised(
     bus: Bus, label: str, endpoints: int, name: str, pause_seconds: float = PAUSE_SECONDS
 ) -> list[Figure]:
-    """Change the one rule of pods with a label: until the last kernel holds it, and until the caller is told so.
+    """Change the one rule of pods with a label: until the last kernel holds it, and until the
+    caller is told so.
 
-    Counted from when the kvstore has the change, as the peer's figures begin with the policy's import; and as well from
-    the request's acceptance, which includes storing it.
+    Counted from when the kvstore has the change, as the peer's figures begin with the policy's
+    import; and as well from the request's acceptance, which includes storing it.
     """
     realised, accepted, told = [], [], []
     for _ in range(CHANGES):

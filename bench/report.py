@@ -9,7 +9,10 @@ from msgspec import Struct
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """One measured figure. The unit also stands last in the name, as in ``table.delta.500_agents.ms``."""
+    """One measured figure.
+
+    The unit also stands last in the name, as in ``table.delta.500_agents.ms``.
+    """
 
     name: str
     value: float

@@ -1,7 +1,7 @@
 """How fast a table's changes reach 500 agents, and how fast a whole table does.
 
-The agents live in a process of their own, with a connection each; the owner and the clock that both read
-(CLOCK_MONOTONIC, one machine) in this one. Run: ``python -m bench.table [--json]``.
+The agents live in a process of their own, with a connection each; the owner and the clock that both
+read (CLOCK_MONOTONIC, one machine) in this one. Run: ``python -m bench.table [--json]``.
 """
 
 import asyncio
@@ -39,7 +39,9 @@ def endpoint(number: int, version: int = 0) -> tuple[EndpointKey, Endpoint]:
 
 
 async def _run_agents(url: str, pipe: Connection) -> None:
-    """Run the agents; after ``sequence`` from the pipe, answer when the last of them has it in its rows."""
+    """Run the agents; after ``sequence`` from the pipe, answer when the last of them has it in its
+    rows.
+    """
     shard = ENDPOINTS.shard(endpoint(0)[0])
     async with AsyncExitStack() as stack:
         agents: list[Subscriber] = []
@@ -128,7 +130,9 @@ async def _once(
 
 
 async def measure_snapshot(url: str) -> list[Figure]:
-    """Measure a whole table to one subscriber, rows already encoded (the second to ask), both ends in this process."""
+    """Measure a whole table to one subscriber, rows already encoded (the second to ask), both ends
+    in this process.
+    """
     rates = []
     async with connect_bus(BusConfig(urls=(url,)), cluster="bench2", name="owner") as bus:
         publisher = TablePublisher(bus, ENDPOINTS)

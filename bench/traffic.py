@@ -1,4 +1,6 @@
-"""Traffic between network namespaces, made and measured by bench/native/traffic.c: nothing of it waits for Python."""
+"""Traffic between network namespaces, made and measured by bench/native/traffic.c: nothing of it
+waits for Python.
+"""
 
 import os
 import subprocess
@@ -33,14 +35,18 @@ class Sample(Struct, frozen=True):
     """Transactions; of a stream, bytes that arrived."""
     seconds: float
     cpu_seconds: float
-    """Of the client, the server and the CPU's ksoftirqd; what is missing to ``seconds``, others took of the CPU."""
+    """Of the client, the server and the CPU's ksoftirqd; what is missing to ``seconds``, others
+    took of the CPU.
+    """
     p50_ns: int
     """Latency of a transaction; 0 for a stream."""
     p99_ns: int
 
     @property
     def per_second(self) -> float:
-        """Transactions, or bytes, in a second of the CPU's time: what others take of it is left out."""
+        """Transactions, or bytes, in a second of the CPU's time: what others take of it is left
+        out.
+        """
         return self.count / self.cpu_seconds
 
 
@@ -110,9 +116,11 @@ class TrafficFailed(Exception):
 
 @contextmanager
 def compiled_generator() -> Iterator[Generator]:
-    """Compile the program for the block, in which its CPU's ksoftirqd has the priority that traffic has.
+    """Compile the program for the block, in which its CPU's ksoftirqd has the priority that traffic
+    has.
 
-    Else whatever else the machine does would come between a packet and its receiver, for milliseconds.
+    Else whatever else the machine does would come between a packet and its receiver, for
+    milliseconds.
     """
     (softirqs,) = (int(path.parent.name) for path in Path("/proc").glob("[0-9]*/comm") if _is_ksoftirqd(path))
     former = os.getpriority(os.PRIO_PROCESS, softirqs)

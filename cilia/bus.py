@@ -1,7 +1,8 @@
 """The bus: a thin layer over nats-py for publishing, subscribing, and typed requests in JSON.
 
-The bus only distributes; the truth is in the kvstore, so losing a message must cost no more than asking again.
-A :class:`Bus` reconnects for ever with short, jittered pauses. Calls are served in cilia.calls.
+The bus only distributes; the truth is in the kvstore, so losing a message must cost no more than
+asking again. A :class:`Bus` reconnects for ever with short, jittered pauses. Calls are served in
+cilia.calls.
 """
 
 import asyncio
@@ -35,7 +36,9 @@ Deliver = Callable[[Msg], Awaitable[None]]
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 _HEADER_LINES = len("NATS/1.0\r\n\r\n")
-"""What stands around a message's headers; the server counts them, and what it takes for a name and a value."""
+"""What stands around a message's headers; the server counts them, and what it takes for a name and
+a value.
+"""
 
 
 class BusConfig(Struct, frozen=True, kw_only=True):
@@ -86,7 +89,9 @@ class Bus:
         await self._connected.wait()
 
     def on_reconnect(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after each loss and return of the connection: messages may have been missed."""
+        """Call ``listener`` after each loss and return of the connection: messages may have been
+        missed.
+        """
         self._listeners.append(listener)
 
     def new_inbox(self) -> str:
@@ -99,7 +104,8 @@ class Bus:
         """Send a message; it may be lost, as all on the bus. The current span's context goes along.
 
         Raises:
-            Unavailable: The connection is away, and its buffer full; or there was none yet; or the message is too large.
+            Unavailable: The connection is away, and its buffer full; or there was none yet; or the
+                message is too large.
         """
         self._require_opened()
         carried = _with_trace(headers)
@@ -125,8 +131,8 @@ class Bus:
     async def subscribe(self, subject: str, deliver: Deliver, *, queue: str = "") -> Subscription:
         """Have ``deliver`` called with each message; it must be quick, and hand over to a loop.
 
-        Waits for the first connection; subscriptions outlive later losses of it.
-        Messages that arrive faster than ``deliver`` returns are dropped beyond the library's limits: a gap.
+        Waits for the first connection; subscriptions outlive later losses of it. Messages that
+        arrive faster than ``deliver`` returns are dropped beyond the library's limits: a gap.
         """
         await self._opened.wait()
         return await self._client.subscribe(subject, queue=queue, cb=deliver)
@@ -145,8 +151,9 @@ class Bus:
             Unavailable: The connection broke meanwhile, or ``timeout`` seconds passed.
         """
         self._require_opened()
-        # Never cancel nats-py's own flush on a live connection: the late PONG would set a cancelled future, and the
-        # InvalidStateError would end its read loop. A lost connection forgets its PONGs, so then it is safe.
+        # Never cancel nats-py's own flush on a live connection: the late PONG would set a cancelled
+        # future, and the InvalidStateError would end its read loop. A lost connection forgets its
+        # PONGs, so then it is safe.
         flush = asyncio.create_task(self._client.flush(timeout=86_400))
         lost = asyncio.create_task(self._lost.wait())
         self._flushes.add(flush)
@@ -278,7 +285,8 @@ async def connect_bus(config: BusConfig, *, cluster: str, name: str) -> AsyncIte
 
 @asynccontextmanager
 async def open_bus(config: BusConfig, *, cluster: str, name: str) -> AsyncIterator[Bus]:
-    """Connect as :func:`connect_bus` does, without waiting: the first connection is tried for ever, beside the block.
+    """Connect as :func:`connect_bus` does, without waiting: the first connection is tried for ever,
+    beside the block.
 
     Until it stands, requests and publications raise Unavailable, and subscriptions wait.
     """

@@ -1,4 +1,7 @@
-"""Serving typed calls on the bus: decode, bound, answer. The edge of every service and of every agent."""
+"""Serving typed calls on the bus: decode, bound, answer.
+
+The edge of every service and of every agent.
+"""
 
 import asyncio
 import logging
@@ -94,7 +97,9 @@ async def _reply(bus: Bus, message: Msg, reply: Reply[Any], call: str) -> None:
 
 
 def _encode(bus: Bus, reply: Reply[Any], call: str) -> bytes:
-    """Return an answer's bytes, or those of the problem that it has too many: whoever asked would wait in vain."""
+    """Return an answer's bytes, or those of the problem that it has too many: whoever asked would
+    wait in vain.
+    """
     payload = msgspec.json.encode(reply)
     try:
         bus.check_size(f"the answer to {call!r}", payload, {TRACEPARENT: traceparent()})
@@ -104,6 +109,8 @@ def _encode(bus: Bus, reply: Reply[Any], call: str) -> bytes:
 
 
 def invalid(error: msgspec.DecodeError) -> Problem:
-    """Describe a message that could not be decoded; ``field`` is its path, such as ``ipv4`` or ``endpoint.id``."""
+    """Describe a message that could not be decoded; ``field`` is its path, such as ``ipv4`` or
+    ``endpoint.id``.
+    """
     reason, _, path = str(error).partition(" - at `")
     return Problem("invalid", reason, field=re.sub(r"^\$\.?|`$", "", path))

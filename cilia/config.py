@@ -1,7 +1,9 @@
-"""One frozen Struct per service, read once: defaults, then a TOML file, then ``CILIA_*``, then flags.
+"""One frozen Struct per service, read once: defaults, then a TOML file, then ``CILIA_*``, then
+flags.
 
-A setting's name follows from the Struct: field ``urls`` of the nested Struct under ``nats`` is ``[nats] urls`` in the
-file, ``CILIA_NATS_URLS`` in the environment and ``--nats-urls`` as a flag. Sequences are separated by commas there.
+A setting's name follows from the Struct: field ``urls`` of the nested Struct under ``nats`` is
+``[nats] urls`` in the file, ``CILIA_NATS_URLS`` in the environment and ``--nats-urls`` as a flag.
+Sequences are separated by commas there.
 """
 
 import argparse
@@ -55,7 +57,8 @@ def load(
     The file is named by ``--config`` or ``CILIA_CONFIG``.
 
     Raises:
-        BadConfig: A value is of the wrong type, unknown, or missing; names the setting, its value and its source.
+        BadConfig: A value is of the wrong type, unknown, or missing; names the setting, its value
+            and its source.
     """
     environment = os.environ if environment is None else environment
     settings = {setting.path: setting for setting in _settings(config_type)}

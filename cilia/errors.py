@@ -1,4 +1,5 @@
-"""Errors that a process may end with, or answer with, in one clear line; all others are bugs and keep their traceback.
+"""Errors that a process may end with, or answer with, in one clear line; all others are bugs and
+keep their traceback.
 
 ::
 
@@ -16,13 +17,19 @@ from cilia.contracts.messages import Problem
 
 
 class Failure(Exception):
-    """What an operator can understand and act on. Subclasses build their own message and keep the data."""
+    """What an operator can understand and act on.
+
+    Subclasses build their own message and keep the data.
+    """
 
     exit_code: ClassVar[int] = 1
 
 
 class BadConfig(Failure):
-    """A setting is wrong. ``source`` says where its value is from, such as ``environment CILIA_NATS_URLS``."""
+    """A setting is wrong.
+
+    ``source`` says where its value is from, such as ``environment CILIA_NATS_URLS``.
+    """
 
     exit_code = 2
 

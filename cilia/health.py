@@ -1,4 +1,6 @@
-"""``/healthz`` and ``/metrics`` over the smallest HTTP that Prometheus and a kubelet need: GET, answer, close."""
+"""``/healthz`` and ``/metrics`` over the smallest HTTP that Prometheus and a kubelet need: GET,
+answer, close.
+"""
 
 import asyncio
 import logging

@@ -1,7 +1,7 @@
 """The life of a service: named loops under one supervisor, from the first signal to an orderly end.
 
-A loop runs until it is cancelled. One that fails, or returns, ends the process under its own name: restart is the
-normal path, and state returns from etcd, the bus, pinned maps and netlink.
+A loop runs until it is cancelled. One that fails, or returns, ends the process under its own name:
+restart is the normal path, and state returns from etcd, the bus, pinned maps and netlink.
 """
 
 import asyncio
@@ -38,7 +38,8 @@ def _describe(error: BaseException) -> str:
 
 
 async def supervise(loops: Mapping[str, Loop], *, stop: asyncio.Event) -> None:
-    """Run ``loops`` until ``stop`` is set, then cancel them in reverse order and wait for their end.
+    """Run ``loops`` until ``stop`` is set, then cancel them in reverse order and wait for their
+    end.
 
     Raises:
         LoopFailed: A loop failed or returned, also while stopping. The others were cancelled first.
@@ -80,7 +81,9 @@ def _failure(task: "asyncio.Task[None]", name: str) -> LoopFailed:
 
 @asynccontextmanager
 async def stop_on_signals(*signals: signal.Signals) -> AsyncIterator[asyncio.Event]:
-    """Yield an event that the first of ``signals`` sets; a second signal has its default effect and kills."""
+    """Yield an event that the first of ``signals`` sets; a second signal has its default effect and
+    kills.
+    """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -119,9 +122,11 @@ def run_service(
     run: Callable[[C], Awaitable[None]],
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
-    """Load the configuration, run the service on uvloop, and exit: 0 when told to stop, else the failure's code.
+    """Load the configuration, run the service on uvloop, and exit: 0 when told to stop, else the
+    failure's code.
 
-    A :class:`~cilia.errors.Failure` becomes one line on stderr; anything else is a bug and keeps its traceback.
+    A :class:`~cilia.errors.Failure` becomes one line on stderr; anything else is a bug and keeps
+    its traceback.
     """
     try:
         config = load(config_type, sys.argv[1:] if argv is None else argv, program=f"cilia-{service}")
@@ -141,7 +146,9 @@ async def _await(awaitable: Awaitable[None]) -> None:
 
 
 def _causes(error: BaseException) -> Iterable[BaseException]:
-    """Walk the explicit causes: a Failure from an OSError or a timeout was foreseen, one from a bug was not."""
+    """Walk the explicit causes: a Failure from an OSError or a timeout was foreseen, one from a bug
+    was not.
+    """
     while isinstance(error, LoopFailed) and error.__cause__ is not None:
         error = error.__cause__
         yield error

@@ -1,4 +1,5 @@
-"""Structured logs on the standard library's logging: text for people, one JSON object a line for machines.
+"""Structured logs on the standard library's logging: text for people, one JSON object a line for
+machines.
 
 Fields are passed as ``extra=``: ``log.info("node registered", extra={"node": node})``.
 """
@@ -42,7 +43,9 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (RFC 3339, UTC), level, service, logger, message, the fields, error."""
+    """One JSON object a line: time (RFC 3339, UTC), level, service, logger, message, the fields,
+    error.
+    """
 
     def __init__(self, service: str) -> None:
         super().__init__()

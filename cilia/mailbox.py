@@ -7,12 +7,16 @@ T = TypeVar("T")
 
 
 class Inbox(Generic[T]):
-    """A queue of at most ``limit`` items; what does not fit is refused and counted, never waited for."""
+    """A queue of at most ``limit`` items; what does not fit is refused and counted, never waited
+    for.
+    """
 
     def __init__(self, limit: int) -> None:
         self._queue: asyncio.Queue[T] = asyncio.Queue(limit)
         self.refused = 0
-        """Items that found no room: requests to answer with ``busy``, or telemetry that was dropped."""
+        """Items that found no room: requests to answer with ``busy``, or telemetry that was
+        dropped.
+        """
 
     def __len__(self) -> int:
         return self._queue.qsize()

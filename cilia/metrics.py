@@ -1,7 +1,7 @@
 """Metrics: hot counters are plain ints in dataclasses; who asks reads them, who counts pays 0.06 us.
 
-A part of a process counts in a dataclass of its own, made with :func:`counter`; ``Metrics`` knows them all and shows
-them to Prometheus as text and to OpenTelemetry through observable callbacks.
+A part of a process counts in a dataclass of its own, made with :func:`counter`; ``Metrics`` knows
+them all and shows them to Prometheus as text and to OpenTelemetry through observable callbacks.
 """
 
 import math
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def percentile(values: Sequence[float], share: int) -> float:
-    """Return the smallest of the sorted ``values`` that ``share`` percent of them don't exceed; 0 if there are none."""
+    """Return the smallest of the sorted ``values`` that ``share`` percent of them don't exceed; 0
+    if there are none.
+    """
     return values[max(math.ceil(len(values) * share / 100) - 1, 0)] if values else 0.0
 
 
@@ -46,14 +48,18 @@ class Metrics:
         self._series: list[_Series] = []
 
     def count(self, part: str, counters: Counters, **labels: str) -> None:
-        """Show each int of ``counters`` as ``cilia_<part>_<field>_total``; call before the exporters start."""
+        """Show each int of ``counters`` as ``cilia_<part>_<field>_total``; call before the
+        exporters start.
+        """
         for each in fields(counters):
             read = _reader(counters, each.name)
             text = str(each.metadata.get("help", each.name.replace("_", " ")))
             self._series.append(_Series(f"cilia_{part}_{each.name}", text, labels, read, grows=True))
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float], **labels: str) -> None:
-        """Show what ``read`` returns, at each asking, as ``cilia_<name>``; the unit stands last in the name."""
+        """Show what ``read`` returns, at each asking, as ``cilia_<name>``; the unit stands last in
+        the name.
+        """
         self._series.append(_Series(f"cilia_{name}", help_text, labels, read, grows=False))
 
     def prometheus(self) -> bytes:

@@ -1,6 +1,7 @@
 """Network namespaces: entered by one thread, for good or while it opens a socket.
 
-A namespace belongs to the thread, a socket to the namespace in which it was opened. So a block inside must not await.
+A namespace belongs to the thread, a socket to the namespace in which it was opened. So a block
+inside must not await.
 """
 
 import ctypes

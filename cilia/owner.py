@@ -1,7 +1,8 @@
-"""What every service does that owns tables whose truth is in etcd: mirror, publish while elected, answer, report.
+"""What every service does that owns tables whose truth is in etcd: mirror, publish while elected,
+answer, report.
 
-A service mirrors etcd in one loop, in the order of revisions. Each step becomes one commit of each of its tables, also
-where it changes none of their rows, so that every table knows how far it is.
+A service mirrors etcd in one loop, in the order of revisions. Each step becomes one commit of each
+of its tables, also where it changes none of their rows, so that every table knows how far it is.
 """
 
 import asyncio
@@ -27,10 +28,11 @@ ELECTION_POLL_SECONDS: Final = 0.1
 
 
 async def settle_epoch(etcd: Etcd, keys: Keys) -> int:
-    """Return the name of etcd's history, which the first service to ask sets to the time (Unix, in seconds).
+    """Return the name of etcd's history, which the first service to ask sets to the time (Unix, in
+    seconds).
 
-    An etcd that lost its data so begins a greater epoch by itself. After a restore from a backup, delete the key and
-    restart the services: revisions of before and after must not be mixed.
+    An etcd that lost its data so begins a greater epoch by itself. After a restore from a backup,
+    delete the key and restart the services: revisions of before and after must not be mixed.
     """
     now = str(int(time.time())).encode()
     outcome = await etcd.txn(Txn((absent(keys.epoch),), (put(keys.epoch, now),), (get(keys.epoch),)))
@@ -45,7 +47,9 @@ def hand_over(
     epoch: int,
     traceparent: str = "",
 ) -> None:
-    """Pass what a step of the mirror means for a table on to its publisher; None stands for a removed row."""
+    """Pass what a step of the mirror means for a table on to its publisher; None stands for a
+    removed row.
+    """
     upserts = {key: row for key, row in rows.items() if row is not None}
     match step:
         case Reset(revision):

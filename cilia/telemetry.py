@@ -1,7 +1,8 @@
 """Tracing: spans per request and batch, their context as W3C ``traceparent`` on the bus.
 
-Off unless an OTLP endpoint is configured; then nothing of OpenTelemetry is imported and a span costs a flag's test.
-A span costs some 20 us when on, so there is one per request or batch, never one per row or packet.
+Off unless an OTLP endpoint is configured; then nothing of OpenTelemetry is imported and a span
+costs a flag's test. A span costs some 20 us when on, so there is one per request or batch, never
+one per row or packet.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,8 @@ class TelemetryConfig(Struct, frozen=True, kw_only=True):
     """What a process tells about itself, and to whom."""
 
     otlp_endpoint: str = ""
-    """Base URL of an OTLP/HTTP collector, such as ``http://127.0.0.1:4318``; empty: traces are off."""
+    """Base URL of an OTLP/HTTP collector, such as ``http://127.0.0.1:4318``; empty: traces are off.
+    """
     sample_ratio: float = 1.0
     """Share of new traces that are recorded, 0..1; a caller's decision is followed."""
     metrics_seconds: float = 15.0
@@ -44,7 +46,9 @@ def tracing() -> bool:
 
 @contextmanager
 def open_telemetry(config: TelemetryConfig, service: str, metrics: Metrics | None = None) -> Iterator[None]:
-    """Export spans, and ``metrics`` if given, while the block runs; what is queued leaves at its end."""
+    """Export spans, and ``metrics`` if given, while the block runs; what is queued leaves at its
+    end.
+    """
     if not config.otlp_endpoint:
         yield
         return

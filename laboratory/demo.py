@@ -1,4 +1,5 @@
-"""The demo: three nodes, a dozen pods, policy that decides over real requests, changes live, and survives a killed agent.
+"""The demo: three nodes, a dozen pods, policy that decides over real requests, changes live, and
+survives a killed agent.
 
 ``python -m laboratory.demo [--keep]``. Everything shown is measured in this run.
 """
@@ -137,7 +138,9 @@ async def _connect(cluster: LocalCluster, figures: Figures) -> dict[str, Pod]:
 async def _try_requests(
     cluster: LocalCluster, pods: dict[str, Pod], title: str, *, allowed: set[tuple[str, str]]
 ) -> list[str]:
-    """Try the demo's requests by IPv4 and IPv6; return those that came out otherwise than policy says."""
+    """Try the demo's requests by IPv4 and IPv6; return those that came out otherwise than policy
+    says.
+    """
     _title(title)
     tries = [(client, server, address) for client, server in REQUESTS for address in pods[server].addresses]
     async with _watch_drops(cluster) as drops:
@@ -191,7 +194,9 @@ async def _watch_drops(cluster: LocalCluster) -> AsyncIterator[dict[tuple[str, s
 async def _change_live(
     cluster: LocalCluster, pods: dict[str, Pod], allowed: set[tuple[str, str]], figures: Figures
 ) -> list[str]:
-    """Allow monitoring while it knocks: when the kernels have it, and when its first request passes."""
+    """Allow monitoring while it knocks: when the kernels have it, and when its first request
+    passes.
+    """
     _title("A live change: monitoring may scrape the shop")
     client, server = pods["edge/monitoring"], pods["shop/catalog-2"]
     passed: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -213,7 +218,9 @@ async def _change_live(
 
 
 def _apply(path: Path) -> str:
-    """Apply policies by the command line, as a user would; return how long it took until the last node had them."""
+    """Apply policies by the command line, as a user would; return how long it took until the last
+    node had them.
+    """
     console.print(f"[bold]$ cilia policy apply -f {path.relative_to(EXAMPLES.parent)} --wait[/]")
     command = [
         sys.executable,

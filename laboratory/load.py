@@ -1,7 +1,9 @@
-"""Many short TCP connections, one after the other: ``serve`` on some ports, ``connect`` to them and count what fails.
+"""Many short TCP connections, one after the other: ``serve`` on some ports, ``connect`` to them and
+count what fails.
 
-Runs as a process of its own inside a network namespace, so that client and server each have a CPU. Several ports, since
-a closed connection occupies the client's port towards one of them for a minute.
+Runs as a process of its own inside a network namespace, so that client and server each have a CPU.
+Several ports, since a closed connection occupies the client's port towards one of them for a
+minute.
 """
 
 import argparse
@@ -34,7 +36,10 @@ def serve(ports: Sequence[int]) -> None:
 
 
 def connect(address: str, ports: Sequence[int], count: int) -> dict[str, object]:
-    """Make ``count`` connections in turn to the ports; return how many failed, and how. Gives up after many."""
+    """Make ``count`` connections in turn to the ports; return how many failed, and how.
+
+    Gives up after many.
+    """
     failures: list[str] = []
     began = time.perf_counter()
     for number in range(count):

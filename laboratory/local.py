@@ -1,6 +1,7 @@
 """One local cluster: up, status, down, and what tests do to it.
 
-Synchronous: it starts processes and waits for them. Every piece that it makes bears the cluster's name, so ``down``
+Synchronous: it starts processes and waits for them. Every piece that it makes bears the cluster's
+    name, so ``down``
 finds it also when the record is lost.
 """
 
@@ -79,12 +80,14 @@ class LocalCluster:
         progress: Callable[[str], None] = lambda _: None,
         timeout_seconds: float = STARTUP_SECONDS,
     ) -> "LocalCluster":
-        """Start a cluster and wait until all of it is healthy; what was begun is removed if that fails.
+        """Start a cluster and wait until all of it is healthy; what was begun is removed if that
+        fails.
 
         Args:
             families: Of the pods' addresses.
             world: Have a machine beyond the nodes, too, which knows of no pod.
-            agent_settings: Flag without its dashes -> value, for every agent (services/agent/config.py).
+            agent_settings: Flag without its dashes -> value, for every agent
+                (services/agent/config.py).
 
         Raises:
             ClusterExists: The name is in use.
@@ -160,7 +163,8 @@ class LocalCluster:
         """Start a process again that has ended.
 
         Args:
-            settings: Flag without its dashes -> value, for this start only; the last of a name counts.
+            settings: Flag without its dashes -> value, for this start only; the last of a name
+                counts.
 
         Raises:
             NotHealthy: It doesn't come up.
@@ -173,7 +177,9 @@ class LocalCluster:
             wait_healthy(self.layout, {name: new}, timeout_seconds=STARTUP_SECONDS)
 
     def restart(self, name: str, *, settings: Mapping[str, str] = NO_SETTINGS) -> None:
-        """kill -9 a process, start it (with other settings, for this start only) and wait until it is healthy."""
+        """kill -9 a process, start it (with other settings, for this start only) and wait until it
+        is healthy.
+        """
         self.kill(name)
         self.start(name, settings=settings)
 
@@ -219,7 +225,9 @@ class LocalCluster:
         return world_of(self.layout)
 
     def serve_http(self, *pods: Pod, port: int) -> None:
-        """Run a small HTTP server in each pod, as processes of the cluster, and wait until they listen."""
+        """Run a small HTTP server in each pod, as processes of the cluster, and wait until they
+        listen.
+        """
         started = {
             f"web/{pod.name}": processes.start(
                 self.layout, f"web/{pod.name}", pod.network, processes.web_server(pod.name, port)

@@ -1,7 +1,7 @@
 """Network namespaces of a local cluster, with sockets for servers and clients opened inside them.
 
-A socket belongs to the namespace in which it was opened, so a test runs all its servers and clients in one process, on
-one event loop, and still every packet crosses the links between them.
+A socket belongs to the namespace in which it was opened, so a test runs all its servers and clients
+in one process, on one event loop, and still every packet crosses the links between them.
 """
 
 import socket
@@ -29,7 +29,9 @@ class Machine:
         return tuple(filter(None, (self.ipv4, self.ipv6)))
 
     def open_socket(self, kind: socket.SocketKind, protocol: int = 0, *, to: str = "") -> socket.socket:
-        """Open a non-blocking socket inside, of the family of the address ``to``; it is the caller's to close."""
+        """Open a non-blocking socket inside, of the family of the address ``to``; it is the
+        caller's to close.
+        """
         family = socket.AF_INET6 if ":" in to else socket.AF_INET
         with inside(netns_path(self.network)):
             opened = socket.socket(family, kind, protocol)

@@ -61,8 +61,8 @@ def create_underlay(layout: Layout, nodes: Sequence[NodeRecord]) -> None:
 def create_namespace(name: str) -> None:
     """Make a network namespace with its loopback up, that forwards.
 
-    Its links skip duplicate address detection: for some two seconds a router would have no link-local address to
-    ask for a neighbour from, so forward no IPv6.
+    Its links skip duplicate address detection: for some two seconds a router would have no
+    link-local address to ask for a neighbour from, so forward no IPv6.
 
     Raises:
         NetworkFailed: It exists already, or root is missing.

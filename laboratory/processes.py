@@ -26,7 +26,9 @@ MAX_TXN_OPS: Final = 10_000
 MAX_REQUEST_BYTES: Final = 10 << 20
 """Its documents, and those before and after that its revision keeps; etcd warns above 10 MiB."""
 MAX_PAYLOAD_BYTES: Final = 8 << 20
-"""Its text in a request, documents before and after in the answer to a dry run; nats-server warns above 8 MiB."""
+"""Its text in a request, documents before and after in the answer to a dry run; nats-server warns
+above 8 MiB.
+"""
 
 
 class ProgramMissing(Failure):

@@ -19,7 +19,9 @@ class NoSuchCluster(Failure):
 
 
 class ProcessRecord(Struct, frozen=True):
-    """One process: ``started`` (clock ticks since boot) tells it from a later one of the same number."""
+    """One process: ``started`` (clock ticks since boot) tells it from a later one of the same
+    number.
+    """
 
     command: tuple[str, ...]
     namespace: str
@@ -71,7 +73,9 @@ def cluster_names() -> tuple[str, ...]:
 
 
 def traces() -> tuple[str, ...]:
-    """Return the names of the clusters that left anything in :data:`~laboratory.layout.STATE`, recorded or not."""
+    """Return the names of the clusters that left anything in :data:`~laboratory.layout.STATE`,
+    recorded or not.
+    """
     return tuple(sorted(path.name for path in STATE.glob("*")))
 
 
@@ -90,12 +94,16 @@ def is_running(process: ProcessRecord) -> bool:
 
 
 def mark(name: str) -> dict[str, str]:
-    """Return the environment by which a cluster's processes are known also when no record tells of them."""
+    """Return the environment by which a cluster's processes are known also when no record tells of
+    them.
+    """
     return {"LOCAL_CLUSTER_OF_CILIA": name}
 
 
 def marked_pids(name: str) -> set[int]:
-    """Return the processes that bear a cluster's mark; a user's own process in its namespaces does not."""
+    """Return the processes that bear a cluster's mark; a user's own process in its namespaces does
+    not.
+    """
     ((variable, value),) = mark(name).items()
     wanted = f"{variable}={value}".encode()
     found = set()

@@ -1,4 +1,6 @@
-"""Real servers for tests: etcd and nats-server on free ports of 127.0.0.1, with their data in a directory of the test."""
+"""Real servers for tests: etcd and nats-server on free ports of 127.0.0.1, with their data in a
+directory of the test.
+"""
 
 import asyncio
 import os
@@ -102,7 +104,9 @@ def free_port() -> int:
 
 @contextmanager
 def start_etcd(directory: Path, options: Sequence[str] = (), scheme: str = "http") -> Iterator[Server]:
-    """Run etcd, its data below ``directory``; ``scheme`` https needs ``options`` that name certificates."""
+    """Run etcd, its data below ``directory``; ``scheme`` https needs ``options`` that name
+    certificates.
+    """
     port, peer, metrics = free_port(), free_port(), free_port()
     client_url, peer_url = f"{scheme}://127.0.0.1:{port}", f"http://127.0.0.1:{peer}"
     command = ["etcd", "--name", "one", "--data-dir", str(directory / "etcd"), "--log-level", "error"]

@@ -1,4 +1,6 @@
-"""Real traffic between pods, hosts and the world: small servers, single attempts, and steady streams that count what is lost."""
+"""Real traffic between pods, hosts and the world: small servers, single attempts, and steady
+streams that count what is lost.
+"""
 
 import asyncio
 import os
@@ -12,7 +14,9 @@ from typing import Final
 from laboratory.machine import Machine
 
 ATTEMPT_SECONDS: Final = 0.4
-"""A packet between pods takes well under a millisecond; a drop answers nothing, so it costs the whole of it."""
+"""A packet between pods takes well under a millisecond; a drop answers nothing, so it costs the
+whole of it.
+"""
 LONGEST_DATAGRAM: Final = 65_535
 PKTINFO_BYTES: Final = 20
 """``struct in6_pktinfo``: the address, and the index of a device."""
@@ -192,7 +196,9 @@ class Tally:
 
 @asynccontextmanager
 async def steady_udp(client: Machine, address: str, port: int, *, per_second: int = 500) -> AsyncIterator[Tally]:
-    """Send numbered datagrams on one flow to an echo server all the while; the tally is final after the block."""
+    """Send numbered datagrams on one flow to an echo server all the while; the tally is final after
+    the block.
+    """
     loop = asyncio.get_running_loop()
     tally = Tally()
     seen: set[bytes] = set()

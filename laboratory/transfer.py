@@ -1,6 +1,7 @@
 """A large transfer over one TCP connection, both ends summing up what they send and receive.
 
-Run in threads with blocking sockets, so that the bytes, not the event loop, are what takes the time.
+Run in threads with blocking sockets, so that the bytes, not the event loop, are what takes the
+time.
 """
 
 import asyncio
@@ -30,10 +31,12 @@ class Transfer:
 
 
 async def transfer(client: Machine, server: Machine, address: str, port: int, *, megabytes: int) -> Transfer:
-    """Send ``megabytes`` (of 2**20 bytes) from the client to the server, which listens on ``port`` for it.
+    """Send ``megabytes`` (of 2**20 bytes) from the client to the server, which listens on ``port``
+    for it.
 
     Raises:
-        OSError: The connection isn't made, or breaks, or nothing arrives for a while (TimeoutError).
+        OSError: The connection isn't made, or breaks, or nothing arrives for a while
+            (TimeoutError).
     """
     with (
         closing(server.listen(port)) as listening,

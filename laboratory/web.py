@@ -1,4 +1,7 @@
-"""A small HTTP server for pods: answers every GET with its name. ``python -m laboratory.web NAME PORT``."""
+"""A small HTTP server for pods: answers every GET with its name.
+
+``python -m laboratory.web NAME PORT``.
+"""
 
 import socket
 import sys

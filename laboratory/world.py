@@ -1,4 +1,5 @@
-"""What is beyond the nodes of a local cluster: a machine behind a router, neither of which knows of any pod.
+"""What is beyond the nodes of a local cluster: a machine behind a router, neither of which knows of
+any pod.
 
 ::
 
@@ -6,7 +7,8 @@
     172.31.0.0/16       (router)          198.51.100.0/24
     fd00:31::/64                          2001:db8:100::/64
 
-The router forwards for the nodes and has no route to pods, so what leaves a node with a pod's address gets no answer.
+The router forwards for the nodes and has no route to pods, so what leaves a node with a pod's
+address gets no answer.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Write cilia/abi from the headers of the data plane, through BTF: C is the source of every layout.
 
-``python -m tools.abi`` writes, ``--check`` compares with what is there and exits 1 on a difference. Needs clang and
-ruff; nobody else does.
+``python -m tools.abi`` writes, ``--check`` compares with what is there and exits 1 on a difference.
+Needs clang and ruff; nobody else does.
 """
 
 import argparse
@@ -51,7 +51,9 @@ MAP_KINDS = {
 
 
 def anchor_source(headers: Sequence[Path], root: Path) -> str:
-    """Give a C source that uses every named struct and enum of ``headers``, so that BTF has them all."""
+    """Give a C source that uses every named struct and enum of ``headers``, so that BTF has them
+    all.
+    """
     lines = [f'#include "{header.relative_to(root / "bpf")}"' for header in headers]
     names = [
         found

@@ -1,7 +1,8 @@
-"""From a C struct to the source of a Python class: a format for :mod:`struct`, and what to pack and unpack.
+"""From a C struct to the source of a Python class: a format for :mod:`struct`, and what to pack and
+unpack.
 
-One format packs a struct with everything nested in it. Formats are in host order; network-order fields are turned
-by htons and htonl, which cost less than a second format.
+One format packs a struct with everything nested in it. Formats are in host order; network-order
+fields are turned by htons and htonl, which cost less than a second format.
 """
 
 import keyword
@@ -68,7 +69,9 @@ def is_padding(member: Member) -> bool:
 
 
 def is_bytes(kind: Type) -> bool:
-    """Tell whether a type is plain bytes in Python: an array of __u8, or a struct around nothing else."""
+    """Tell whether a type is plain bytes in Python: an array of __u8, or a struct around nothing
+    else.
+    """
     match kind:
         case Array(element=Integer(size=1, is_signed=False, is_bool=False, enum=None)):
             return True
@@ -156,7 +159,8 @@ def _flatten_integer(kind: Integer, offset: int, access: str, flat: Flat) -> str
 
 
 def _flatten_bitfields(run: list[Member], offset: int, access: str, flat: Flat) -> list[str]:
-    """Pack neighbouring bitfields as one integer, the first in the lowest bits (little-endian hosts).
+    """Pack neighbouring bitfields as one integer, the first in the lowest bits (little-endian
+    hosts).
 
     They are cut where the unit of their declared type ends, as compilers cut them.
     """

@@ -53,7 +53,9 @@ class ObjectBtf:
         return (one for one in self._btf.records.values() if one.kind is kind and one.name)
 
     def _map(self, name: str, definition: Record) -> MapDefinition:
-        """Undo bpf_helpers.h: ``__uint`` makes a pointer to an array of that length, ``__type`` one to the type."""
+        """Undo bpf_helpers.h: ``__uint`` makes a pointer to an array of that length, ``__type`` one
+        to the type.
+        """
         records = self._btf.records
         numbers: dict[str, int] = {}
         types: dict[str, Type] = {}

@@ -1,7 +1,7 @@
 """Compile what isn't Python: the programs of the data plane and the binding over libbpf.
 
-``python tools/build.py`` builds what is older than its sources; ``CustomBuildHook`` does the same for wheels. Nodes
-need neither compiler nor headers.
+``python tools/build.py`` builds what is older than its sources; ``CustomBuildHook`` does the same
+for wheels. Nodes need neither compiler nor headers.
 """
 
 import argparse
@@ -34,7 +34,9 @@ def is_stale(target: Path, sources: Iterable[Path]) -> bool:
 
 
 def include_flags(root: Path) -> list[str]:
-    """Give the include path: ours, and where Debian keeps asm/ headers, which clang leaves out for ``-target bpf``."""
+    """Give the include path: ours, and where Debian keeps asm/ headers, which clang leaves out for
+    ``-target bpf``.
+    """
     cc = shutil.which("cc") or shutil.which("gcc")
     multiarch = subprocess.run([cc, "-print-multiarch"], capture_output=True, text=True, check=True) if cc else None
     asm = f"/usr/include/{multiarch.stdout.strip()}" if multiarch and multiarch.stdout.strip() else None
@@ -45,7 +47,8 @@ def compile_bpf(source: Path, target: Path, root: Path = ROOT) -> None:
     """Compile one program to an object that carries BTF but no DWARF.
 
     Raises:
-        subprocess.CalledProcessError: The compiler refused it, for a warning too; what it said is on stderr.
+        subprocess.CalledProcessError: The compiler refused it, for a warning too; what it said is
+        on stderr.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_suffix(".o.new")

@@ -1,8 +1,10 @@
-"""What each program of the data plane costs the verifier and the instruction cache, recorded so that growth is noticed.
+"""What each program of the data plane costs the verifier and the instruction cache, recorded so
+that growth is noticed.
 
-``python -m tools.complexity`` measures on this kernel and prints, ``--record`` writes bpf/complexity.txt, ``--check``
-exits 1 if a program has grown by more than the tolerance, or isn't recorded. Numbers depend on the kernel, so they are
-recorded for each of its versions (6.18, say); on one without records a check only reports.
+``python -m tools.complexity`` measures on this kernel and prints, ``--record`` writes
+bpf/complexity.txt, ``--check`` exits 1 if a program has grown by more than the tolerance, or isn't
+recorded. Numbers depend on the kernel, so they are recorded for each of its versions (6.18, say);
+on one without records a check only reports.
 """
 
 import argparse
@@ -106,7 +108,9 @@ def _order(row: Row) -> tuple[Sequence[int], str]:
 
 
 def faults(recorded: Records, measured: Records) -> Iterator[str]:
-    """Say what has grown beyond the tolerance, and which programs came or went, on the kernel that was measured."""
+    """Say what has grown beyond the tolerance, and which programs came or went, on the kernel that
+    was measured.
+    """
     kernels = {row.kernel for row in measured}
     for row in sorted({row for row in recorded if row.kernel in kernels} | measured.keys()):
         before, now = recorded.get(row), measured.get(row)

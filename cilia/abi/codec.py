@@ -1,4 +1,7 @@
-"""How a value travels to and from the bytes of a map or an event. Written by hand; the layouts are generated."""
+"""How a value travels to and from the bytes of a map or an event.
+
+Written by hand; the layouts are generated.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +22,8 @@ class Codec(Generic[T]):
     Attributes:
         name: The C type, such as ``struct ct_key``.
         size: ``sizeof``, in bytes.
-        pack: Gives exactly ``size`` bytes, padding zero. Raises struct.error or OverflowError where a field's value
-            doesn't fit.
+        pack: Gives exactly ``size`` bytes, padding zero. Raises struct.error or OverflowError where
+            a field's value doesn't fit.
         unpack: Takes exactly ``size`` bytes.
     """
 
@@ -52,7 +55,9 @@ S64: Final = integer("__s64", "q")
 
 
 def exact(value: bytes, size: int) -> bytes:
-    """Return ``value``, or raise OverflowError unless it has ``size`` bytes; struct would cut or pad it."""
+    """Return ``value``, or raise OverflowError unless it has ``size`` bytes; struct would cut or
+    pad it.
+    """
     if len(value) != size:
         raise OverflowError(f"{len(value)} bytes where {size} are wanted")
     return value

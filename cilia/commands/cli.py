@@ -39,7 +39,9 @@ exit codes: 0 done, 1 refused or failed, 2 wrong usage or input, 3 no answer in 
 
 
 def build_parser(nouns: Sequence[str] = _NOUNS) -> argparse.ArgumentParser:
-    """Return the parser of the command with some nouns, or all; each noun costs the import of what it uses."""
+    """Return the parser of the command with some nouns, or all; each noun costs the import of what
+    it uses.
+    """
     parser = argparse.ArgumentParser(
         prog="cilia",
         description="Networking, security and observability for containers.",
@@ -91,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"cilia: {failure}", file=sys.stderr)
         return failure.exit_code
     except BrokenPipeError:
-        # The reader, such as head, has enough. What is left in the buffer goes nowhere, or the exit would complain.
+        # The reader, such as head, has enough. What is left in the buffer goes nowhere, or the exit
+        # would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

@@ -13,7 +13,8 @@ from cilia.commands.session import Session, with_session
 from cilia.contracts.messages import Flow, FlowBatch
 
 _BATCHES: Final = 64
-"""Batches that may wait to be printed; the bus holds the next ones back, and drops them in the end."""
+"""Batches that may wait to be printed; the bus holds the next ones back, and drops them in the end.
+"""
 
 
 def add_parser(nouns: Nouns) -> None:

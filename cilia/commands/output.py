@@ -40,7 +40,9 @@ def note(text: str) -> None:
 
 @contextmanager
 def note_if_slow(text: str) -> Iterator[None]:
-    """Say what the block, which must run in an event loop, is about if it takes longer than a second."""
+    """Say what the block, which must run in an event loop, is about if it takes longer than a
+    second.
+    """
     timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, note, text)
     try:
         yield

@@ -25,7 +25,9 @@ R = TypeVar("R")
 
 READ_SECONDS = 5.0
 CHANGE_SECONDS = 60.0
-"""For a change of policies: some thousand take seconds to read, on a busy machine several times as many."""
+"""For a change of policies: some thousand take seconds to read, on a busy machine several times as
+many.
+"""
 
 
 class Ambiguous(Failure):
@@ -126,7 +128,9 @@ def find_cluster(name: str | None) -> ClusterRecord:
 
 @asynccontextmanager
 async def open_session(arguments: argparse.Namespace) -> AsyncIterator[Session]:
-    """Connect to the cluster that the arguments mean: ``--nats URL`` anywhere, or a local one by name."""
+    """Connect to the cluster that the arguments mean: ``--nats URL`` anywhere, or a local one by
+    name.
+    """
     if arguments.nats:
         cluster, url = arguments.cluster or "local", arguments.nats
     else:

@@ -1,8 +1,9 @@
 """The agent's API: newline-delimited JSON on its unix socket, and the same calls on the bus.
 
-On the socket a request is one line ``{"call": "endpoint-create", "arguments": {...}}`` and the answer one line
-:class:`~.messages.Reply`; ``monitor`` answers with a line a flow until the caller hangs up. On the bus a call is a
-request to ``cilia.v1.<cluster>.node.<node>.<call>``; flows are on ``cilia.v1.<cluster>.flow.<node>``.
+On the socket a request is one line ``{"call": "endpoint-create", "arguments": {...}}`` and the
+answer one line :class:`~.messages.Reply`; ``monitor`` answers with a line a flow until the caller
+hangs up. On the bus a call is a request to ``cilia.v1.<cluster>.node.<node>.<call>``; flows are on
+``cilia.v1.<cluster>.flow.<node>``.
 
 ==================  =============================  ===============================================================
 call                arguments                      answer
@@ -71,14 +72,18 @@ class RelabelEndpoint(Message, frozen=True):
 
 
 class AuditEndpoint(Message, frozen=True):
-    """Let what policy would drop of an endpoint's packets through and report it, or end that; kept across restarts."""
+    """Let what policy would drop of an endpoint's packets through and report it, or end that; kept
+    across restarts.
+    """
 
     endpoint: EndpointReference
     audit: bool
 
 
 class AwaitPrefixes(Message, frozen=True):
-    """Wait until the node's ipcache has these prefixes outside of the cluster; not longer than ``timeout_seconds``."""
+    """Wait until the node's ipcache has these prefixes outside of the cluster; not longer than
+    ``timeout_seconds``.
+    """
 
     prefixes: tuple[str, ...]
     """Such as ``10.0.0.0/8``."""

@@ -8,7 +8,9 @@ class Party(Message, frozen=True):
     """One end of a flow: by ``name``, or as what a pod with ``labels`` in ``namespace`` would be."""
 
     name: str = ""
-    """``namespace/name`` of a pod, the number of an identity, an entity such as ``host``, or an address."""
+    """``namespace/name`` of a pod, the number of an identity, an entity such as ``host``, or an
+    address.
+    """
     labels: tuple[str, ...] = ()
     """``key=value`` or ``source:key=value``."""
     namespace: str = "default"
@@ -38,8 +40,9 @@ class Mismatch(Message, frozen=True):
     end: str
     """``subject`` (whom the policy selects), ``peer``, or ``port``."""
     what: str
-    """``label``, ``namespace``, ``cluster``, ``entity``, ``cidr``, ``except``, ``port``, ``protocol``, ``port-name`` or
-    ``nobody`` (the rule names no peer at all)."""
+    """``label``, ``namespace``, ``cluster``, ``entity``, ``cidr``, ``except``, ``port``,
+    ``protocol``, ``port-name`` or ``nobody`` (the rule names no peer at all).
+    """
     wanted: str
     found: str
 
@@ -59,7 +62,8 @@ class Side(Message, frozen=True):
 
     - ``rule``: ``rules`` match, of which any alone decides;
     - ``default-deny``: nothing matches, and the policies ``isolated_by`` deny what nothing allows;
-    - ``closed``: nothing matches, and the enforcement mode, or a subject without labels yet, denies it;
+    - ``closed``: nothing matches, and the enforcement mode, or a subject without labels yet, denies
+      it;
     - ``open``: no rule denies, and no policy isolates the subject;
     - ``host``: its own node always reaches a pod that no rule closes to it;
     - ``mode``: enforcement is off;
@@ -74,7 +78,9 @@ class Side(Message, frozen=True):
     isolated_by: tuple[str, ...] = ()
     nearest: tuple[NearRule, ...] = ()
     remedy: str = ""
-    """The smallest policy that allows the flow on this side, as YAML; empty where none can (a rule denies it)."""
+    """The smallest policy that allows the flow on this side, as YAML; empty where none can (a rule
+    denies it).
+    """
     audited: bool = False
     """It is denied, for the reason given, but an audit lets it through and reports it."""
 

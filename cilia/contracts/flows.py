@@ -1,7 +1,7 @@
 """Distinct flows: what agents tell the recorder, and what it tells others.
 
-A distinct flow is who talks to whom about what, and what became of it, however often. Agents count locally and send
-what is new or has grown; the recorder (services/recorder) adds it up.
+A distinct flow is who talks to whom about what, and what became of it, however often. Agents count
+locally and send what is new or has grown; the recorder (services/recorder) adds it up.
 """
 
 from cilia.contracts.messages import Message
@@ -50,7 +50,10 @@ class SeenFlow(Message, frozen=True, omit_defaults=True):
 
 
 class RecordFlows(Message, frozen=True):
-    """``recorder.record``: what a node has seen. Answered once what is new in it survives a crash of the recorder."""
+    """``recorder.record``: what a node has seen.
+
+    Answered once what is new in it survives a crash of the recorder.
+    """
 
     node: str
     flows: tuple[SeenFlow, ...]
@@ -61,7 +64,9 @@ class RecordFlows(Message, frozen=True):
 
 
 class FlowEnd(Message, frozen=True, omit_defaults=True):
-    """One end of a recorded flow; whoever has the same labels, workload and address is the same end."""
+    """One end of a recorded flow; whoever has the same labels, workload and address is the same
+    end.
+    """
 
     labels: tuple[str, ...] = ()
     """Security labels of a pod, sorted; ``reserved:...`` of others."""
@@ -72,11 +77,16 @@ class FlowEnd(Message, frozen=True, omit_defaults=True):
     ports: tuple[tuple[str, str, int], ...] = ()
     """(name, protocol, port) that a destination names."""
     prefixes: tuple[str, ...] = ()
-    """All addresses of the pods with these labels, for an ``ipBlock``; not recorded, but found when flows are listed."""
+    """All addresses of the pods with these labels, for an ``ipBlock``; not recorded, but found when
+    flows are listed.
+    """
 
 
 class RecordedFlow(Message, frozen=True, omit_defaults=True):
-    """A distinct flow of the cluster. Fields as in :class:`SeenFlow`; the protocol by its name where it has one."""
+    """A distinct flow of the cluster.
+
+    Fields as in :class:`SeenFlow`; the protocol by its name where it has one.
+    """
 
     source: FlowEnd
     destination: FlowEnd

@@ -1,4 +1,6 @@
-"""Revisions of policy: who changed what, when; requests and answers of the policy service about them."""
+"""Revisions of policy: who changed what, when; requests and answers of the policy service about
+them.
+"""
 
 from cilia.contracts.explanations import Explained
 from cilia.contracts.ids import Revision
@@ -6,7 +8,9 @@ from cilia.contracts.messages import Message
 
 
 class PolicyStep(Message, frozen=True):
-    """What a revision did to one policy: its document (JSON) before and after; empty where there was none."""
+    """What a revision did to one policy: its document (JSON) before and after; empty where there
+    was none.
+    """
 
     key: str
     before: str
@@ -14,7 +18,10 @@ class PolicyStep(Message, frozen=True):
 
 
 class PolicyRevision(Message, frozen=True):
-    """One change of policies, as it is kept beside them. Its revision is the one of etcd that wrote it."""
+    """One change of policies, as it is kept beside them.
+
+    Its revision is the one of etcd that wrote it.
+    """
 
     author: str
     applied_ns: int
@@ -39,7 +46,9 @@ class HistoryQuery(Message, frozen=True):
     """Only this one; 0: any."""
     limit: int = 20
     brief: bool = False
-    """Leave the documents out: those of a large directory, many times over, are more than the bus takes."""
+    """Leave the documents out: those of a large directory, many times over, are more than the bus
+    takes.
+    """
 
 
 class PolicyHistory(Message, frozen=True):
@@ -68,7 +77,9 @@ class Origin(Message, frozen=True):
 
 
 class Blamed(Message, frozen=True):
-    """Answer to ``policy.blame``: why a flow is treated as it is, and who is behind each rule that decides."""
+    """Answer to ``policy.blame``: why a flow is treated as it is, and who is behind each rule that
+    decides.
+    """
 
     explained: Explained
     origins: tuple[Origin, ...]

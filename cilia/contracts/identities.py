@@ -1,4 +1,6 @@
-"""Reserved identities and ranges, numbered as the peer numbers them (pkg/identity/numericidentity.go)."""
+"""Reserved identities and ranges, numbered as the peer numbers them
+(pkg/identity/numericidentity.go).
+"""
 
 from enum import IntEnum
 from typing import Final
@@ -33,7 +35,9 @@ CLUSTER_ID_SHIFT: Final = 16
 
 
 PREFIX_SCOPE: Final = 1 << 24
-"""Set in identities of prefixes outside of the cluster: they never travel, since VXLAN carries 24 bits."""
+"""Set in identities of prefixes outside of the cluster: they never travel, since VXLAN carries 24
+bits.
+"""
 
 
 def prefix_range() -> range:

@@ -9,7 +9,9 @@ EndpointId = NewType("EndpointId", int)
 """Number of an endpoint on its node: 1..65535, the peer's range."""
 
 NodeName = NewType("NodeName", str)
-"""Unique in the cluster; lower case letters, digits and dashes, at most 63 characters (RFC 1123 label)."""
+"""Unique in the cluster; lower case letters, digits and dashes, at most 63 characters (RFC 1123
+label).
+"""
 
 Revision = NewType("Revision", int)
 """Position in the history of the kvstore; etcd's revision."""

@@ -40,7 +40,9 @@ class Block(Struct, frozen=True):
 
 
 class Cause(Struct, frozen=True):
-    """Of a change of policies: written in its transaction, so whoever mirrors it knows, deletions included."""
+    """Of a change of policies: written in its transaction, so whoever mirrors it knows, deletions
+    included.
+    """
 
     traceparent: str
     """W3C trace context of the request."""
@@ -49,7 +51,9 @@ class Cause(Struct, frozen=True):
 
 
 class FormerGrant(Struct, frozen=True):
-    """What a node was granted last; outlives its lease, so that a node that returns can have it again."""
+    """What a node was granted last; outlives its lease, so that a node that returns can have it
+    again.
+    """
 
     cidrs: tuple[str, ...]
 
@@ -116,7 +120,9 @@ class Keys:
         return f"{self.identity_refs}{identity}/{holder}"
 
     def identity_unused(self, identity: Identity) -> str:
-        """Key of the mark under which an identity awaits its deletion; whoever uses the identity removes it."""
+        """Key of the mark under which an identity awaits its deletion; whoever uses the identity
+        removes it.
+        """
         return f"{self.identities_unused}{identity}"
 
     def endpoint(self, node: NodeName, endpoint: EndpointId) -> str:

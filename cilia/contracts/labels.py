@@ -1,7 +1,8 @@
 """Security labels: ``source:key=value``, in one canonical text form.
 
-A label set is what an identity stands for. Its canonical form (sorted, each label closed by ``;``) is the key under
-which the identity is found in the kvstore, as the peer writes it (pkg/labels, SortedList).
+A label set is what an identity stands for. Its canonical form (sorted, each label closed by ``;``)
+is the key under which the identity is found in the kvstore, as the peer writes it (pkg/labels,
+SortedList).
 """
 
 from collections.abc import Iterable, Mapping
@@ -90,7 +91,9 @@ def node(labels: Iterable[str]) -> Labels:
 
 
 def workload(namespace: str, labels: Mapping[str, str], namespace_labels: Mapping[str, str] | None = None) -> Labels:
-    """Return the label set of a workload in a namespace, as the peer does: its own, its namespace's, its place."""
+    """Return the label set of a workload in a namespace, as the peer does: its own, its
+    namespace's, its place.
+    """
     of_namespace = {"kubernetes.io/metadata.name": namespace, **(namespace_labels or {})}
     return frozenset(
         {Label(DEFAULT_SOURCE, key, value) for key, value in labels.items()}

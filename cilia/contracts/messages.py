@@ -1,4 +1,6 @@
-"""Requests, replies and events on the bus, as JSON: unknown fields are ignored, missing ones take their default."""
+"""Requests, replies and events on the bus, as JSON: unknown fields are ignored, missing ones take
+their default.
+"""
 
 from typing import Generic, TypeVar
 
@@ -15,7 +17,10 @@ class Message(Struct, frozen=True):
 
 
 class Problem(Message, frozen=True):
-    """Why a request was refused. ``code``: invalid, not_found, conflict, exhausted, busy, unavailable, internal."""
+    """Why a request was refused.
+
+    ``code``: invalid, not_found, conflict, exhausted, busy, unavailable, internal.
+    """
 
     code: str
     message: str
@@ -49,7 +54,9 @@ class RegisterNode(Message, frozen=True):
     pool6: str = ""
     """Of IPv6, likewise."""
     lease: LeaseId = LeaseId(0)
-    """That it had, if it knows; it shows that the node is the same one, though its address is another."""
+    """That it had, if it knows; it shows that the node is the same one, though its address is
+    another.
+    """
 
 
 class Registered(Message, frozen=True):
@@ -63,7 +70,10 @@ class Registered(Message, frozen=True):
 
 
 class Heartbeat(Message, frozen=True):
-    """``ipam.heartbeat``: keep the node's lease. Answered by not_found once it has expired: register again."""
+    """``ipam.heartbeat``: keep the node's lease.
+
+    Answered by not_found once it has expired: register again.
+    """
 
     node: NodeName
     lease: LeaseId
@@ -101,7 +111,9 @@ class UnregisterNode(Message, frozen=True):
 
 
 class AllocateIdentity(Message, frozen=True):
-    """``identity.allocate``: the identity of a label set, and a reference to it held under ``lease``."""
+    """``identity.allocate``: the identity of a label set, and a reference to it held under
+    ``lease``.
+    """
 
     labels: tuple[str, ...]
     holder: str
@@ -109,17 +121,22 @@ class AllocateIdentity(Message, frozen=True):
 
 
 class Allocated(Message, frozen=True):
-    """Answer to ``identity.allocate``. ``revision`` is the one at which the identity and its reference exist."""
+    """Answer to ``identity.allocate``.
+
+    ``revision`` is the one at which the identity and its reference exist.
+    """
 
     identity: Identity
     revision: Revision
 
 
 class AllocatePrefixes(Message, frozen=True):
-    """``identity.prefixes``: have identities for prefixes that a policy is about to name. Idempotent.
+    """``identity.prefixes``: have identities for prefixes that a policy is about to name.
 
-    Answered by :class:`Revised`: the revision at which all of them exist. One that no policy comes to name is
-    collected as any unused identity is.
+    Idempotent.
+
+    Answered by :class:`Revised`: the revision at which all of them exist. One that no policy comes
+    to name is collected as any unused identity is.
     """
 
     prefixes: tuple[str, ...]
@@ -133,7 +150,9 @@ class ReleaseIdentity(Message, frozen=True):
 
 
 class PublishEndpoint(Message, frozen=True):
-    """``identity.publish``: write an endpoint's row, allocating its identity; ``endpoint.identity`` is ignored."""
+    """``identity.publish``: write an endpoint's row, allocating its identity; ``endpoint.identity``
+    is ignored.
+    """
 
     endpoint: Endpoint
     labels: tuple[str, ...]
@@ -148,7 +167,10 @@ class Published(Message, frozen=True):
 
 
 class WithdrawEndpoint(Message, frozen=True):
-    """``identity.withdraw``: remove an endpoint's row, and with it its reference to the identity. Idempotent."""
+    """``identity.withdraw``: remove an endpoint's row, and with it its reference to the identity.
+
+    Idempotent.
+    """
 
     node: NodeName
     id: int
@@ -164,7 +186,9 @@ class Revised(Message, frozen=True):
 
 
 class ApplyPolicies(Message, frozen=True):
-    """``policy.apply``: store policies; all of ``text`` (YAML or JSON, one or many documents) or none of it."""
+    """``policy.apply``: store policies; all of ``text`` (YAML or JSON, one or many documents) or
+    none of it.
+    """
 
     text: str
     source: str = ""
@@ -188,8 +212,9 @@ class PolicyFile(Message, frozen=True):
 class SyncPolicies(Message, frozen=True):
     """``policy.sync``: make the policies of one owner what its files say, in one revision.
 
-    What the owner has that is in none of ``files`` is deleted, unless it came from a file in ``keep``. Policies of others
-    are never touched: one of ``files`` that somebody else applied is refused as a conflict.
+    What the owner has that is in none of ``files`` is deleted, unless it came from a file in
+    ``keep``. Policies of others are never touched: one of ``files`` that somebody else applied is
+    refused as a conflict.
     """
 
     owner: str
@@ -268,7 +293,10 @@ class Realised(Message, frozen=True):
     stragglers: tuple[NodeName, ...] = ()
     """Concerned nodes that have not acknowledged yet."""
     storing_milliseconds: float = 0.0
-    """From the acceptance of the change until the kvstore had it; part of what each node took. 0: not known."""
+    """From the acceptance of the change until the kvstore had it; part of what each node took.
+
+    0: not known.
+    """
 
 
 class Acknowledgement(Message, frozen=True):
@@ -295,7 +323,9 @@ class ForeignChange(Message, frozen=True):
     time_ns: int
     """Unix time in ns at which it was found."""
     part: str
-    """``ipcache``, ``endpoints``, ``programs``, or the slot whose policy it was, such as ``policy of slot 3``."""
+    """``ipcache``, ``endpoints``, ``programs``, or the slot whose policy it was, such as ``policy
+    of slot 3``.
+    """
     found: tuple[str, ...]
     """In words: what there was, and what there ought to be; at most 20."""
     count: int
@@ -312,7 +342,9 @@ class Flow(Message, frozen=True, omit_defaults=True):
     """Unix time in ns."""
     node: NodeName
     kind: str
-    """``verdict`` (first packet of a flow), ``drop``, or ``trace`` (an established flow goes on, begins or ends)."""
+    """``verdict`` (first packet of a flow), ``drop``, or ``trace`` (an established flow goes on,
+    begins or ends).
+    """
     verdict: str
     """``forwarded``, ``dropped`` or ``audit``."""
     protocol: str

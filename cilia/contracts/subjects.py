@@ -43,7 +43,9 @@ class Subjects:
         return f"{self._prefix}.beacon.{table.name}"
 
     def snapshot(self, table: Table, shard: str = "*") -> str:  # type: ignore[type-arg]
-        """Subject on which replicas, as a queue group, answer for a shard, or for :data:`EVERY_SHARD`."""
+        """Subject on which replicas, as a queue group, answer for a shard, or for
+        :data:`EVERY_SHARD`.
+        """
         return f"{self._prefix}.snapshot.{table.name}.{shard}"
 
     def request(self, service: str, call: str = "*") -> str:

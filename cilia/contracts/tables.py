@@ -1,9 +1,9 @@
 """The tables that services share, and the messages that carry them.
 
-A table has one writing service, a key, a row and a sequence; where it lives in etcd, etcd's revision is the sequence.
-``cilia.table`` distributes every table in the same way: subscribe, buffer, ask any replica for a snapshot, apply what
-is newer.
-Rows travel as msgpack arrays: fields are only ever appended, with a default.
+A table has one writing service, a key, a row and a sequence; where it lives in etcd, etcd's
+revision is the sequence. ``cilia.table`` distributes every table in the same way: subscribe,
+buffer, ask any replica for a snapshot, apply what is newer. Rows travel as msgpack arrays: fields
+are only ever appended, with a default.
 """
 
 import zlib
@@ -37,7 +37,9 @@ class Node(Row, frozen=True):
 
     @property
     def gateways(self) -> tuple[str, ...]:
-        """What its pods have as their gateway: the first usable address of the first block of each family."""
+        """What its pods have as their gateway: the first usable address of the first block of each
+        family.
+        """
         first: dict[int, str] = {}
         for block in map(ip_network, self.pod_cidrs):
             first.setdefault(block.version, str(block[1]))
@@ -56,14 +58,18 @@ class PrefixRow(Row, frozen=True):
 
     Writer: identity. Key: the prefix, such as ``10.0.0.0/8``.
 
-    It goes before the identity does, so that no packet is classified as what no policy knows any more.
+    It goes before the identity does, so that no packet is classified as what no policy knows any
+    more.
     """
 
     identity: Identity
 
 
 class Endpoint(Row, frozen=True):
-    """A pod's place and identity. Writer: identity, on request of the pod's node. Key: :class:`EndpointKey`."""
+    """A pod's place and identity.
+
+    Writer: identity, on request of the pod's node. Key: :class:`EndpointKey`.
+    """
 
     node: NodeName
     id: EndpointId
@@ -92,14 +98,16 @@ class Pool(Row, frozen=True):
 
 
 FIRST_PEER_SET: Final = 1 << 31
-"""Numbers from here on are no identities: in a subject's entries they name sets of peers that share entries."""
+"""Numbers from here on are no identities: in a subject's entries they name sets of peers that share
+entries.
+"""
 
 
 class PolicyKey(Row, frozen=True, cache_hash=True):
     """Which packets of one subject identity an entry is for. Key within the shard of that subject.
 
-    The longest ``prefix`` wins for one ``identity``; 0 as identity means any peer, and a number from FIRST_PEER_SET on
-    the members of a set (:class:`PolicyEntry`). See bpf/maps/policy.h.
+    The longest ``prefix`` wins for one ``identity``; 0 as identity means any peer, and a number
+    from FIRST_PEER_SET on the members of a set (:class:`PolicyEntry`). See bpf/maps/policy.h.
     """
 
     egress: bool
@@ -119,11 +127,15 @@ class PolicyEntry(Row, frozen=True):
     precedence: int
     """Higher wins between the entry of the peer's identity and the one of any; 32 bits."""
     cookie: int = 0
-    """Names the policy object behind the entry (:func:`policy_cookie`); 0 means the default of the enforcement mode."""
+    """Names the policy object behind the entry (:func:`policy_cookie`); 0 means the default of the
+    enforcement mode.
+    """
     audit: bool = False
     peer_set: int = 0
-    """Not 0: the peer is a member of this set, and the entries under this number, as an identity, are its own; this
-    entry, which gives no verdict itself, is the only one of the peer in its direction."""
+    """Not 0: the peer is a member of this set, and the entries under this number, as an identity,
+    are its own; this entry, which gives no verdict itself, is the only one of the peer in its
+    direction.
+    """
 
 
 class PolicyObject(Row, frozen=True):
@@ -208,7 +220,9 @@ class SubjectKey(Row, frozen=True, cache_hash=True):
 RESOLVED: Final = Table[SubjectKey, PolicyEntry](
     "resolved", "policy", SubjectKey, PolicyEntry, lambda key: str(key.subject)
 )
-"""Resolved policy, one shard per subject identity: an agent hears the identities that live on its node."""
+"""Resolved policy, one shard per subject identity: an agent hears the identities that live on its
+node.
+"""
 
 TABLES: Final[tuple[Table[Any, Any], ...]] = (NODES, POOLS, IDENTITIES, PREFIXES, ENDPOINTS, POLICIES, RESOLVED)
 
@@ -216,27 +230,37 @@ TABLES: Final[tuple[Table[Any, Any], ...]] = (NODES, POOLS, IDENTITIES, PREFIXES
 class Delta(Row, Generic[K, V], frozen=True):
     """The changes of one shard in (``previous``, ``sequence``].
 
-    Apply it if ``epoch`` is yours and ``previous <= yours < sequence``; ignore it if ``sequence <= yours``; otherwise
-    something is missing: ask for a snapshot. Rows carry the newest state, so applying an overlap twice does no harm.
+    Apply it if ``epoch`` is yours and ``previous <= yours < sequence``; ignore it if ``sequence <=
+    yours``; otherwise something is missing: ask for a snapshot. Rows carry the newest state, so
+    applying an overlap twice does no harm.
     """
 
     epoch: int
-    """Names one history; a restored kvstore starts another, with a greater number. Of two the greater is the truth."""
+    """Names one history; a restored kvstore starts another, with a greater number.
+
+    Of two the greater is the truth.
+    """
     previous: int
     sequence: int
     upserts: tuple[tuple[K, V], ...] = ()
     removes: tuple[K, ...] = ()
     part: int = 0
     parts: int = 1
-    """A delta too big for one message comes in parts 0..parts-1, in order, that are applied together."""
+    """A delta too big for one message comes in parts 0..parts-1, in order, that are applied
+    together.
+    """
     batch: int = 0
     """Tells the parts of one delta from those of another leader's."""
     together: bool = False
-    """Other shards changed in the same act, as policies do: a beacon follows at once, until which to gather them."""
+    """Other shards changed in the same act, as policies do: a beacon follows at once, until which
+    to gather them.
+    """
 
 
 class DeltaBatch(Row, Generic[K, V], frozen=True):
-    """Deltas of all the shards that changed and that one subscriber is known to hold; each is applied by its own rule."""
+    """Deltas of all the shards that changed and that one subscriber is known to hold; each is
+    applied by its own rule.
+    """
 
     deltas: tuple[tuple[str, Delta[K, V]], ...]
     """(shard, delta)."""
@@ -245,8 +269,9 @@ class DeltaBatch(Row, Generic[K, V], frozen=True):
 class Beacon(Row, frozen=True):
     """Sent for a table each second and after changes, so that a lost last delta is noticed.
 
-    A shard changed in (``since``, ``sequence``] exactly if ``heads`` names it. So whoever holds a shard at or after
-    ``since``, and after its head, holds it at ``sequence``; everyone else has something to ask for.
+    A shard changed in (``since``, ``sequence``] exactly if ``heads`` names it. So whoever holds a
+    shard at or after ``since``, and after its head, holds it at ``sequence``; everyone else has
+    something to ask for.
     """
 
     epoch: int
@@ -258,7 +283,10 @@ class Beacon(Row, frozen=True):
 
 
 class SnapshotRequest(Row, frozen=True):
-    """Asks for a shard or for all. With ``epoch`` and ``since``, for the changes after ``since`` if still at hand."""
+    """Asks for a shard or for all.
+
+    With ``epoch`` and ``since``, for the changes after ``since`` if still at hand.
+    """
 
     epoch: int = 0
     since: int = 0
@@ -267,7 +295,8 @@ class SnapshotRequest(Row, frozen=True):
 
 
 class SnapshotChunk(Row, Generic[K, V], frozen=True):
-    """Part of the answer to a :class:`SnapshotRequest`; the parts arrive in order, all at the same ``sequence``.
+    """Part of the answer to a :class:`SnapshotRequest`; the parts arrive in order, all at the same
+    ``sequence``.
 
     An answer for all shards mixes their rows: the key tells the shard.
     """
@@ -275,7 +304,9 @@ class SnapshotChunk(Row, Generic[K, V], frozen=True):
     epoch: int
     sequence: int
     since: int
-    """0: the parts together are the whole. Otherwise they are the changes in (``since``, ``sequence``]."""
+    """0: the parts together are the whole. Otherwise they are the changes in (``since``,
+        ``sequence``].
+    """
     part: int
     """0, 1, ...: a missing one voids the answer."""
     last: bool

@@ -1,7 +1,8 @@
-"""Words in the memory of an array, shared with the programs: read and written without a call into the kernel.
+"""Words in the memory of an array, shared with the programs: read and written without a call into
+the kernel.
 
-For arrays created with BPF_F_MMAPABLE. A store is atomic and releases: a program that sees it also sees every map
-entry written before.
+For arrays created with BPF_F_MMAPABLE. A store is atomic and releases: a program that sees it also
+sees every map entry written before.
 """
 
 import mmap
@@ -54,7 +55,9 @@ class ArrayMemory:
         return int(lib.cilia_add_u32(self._at(index, offset, 4), value))
 
     def add_each_u32(self, indexes: range, value: int = 1, offset: int = 0) -> None:
-        """Add to the 32-bit word of each element of a range without gaps; each add is atomic, not all together."""
+        """Add to the 32-bit word of each element of a range without gaps; each add is atomic, not
+        all together.
+        """
         if not indexes:
             return
         self._at(indexes[-1], offset, 4)  # raises IndexError before anything is changed

@@ -1,4 +1,5 @@
-"""BTF, the types that a compiler leaves in an object and the kernel keeps with a map, read from its raw form.
+"""BTF, the types that a compiler leaves in an object and the kernel keeps with a map, read from its
+raw form.
 
 The raw form is described in the kernel's Documentation/bpf/btf.rst; integers are in host order.
 """

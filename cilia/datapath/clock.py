@@ -12,7 +12,10 @@ def ktime_ns() -> int:
 
 @dataclass(frozen=True, slots=True)
 class UnixClock:
-    """Turns ktime into Unix time. Take a new one now and then: steps of the wall clock change the distance."""
+    """Turns ktime into Unix time.
+
+    Take a new one now and then: steps of the wall clock change the distance.
+    """
 
     offset_ns: int
     """Unix time minus ktime."""

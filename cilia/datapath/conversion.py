@@ -1,8 +1,8 @@
 """From one layout of a C type to another, field by field and by name.
 
-A field that only the new layout has is zero, one that only the old one had is dropped. Integers may change their width,
-their sign and their byte order as long as their value fits; arrays are matched by index, and what the new one has no
-place for must be zero.
+A field that only the new layout has is zero, one that only the old one had is dropped. Integers may
+change their width, their sign and their byte order as long as their value fits; arrays are matched
+by index, and what the new one has no place for must be zero.
 """
 
 import sys
@@ -70,7 +70,9 @@ def places(kind: Type, field: str = "", bit_offset: int = 0, bit_width: int = 0)
 
 
 def is_same(old: Type, new: Type) -> bool:
-    """Tell whether two types mean the same bytes by the same names; the names of types don't matter."""
+    """Tell whether two types mean the same bytes by the same names; the names of types don't
+    matter.
+    """
     match old, new:
         case Integer(), Integer():
             return (old.size, old.is_signed, old.is_network_order) == (new.size, new.is_signed, new.is_network_order)

@@ -35,7 +35,9 @@ def get_pinned(path: Path) -> int:
 
 
 class Descriptor:
-    """A kernel object that lives at least as long as this descriptor, its pin, or another holder of it."""
+    """A kernel object that lives at least as long as this descriptor, its pin, or another holder of
+    it.
+    """
 
     def __init__(self, fd: int) -> None:
         """Take over ``fd``."""

@@ -1,7 +1,8 @@
 """Attachments of programs as BPF links: replaced in one step, kept by a pin, never doubled.
 
-A link holds its program in place for as long as a descriptor or a pin refers to it. Creating or dropping one waits for
-an RCU grace period (10-15 ms); replacing its program takes microseconds and loses no packet.
+A link holds its program in place for as long as a descriptor or a pin refers to it. Creating or
+dropping one waits for an RCU grace period (10-15 ms); replacing its program takes microseconds and
+loses no packet.
 """
 
 from enum import IntEnum
@@ -53,7 +54,8 @@ class Link(Descriptor):
             flags: Of the hook, such as XDP_FLAGS_SKB_MODE.
 
         Raises:
-            KernelError: ENODEV, EEXIST (the program is there already), EINVAL (no such hook in this kernel).
+            KernelError: ENODEV, EEXIST (the program is there already), EINVAL (no such hook in this
+                kernel).
         """
         fd = lib.cilia_link_create(program.fileno(), target, int(hook), flags)
         return cls(checked(fd, f"attach {program.name} at {hook.name} of {target}"))
@@ -69,7 +71,10 @@ class Link(Descriptor):
         checked(result, f"replace the program of a link by {program.name}")
 
     def detach(self) -> None:
-        """Take the program out at once; the link stays, empty, until its last holder goes. Waits for RCU."""
+        """Take the program out at once; the link stays, empty, until its last holder goes.
+
+        Waits for RCU.
+        """
         checked(lib.bpf_link_detach(self.fileno()), "detach a link")
 
     def info(self) -> LinkInfo:
@@ -81,8 +86,8 @@ class Link(Descriptor):
 def ensure_attached(pin: Path, program: Program, hook: Hook, ifindex: int, flags: int = 0) -> Link:
     """Have ``program`` at ``hook`` of a device exactly once, by the link pinned at ``pin``.
 
-    A link left by an earlier process is adopted and its program replaced; one whose device is gone, or that sits on
-    another device since, is dropped and made anew, with ``flags``.
+    A link left by an earlier process is adopted and its program replaced; one whose device is gone,
+    or that sits on another device since, is dropped and made anew, with ``flags``.
 
     Raises:
         KernelError: The device is gone, or something else holds the hook.

@@ -1,7 +1,7 @@
 """Typed maps: single elements, and batches that get as far as they can and say how far.
 
-A batched call costs 0.5-1 us an element, a single one 2-3 us. Kernels without the batched form of a map type answer
-ENOTSUPP (LPM tries before 5.19) or EINVAL; then elements go one by one.
+A batched call costs 0.5-1 us an element, a single one 2-3 us. Kernels without the batched form of a
+map type answer ENOTSUPP (LPM tries before 5.19) or EINVAL; then elements go one by one.
 """
 
 import errno
@@ -65,7 +65,10 @@ def memory_bytes(fd: int) -> int:
 
 
 class Map(Descriptor, Generic[K, V]):
-    """A map of one value per key: hash, LRU, LPM trie or array. Not for per-CPU kinds (see PerCpuMap)."""
+    """A map of one value per key: hash, LRU, LPM trie or array.
+
+    Not for per-CPU kinds (see PerCpuMap).
+    """
 
     def __init__(self, fd: int, layout: MapLayout[K, V]) -> None:
         """Take over ``fd``.
@@ -98,7 +101,9 @@ class Map(Descriptor, Generic[K, V]):
         return memory_bytes(self.fileno())
 
     def lookup(self, key: K) -> V | None:
-        """Give the value of ``key`` (in an LPM trie, of the longest prefix that covers it), or None."""
+        """Give the value of ``key`` (in an LPM trie, of the longest prefix that covers it), or
+        None.
+        """
         data = self._lookup_bytes(self._pack_key(key))
         return None if data is None else self.layout.value.unpack(data)
 
@@ -175,8 +180,8 @@ class Map(Descriptor, Generic[K, V]):
     def items(self) -> list[tuple[K, V]]:
         """Read the whole map.
 
-        While others write, an entry that comes or goes meanwhile may or may not be there, and one may be there twice;
-        in an array every element is there.
+        While others write, an entry that comes or goes meanwhile may or may not be there, and one
+        may be there twice; in an array every element is there.
         """
         key, value = self.layout.key, self.layout.value
         keys, values = self._dump()
@@ -186,7 +191,9 @@ class Map(Descriptor, Generic[K, V]):
         ]
 
     def digest(self) -> int:
-        """Return the digest of the whole map: the sum of :meth:`digest_of` over its elements, modulo 2^64."""
+        """Return the digest of the whole map: the sum of :meth:`digest_of` over its elements,
+        modulo 2^64.
+        """
         keys, values = self._dump()
         return self._digest_packed(keys, values)
 
@@ -203,7 +210,9 @@ class Map(Descriptor, Generic[K, V]):
         return int(lib.cilia_digest(ffi.from_buffer(keys), key, ffi.from_buffer(values), value, len(keys) // key))
 
     def keys(self) -> Iterator[K]:
-        """Walk the keys, one call each; a walk past a removed key begins anew, so one may come twice."""
+        """Walk the keys, one call each; a walk past a removed key begins anew, so one may come
+        twice.
+        """
         return map(self.layout.key.unpack, self._walk())
 
     def _lookup_bytes(self, key: bytes) -> bytes | None:
@@ -261,10 +270,12 @@ class Map(Descriptor, Generic[K, V]):
         return memoryview(keys), memoryview(values)
 
     def batches(self, step: int = DUMP_STEP) -> Iterator[tuple[memoryview, memoryview]]:
-        """Read the whole map in steps of about ``step`` elements, packed; between two steps others may run.
+        """Read the whole map in steps of about ``step`` elements, packed; between two steps others
+        may run.
 
         Raises:
-            MapError: EINTR if too many removals went on meanwhile; ENOTSUPP, EINVAL if the kernel can't.
+            MapError: EINTR if too many removals went on meanwhile; ENOTSUPP, EINVAL if the kernel
+                can't.
         """
         step = min(step, self.info.max_entries)
         key_size, room = self.layout.key.size, self._value_room()
@@ -327,7 +338,9 @@ class PerCpuMap(Map[K, V]):
 
 
 class RawMap(Map[bytes, bytes]):
-    """A map of any layout: packed keys, and packed values; of a map with a value per CPU, all of them in a row."""
+    """A map of any layout: packed keys, and packed values; of a map with a value per CPU, all of
+    them in a row.
+    """
 
     def __init__(self, fd: int, name: str) -> None:
         """Take over ``fd``."""
@@ -362,7 +375,8 @@ def _added(values: Sequence[V]) -> V:
 
 
 def _batch(count: int, call: Any) -> tuple[int, int]:
-    """Perform a batched call of ``count`` elements; give how many are done and the error, 0 if none.
+    """Perform a batched call of ``count`` elements; give how many are done and the error, 0 if
+    none.
 
     A call refused before its first element leaves the count as it was.
     """

@@ -1,4 +1,5 @@
-"""Pinned maps on their way to another layout or size, under traffic, and without a moment that lets a packet through.
+"""Pinned maps on their way to another layout or size, under traffic, and without a moment that lets
+a packet through.
 
 ::
 
@@ -35,7 +36,9 @@ OURS: Final = "cilia_"
 
 
 def settle(pins: Path) -> None:
-    """Deal with what a process left that died in a migration, before anything is loaded; go on with half-made ones."""
+    """Deal with what a process left that died in a migration, before anything is loaded; go on with
+    half-made ones.
+    """
     shutil.rmtree(pins / NEXT, ignore_errors=True)
     switching = pins / SWITCHING
     if not switching.is_dir():
@@ -79,12 +82,16 @@ class Migration:
             raise
 
     def commit(self) -> None:
-        """Have a start from now on go forward; to be called right before the programs are put in place."""
+        """Have a start from now on go forward; to be called right before the programs are put in
+        place.
+        """
         if self._transfers:
             (self._pins / NEXT).rename(self._pins / SWITCHING)
 
     def finish(self) -> None:
-        """Bring in what was written meanwhile, put the new pins in force, drop what the object doesn't have."""
+        """Bring in what was written meanwhile, put the new pins in force, drop what the object
+        doesn't have.
+        """
         for transfer in self._transfers:
             transfer.catch_up()
         for name in self._objects.remade:

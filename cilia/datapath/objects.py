@@ -1,7 +1,7 @@
 """Object files: configured, checked against what is pinned, loaded.
 
-Configuration happens between open and load: ``const volatile`` variables become constants that the verifier prunes by,
-so one object serves every mode.
+Configuration happens between open and load: ``const volatile`` variables become constants that the
+verifier prunes by, so one object serves every mode.
 """
 
 import os
@@ -25,7 +25,9 @@ OBJECTS = Path(__file__).parent / "objects"
 """Where the build puts compiled objects."""
 
 NEXT = "next"
-"""Below the pin directory: maps that are to take the place of pinned ones (see cilia.datapath.migration)."""
+"""Below the pin directory: maps that are to take the place of pinned ones (see
+cilia.datapath.migration).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,13 @@ class Loading:
     """How to load an object.
 
     Attributes:
-        variables: ``const volatile`` variable -> value. An int is put in the variable's byte order (``__be*`` in
-            network order); bytes must have its size.
+        variables: ``const volatile`` variable -> value. An int is put in the variable's byte order
+            (``__be*`` in network order); bytes must have its size.
         max_entries: Map -> capacity, instead of the one in the source.
-        pin_directory: On a BPF file system. Each named map is pinned there under its name, or, if it is there already,
-            used as it is.
-        migrate: Make a map that is pinned with another layout or size anew, pinned below NEXT, instead of refusing.
+        pin_directory: On a BPF file system. Each named map is pinned there under its name, or, if
+            it is there already, used as it is.
+        migrate: Make a map that is pinned with another layout or size anew, pinned below NEXT,
+            instead of refusing.
         programs: Which to load; None means all.
     """
 
@@ -54,7 +57,8 @@ class LoadedObject:
     """The programs and maps of an object, in the kernel.
 
     Attributes:
-        remade: Maps that are pinned below NEXT, since another layout or size is pinned under their names.
+        remade: Maps that are pinned below NEXT, since another layout or size is pinned under their
+            names.
     """
 
     file: Path
@@ -75,7 +79,10 @@ class LoadedObject:
         return os.dup(self.maps[name].fileno())
 
     def map(self, layout: MapLayout[K, V]) -> Map[K, V]:
-        """Give a map with a descriptor of its own. Raises UnknownName, or MapMismatch for another layout."""
+        """Give a map with a descriptor of its own.
+
+        Raises UnknownName, or MapMismatch for another layout.
+        """
         return Map(self.map_fd(layout.name), layout)
 
     def per_cpu_map(self, layout: MapLayout[K, V]) -> PerCpuMap[K, V]:
@@ -100,9 +107,10 @@ def load(file: Path, loading: Loading | None = None) -> LoadedObject:
     libbpf's own copy is released before this returns.
 
     Raises:
-        UnknownName, VariableMismatch: ``loading`` names what the object doesn't have, or gives what doesn't fit.
-        MapMismatch: A pinned map has another layout, and ``loading`` doesn't migrate. Nothing was changed.
-        LoadFailed: With the end of the verifier's log. Maps pinned by this call are unpinned again.
+        UnknownName, VariableMismatch: ``loading`` names what the object doesn't have, or gives what
+        doesn't fit. MapMismatch: A pinned map has another layout, and ``loading`` doesn't migrate.
+        Nothing was changed. LoadFailed: With the end of the verifier's log. Maps pinned by this
+        call are unpinned again.
     """
     loading = loading or Loading()
     with _opened(file) as handle:
@@ -135,7 +143,9 @@ def _load_failed(file: Path, errno: int) -> LoadFailed:
 
 
 def _maps(handle: Any) -> Iterator[tuple[str, Any]]:
-    """Give the named maps of an object; its sections of globals (.rodata, .bss, .data) aren't among them."""
+    """Give the named maps of an object; its sections of globals (.rodata, .bss, .data) aren't among
+    them.
+    """
     one = lib.bpf_object__next_map(handle, ffi.NULL)
     while one != ffi.NULL:
         if not lib.bpf_map__is_internal(one):
@@ -185,7 +195,9 @@ def _choose_programs(handle: Any, file: Path, wanted: frozenset[str] | None) -> 
 
 
 def _prepare_maps(handle: Any, file: Path, loading: Loading) -> tuple[str, ...]:
-    """Set sizes and pins; return the maps that are to be made anew though one of their name is pinned."""
+    """Set sizes and pins; return the maps that are to be made anew though one of their name is
+    pinned.
+    """
     present = dict(_maps(handle))
     for name, max_entries in loading.max_entries.items():
         if name not in present:
@@ -209,7 +221,9 @@ def _prepare_maps(handle: Any, file: Path, loading: Loading) -> tuple[str, ...]:
 
 
 def _differences(path: Path, wanted: Any, btf: Btf | None) -> dict[str, tuple[object, object]]:
-    """Return in what the map pinned at ``path`` differs; libbpf would only say "parameter mismatch"."""
+    """Return in what the map pinned at ``path`` differs; libbpf would only say "parameter
+    mismatch".
+    """
     try:
         pinned = open_map_info(path)
     except NotPinned:

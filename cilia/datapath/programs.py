@@ -10,7 +10,9 @@ GROWTH_BYTES = 256
 """How much longer a packet may leave a program than it came: room for encapsulation."""
 
 CONTEXT_BYTES = 256
-"""Room for the context that a run gives back, which is whole: struct __sk_buff has 192 bytes in Linux 6.18."""
+"""Room for the context that a run gives back, which is whole: struct __sk_buff has 192 bytes in
+Linux 6.18.
+"""
 
 
 class RunResult(NamedTuple):
@@ -32,7 +34,10 @@ class ProgramInfo(NamedTuple):
     instructions: int
     """With those of its subprograms, as the verifier has rewritten them."""
     verified_instructions: int
-    """That the verifier looked at, on all paths together; it gives up at a million. 0 before Linux 5.16."""
+    """That the verifier looked at, on all paths together; it gives up at a million.
+
+    0 before Linux 5.16.
+    """
     jited_bytes: int
     """Of machine code; 0 if there is none."""
 
@@ -80,14 +85,16 @@ class Program(Descriptor):
         return ProgramInfo(info.id, info.instructions, info.verified_instructions, info.jited_bytes)
 
     def test_run(self, packet: bytes, context: bytes = b"", repeat: int = 1) -> RunResult:
-        """Run on ``packet``, which begins with the Ethernet header, without sending anything (BPF_PROG_TEST_RUN).
+        """Run on ``packet``, which begins with the Ethernet header, without sending anything
+        (BPF_PROG_TEST_RUN).
 
         Args:
             context: Leading part of ``struct __sk_buff`` (see skb_context) or ``struct xdp_md``.
             repeat: Runs on the same buffer; the packet that a run leaves is the input of the next.
 
         Raises:
-            KernelError: EINVAL if the packet is shorter than an Ethernet header or the context holds other fields.
+            KernelError: EINVAL if the packet is shorter than an Ethernet header or the context
+                holds other fields.
         """
         source = ffi.from_buffer(packet)
         room = bytearray(len(packet) + GROWTH_BYTES)

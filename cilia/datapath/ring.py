@@ -1,7 +1,8 @@
 """Ring buffers of fixed-size records, drained within a budget.
 
-The map's own descriptor is pollable: ``loop.add_reader(ring, ...)``. A drain of at most N records keeps the loop's
-other work alive at any rate of events; while something is left, the descriptor stays readable.
+The map's own descriptor is pollable: ``loop.add_reader(ring, ...)``. A drain of at most N records
+keeps the loop's other work alive at any rate of events; while something is left, the descriptor
+stays readable.
 """
 
 from pathlib import Path
@@ -66,7 +67,9 @@ class RingBuffer(Descriptor):
 
     @classmethod
     def open_pinned(cls, directory: Path, layout: RingLayout, *, record_size: int, limit: int) -> Self:
-        """Open the ring buffer pinned under its name in ``directory``; raises NotPinned, MapMismatch."""
+        """Open the ring buffer pinned under its name in ``directory``; raises NotPinned,
+        MapMismatch.
+        """
         return cls(get_pinned(directory / layout.name), record_size=record_size, limit=limit, name=layout.name)
 
     def drain(self) -> Drained:

@@ -1,7 +1,8 @@
 """The entries of one map on their way into another of its name, which has another layout or size.
 
-Maps of kind LRU and those with a value per CPU are written by the programs, which go on while entries are copied; what
-they change meanwhile is brought in afterwards. All others are written by the agent alone.
+Maps of kind LRU and those with a value per CPU are written by the programs, which go on while
+entries are copied; what they change meanwhile is brought in afterwards. All others are written by
+the agent alone.
 """
 
 from typing import Final
@@ -17,7 +18,9 @@ WITHOUT_ENTRIES: Final = frozenset({3, 27})
 """BPF_MAP_TYPE_PROG_ARRAY, RINGBUF: what they hold doesn't outlive their readers."""
 COUNTERS: Final = frozenset({"packets", "bytes"})
 FLAGS: Final = frozenset({"tcp_flags"})
-"""Fields that programs add to, and those that they or into: where old and new programs met the same flow, both count."""
+"""Fields that programs add to, and those that they or into: where old and new programs met the same
+flow, both count.
+"""
 
 
 class Transfer:
@@ -45,7 +48,8 @@ class Transfer:
         """Copy every entry; return their number.
 
         Raises:
-            CannotMigrate: A value has no place in the new layout. Of a flow, which is only left out, it is no error.
+            CannotMigrate: A value has no place in the new layout. Of a flow, which is only left
+                out, it is no error.
             MapFull: The new map is too small.
         """
         if self._new.info.kind in WITHOUT_ENTRIES:
@@ -64,9 +68,11 @@ class Transfer:
         return count
 
     def catch_up(self) -> int:
-        """Bring in what programs have written to the old map since ``copy``; return how many entries that were.
+        """Bring in what programs have written to the old map since ``copy``; return how many
+        entries that were.
 
-        A program that writes to the same new entry in these microseconds may lose a count, as two CPUs may.
+        A program that writes to the same new entry in these microseconds may lose a count, as two
+        CPUs may.
         """
         if not self._is_live or self._new.info.kind in WITHOUT_ENTRIES:
             return 0
@@ -83,7 +89,10 @@ class Transfer:
         return changed
 
     def insert_missing(self) -> int:
-        """Copy entries whose keys the new map doesn't have; return their number. For one whose copier died."""
+        """Copy entries whose keys the new map doesn't have; return their number.
+
+        For one whose copier died.
+        """
         if self._new.info.kind in WITHOUT_ENTRIES or self._is_per_cpu:
             return 0
         missing = 0

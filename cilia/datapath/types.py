@@ -1,4 +1,6 @@
-"""What types a map's keys and values have: asked of the kernel, or of an object that isn't loaded yet."""
+"""What types a map's keys and values have: asked of the kernel, or of an object that isn't loaded
+yet.
+"""
 
 from functools import lru_cache
 from pathlib import Path

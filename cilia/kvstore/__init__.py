@@ -1,6 +1,7 @@
 """etcd, the truth: everything durable is a key here, written by its one owner in transactions.
 
-Our own client of the etcd v3 API on grpc.aio: every other Python client that was measured loses events when etcd dies.
+Our own client of the etcd v3 API on grpc.aio: every other Python client that was measured loses
+events when etcd dies.
 """
 
 from cilia.kvstore.client import Etcd, connect_kvstore

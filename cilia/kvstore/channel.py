@@ -1,7 +1,8 @@
 """Calls to whichever etcd answers: one channel per endpoint, the next one tried when one is gone.
 
-A read is tried again until the time is up. A write is tried again only if it can't have been sent: whether a lost one was
-carried out is for its caller to find out. A token that etcd no longer knows is renewed once, however many calls met it.
+A read is tried again until the time is up. A write is tried again only if it can't have been sent:
+whether a lost one was carried out is for its caller to find out. A token that etcd no longer knows
+is renewed once, however many calls met it.
 """
 
 import asyncio
@@ -72,7 +73,8 @@ class Channel:
             await channel.close(None)
 
     async def authenticate(self, stale: str = "") -> None:
-        """Get a token for the configured user in place of ``stale``; without a user there is nothing to do.
+        """Get a token for the configured user in place of ``stale``; without a user there is
+        nothing to do.
 
         Raises:
             NotAuthorised: User or password is wrong.
@@ -167,7 +169,9 @@ class Channel:
         return self._current, opened
 
     def leave_endpoint(self, endpoint: int) -> None:
-        """Use another endpoint from now on, unless that has happened already: this one broke or hangs."""
+        """Use another endpoint from now on, unless that has happened already: this one broke or
+        hangs.
+        """
         if endpoint == self._current:
             self._current = (endpoint + 1) % len(self._channels)
 
@@ -179,7 +183,9 @@ class Channel:
         return self.refusal(call, error.code().name, details)
 
     def refusal(self, call: str, status: str, details: str) -> KvstoreError:
-        """Return our error for etcd's words, be they the status of a call or the reason that a watch was cancelled."""
+        """Return our error for etcd's words, be they the status of a call or the reason that a
+        watch was cancelled.
+        """
         if "lease not found" in details:
             return LeaseNotFound()
         if "compacted" in details:

@@ -1,7 +1,7 @@
 """The etcd v3 client: reads, transactions, leases, watches, mirrors.
 
-Thin on purpose: etcd's semantics under typed names, and what a client must add so that nothing is lost: paging at one
-revision, group commit, resumption (:mod:`cilia.kvstore.watch`), bounded time.
+Thin on purpose: etcd's semantics under typed names, and what a client must add so that nothing is
+lost: paging at one revision, group commit, resumption (:mod:`cilia.kvstore.watch`), bounded time.
 """
 
 import asyncio
@@ -19,7 +19,10 @@ from cilia.kvstore.schema import message
 from cilia.kvstore.watch import Batch, watch
 
 PAGE: Final = 20_000
-"""Records of one page. etcd counts the rest of the range for each page, so small pages cost quadratic time."""
+"""Records of one page.
+
+etcd counts the rest of the range for each page, so small pages cost quadratic time.
+"""
 
 
 class Etcd:
@@ -57,7 +60,8 @@ class Etcd:
 
         Raises:
             Unavailable: No endpoint answered; it may have been carried out.
-            TransactionTooLarge: It has more operations or bytes than etcd takes; it was not carried out.
+            TransactionTooLarge: It has more operations or bytes than etcd takes; it was not carried
+                out.
             LeaseNotFound: It puts under a lease that has expired.
         """
         return await self._group.commit(txn)
@@ -92,7 +96,9 @@ class Etcd:
         return (await self.txn(Txn((), (delete_prefix(prefix),)))).revision
 
     def watch(self, prefix: str, start: int) -> AsyncGenerator[Batch, None]:
-        """Yield what happens below ``prefix`` from revision ``start`` on (:func:`cilia.kvstore.watch.watch`)."""
+        """Yield what happens below ``prefix`` from revision ``start`` on
+        (:func:`cilia.kvstore.watch.watch`).
+        """
         return watch(self._channel, prefix, start)
 
     async def grant(self, ttl_seconds: int) -> int:

@@ -9,7 +9,9 @@ from cilia.errors import BadConfig
 
 
 class EtcdConfig(Struct, frozen=True, kw_only=True):
-    """Endpoints are ``host:port``; with ``ca`` the connection is TLS, with ``certificate`` and ``key`` mutual TLS."""
+    """Endpoints are ``host:port``; with ``ca`` the connection is TLS, with ``certificate`` and
+    ``key`` mutual TLS.
+    """
 
     endpoints: tuple[str, ...] = ("127.0.0.1:2379",)
     user: str = ""

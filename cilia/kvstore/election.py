@@ -1,8 +1,8 @@
 """Which of a service's replicas publishes.
 
-The leader's key hangs on a lease; whoever creates it leads until the lease is gone. Two leaders for a moment do no harm to
-what is built on this (tables: rows carry the newest state), so a leader that can't reach etcd steps down by its
-own clock and no fencing is needed.
+The leader's key hangs on a lease; whoever creates it leads until the lease is gone. Two leaders for
+a moment do no harm to what is built on this (tables: rows carry the newest state), so a leader that
+can't reach etcd steps down by its own clock and no fencing is needed.
 """
 
 import asyncio

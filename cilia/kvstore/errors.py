@@ -39,7 +39,9 @@ class LeaseNotFound(KvstoreError):
 
 
 class TransactionTooLarge(KvstoreError):
-    """A transaction has more than etcd takes in one: ``found`` and ``limit`` in words, such as ``200 operations``."""
+    """A transaction has more than etcd takes in one: ``found`` and ``limit`` in words, such as
+    ``200 operations``.
+    """
 
     def __init__(self, found: str, limit: str) -> None:
         super().__init__(f"{found} in one transaction; etcd takes at most {limit}")
@@ -48,7 +50,9 @@ class TransactionTooLarge(KvstoreError):
 
 
 class LimitsDiffer(KvstoreError):
-    """etcd refused a transaction that is within the configured limits, with ``details`` in its words."""
+    """etcd refused a transaction that is within the configured limits, with ``details`` in its
+    words.
+    """
 
     def __init__(self, details: str) -> None:
         settings = "etcd.max_txn_ops and etcd.max_request_bytes"

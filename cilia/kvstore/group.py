@@ -1,9 +1,10 @@
-"""Group commit: transactions that arrive while one is on its way to etcd go together in the next one.
+"""Group commit: transactions that arrive while one is on its way to etcd go together in the next
+one.
 
-etcd makes a raft entry and an fsync of each request, so a burst of small transactions is bound by the disk. Nested in one
-outer transaction they share both. etcd evaluates all nested conditions before it carries any of them out, so only those
-go together that touch no key in common: then the outcome is that of one after the other. One that touches a range of
-keys goes alone.
+etcd makes a raft entry and an fsync of each request, so a burst of small transactions is bound by
+the disk. Nested in one outer transaction they share both. etcd evaluates all nested conditions
+before it carries any of them out, so only those go together that touch no key in common: then the
+outcome is that of one after the other. One that touches a range of keys goes alone.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """What etcd takes in one transaction: configuration on both sides, since etcd doesn't tell.
 
-Looked at before a transaction is sent, so that what etcd would refuse is refused with numbers, and a dry run hears it, too.
+Looked at before a transaction is sent, so that what etcd would refuse is refused with numbers, and
+a dry run hears it, too.
 """
 
 from dataclasses import dataclass
@@ -10,11 +11,16 @@ from cilia.kvstore.config import EtcdConfig
 from cilia.kvstore.errors import TransactionTooLarge
 
 GROUP_OPERATIONS: Final = 128
-"""Of transactions that go together, where etcd takes so many. Larger groups save no fsync worth waiting for."""
+"""Of transactions that go together, where etcd takes so many.
+
+Larger groups save no fsync worth waiting for.
+"""
 GROUP_BYTES: Final = 1_000_000
 """Of transactions that go together, likewise."""
 ENVELOPE_BYTES: Final = 512
-"""What etcd puts around a transaction before it measures it: ids, the user's name (server/etcdserver/v3_server.go)."""
+"""What etcd puts around a transaction before it measures it: ids, the user's name
+(server/etcdserver/v3_server.go).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +28,10 @@ class Limits:
     """Bounds of one transaction."""
 
     operations: int
-    """Conditions, or operations of one branch. Nested ones are charged for their number and their longest list."""
+    """Conditions, or operations of one branch.
+
+    Nested ones are charged for their number and their longest list.
+    """
     size_bytes: int
     """On the wire."""
 

@@ -30,7 +30,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of one key: ``record`` is the new state, or of a removal the key and the revision that removed it."""
+    """A change of one key: ``record`` is the new state, or of a removal the key and the revision
+    that removed it.
+    """
 
     record: Record
     removed: bool
@@ -137,7 +139,9 @@ def absent(key: str) -> Compare:
 
 
 def absent_prefix(prefix: str) -> Compare:
-    """No key begins with ``prefix``: etcd applies the condition to each key of the range, and there is none."""
+    """No key begins with ``prefix``: etcd applies the condition to each key of the range, and there
+    is none.
+    """
     request = message("Compare")(result=_EQUAL, target=_CREATE, key=prefix.encode(), create_revision=0)
     request.range_end = prefix_end(prefix)
     return Compare(request)

@@ -1,8 +1,8 @@
 """A mirror of a part of etcd, in the order in which it happened.
 
-A consumer that feeds on it can compute a pure function of etcd's state at a revision: it first gets everything as of one
-revision, and then each later change in order, of all its prefixes together. When etcd has compacted the history away
-meanwhile, everything comes again.
+A consumer that feeds on it can compute a pure function of etcd's state at a revision: it first gets
+everything as of one revision, and then each later change in order, of all its prefixes together.
+When etcd has compacted the history away meanwhile, everything comes again.
 """
 
 import asyncio
@@ -30,7 +30,9 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The changes in (``previous``, ``revision``], in order; without events it only says how far time has come."""
+    """The changes in (``previous``, ``revision``], in order; without events it only says how far
+    time has come.
+    """
 
     previous: int
     revision: int

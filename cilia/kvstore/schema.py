@@ -1,8 +1,9 @@
 """The messages of etcd's v3 API that we speak, built at import in a descriptor pool of their own.
 
-Written as a table instead of generated code: generated modules demand one protobuf runtime each and register global names, so
-two etcd packages can't share a process; a private pool does with every protobuf from 5 on. Field numbers are those of
-etcd's api/etcdserverpb/rpc.proto, api/mvccpb/kv.proto and api/authpb (release 3.4; unchanged in 3.5 and 3.6).
+Written as a table instead of generated code: generated modules demand one protobuf runtime each and
+register global names, so two etcd packages can't share a process; a private pool does with every
+protobuf from 5 on. Field numbers are those of etcd's api/etcdserverpb/rpc.proto,
+api/mvccpb/kv.proto and api/authpb (release 3.4; unchanged in 3.5 and 3.6).
 """
 
 from typing import Any, Final

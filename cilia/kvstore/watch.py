@@ -1,8 +1,9 @@
 """Watching a prefix, through every death of etcd, without losing an event.
 
-A stream that broke is resumed at the revision after the last *event*. The header's revision is no place to resume from: while
-a watch catches up it runs ahead of the events (a client that resumed there lost 5,000 of 6,000). Only a progress
-notification, which has no events, says that everything up to the header's revision was delivered.
+A stream that broke is resumed at the revision after the last *event*. The header's revision is no
+place to resume from: while a watch catches up it runs ahead of the events (a client that resumed
+there lost 5,000 of 6,000). Only a progress notification, which has no events, says that everything
+up to the header's revision was delivered.
 """
 
 import asyncio
@@ -29,14 +30,17 @@ _LONGEST_PAUSE_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """All events of the revisions after the batch before, up to ``revision``; never part of a revision's."""
+    """All events of the revisions after the batch before, up to ``revision``; never part of a
+    revision's.
+    """
 
     revision: int
     events: tuple[Event, ...]
 
 
 async def watch(channel: Channel, prefix: str, start: int) -> AsyncGenerator[Batch, None]:
-    """Yield what happens below ``prefix`` from revision ``start`` on, for ever; a batch without events is progress.
+    """Yield what happens below ``prefix`` from revision ``start`` on, for ever; a batch without
+    events is progress.
 
     Raises:
         Compacted: The revision to go on from is no longer kept: read everything again.

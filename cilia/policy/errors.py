@@ -15,7 +15,8 @@ class BadPolicy(PolicyError):
 
     Attributes:
         where: Source and document, such as ``web.yaml, document 2 (CiliumNetworkPolicy shop/web)``.
-        path: The field, such as ``spec.ingress[0].toPorts[0].ports[0].port``; empty for the document as a whole.
+        path: The field, such as ``spec.ingress[0].toPorts[0].ports[0].port``; empty for the
+            document as a whole.
         value: What stands there, shortened.
         reason: What is wrong with it.
         line: Where it stands in the text, from 1; 0 if unknown.
@@ -30,7 +31,9 @@ class BadPolicy(PolicyError):
 
 
 class NotEnforced(BadPolicy):
-    """A field is valid but has no effect yet; accepting it silently would promise what nobody keeps."""
+    """A field is valid but has no effect yet; accepting it silently would promise what nobody
+    keeps.
+    """
 
 
 def _shorten(value: object) -> str:

@@ -1,4 +1,5 @@
-"""The one mechanism that distributes a table from its owner to everyone who needs it (cilia.contracts.tables).
+"""The one mechanism that distributes a table from its owner to everyone who needs it
+(cilia.contracts.tables).
 
 ==================  =============================================================================================
 history             the owner's side, pure: rows by shard, a log of recent changes, what a delta or beacon says

@@ -1,8 +1,9 @@
 """Which deltas go to a holder of many shards in one message, without I/O.
 
-A shard's deltas go to whoever subscribes to it. Where many shards change at once and few subscribers hold them, as when
-a policy selects a hundred identities of one node, one message for each holder is cheaper than one for each shard. The
-owner's list of holders need not be exact: who holds a shard and isn't named finds in the beacon that it is behind.
+A shard's deltas go to whoever subscribes to it. Where many shards change at once and few
+subscribers hold them, as when a policy selects a hundred identities of one node, one message for
+each holder is cheaper than one for each shard. The owner's list of holders need not be exact: who
+holds a shard and isn't named finds in the beacon that it is behind.
 """
 
 from collections.abc import Callable, Iterable, Sequence

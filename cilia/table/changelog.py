@@ -1,8 +1,10 @@
-"""The owner's view of a table, without I/O: rows by shard, recent changes, and what is still to be published.
+"""The owner's view of a table, without I/O: rows by shard, recent changes, and what is still to be
+published.
 
-One loop of the service writes it (``reset``, ``commit``); the publisher's loops read it. Every replica keeps one, as
-every replica mirrors the kvstore, so any can answer, and the next leader continues the line: its first delta of a
-shard reaches back over its log, whatever the last leader still managed to send.
+One loop of the service writes it (``reset``, ``commit``); the publisher's loops read it. Every
+replica keeps one, as every replica mirrors the kvstore, so any can answer, and the next leader
+continues the line: its first delta of a shard reaches back over its log, whatever the last leader
+still managed to send.
 """
 
 from collections import deque
@@ -41,8 +43,8 @@ class Changelog(Generic[K, V]):
     """Rows, log and pending deltas of one table. ``sequence`` is 0 until the first reset.
 
     Args:
-        computed: Gives the rows by shard where somebody else holds them in a smaller form; at each ``commit`` and
-            ``reset`` it is already at that sequence.
+        computed: Gives the rows by shard where somebody else holds them in a smaller form; at each
+            ``commit`` and ``reset`` it is already at that sequence.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class Changelog(Generic[K, V]):
         return self._rows if self._computed is None else self._computed
 
     def reset(self, rows: Mapping[K, V], sequence: int, epoch: int) -> None:
-        """Take over the whole table as of ``sequence``; ``rows`` are without meaning where they are computed.
+        """Take over the whole table as of ``sequence``; ``rows`` are without meaning where they are
+        computed.
 
-        Within one epoch this is a commit of the differences, so that subscribers need no snapshot; where rows are
-        computed those before are gone, so they do. What is older than the state is ignored. Epochs begin at 1.
+        Within one epoch this is a commit of the differences, so that subscribers need no snapshot;
+        where rows are computed those before are gone, so they do. What is older than the state is
+        ignored. Epochs begin at 1.
         """
         if (epoch, sequence) < (self.epoch, self.sequence):
             return
@@ -105,10 +109,11 @@ class Changelog(Generic[K, V]):
         traceparent: str = "",
         together: bool = False,
     ) -> None:
-        """Apply the changes that the history made at ``sequence``; none at all only moves the sequence.
+        """Apply the changes that the history made at ``sequence``; none at all only moves the
+        sequence.
 
-        A sequence that is not newer is ignored: it is part of the state already. With ``together``, subscribers hand
-        the changes of all their shards over at once.
+        A sequence that is not newer is ignored: it is part of the state already. With ``together``,
+        subscribers hand the changes of all their shards over at once.
         """
         if sequence <= self.sequence:
             return
@@ -158,20 +163,26 @@ class Changelog(Generic[K, V]):
         return self.epoch, self._versions.get(shard, self._reset_at)
 
     def changes(self, shard: str, since: int) -> dict[K, V | None] | None:
-        """Return what changed in the shard after ``since``, or None when the log does not reach back so far."""
+        """Return what changed in the shard after ``since``, or None when the log does not reach
+        back so far.
+        """
         if since < self.log_start:
             return None
         return {key: row for at, key, row in self._log.get(shard, ()) if at > since}
 
     def shards_since(self, since: int) -> Iterator[tuple[str, int]]:
-        """Give the shards that changed after ``since`` (at least ``log_start``) with their head, newest first."""
+        """Give the shards that changed after ``since`` (at least ``log_start``) with their head,
+        newest first.
+        """
         for shard, head in reversed(self._heads.items()):
             if head <= since:
                 return
             yield shard, head
 
     def lead(self, since: int) -> None:
-        """Begin to publish, with the shards that changed after ``since``: the last leader may not have sent them."""
+        """Begin to publish, with the shards that changed after ``since``: the last leader may not
+        have sent them.
+        """
         self.leading = True
         self._published.clear()
         self._pending.clear()

@@ -1,6 +1,8 @@
-"""The owner's loops: answer snapshot requests on every replica; publish deltas and beacons while leading.
+"""The owner's loops: answer snapshot requests on every replica; publish deltas and beacons while
+leading.
 
-A delta leaves at once when the line is idle; while a batch is being sent and flushed, changes gather for the next.
+A delta leaves at once when the line is idle; while a batch is being sent and flushed, changes
+gather for the next.
 """
 
 import asyncio
@@ -58,8 +60,8 @@ class PublisherCounters:
 class TablePublisher(Generic[K, V]):
     """Distributes one table from its owner.
 
-    ``reset`` and ``commit`` are called by the one loop of the service that follows the kvstore, ``lead`` and
-    ``follow`` by its election; ``loops`` go to the supervisor.
+    ``reset`` and ``commit`` are called by the one loop of the service that follows the kvstore,
+    ``lead`` and ``follow`` by its election; ``loops`` go to the supervisor.
     """
 
     def __init__(
@@ -78,7 +80,8 @@ class TablePublisher(Generic[K, V]):
         Args:
             computed: See :class:`Changelog`.
             holders: Who is known to hold a shard and may be sent its deltas by name, in a parcel.
-            pause_seconds: How long changes gather before they leave, so that tables that matter more go first.
+            pause_seconds: How long changes gather before they leave, so that tables that matter
+                more go first.
         """
         self._bus = bus
         self._table = table
@@ -113,7 +116,8 @@ class TablePublisher(Generic[K, V]):
     ) -> None:
         """Take over what changed at ``sequence``; see :meth:`Changelog.commit`.
 
-        With ``announce``, subscribers hear at once that they have it, also those of shards that did not change.
+        With ``announce``, subscribers hear at once that they have it, also those of shards that did
+        not change.
         """
         self.history.commit(sequence, upserts, removes, traceparent=traceparent, together=together)
         self._notify()
@@ -224,7 +228,9 @@ class TablePublisher(Generic[K, V]):
         return self._marks[0] if self._marks else self.history.log_start
 
     async def serve_snapshots(self) -> None:
-        """Answer snapshot requests, as one of the table's replicas, once there is a state; until cancelled."""
+        """Answer snapshot requests, as one of the table's replicas, once there is a state; until
+        cancelled.
+        """
         while self.history.sequence == 0:
             await self._advanced.wait()
 

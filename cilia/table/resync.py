@@ -1,4 +1,6 @@
-"""When to ask for which snapshot, without I/O: jitter against herds, backoff, few requests under way."""
+"""When to ask for which snapshot, without I/O: jitter against herds, backoff, few requests under
+way.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +15,8 @@ ANSWER_SECONDS: Final = 3.0
 """Without any part of the answer for so long, the request has failed."""
 LONGEST_PAUSE_SECONDS: Final = 5.0
 SPREAD_SECONDS: Final = {Need.NEW: 0.0, Need.GAP: 0.2, Need.UNSURE: 1.0}
-"""A need is asked for after a random part of this. A beacon or a late delta may settle it before."""
+"""A need is asked for after a random part of this. A beacon or a late delta may settle it before.
+"""
 HEARD_SOON_SECONDS: Final = 1.2
 """After a doubt, the beacon of the next second comes first."""
 
@@ -34,7 +37,9 @@ class ResyncSchedule:
         self._states: dict[str, _State] = {}
 
     def choose(self, needs: Mapping[str, Need], now: float) -> list[str]:
-        """Return what to ask for now; each counts as under way until it is answered, failed or too late."""
+        """Return what to ask for now; each counts as under way until it is answered, failed or too
+        late.
+        """
         for shard in [shard for shard in self._states if shard not in needs]:
             del self._states[shard]
         for shard, need in needs.items():

@@ -1,7 +1,8 @@
 """One shard as a subscriber knows it, without I/O: deltas, beacons and answers in, changes out.
 
-The state only ever moves forward: to a greater epoch, or to a greater sequence within one. What does not fit is kept
-(deltas that are ahead) or dropped (all that is behind), and ``behind`` says that a snapshot is needed.
+The state only ever moves forward: to a greater epoch, or to a greater sequence within one. What
+does not fit is kept (deltas that are ahead) or dropped (all that is behind), and ``behind`` says
+that a snapshot is needed.
 
 Draws of the race that the buffer is for::
 
@@ -23,7 +24,9 @@ KEPT_DELTAS = 256
 
 
 class Change(Struct, Generic[K, V], frozen=True):
-    """What became different in a shard, against the changes handed over before. May be empty: only newer, then.
+    """What became different in a shard, against the changes handed over before.
+
+    May be empty: only newer, then.
 
     Attributes:
         sequence: The shard's rows are now those at this sequence.
@@ -125,7 +128,9 @@ class SubscribedShard(Generic[K, V]):
             self.unsure = self.unsure and self._heard > self.position
 
     def feed_answer(self, answer: Answer[K, V]) -> list[Change[K, V]]:
-        """Take an answer; one that is older than the rows, or older than an epoch heard of, changes nothing."""
+        """Take an answer; one that is older than the rows, or older than an epoch heard of, changes
+        nothing.
+        """
         if answer.epoch < self._heard[0]:
             return []
         if self.complete and (answer.epoch, answer.sequence) <= self.position:

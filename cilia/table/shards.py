@@ -1,7 +1,8 @@
 """All shards of a table that a subscriber is interested in, without I/O.
 
-Whoever wants every shard does not know their names beforehand. A mirror without rows, the *rest*, stands for those
-that were never heard of: they are empty as of its position, and begin there when they are first named.
+Whoever wants every shard does not know their names beforehand. A mirror without rows, the *rest*,
+stands for those that were never heard of: they are empty as of its position, and begin there when
+they are first named.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,7 @@
 """Answers to snapshot requests: a whole shard, all shards, or what changed since, at one sequence.
 
-Built without a pause, so an answer shows one moment; encoded blocks of a shard are kept until the shard changes.
+Built without a pause, so an answer shows one moment; encoded blocks of a shard are kept until the
+shard changes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -60,7 +61,9 @@ class Snapshots(Generic[K, V]):
         return list(self._encode(since, list(zip_longest(upserts, removes, fillvalue=EMPTY)) or [(EMPTY, EMPTY)]))
 
     def _encode(self, since: int, pairs: list[tuple[Block, Block]]) -> Iterator[bytes]:
-        """Write each pair as a :class:`~cilia.contracts.tables.SnapshotChunk`, of which it has the shape."""
+        """Write each pair as a :class:`~cilia.contracts.tables.SnapshotChunk`, of which it has the
+        shape.
+        """
         epoch, sequence = self._history.epoch, self._history.sequence
         for part, (upserts, removes) in enumerate(pairs):
             last = part == len(pairs) - 1

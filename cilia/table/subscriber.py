@@ -1,7 +1,9 @@
-"""The subscriber's loop: keeps shards of a table as the owner has them, and hands over what changed.
+"""The subscriber's loop: keeps shards of a table as the owner has them, and hands over what
+changed.
 
-Subscribe first, then ask for a snapshot; deltas that arrive in between are kept. Whatever is lost on the way (by the
-server, by a broken connection, by the client library when we lag) shows as a gap or in the next beacon.
+Subscribe first, then ask for a snapshot; deltas that arrive in between are kept. Whatever is lost
+on the way (by the server, by a broken connection, by the client library when we lag) shows as a gap
+or in the next beacon.
 """
 
 import asyncio
@@ -71,7 +73,10 @@ class _Asked(Generic[K, V]):
 
 
 class TableSubscriber(Generic[K, V]):
-    """Mirrors the shards of a table that its process is interested in. ``run`` goes to the supervisor."""
+    """Mirrors the shards of a table that its process is interested in.
+
+    ``run`` goes to the supervisor.
+    """
 
     def __init__(
         self,
@@ -120,7 +125,9 @@ class TableSubscriber(Generic[K, V]):
 
     @property
     def complete(self) -> bool:
-        """Tell whether every shard of interest is known whole; only then may anything be pruned by it."""
+        """Tell whether every shard of interest is known whole; only then may anything be pruned by
+        it.
+        """
         return self._interest <= ({"*"} | self._mirrors.shards.keys()) and self._mirrors.complete
 
     def shard_complete(self, shard: str) -> bool:
@@ -156,8 +163,9 @@ class TableSubscriber(Generic[K, V]):
     async def changes(self) -> AsyncIterator[list[Change[K, V]]]:
         """Give what changed, in batches with one change per shard; for one reader.
 
-        While the reader is busy, changes of a shard become one: what waits is bounded by the table's size. Shards that
-        changed together are given together, for which ``gather_seconds`` are waited at most.
+        While the reader is busy, changes of a shard become one: what waits is bounded by the
+        table's size. Shards that changed together are given together, for which ``gather_seconds``
+        are waited at most.
         """
         while True:
             await self._some_changes.wait()

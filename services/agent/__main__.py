@@ -1,4 +1,6 @@
-"""The agent of one node: opens the kernel, the bus and its records, builds the parts, supervises the loops."""
+"""The agent of one node: opens the kernel, the bus and its records, builds the parts, supervises
+the loops.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -105,7 +107,9 @@ async def open_node(config: Config) -> AsyncIterator[Node]:
 
 
 async def run(config: Config) -> None:
-    """Run the agent until a signal says stop; pods keep talking after it, and before the bus is there."""
+    """Run the agent until a signal says stop; pods keep talking after it, and before the bus is
+    there.
+    """
     metrics = Metrics()
     async with (
         stop_on_signals(SIGTERM, SIGINT) as stop,
@@ -119,7 +123,9 @@ async def run(config: Config) -> None:
 
 
 async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: ExitStack) -> dict[str, Loop]:
-    """Build the agent's parts over what is open and return their loops; state has come back before they start."""
+    """Build the agent's parts over what is open and return their loops; state has come back before
+    they start.
+    """
     objects = node.objects
     policy_maps, address_maps = PolicyMaps(objects), AddressMaps(objects)
     conntrack = Conntrack(objects, config.timeouts, config.conntrack_sweep_seconds)

@@ -1,7 +1,7 @@
 """Addresses and prefixes of both families as the maps have them: 128 bits.
 
-An IPv4 address is mapped (RFC 4291, 2.5.5.2): 192.0.2.1 is ::ffff:192.0.2.1, and a /24 of it a /120. So one table, one
-order and one longest match serve both families.
+An IPv4 address is mapped (RFC 4291, 2.5.5.2): 192.0.2.1 is ::ffff:192.0.2.1, and a /24 of it a
+/120. So one table, one order and one longest match serve both families.
 """
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network

@@ -29,10 +29,14 @@ class RoutingMode(StrEnum):
 
 
 class MapSizes(Struct, frozen=True, kw_only=True):
-    """Capacities of maps, in entries; 0 keeps the object's own, or takes what the share of memory gives."""
+    """Capacities of maps, in entries; 0 keeps the object's own, or takes what the share of memory
+    gives.
+    """
 
     memory_share: float = 0.0025
-    """Part of the node's memory that flows and mappings may take together, where no size is given for them."""
+    """Part of the node's memory that flows and mappings may take together, where no size is given
+    for them.
+    """
     least_entries: int = 131072
     """Of each of these maps, however little the share is."""
     most_entries: int = 1 << 24
@@ -87,13 +91,19 @@ class Config(Struct, frozen=True, kw_only=True):
     """The data plane's object; empty: the one that was shipped."""
     routing: RoutingMode = RoutingMode.OVERLAY
     uplinks: tuple[str, ...] = ()
-    """Devices by which packets leave for other nodes and the world; empty: the one with the address ``ipv4``."""
+    """Devices by which packets leave for other nodes and the world; empty: the one with the address
+    ``ipv4``.
+    """
     masquerade: bool = True
     """Give pods' packets to the world the node's address."""
     masquerade_exclude: tuple[str, ...] = ()
-    """Networks, such as ``192.0.2.0/24``, where pods are known by their own addresses; the pods' own always are."""
+    """Networks, such as ``192.0.2.0/24``, where pods are known by their own addresses; the pods'
+    own always are.
+    """
     routes_repair_seconds: float = 30.0
-    """Between two comparisons of the kernel's routes to other nodes' pods with what they ought to be."""
+    """Between two comparisons of the kernel's routes to other nodes' pods with what they ought to
+    be.
+    """
     vxlan_port: int = 8472
     block: int = 0xC111A
     """Number of the pods' ingress tc block; the next is the egress block."""
@@ -101,7 +111,10 @@ class Config(Struct, frozen=True, kw_only=True):
     audit_seconds: float = 5.0
     """Between two comparisons of the kernel's maps and programs with what they ought to be."""
     trace_seconds: float = 5.0
-    """Between two reports of an established flow; TCP's beginning and end are reported at once. 0: only verdicts."""
+    """Between two reports of an established flow; TCP's beginning and end are reported at once.
+
+    0: only verdicts.
+    """
     event_limit: int = 0
     """Reports per second and CPU; 0: no limit."""
     flows: bool = True

@@ -114,7 +114,9 @@ class NoSlot(AgentError):
 
 
 class PolicyDoesNotFit(AgentError):
-    """A subject's next set of entries exceeds what cilia_policy has free; its old policy stays in force."""
+    """A subject's next set of entries exceeds what cilia_policy has free; its old policy stays in
+    force.
+    """
 
     def __init__(self, identity: Identity, wanted: int, free: int) -> None:
         super().__init__(f"policy of identity {identity}: {wanted} entries wanted, {free} free in cilia_policy")

@@ -1,7 +1,9 @@
-"""Remove from a node all that its agent made: programs, routes, devices, pods' links, pinned maps, records.
+"""Remove from a node all that its agent made: programs, routes, devices, pods' links, pinned maps,
+records.
 
-What an agent makes outlives it on purpose, so that pods keep talking; this is for a node that leaves the cluster. The
-underlay's devices lose our programs only: what others have there stays. Pods that still run lose their network.
+What an agent makes outlives it on purpose, so that pods keep talking; this is for a node that
+leaves the cluster. The underlay's devices lose our programs only: what others have there stays.
+Pods that still run lose their network.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """The identity service: numbers for label sets, and the rows of endpoints that bear them.
 
-Owner of the tables identities and endpoints. Its state is etcd's; a replica may be killed at any moment, and any number
-of them may run.
+Owner of the tables identities and endpoints. Its state is etcd's; a replica may be killed at any
+moment, and any number of them may run.
 """
 
 from random import Random

@@ -5,7 +5,8 @@ Any number of replicas allocate at once. The directory of a replica, which may l
     labels known as n    if value/<labels> = n:        put the use                                  else look there
     labels unknown       if no value/<labels>, no id/n: put id/n, value/<labels>, the use            else look there
 
-Whoever begins to use an identity removes the mark of garbage collection in the same transaction (collection.py).
+Whoever begins to use an identity removes the mark of garbage collection in the same transaction
+(collection.py).
 """
 
 import asyncio
@@ -50,7 +51,8 @@ class Allocator:
     random: Random
 
     async def reserve(self, canonical: str) -> tuple[Identity, Revision]:
-        """Have an identity that nobody is said to use; it goes in time unless the directory finds a use of it.
+        """Have an identity that nobody is said to use; it goes in time unless the directory finds a
+        use of it.
 
         Raises:
             IdentitiesExhausted, TooContended, Unavailable: As :meth:`allocate`.

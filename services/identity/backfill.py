@@ -1,7 +1,8 @@
-"""Identities for what ought to have one and has none: nodes with labels, and prefixes that policies name.
+"""Identities for what ought to have one and has none: nodes with labels, and prefixes that policies
+name.
 
-Whoever applies a policy asks for its prefixes' before; this loop makes good what that missed, after a restore, or for a
-policy that was written otherwise. On the elected replica only.
+Whoever applies a policy asks for its prefixes' before; this loop makes good what that missed, after
+a restore, or for a policy that was written otherwise. On the elected replica only.
 """
 
 import asyncio

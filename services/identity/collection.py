@@ -1,14 +1,16 @@
 """Which identities to delete: the rounds of garbage collection. Pure; transactions carry them out.
 
-An identity that nobody uses is deleted in two rounds, and no use that begins meanwhile can be lost::
+An identity that nobody uses is deleted in two rounds, and no use that begins meanwhile can be
+lost::
 
     round n      etcd: put unused/<n>                    (if the identity is still the one that was seen)
                  any allocate or publish of it: delete unused/<n>, in the transaction that starts the use
     round n+1    etcd: delete id, value and mark         (if the mark is still the one of round n, and no ref exists)
 
-A use that committed before the mark is in the directory by the next round, as the directory has by then seen the
-mark itself, which is newer. A use that commits after the mark removes it, and then the deletion's comparison fails.
-So neither references of endpoints nor a touch of the master key are needed to make the two exclude each other.
+A use that committed before the mark is in the directory by the next round, as the directory has by
+then seen the mark itself, which is newer. A use that commits after the mark removes it, and then
+the deletion's comparison fails. So neither references of endpoints nor a touch of the master key
+are needed to make the two exclude each other.
 """
 
 from collections.abc import Mapping
@@ -57,7 +59,8 @@ def plan_round(
     Args:
         unused: Identities without a user -> revision of their master key.
         marks: The marks there are -> their revision.
-        marks_before: The marks that the previous round saw. A new leader has none, and so only begins to count.
+        marks_before: The marks that the previous round saw. A new leader has none, and so only
+            begins to count.
         known: All identities -> their canonical labels.
     """
     steps: list[Step] = [

@@ -25,7 +25,9 @@ class Config(Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     """Rules on which labels count for an identity, beside the defaults: ``[!][source:]regex``."""
     gc_seconds: float = 300.0
-    """Between rounds of garbage collection; an unused identity goes in the second round that finds it so."""
+    """Between rounds of garbage collection; an unused identity goes in the second round that finds
+    it so.
+    """
     gc_per_second: float = 100.0
     """At most so many transactions of garbage collection."""
     concurrency: int = 512

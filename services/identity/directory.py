@@ -1,6 +1,9 @@
-"""What a replica of the identity service knows: etcd's keys folded into tables. Pure; one loop writes it.
+"""What a replica of the identity service knows: etcd's keys folded into tables.
 
-The directory may lag behind etcd. Nothing is decided from it alone: it proposes, a transaction decides.
+Pure; one loop writes it.
+
+The directory may lag behind etcd. Nothing is decided from it alone: it proposes, a transaction
+decides.
 """
 
 from collections import Counter
@@ -98,7 +101,9 @@ class Directory:
         }
 
     def lacking(self) -> tuple[str, ...]:
-        """Return the canonical labels of prefixes that policies name, and of nodes, that have no identity to stay."""
+        """Return the canonical labels of prefixes that policies name, and of nodes, that have no
+        identity to stay.
+        """
         return tuple(labels for labels in self._namers if self._staying(labels) is None)
 
     def _staying(self, labels: str) -> Identity | None:

@@ -1,8 +1,9 @@
-"""Which labels of a workload count for its identity: those that changed with every pod would make identities without end.
+"""Which labels of a workload count for its identity: those that changed with every pod would make
+identities without end.
 
-The rules and the defaults are the peer's (pkg/labelsfilter): a rule is ``[source:][!]regex`` or ``[!][source:]regex``,
-matched from the beginning of the key; ``!`` leaves a label out. Of the rules that match, the longest that takes it in
-stands against the shortest that leaves it out.
+The rules and the defaults are the peer's (pkg/labelsfilter): a rule is ``[source:][!]regex`` or
+``[!][source:]regex``, matched from the beginning of the key; ``!`` leaves a label out. Of the rules
+that match, the longest that takes it in stands against the shortest that leaves it out.
 """
 
 import re

@@ -1,4 +1,7 @@
-"""Numbers of identities: which one a new label set may try. Pure; the kvstore's transaction decides who gets it."""
+"""Numbers of identities: which one a new label set may try.
+
+Pure; the kvstore's transaction decides who gets it.
+"""
 
 import re
 from collections.abc import Container, Mapping
@@ -11,7 +14,8 @@ from cilia.contracts.labels import Labels
 from cilia.errors import BadConfig
 
 PROBES: Final = 16
-"""Random tries before the range is searched: with a half full range all fail once in 65,536 times."""
+"""Random tries before the range is searched: with a half full range all fail once in 65,536 times.
+"""
 
 RESERVED_BY_LABEL: Final[Mapping[str, Identity]] = {each.label: Identity(each) for each in Reserved}
 
@@ -19,8 +23,8 @@ RESERVED_BY_LABEL: Final[Mapping[str, Identity]] = {each.label: Identity(each) f
 def pick_number(numbers: range, taken: Container[int], random: Random) -> Identity | None:
     """Pick a free number at random, or return None if ``taken`` holds them all.
 
-    At random, so that replicas seldom collide, and a number that was freed just now seldom returns while some node
-    still remembers its old meaning.
+    At random, so that replicas seldom collide, and a number that was freed just now seldom returns
+    while some node still remembers its old meaning.
     """
     for _ in range(PROBES):
         number = numbers[random.randrange(len(numbers))]
@@ -35,14 +39,17 @@ def pick_number(numbers: range, taken: Container[int], random: Random) -> Identi
 
 
 def reserved_identity(labels: Labels) -> Identity | None:
-    """Return the number of a set that is exactly one known ``reserved:`` label; None for all other sets."""
+    """Return the number of a set that is exactly one known ``reserved:`` label; None for all other
+    sets.
+    """
     if len(labels) != 1:
         return None
     return RESERVED_BY_LABEL.get(str(next(iter(labels))))
 
 
 def number_range(cluster_id: int, limits: str) -> range:
-    """Return the numbers that this cluster may allocate: all of its range, or the part named by ``limits``.
+    """Return the numbers that this cluster may allocate: all of its range, or the part named by
+    ``limits``.
 
     Args:
         cluster_id: 0 to 255.

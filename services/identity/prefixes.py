@@ -1,6 +1,7 @@
 """The label sets of what has an identity by its address, as the peer's.
 
-A prefix outside of the cluster: itself, and the world of its family. A node: its labels, and that it is one.
+A prefix outside of the cluster: itself, and the world of its family. A node: its labels, and that
+it is one.
 """
 
 from functools import lru_cache
@@ -18,7 +19,8 @@ def prefix_labels(prefix: str) -> str:
     """Return the canonical labels of a prefix such as ``10.0.0.0/8``.
 
     Raises:
-        BadField: It is none, has bits behind its length, or is all of its family, which is the world.
+        BadField: It is none, has bits behind its length, or is all of its family, which is the
+            world.
     """
     try:
         network = ip_network(prefix)

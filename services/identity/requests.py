@@ -1,4 +1,7 @@
-"""The calls of the identity service: validate, carry out in etcd, answer. Nothing is kept between two calls."""
+"""The calls of the identity service: validate, carry out in etcd, answer.
+
+Nothing is kept between two calls.
+"""
 
 import asyncio
 from collections.abc import Iterable
@@ -53,7 +56,9 @@ class Requests:
         }
 
     async def allocate(self, request: AllocateIdentity) -> Allocated:
-        """Give the identity of a label set, referenced by the holder until its lease ends or it releases it."""
+        """Give the identity of a label set, referenced by the holder until its lease ends or it
+        releases it.
+        """
         labels = self._labels_that_count(request.labels)
         check_lease(request.lease)
         if not request.holder or "/" in request.holder:
@@ -68,7 +73,9 @@ class Requests:
         return Allocated(*await self.allocator.allocate(canonical(labels), refer, request.lease))
 
     async def publish(self, request: PublishEndpoint) -> Published:
-        """Write an endpoint's row under the node's lease, with the identity of its labels, in one transaction."""
+        """Write an endpoint's row under the node's lease, with the identity of its labels, in one
+        transaction.
+        """
         row, labels = request.endpoint, self._labels_that_count(request.labels)
         check_lease(request.lease)
         check_endpoint(row)

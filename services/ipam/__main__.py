@@ -1,7 +1,8 @@
-"""IP address management: nodes, their leases, and the blocks of pod addresses that they allocate from.
+"""IP address management: nodes, their leases, and the blocks of pod addresses that they allocate
+from.
 
-Owner of the tables nodes and pools. Its state is etcd's; a replica may be killed at any moment, and any number of them
-may run.
+Owner of the tables nodes and pools. Its state is etcd's; a replica may be killed at any moment, and
+any number of them may run.
 """
 
 from random import Random

@@ -1,8 +1,9 @@
-"""Nodes' leases and blocks: every grant is one transaction in etcd, so two replicas never grant a block twice.
+"""Nodes' leases and blocks: every grant is one transaction in etcd, so two replicas never grant a
+block twice.
 
-Everything that a node has hangs on one lease: its row, its blocks, its endpoints. The lease is remembered by etcd
-itself, as the lease of the node's key. What a node held last stays under a key without lease, and is its first choice
-when it returns.
+Everything that a node has hangs on one lease: its row, its blocks, its endpoints. The lease is
+remembered by etcd itself, as the lease of the node's key. What a node held last stays under a key
+without lease, and is its first choice when it returns.
 """
 
 import asyncio
@@ -145,7 +146,9 @@ class Grants:
         return Registration(row, lease, revision)
 
     async def _return(self, found: Registration, request: RegisterNode, lost: set[str]) -> Registration | None:
-        """Keep the lease and blocks of a node that registers again; None if its row changed or ended meanwhile."""
+        """Keep the lease and blocks of a node that registers again; None if its row changed or
+        ended meanwhile.
+        """
         if not await self.keep(found.lease):
             return None
         former = found.row.pod_cidrs

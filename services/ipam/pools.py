@@ -1,7 +1,7 @@
 """Pools of pod addresses and their blocks, as numbers: pure.
 
-A pool is a network cut into blocks of one prefix length; a block is known by its index. Nothing here enumerates a
-pool, so a /48 of IPv6 cut into /64 costs no more than a small IPv4 pool.
+A pool is a network cut into blocks of one prefix length; a block is known by its index. Nothing
+here enumerates a pool, so a /48 of IPv6 cut into /64 costs no more than a small IPv4 pool.
 """
 
 import re
@@ -38,7 +38,8 @@ class AddressPool:
         """Read a pool's row.
 
         Raises:
-            ValueError: The network or the length of its blocks is impossible; the message says which.
+            ValueError: The network or the length of its blocks is impossible; the message says
+                which.
         """
         network = ip_network(row.cidr)
         longest = network.max_prefixlen - SMALLEST_BLOCK_BITS
@@ -81,8 +82,8 @@ def choose_block(
 ) -> str:
     """Choose a free block for a node, one that no absent node had if there is any.
 
-    Each node starts to look at a place of its own (a hash of its name), so that nodes that register at once seldom
-    want the same block.
+    Each node starts to look at a place of its own (a hash of its name), so that nodes that register
+    at once seldom want the same block.
 
     Args:
         taken: CIDRs of granted blocks.
@@ -102,10 +103,12 @@ def choose_block(
 
 
 def parse_pools(texts: Sequence[str], *, field: str = "pools") -> Mapping[str, AddressPool]:
-    """Read the configured pools, each ``name=network/length/block-length``: ``default=10.244.0.0/16/26``.
+    """Read the configured pools, each ``name=network/length/block-length``:
+    ``default=10.244.0.0/16/26``.
 
     Raises:
-        BadConfig: A text is no pool, two have one name, or two overlap; names the setting and its value.
+        BadConfig: A text is no pool, two have one name, or two overlap; names the setting and its
+            value.
     """
     if not texts:
         raise BadConfig(field, "", source="configuration", reason="give at least one pool")

@@ -1,4 +1,6 @@
-"""What a replica of ipam knows: etcd's keys folded into nodes, blocks and pools. Pure; one loop writes it.
+"""What a replica of ipam knows: etcd's keys folded into nodes, blocks and pools.
+
+Pure; one loop writes it.
 
 The registry may lag behind etcd. It proposes which block to grant; a transaction decides.
 """
@@ -73,7 +75,9 @@ class Registry:
         return next((name for name, pool in self._pools.items() if pool.contains(cidr)), None)
 
     def regainable(self, node: NodeName) -> tuple[str, ...]:
-        """Return the blocks that a node had when it was last seen, and that are free, in the order of their grant."""
+        """Return the blocks that a node had when it was last seen, and that are free, in the order
+        of their grant.
+        """
         held = self._held.get(node, ())
         return tuple(cidr for cidr in held if (pool := self.pool_of(cidr)) and cidr not in self._taken.get(pool, ()))
 

@@ -1,8 +1,9 @@
 """Whether nodes have room for a change of policies, told before it is stored.
 
-An agent writes a subject's next entries beside those in force, and removes the old ones afterwards; subjects that change
-together do so at once. So a change needs room for all that a node has and all that the changed subjects will have. What
-doesn't fit is refused by name; should the state move between forecast and change, the agent refuses the same whole.
+An agent writes a subject's next entries beside those in force, and removes the old ones afterwards;
+subjects that change together do so at once. So a change needs room for all that a node has and all
+that the changed subjects will have. What doesn't fit is refused by name; should the state move
+between forecast and change, the agent refuses the same whole.
 """
 
 import asyncio
@@ -78,7 +79,9 @@ def forecast(
 
 @dataclass(slots=True)
 class Capacities:
-    """How many entries each node's policy map holds, as its agent says; asked once, where it hasn't said yet."""
+    """How many entries each node's policy map holds, as its agent says; asked once, where it hasn't
+    said yet.
+    """
 
     bus: Bus
     known: dict[NodeName, int] = field(default_factory=dict)

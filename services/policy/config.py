@@ -19,7 +19,9 @@ class Config(Struct, frozen=True, kw_only=True):
     replica: str = f"{socket.gethostname()}-{os.getpid()}"
     """Names this process among the service's replicas."""
     concurrency: int = 256
-    """Requests under way at once, those that wait for agents included; beyond, callers hear ``busy``."""
+    """Requests under way at once, those that wait for agents included; beyond, callers hear
+    ``busy``.
+    """
     nats: BusConfig = BusConfig()
     etcd: EtcdConfig = EtcdConfig()
     log: LogConfig = LogConfig()

@@ -1,4 +1,6 @@
-"""Policies as they were read, by the row that is stored: what a user's text gave isn't read again when etcd tells of it."""
+"""Policies as they were read, by the row that is stored: what a user's text gave isn't read again
+when etcd tells of it.
+"""
 
 from typing import Final
 
@@ -6,7 +8,9 @@ from cilia.contracts.tables import PolicyObject
 from cilia.policy.language.parse import ParsedPolicy, decode_object
 
 LIMIT: Final = 4 << 20
-"""Characters of all documents: what is tried out is, as a rule, what comes next, and that may be a whole directory."""
+"""Characters of all documents: what is tried out is, as a rule, what comes next, and that may be a
+whole directory.
+"""
 
 
 class Decoded:

@@ -1,7 +1,8 @@
-"""Revisions of policy in etcd: each written in the transaction of its change, so there is no change without one.
+"""Revisions of policy in etcd: each written in the transaction of its change, so there is no change
+without one.
 
-The values are compressed, since each holds what it changed before and after. The newest ``MOST_REVISIONS`` are kept; the
-elected replica removes older ones now and then.
+The values are compressed, since each holds what it changed before and after. The newest
+``MOST_REVISIONS`` are kept; the elected replica removes older ones now and then.
 """
 
 import asyncio
@@ -120,7 +121,9 @@ def _is_asked(query: HistoryQuery, row: HistoryRow) -> bool:
 async def blame(
     history: Changelog, explain: Callable[[ExplainFlow], Awaitable[Explained]], request: ExplainFlow
 ) -> Blamed:
-    """Answer ``policy.blame``: explain a flow, and find the origin of each rule and policy that decides it."""
+    """Answer ``policy.blame``: explain a flow, and find the origin of each rule and policy that
+    decides it.
+    """
     explained = await explain(request)
     rows = await history.read()
     places = [

@@ -1,7 +1,8 @@
-"""The loop that follows etcd: policies, identities and endpoints in one order; the only writer of what is resolved.
+"""The loop that follows etcd: policies, identities and endpoints in one order; the only writer of
+what is resolved.
 
-Resolved policy is a function of etcd's state at a revision. So each revision is one commit of both tables, and every
-replica commits the same.
+Resolved policy is a function of etcd's state at a revision. So each revision is one commit of both
+tables, and every replica commits the same.
 """
 
 import asyncio
@@ -181,7 +182,9 @@ class Mirror:
 
 
 def _is_outside(event: Event) -> bool:
-    """Tell whether an identity of a prefix came or went: agents wait until every subject knows of it."""
+    """Tell whether an identity of a prefix came or went: agents wait until every subject knows of
+    it.
+    """
     return isinstance(event, IdentityEvent) and event.identity >= PREFIX_SCOPE
 
 

@@ -1,9 +1,11 @@
-"""Identities of the prefixes that policies name: there, and told apart by every node, before a policy is stored.
+"""Identities of the prefixes that policies name: there, and told apart by every node, before a
+policy is stored.
 
-A node that met the policy first would take the prefix's addresses for the world at large: what the policy denies to them
-and allows to the rest would pass for a moment. So whoever stores a policy that names new prefixes asks for their
-identities, waits until the policies in force are resolved with them, and then until the nodes tell them apart. A node
-that doesn't say so in time is not waited for: it is cut off, or starts.
+A node that met the policy first would take the prefix's addresses for the world at large: what the
+policy denies to them and allows to the rest would pass for a moment. So whoever stores a policy
+that names new prefixes asks for their identities, waits until the policies in force are resolved
+with them, and then until the nodes tell them apart. A node that doesn't say so in time is not
+waited for: it is cut off, or starts.
 """
 
 import asyncio
@@ -39,7 +41,8 @@ class Prefixes:
     reach: Callable[[Revision], Awaitable[None]]
 
     async def reserve(self, prefixes: Iterable[str]) -> None:
-        """Have identities for prefixes that are about to be named, and every node tell the new ones apart.
+        """Have identities for prefixes that are about to be named, and every node tell the new ones
+        apart.
 
         Raises:
             Refused, Unavailable: The identity service makes none; nothing may name them yet.

@@ -1,7 +1,7 @@
 """Who has put which revision in force: acknowledgements of agents, aggregated per node. Pure.
 
-A revision concerns the nodes that have endpoints of the subjects whose resolved policy it changed. Every replica hears
-every acknowledgement, so any replica can answer.
+A revision concerns the nodes that have endpoints of the subjects whose resolved policy it changed.
+Every replica hears every acknowledgement, so any replica can answer.
 """
 
 from collections import OrderedDict, defaultdict, deque
@@ -101,7 +101,9 @@ class Realisation:
         return Realised(revision, not stragglers, tuple(nodes), tuple(stragglers), storing)
 
     def has_realised(self, node: NodeName, revision: Revision, places: Places, subjects: Iterable[Identity]) -> bool:
-        """Tell whether a node has ``revision`` in force for all subjects that concern it; see :meth:`progress`."""
+        """Tell whether a node has ``revision`` in force for all subjects that concern it; see
+        :meth:`progress`.
+        """
         changed = self._changes.get(revision)
         concerned = changed.subjects if changed is not None else subjects
         here = (subject for subject in concerned if node in places.get(subject, {}))

@@ -34,7 +34,9 @@ from services.policy.waiting import Moved, Waiting
 log = logging.getLogger(__name__)
 
 Parse = Callable[[ApplyPolicies], Sequence[PolicyObject]]
-"""Reads all policies of a request; raises Refused for the first that is wrong, with field and value."""
+"""Reads all policies of a request; raises Refused for the first that is wrong, with field and
+value.
+"""
 
 Explain = Callable[[ExplainFlow], Awaitable[Explained]]
 """Tells why a flow is allowed or denied."""

@@ -1,4 +1,6 @@
-"""The engine behind etcd's events: keys and rows become its events, its differences become rows of RESOLVED."""
+"""The engine behind etcd's events: keys and rows become its events, its differences become rows of
+RESOLVED.
+"""
 
 import gc
 import logging
@@ -46,7 +48,9 @@ class Rows(Mapping[str, Mapping[SubjectKey, PolicyEntry]]):
 
 
 class EngineResolver:
-    """Resolves policy with an :class:`~cilia.policy.engine.engine.Engine`; see :class:`services.policy.informer.Resolver`."""
+    """Resolves policy with an :class:`~cilia.policy.engine.engine.Engine`; see
+    :class:`services.policy.informer.Resolver`.
+    """
 
     def __init__(self, options: Options | None = None, *, decoded: Decoded | None = None) -> None:
         self._options = options or Options(dual_stack=True)
@@ -67,7 +71,9 @@ class EngineResolver:
 
     @property
     def rows(self) -> "Rows":
-        """Resolved policy by shard, made when it is asked for: subjects under the same rules share what it is of."""
+        """Resolved policy by shard, made when it is asked for: subjects under the same rules share
+        what it is of.
+        """
         return Rows(lambda: self._engine)
 
     def take(self, events: Sequence[Event]) -> dict[SubjectKey, PolicyEntry | None]:
@@ -98,7 +104,9 @@ class EngineResolver:
 
     @contextmanager
     def _tried(self, wanted: Wanted) -> Iterator[Set[Identity]]:
-        """Have the engine in another state for the block, which must not await; yields whom that changes."""
+        """Have the engine in another state for the block, which must not await; yields whom that
+        changes.
+        """
         undo: list[engine.Event] = [engine.PolicyPut(self._engine.policy(key)) for key in wanted]
         undo.append(engine.ModeSet(self._engine.mode, self._engine.audit))
         changed = self._engine.apply([self._put(key, row) for key, row in wanted.items()])

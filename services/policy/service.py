@@ -1,7 +1,7 @@
 """The policy service's parts, joined around an engine and a reader of policies.
 
-Owner of the tables policies and resolved. Its state is etcd's; a replica may be killed at any moment, and any number of
-them may run.
+Owner of the tables policies and resolved. Its state is etcd's; a replica may be killed at any
+moment, and any number of them may run.
 """
 
 import asyncio

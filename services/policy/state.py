@@ -1,4 +1,7 @@
-"""What a replica of the policy service knows of etcd, and how a change of a key becomes an event. Pure."""
+"""What a replica of the policy service knows of etcd, and how a change of a key becomes an event.
+
+Pure.
+"""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass

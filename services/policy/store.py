@@ -1,6 +1,7 @@
 """Policies in etcd: all of a request in one transaction, or nothing of it.
 
-What is stored is what was accepted, so that every replica, now and after a restart, resolves the same.
+What is stored is what was accepted, so that every replica, now and after a restart, resolves the
+same.
 """
 
 import time
@@ -42,7 +43,9 @@ class TooManyPolicies(Refused):
 
 
 class ChangeTooLarge(Refused):
-    """A change, with the documents before and after that its revision keeps, has too many bytes for one transaction."""
+    """A change, with the documents before and after that its revision keeps, has too many bytes for
+    one transaction.
+    """
 
     def __init__(self, count: int, error: TransactionTooLarge) -> None:
         text = f"a change of {count:,} policies is {error}; nothing was changed"
@@ -109,7 +112,10 @@ class Store:
     reserve: Reserve = reserve_nothing
     """Has identities for prefixes before a policy names them."""
     known: Mapping[str, Stored] = field(default_factory=dict)
-    """What this replica has heard of; etcd may be ahead. Enough to begin with: a transaction says what it builds on."""
+    """What this replica has heard of; etcd may be ahead.
+
+    Enough to begin with: a transaction says what it builds on.
+    """
 
     async def apply(self, objects: Sequence[PolicyObject], *, dry_run: bool = False) -> PoliciesChanged:
         """Store policies; those whose document is stored already stay as they are.
@@ -118,7 +124,8 @@ class Store:
             The revision from which on all of them hold, and what became of each.
 
         Raises:
-            TooManyPolicies, ChangeTooLarge, TooManyEntries, PoliciesContended, Unavailable: Nothing was stored.
+            TooManyPolicies, ChangeTooLarge, TooManyEntries, PoliciesContended, Unavailable: Nothing
+            was stored.
         """
         rows = {object_key(row): row for row in objects}
         author = objects[0].author if objects else ""
@@ -154,7 +161,8 @@ class Store:
         """Remove policies, all or none.
 
         Raises:
-            NoSuchPolicies, TooManyPolicies, ChangeTooLarge, PoliciesContended, Unavailable: Nothing was removed.
+            NoSuchPolicies, TooManyPolicies, ChangeTooLarge, PoliciesContended, Unavailable: Nothing
+            was removed.
         """
         return await self._change(dict.fromkeys(keys), Cause("delete", author), must_exist=True)
 
@@ -183,7 +191,9 @@ class Store:
         owner: str = "",
         adopt: bool = False,
     ) -> PoliciesChanged:
-        """Write (or with None remove) policies, and with them, in the same transaction, the revision."""
+        """Write (or with None remove) policies, and with them, in the same transaction, the
+        revision.
+        """
         most = self.etcd.limits.operations - BESIDE_POLICIES
         if len(wanted) > most:
             raise TooManyPolicies(len(wanted), most)
@@ -267,7 +277,9 @@ class Store:
 
 
 def prefixes_of(policy: Policy) -> tuple[str, ...]:
-    """Return the prefixes that need an identity while a policy is in force; all of a family is the world, which has."""
+    """Return the prefixes that need an identity while a policy is in force; all of a family is the
+    world, which has.
+    """
     if policy.shadow:
         return ()
     return tuple(sorted(str(prefix) for prefix in policy.prefixes if prefix.prefixlen))
@@ -300,7 +312,9 @@ def _check_owners(
 def _with_owners(
     wanted: Mapping[str, PolicyObject | None], stored: Mapping[str, Stored]
 ) -> dict[str, PolicyObject | None]:
-    """Return what is applied by itself, under the owner that it has: that one will put it right again."""
+    """Return what is applied by itself, under the owner that it has: that one will put it right
+    again.
+    """
     owners = {key: (stored[key].row.owner, stored[key].row.file) for key in wanted if key in stored}
     return {
         key: msgspec.structs.replace(row, owner=owners[key][0], file=owners[key][1]) if row and key in owners else row
@@ -309,7 +323,9 @@ def _with_owners(
 
 
 def plan_apply(wanted: Mapping[str, PolicyObject | None], stored: Mapping[str, Stored]) -> tuple[PolicyChange, ...]:
-    """Tell what becomes of each policy, by its document and owner; None stands for one that is to go."""
+    """Tell what becomes of each policy, by its document and owner; None stands for one that is to
+    go.
+    """
 
     def action(key: str, row: PolicyObject | None) -> str:
         if row is None:

@@ -1,8 +1,8 @@
 """Waiting until a revision is in force everywhere that it concerns.
 
-Acknowledgements arrive by themselves. One may have been lost, or have come before this replica started; so the nodes
-that seem late are asked what they have in force. A replica that doesn't remember what a revision changed compares
-what the kernels hold with what it resolves itself.
+Acknowledgements arrive by themselves. One may have been lost, or have come before this replica
+started; so the nodes that seem late are asked what they have in force. A replica that doesn't
+remember what a revision changed compares what the kernels hold with what it resolves itself.
 """
 
 import asyncio
@@ -56,7 +56,9 @@ class Waiting:
     moved: Moved
 
     async def wait(self, request: WaitRealised) -> Realised:
-        """Answer once every concerned node has the revision in force, or the time is up: then with the stragglers."""
+        """Answer once every concerned node has the revision in force, or the time is up: then with
+        the stragglers.
+        """
         revision = request.revision or self.realisation.newest
         deadline = time.monotonic() + min(max(request.timeout_seconds, 0.0), LONGEST_SECONDS)
         try:
@@ -71,7 +73,8 @@ class Waiting:
     async def _some_progress(self, revision: Revision, stragglers: list[NodeName]) -> None:
         """Wait until all stragglers have acknowledged; ask them, if nobody says anything.
 
-        Of a thousand nodes each acknowledges by itself, so only one is looked at whenever there is news.
+        Of a thousand nodes each acknowledges by itself, so only one is looked at whenever there is
+        news.
         """
         places = self.places()
         while stragglers:
@@ -112,7 +115,9 @@ class Waiting:
         await asyncio.sleep(0.05)
 
     async def _matches(self, node: NodeName, endpoint: LocalEndpoint, revision: Revision) -> bool:
-        """Tell whether an endpoint's kernel holds what is resolved; asked only where changes aren't remembered."""
+        """Tell whether an endpoint's kernel holds what is resolved; asked only where changes aren't
+        remembered.
+        """
         if self.realisation.remembers(revision):
             return False
         subject = self.bus.subjects.node(node, "policy-get")

@@ -1,7 +1,8 @@
-"""The recorder: the distinct flows of the cluster, added up over all nodes, and what policies in shadow make of them.
+"""The recorder: the distinct flows of the cluster, added up over all nodes, and what policies in
+shadow make of them.
 
-Owner of the record in etcd. A replica may be killed at any moment; another goes on with what was written, and agents
-send what wasn't answered again.
+Owner of the record in etcd. A replica may be killed at any moment; another goes on with what was
+written, and agents send what wasn't answered again.
 """
 
 import asyncio

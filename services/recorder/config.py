@@ -19,11 +19,14 @@ class Config(Struct, frozen=True, kw_only=True):
     replica: str = f"{socket.gethostname()}-{os.getpid()}"
     """Names this process among the service's replicas."""
     concurrency: int = 1024
-    """Requests under way at once, those that wait for etcd included; beyond, callers hear ``busy``."""
+    """Requests under way at once, those that wait for etcd included; beyond, callers hear ``busy``.
+    """
     distinct_flows: int = 100_000
     """Kept for the cluster; beyond, those not seen for longest make room."""
     counts_seconds: float = 60.0
-    """Between two writings of counts and times of flows that are kept already; new flows are written at once."""
+    """Between two writings of counts and times of flows that are kept already; new flows are
+    written at once.
+    """
     nats: BusConfig = BusConfig()
     etcd: EtcdConfig = EtcdConfig()
     log: LogConfig = LogConfig()

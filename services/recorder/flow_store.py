@@ -1,7 +1,9 @@
-"""The record in etcd: written in pieces, each what changed since the last; joined anew when they are many.
+"""The record in etcd: written in pieces, each what changed since the last; joined anew when they
+are many.
 
-A later piece overrides an earlier one. So a write costs what changed, not what there is; and a crash between
-joining and removing the old pieces costs nothing. A joined record of 100,000 flows is some 4 MB.
+A later piece overrides an earlier one. So a write costs what changed, not what there is; and a
+crash between joining and removing the old pieces costs nothing. A joined record of 100,000 flows is
+some 4 MB.
 """
 
 import secrets

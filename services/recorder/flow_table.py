@@ -18,7 +18,9 @@ from cilia.policy.explain.mismatch import protocol_name
 
 MOST_ON_A_PAGE: Final = 1000
 MAKE_ROOM: Final = 50
-"""When there are too many flows, one in so many goes, so that finding the oldest costs little for each."""
+"""When there are too many flows, one in so many goes, so that finding the oldest costs little for
+each.
+"""
 
 _RESERVED: Final = {int(item): item.label for item in Reserved if item is not Reserved.UNKNOWN}
 

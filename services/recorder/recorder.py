@@ -1,6 +1,8 @@
-"""What the elected replica does: take what agents saw, answer who asks, write it down, judge shadows.
+"""What the elected replica does: take what agents saw, answer who asks, write it down, judge
+shadows.
 
-Only one replica records at a time, so there is one writer; the others wait to take over with what is in etcd.
+Only one replica records at a time, so there is one writer; the others wait to take over with what
+is in etcd.
 """
 
 import asyncio

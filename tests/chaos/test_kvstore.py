@@ -77,7 +77,9 @@ async def test_a_watch_sees_every_acknowledged_put_once_and_in_order_through_two
 
 @pytest.mark.chaos
 async def test_a_watch_that_breaks_while_it_catches_up_resumes_at_its_last_event(tmp_path: Path) -> None:
-    """6,000 revisions of one key reach a catching-up watch in parts of 1,000, the newest revision in each header."""
+    """6,000 revisions of one key reach a catching-up watch in parts of 1,000, the newest revision
+    in each header.
+    """
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
             await make_revisions(server.address, 6000)

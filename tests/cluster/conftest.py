@@ -1,4 +1,6 @@
-"""A cluster of three nodes that the tests of a module share; every test begins without pods and policies."""
+"""A cluster of three nodes that the tests of a module share; every test begins without pods and
+policies.
+"""
 
 import os
 from collections.abc import Iterator

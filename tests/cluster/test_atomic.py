@@ -1,4 +1,6 @@
-"""A revision of policies that concerns several subjects of a node comes into force there by one switch."""
+"""A revision of policies that concerns several subjects of a node comes into force there by one
+switch.
+"""
 
 import asyncio
 import re
@@ -30,7 +32,8 @@ spec:
   ingress: [{fromEndpoints: [{matchLabels: {app: client}}], toPorts: [{ports: [{port: "%(port)d"}]}]}]
 """
 OPEN, CLOSED = 81, 90
-"""In both sets below: allowed by both ends; denied by one of them, in the other set by the other."""
+"""In both sets below: allowed by both ends; denied by one of them, in the other set by the other.
+"""
 NARROW_CLIENT = """
 apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy

@@ -1,4 +1,6 @@
-"""Bad input at the user's border: a clear message that names field and value, a non-zero exit, and nothing changed."""
+"""Bad input at the user's border: a clear message that names field and value, a non-zero exit, and
+nothing changed.
+"""
 
 import os
 import subprocess

@@ -1,4 +1,6 @@
-"""Both families in one cluster: every pair of pods, every protocol, allowed and denied, and the hosts."""
+"""Both families in one cluster: every pair of pods, every protocol, allowed and denied, and the
+hosts.
+"""
 
 import asyncio
 import os

@@ -75,7 +75,9 @@ async def flows_again(tally: Tally) -> bool:
 
 @asynccontextmanager
 async def audited_flows(cluster: LocalCluster, count: int) -> AsyncIterator[list[dict[str, object]]]:
-    """Collect what ``cilia monitor`` tells of the first ``count`` audited flows of the block; complete after it."""
+    """Collect what ``cilia monitor`` tells of the first ``count`` audited flows of the block;
+    complete after it.
+    """
     words = ("--cluster", cluster.layout.name, "monitor", "--audited", "--count", str(count), "--timeout", "8")
     command = [sys.executable, "-m", "cilia.commands.cli", *words, "-o", "json"]
     monitor = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

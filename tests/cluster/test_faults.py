@@ -1,4 +1,6 @@
-"""Everything is killed while traffic runs and policies change: nothing is lost, nothing leaks, all converge."""
+"""Everything is killed while traffic runs and policies change: nothing is lost, nothing leaks, all
+converge.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -50,7 +52,9 @@ class Watched:
 
 @asynccontextmanager
 async def watched_traffic(cluster: LocalCluster, policies: Policies) -> AsyncIterator[Watched]:
-    """Established and new allowed flows, and denied attempts, on one node and across nodes, for the block."""
+    """Established and new allowed flows, and denied attempts, on one node and across nodes, for the
+    block.
+    """
     web = cluster.pod("node1", "shop", "web", {"app": "web"})
     near = cluster.pod("node1", "shop", "near", {"app": "client"})
     far = cluster.pod("node2", "shop", "far", {"app": "client"})
@@ -136,7 +140,9 @@ async def test_etcd_killed_twice_during_changes(faulty: LocalCluster, policies: 
 
 
 async def _kill_during_changes(faulty: LocalCluster, policies: Policies, name: str) -> None:
-    """Policies are applied all the while; each that was accepted must be there at the end, everywhere."""
+    """Policies are applied all the while; each that was accepted must be there at the end,
+    everywhere.
+    """
     accepted: list[str] = []
 
     async def change() -> None:

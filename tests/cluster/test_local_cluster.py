@@ -1,4 +1,6 @@
-"""A cluster on this machine: comes up healthy, keeps to itself, and goes without a trace, whatever became of its starter."""
+"""A cluster on this machine: comes up healthy, keeps to itself, and goes without a trace, whatever
+became of its starter.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""A directory of several hundred policies is one revision: planned, applied, watched, rolled back; or refused whole."""
+"""A directory of several hundred policies is one revision: planned, applied, watched, rolled back;
+or refused whole.
+"""
 
 import json
 from pathlib import Path

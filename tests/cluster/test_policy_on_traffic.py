@@ -1,4 +1,6 @@
-"""Policies decide over real packets, between all pairs of pods, on one node and across nodes, through live changes."""
+"""Policies decide over real packets, between all pairs of pods, on one node and across nodes,
+through live changes.
+"""
 
 import pytest
 

@@ -1,4 +1,6 @@
-"""Peers by address, on real traffic to a world beyond the nodes: by prefix, with exceptions, by group, as they change."""
+"""Peers by address, on real traffic to a world beyond the nodes: by prefix, with exceptions, by
+group, as they change.
+"""
 
 import asyncio
 import os
@@ -162,7 +164,9 @@ async def test_a_group_changes_under_the_policy_that_names_it(
 async def test_a_connection_to_the_world_outlives_a_policy_that_comes_to_name_its_prefix(
     cluster: LocalCluster, pod: Pod, policies: Policies
 ) -> None:
-    """Whoever may reach the world still may while a part of it gets an identity of its own, and after that is gone."""
+    """Whoever may reach the world still may while a part of it gets an identity of its own, and
+    after that is gone.
+    """
     policies.apply(egress("{toEntities: [world]}"))
 
     async def attempt(stop: asyncio.Event) -> int:

@@ -1,4 +1,6 @@
-"""Peers by address, as policies and processes come and go: what was always allowed passes, what never was never does."""
+"""Peers by address, as policies and processes come and go: what was always allowed passes, what
+never was never does.
+"""
 
 import asyncio
 import os
@@ -112,7 +114,9 @@ async def test_a_rule_for_one_family_says_nothing_of_the_other(cluster: LocalClu
 async def test_what_was_never_allowed_never_passes_while_policies_and_processes_come_and_go(
     cluster: LocalCluster, policies: Policies
 ) -> None:
-    """The world's .10 is allowed throughout, in other words each time; .20 never is, though its surroundings are."""
+    """The world's .10 is allowed throughout, in other words each time; .20 never is, though its
+    surroundings are.
+    """
     clients, outside = client_pods(cluster), cluster.world()
     steps = [
         """egress: [{toCIDRSet: [{cidr: 198.51.100.0/24, except: [198.51.100.20/32]}]}]""",
@@ -169,7 +173,9 @@ async def test_a_prefix_decides_over_who_comes_in_from_outside(cluster: LocalClu
 async def test_a_denied_prefix_is_told_apart_before_its_surroundings_are_allowed(
     cluster: LocalCluster, policies: Policies
 ) -> None:
-    """Nothing but .10 is allowed, then the world but for an address that no policy has named before."""
+    """Nothing but .10 is allowed, then the world but for an address that no policy has named
+    before.
+    """
     clients, outside = client_pods(cluster), cluster.world()
     async with listening(outside):
         for last in range(100, 106):

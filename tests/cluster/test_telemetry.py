@@ -1,4 +1,6 @@
-"""A change of policy is one trace from the command line to every kernel; metrics are there to be scraped."""
+"""A change of policy is one trace from the command line to every kernel; metrics are there to be
+scraped.
+"""
 
 import os
 import re
@@ -37,7 +39,9 @@ spec:
 
 
 class Collector:
-    """An OTLP/HTTP collector that keeps what it gets: (service, span name, trace id, span id, parent id)."""
+    """An OTLP/HTTP collector that keeps what it gets: (service, span name, trace id, span id,
+    parent id).
+    """
 
     def __init__(self) -> None:
         self.spans: list[tuple[str, str, bytes, bytes, bytes]] = []

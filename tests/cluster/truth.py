@@ -46,7 +46,9 @@ def resolve(keys: Keys, records: list[Record]) -> Resolved:
 
 
 async def converge(cluster: LocalCluster) -> float:
-    """Wait until every node's kernel holds exactly what etcd says; returns the seconds that it took."""
+    """Wait until every node's kernel holds exactly what etcd says; returns the seconds that it
+    took.
+    """
     started = time.monotonic()
     while wrong := await differences(cluster):
         if time.monotonic() - started > CONVERGENCE_SECONDS:

@@ -1,6 +1,8 @@
-"""Long random histories of policies, identities, endpoints and modes: incremental against full, and against brute force.
+"""Long random histories of policies, identities, endpoints and modes: incremental against full, and
+against brute force.
 
-``python -m tests.property.histories --steps 100000 [--seed N]`` prints what it did and how long it took.
+``python -m tests.property.histories --steps 100000 [--seed N]`` prints what it did and how long it
+took.
 """
 
 import argparse
@@ -196,7 +198,9 @@ class Run:
 
 
 def run_histories(steps: int, seed: int) -> tuple[int, int]:
-    """Play histories of so many steps in all; returns how often was compared, and how many flows were judged."""
+    """Play histories of so many steps in all; returns how often was compared, and how many flows
+    were judged.
+    """
     author = Author(seed)
     compared = judged = 0
     for start in range(0, steps, HISTORY):

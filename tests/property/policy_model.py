@@ -1,6 +1,7 @@
 """A policy evaluator that knows nothing of selectors' indexes, prefixes, map states or precedence.
 
-It asks each rule of each policy whether it speaks about a flow; that is all. The engine is measured against it.
+It asks each rule of each policy whether it speaks about a flow; that is all. The engine is measured
+against it.
 """
 
 from collections.abc import Iterable
@@ -34,7 +35,9 @@ class Model:
     audit: bool = False
 
     def judge(self, subject: int, peer: int, *, egress: bool, protocol: int, port: int) -> str:
-        """Tell what becomes of a flow on the subject's side: ``allowed``, ``denied`` or ``audited``."""
+        """Tell what becomes of a flow on the subject's side: ``allowed``, ``denied`` or
+        ``audited``.
+        """
         if self.mode == "never":
             return "allowed"
         own, other = self.workloads[subject], self.workloads[peer]

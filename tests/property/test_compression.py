@@ -1,4 +1,6 @@
-"""What makes maps smaller changes no verdict: against a list of claims that is searched from end to end."""
+"""What makes maps smaller changes no verdict: against a list of claims that is searched from end to
+end.
+"""
 
 from collections.abc import Iterable
 
@@ -31,7 +33,9 @@ def searched(claims: Iterable[Claim], protocol: int, port: int) -> bool:
 
 @st.composite
 def claim(draw: st.DrawFn) -> list[Claim]:
-    """A rule of a run of neighbouring ports, one by one, of a prefix, of a protocol, or of everything."""
+    """A rule of a run of neighbouring ports, one by one, of a prefix, of a protocol, or of
+    everything.
+    """
     protocol = draw(st.sampled_from([6, 6, 6, 17]))
     policy = draw(st.sampled_from("ab"))
     precedence = draw(st.sampled_from([ALLOW, ALLOW, DENY]))

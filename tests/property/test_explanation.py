@@ -1,4 +1,6 @@
-"""Explanations, which read rules, against map states, which the kernel reads: they agree on every flow."""
+"""Explanations, which read rules, against map states, which the kernel reads: they agree on every
+flow.
+"""
 
 from itertools import product
 

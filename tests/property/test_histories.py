@@ -1,4 +1,6 @@
-"""Some long random histories in the usual run; ``python -m tests.property.histories`` plays as many as you like."""
+"""Some long random histories in the usual run; ``python -m tests.property.histories`` plays as many
+as you like.
+"""
 
 import random
 

@@ -200,7 +200,9 @@ class World:
 
 
 def play(history: list[list[Event]]) -> tuple[Engine, World, dict[Identity, dict[PolicyKey, PolicyEntry]]]:
-    """Return engine and world after a history, and what someone holds who only heard the differences."""
+    """Return engine and world after a history, and what someone holds who only heard the
+    differences.
+    """
     engine, world = Engine(), World()
     heard: dict[Identity, dict[PolicyKey, PolicyEntry]] = {}
     for batch in history:

@@ -1,4 +1,6 @@
-"""Whatever the network loses, doubles or reorders: once a beacon and an answer get through, mirror and owner agree."""
+"""Whatever the network loses, doubles or reorders: once a beacon and an answer get through, mirror
+and owner agree.
+"""
 
 from random import Random
 
@@ -22,7 +24,9 @@ Message = tuple[str, bytes] | Beacon
 
 
 class World:
-    """Two replicas of an owner over one history, a network with a will of its own, and a subscriber."""
+    """Two replicas of an owner over one history, a network with a will of its own, and a
+    subscriber.
+    """
 
     def __init__(self, *, every: bool, log_limit: int) -> None:
         self.epoch, self.sequence = 1, 1
@@ -107,7 +111,9 @@ class World:
             rows.update(change.upserts)
 
     def check_state(self) -> None:
-        """A shard never goes back, and its rows are the owner's at its position; so are those handed over."""
+        """A shard never goes back, and its rows are the owner's at its position; so are those
+        handed over.
+        """
         for shard, mirror in self.mirrors.shards.items():
             assert mirror.position >= self.positions.get(shard, (0, 0))
             self.positions[shard] = mirror.position
@@ -117,7 +123,9 @@ class World:
                 assert mirror.rows == {key: row for key, row in past.items() if NUMBERS.shard(key) == shard}
 
     def settle(self) -> None:
-        """A beacon gets through, and each thing that is needed is answered by a replica that has seen all."""
+        """A beacon gets through, and each thing that is needed is answered by a replica that has
+        seen all.
+        """
         for which in (0, 1):
             self.see(which, len(self.unseen[which]))
         self.replicas[1].lead(0)

@@ -1,4 +1,6 @@
-"""The services' calls, as a test asks them; ``unavailable`` and ``busy`` are asked again for a while, as agents do."""
+"""The services' calls, as a test asks them; ``unavailable`` and ``busy`` are asked again for a
+while, as agents do.
+"""
 
 import asyncio
 from typing import TypeVar

@@ -1,4 +1,6 @@
-"""Services as real processes under test: started, asked until they answer, ended or killed by their own pid."""
+"""Services as real processes under test: started, asked until they answer, ended or killed by their
+own pid.
+"""
 
 import asyncio
 import os

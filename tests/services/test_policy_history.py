@@ -1,4 +1,6 @@
-"""Revisions of policy: written with their change, told with author and diff, and the way back in one transaction."""
+"""Revisions of policy: written with their change, told with author and diff, and the way back in
+one transaction.
+"""
 
 import asyncio
 import random

@@ -1,4 +1,6 @@
-"""The policy service's loops around an engine of one rule: a policy's document is the label that it lets in."""
+"""The policy service's loops around an engine of one rule: a policy's document is the label that it
+lets in.
+"""
 
 import asyncio
 import time

@@ -1,4 +1,6 @@
-"""A watched directory: its files are the policies, whatever happens to files, watcher and the policies of others."""
+"""A watched directory: its files are the policies, whatever happens to files, watcher and the
+policies of others.
+"""
 
 import asyncio
 import subprocess

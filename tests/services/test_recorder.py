@@ -1,4 +1,6 @@
-"""The recorder as processes: nothing that was answered is lost, one of many records, shadows are judged."""
+"""The recorder as processes: nothing that was answered is lost, one of many records, shadows are
+judged.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,6 @@
-"""The generator of cilia/abi: what C lays out is what Python packs, checked against the compiler's own bytes."""
+"""The generator of cilia/abi: what C lays out is what Python packs, checked against the compiler's
+own bytes.
+"""
 
 import importlib.util
 import subprocess

@@ -1,7 +1,8 @@
-"""The kernel matrix: the data plane on Debian's kernels, each booted in QEMU with this machine's root read-only.
+"""The kernel matrix: the data plane on Debian's kernels, each booted in QEMU with this machine's
+root read-only.
 
-``python -m tools.kernels`` prints kernel x step and exits 1 if a step failed or wasn't reached. ``--record`` writes what
-the programs cost each verifier into bpf/complexity.txt.
+``python -m tools.kernels`` prints kernel x step and exits 1 if a step failed or wasn't reached.
+``--record`` writes what the programs cost each verifier into bpf/complexity.txt.
 """
 
 import argparse

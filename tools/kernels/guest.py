@@ -1,4 +1,6 @@
-"""The steps, inside the guest: each a command of its own, its outcome a line of JSON on the second serial port."""
+"""The steps, inside the guest: each a command of its own, its outcome a line of JSON on the second
+serial port.
+"""
 
 import ctypes
 import json

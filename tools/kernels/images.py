@@ -1,7 +1,9 @@
-"""A bootable kernel out of Debian's package: its image, and an initramfs with the modules that the tests need.
+"""A bootable kernel out of Debian's package: its image, and an initramfs with the modules that the
+tests need.
 
-``apt-get download`` checks the package against the archive's signature. The initramfs holds a static busybox, the
-modules and tools/kernels/init; everything else comes from this machine's own root, which the guest sees read-only.
+``apt-get download`` checks the package against the archive's signature. The initramfs holds a
+static busybox, the modules and tools/kernels/init; everything else comes from this machine's own
+root, which the guest sees read-only.
 """
 
 import lzma
@@ -96,7 +98,9 @@ def _unpack(package: str, image: Image) -> None:
 
 
 def dependencies_first(wanted: Iterable[str], files: Mapping[str, Path]) -> dict[str, bytes]:
-    """Return name -> module, uncompressed, each behind those that it depends on; what has no file is built in."""
+    """Return name -> module, uncompressed, each behind those that it depends on; what has no file
+    is built in.
+    """
     ordered: dict[str, bytes] = {}
 
     def visit(name: str) -> None:

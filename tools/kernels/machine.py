@@ -36,7 +36,9 @@ class Report:
 
 
 def snapshot() -> Path:
-    """Copy the project, as it is built now, to where no change reaches it while a guest runs; return the copy."""
+    """Copy the project, as it is built now, to where no change reaches it while a guest runs;
+    return the copy.
+    """
     tree = CACHE / "tree"
     shutil.rmtree(tree, ignore_errors=True)
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "build", ".*_cache"))
@@ -44,7 +46,8 @@ def snapshot() -> Path:
 
 
 def boot(image: Image, steps: Iterable[str], limit_seconds: int, *, accept: bool) -> Report:
-    """Boot, wait until the guest has gone, return its report; ``accept`` what the programs cost, whatever is recorded.
+    """Boot, wait until the guest has gone, return its report; ``accept`` what the programs cost,
+    whatever is recorded.
 
     The processor is emulated: KVM isn't everywhere, and what is tested doesn't depend on speed.
     """

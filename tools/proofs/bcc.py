@@ -1,7 +1,9 @@
-"""Shows why bcc isn't the loader: what of this data plane it can't compile, and what it costs a node.
+"""Shows why bcc isn't the loader: what of this data plane it can't compile, and what it costs a
+node.
 
-``python -m tools.proofs.bcc``. bcc exists as a distribution's package only, outside virtual environments, so it runs
-in the system's interpreter, one child per attempt: a fatal error in LLVM ends the process.
+``python -m tools.proofs.bcc``. bcc exists as a distribution's package only, outside virtual
+environments, so it runs in the system's interpreter, one child per attempt: a fatal error in LLVM
+ends the process.
 """
 
 import subprocess
@@ -52,7 +54,9 @@ typedef __SIZE_TYPE__ size_t; typedef __UINTPTR_TYPE__ uintptr_t;
 
 
 def make_headers(directory: Path) -> None:
-    """Lay out user-space headers as bcc wants a kernel's, so that it runs on machines without kernel headers."""
+    """Lay out user-space headers as bcc wants a kernel's, so that it runs on machines without
+    kernel headers.
+    """
     for stub, text in {
         "include/linux/kconfig.h": CONFIG_HEADER,
         "include/linux/log2.h": "",
@@ -78,7 +82,9 @@ def make_headers(directory: Path) -> None:
 
 
 def attempt(text: str, headers: Path) -> str:
-    """Compile and load ``text`` in a child; give "ok", or the line that says most about the failure."""
+    """Compile and load ``text`` in a child; give "ok", or the line that says most about the
+    failure.
+    """
     ran = subprocess.run(
         [SYSTEM_PYTHON, "-W", "ignore", "-c", COMPILE],
         input=text,

@@ -1,7 +1,9 @@
-"""Shows why PyPI's etcd3 0.12.0 isn't the client: it needs a protobuf of its own, and loses events when etcd dies.
+"""Shows why PyPI's etcd3 0.12.0 isn't the client: it needs a protobuf of its own, and loses events
+when etcd dies.
 
-``python -m tools.proofs.etcd3``. etcd3 goes into a throwaway virtual environment, and watches the same keys of the same
-etcd as our own client does, while one writer puts up to 300 values a second and etcd is killed twice.
+``python -m tools.proofs.etcd3``. etcd3 goes into a throwaway virtual environment, and watches the
+same keys of the same etcd as our own client does, while one writer puts up to 300 values a second
+and etcd is killed twice.
 """
 
 import asyncio
@@ -55,7 +57,9 @@ def make_environment(directory: Path) -> Path:
 
 
 def show_conflicts(python: Path) -> None:
-    """Show that etcd3 doesn't import beside our protobuf, and that its own has no place beside our exporter."""
+    """Show that etcd3 doesn't import beside our protobuf, and that its own has no place beside our
+    exporter.
+    """
     packages = next((python.parent.parent / "lib").glob("python*/site-packages"))
     beside = f"import sys; sys.path.append({str(packages)!r}); import google.protobuf as p; print(p.__version__); import etcd3"
     done = subprocess.run([sys.executable, "-c", beside], capture_output=True, text=True, check=False)

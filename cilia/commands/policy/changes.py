@@ -1,4 +1,6 @@
-"""What commands that change policies have in common: show the plan, tell the revision, wait until it is in force."""
+"""What commands that change policies have in common: show the plan, tell the revision, wait until
+it is in force.
+"""
 
 import argparse
 import asyncio

@@ -1,4 +1,6 @@
-"""``cilia policy mode`` and ``audit``: when policies are enforced, and when their denials are only reported."""
+"""``cilia policy mode`` and ``audit``: when policies are enforced, and when their denials are only
+reported.
+"""
 
 import argparse
 import getpass

@@ -1,4 +1,6 @@
-"""Recorded flows and the policies in force, as commands need them: of a running cluster, or from files."""
+"""Recorded flows and the policies in force, as commands need them: of a running cluster, or from
+files.
+"""
 
 import argparse
 import asyncio
@@ -78,7 +80,9 @@ def add_record(parser: argparse.ArgumentParser, *, policies: bool = True) -> Non
 
 
 def with_record(run: Callable[[argparse.Namespace, Record], int | None]) -> Callable[[argparse.Namespace], int | None]:
-    """Have a command run on recorded flows, from files if it names them, otherwise from a running cluster."""
+    """Have a command run on recorded flows, from files if it names them, otherwise from a running
+    cluster.
+    """
 
     def command(arguments: argparse.Namespace) -> int | None:
         record = _from_files(arguments) if arguments.flows else asyncio.run(_from_cluster(arguments))
@@ -123,7 +127,9 @@ async def fetch_flows(session: Session, query: ListFlows) -> list[RecordedFlow]:
 
 
 async def add_addresses(session: Session, flows: list[RecordedFlow]) -> list[RecordedFlow]:
-    """Return flows whose ends tell all addresses of the pods with their labels, as an ``ipBlock`` asks for them."""
+    """Return flows whose ends tell all addresses of the pods with their labels, as an ``ipBlock``
+    asks for them.
+    """
     labels = {identity: row.labels for identity, row in (await session.read(IDENTITIES)).items()}
     held: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
     for row in (await session.read(ENDPOINTS)).values():

@@ -1,8 +1,9 @@
 """``cilia policy watch``: a directory's files are the policies, now and after each change.
 
-The files' stamps are compared again and again, which works on every file system, and for the links by which
-Kubernetes replaces a mounted volume. A change is taken once nothing changed for a moment, so that files saved together
-are one revision. What was applied is recorded with its owner and file, so a restarted watcher knows what is its own.
+The files' stamps are compared again and again, which works on every file system, and for the links
+by which Kubernetes replaces a mounted volume. A change is taken once nothing changed for a moment,
+so that files saved together are one revision. What was applied is recorded with its owner and file,
+so a restarted watcher knows what is its own.
 """
 
 import argparse

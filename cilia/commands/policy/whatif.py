@@ -1,4 +1,6 @@
-"""``cilia policy diff`` and ``unused``: what a change would do to recorded flows, and what none of them needs."""
+"""``cilia policy diff`` and ``unused``: what a change would do to recorded flows, and what none of
+them needs.
+"""
 
 import argparse
 from collections.abc import Iterable

@@ -1,7 +1,9 @@
-"""The policy engine: identities and policies in, map states and their differences out. Pure; no clock, no I/O.
+"""The policy engine: identities and policies in, map states and their differences out.
 
-The result is a function of the state alone: whatever the order and grouping of events, it equals what a new engine
-computes from the end of them.
+Pure; no clock, no I/O.
+
+The result is a function of the state alone: whatever the order and grouping of events, it equals
+what a new engine computes from the end of them.
 """
 
 from collections import defaultdict
@@ -35,8 +37,8 @@ class Options:
 
     Attributes:
         mode: Enforcement mode at the start.
-        dual_stack: Outside addresses are world-ipv4 and world-ipv6, as agents have them; otherwise all are IPv4, and
-            world, as in the peer's clusters of one family.
+        dual_stack: Outside addresses are world-ipv4 and world-ipv6, as agents have them; otherwise
+            all are IPv4, and world, as in the peer's clusters of one family.
         admit_host: A node reaches its own pods unless a rule denies it.
         reserved_subjects: Reserved identities that can have endpoints.
     """
@@ -78,7 +80,9 @@ class IdentityRemoved:
 
 @dataclass(frozen=True, slots=True)
 class EndpointsChanged:
-    """All addresses and named ports of the pods that have an identity; may come before the identity."""
+    """All addresses and named ports of the pods that have an identity; may come before the
+    identity.
+    """
 
     identity: Identity
     addresses: frozenset[str]
@@ -87,7 +91,9 @@ class EndpointsChanged:
 
 @dataclass(frozen=True, slots=True)
 class ModeSet:
-    """The enforcement mode was changed; with ``audit`` denials are let through and reported, whoever's they are."""
+    """The enforcement mode was changed; with ``audit`` denials are let through and reported,
+    whoever's they are.
+    """
 
     mode: Mode
     audit: bool = False
@@ -194,11 +200,11 @@ class Engine:
     def apply(self, events: Iterable[Event]) -> dict[Identity, Difference]:
         """Take events that happened together, and return what they changed, by subject.
 
-        The differences of subjects under the same policy are one object. A subject that is gone has all its
-        keys removed.
+        The differences of subjects under the same policy are one object. A subject that is gone has
+        all its keys removed.
 
-        What a batch takes out of use is kept up to date for one more, in case it comes back: a change is tried, taken
-        back and then made.
+        What a batch takes out of use is kept up to date for one more, in case it comes back: a
+        change is tried, taken back and then made.
         """
         for event in events:
             self._take(event)
@@ -211,7 +217,9 @@ class Engine:
         return differences
 
     def _forget_idle(self, groups_before: Mapping[Identity, Group | None]) -> None:
-        """Drop what was not in use before the batch and still isn't; take note of what no longer is."""
+        """Drop what was not in use before the batch and still isn't; take note of what no longer
+        is.
+        """
         emptied = {group for group in groups_before.values() if group is not None and not group.subjects}
         for group in self._idle_groups - emptied:
             if not group.subjects:
@@ -351,7 +359,9 @@ class Engine:
         return before
 
     def _group_among(self, alike: dict[frozenset[Selection], Group], subject: Identity) -> Group:
-        """Return a subject's group; ``alike`` are those of the batch that selectors alone determine."""
+        """Return a subject's group; ``alike`` are those of the batch that selectors alone
+        determine.
+        """
         selections = frozenset(self._index.selecting(subject))
         group = alike.get(selections) if subject != INIT else None
         if group is None:

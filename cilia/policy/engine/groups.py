@@ -1,8 +1,9 @@
 """Resolved policy of the subjects that the same specs select.
 
-Subjects with the same policy share one :class:`Group`, and peers that the same selectors of a group select share one
-set of entries, their *profile* (here, on the bus and in the kernel: cilia/policy/engine/peersets.py). So 10,000 identities cost
-10,000 references and few sets of entries, and a new identity costs one lookup for each group that it concerns.
+Subjects with the same policy share one :class:`Group`, and peers that the same selectors of a group
+select share one set of entries, their *profile* (here, on the bus and in the kernel:
+cilia/policy/engine/peersets.py). So 10,000 identities cost 10,000 references and few sets of
+entries, and a new identity costs one lookup for each group that it concerns.
 """
 
 from collections import defaultdict
@@ -32,7 +33,9 @@ from cilia.policy.engine.selectors import NamedPortOf, Selection, SelectorIndex
 
 HOST: Final = Identity(Reserved.HOST)
 BY_DEFAULT: Final = "\U0010ffff"
-"""Stands for a policy's key in claims of the enforcement mode; comes after every key, so a policy's claim wins."""
+"""Stands for a policy's key in claims of the enforcement mode; comes after every key, so a policy's
+claim wins.
+"""
 
 
 @dataclass(eq=False, slots=True)
@@ -63,9 +66,11 @@ class GroupKey:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What changed in the map state of one subject: peer or set of peers, its entries before, its entries now.
+    """What changed in the map state of one subject: peer or set of peers, its entries before, its
+    entries now.
 
-    Keys and entries are made when they are asked for. Ask once, and keep the answer no longer than needed.
+    Keys and entries are made when they are asked for. Ask once, and keep the answer no longer than
+    needed.
     """
 
     changes: tuple[tuple[Identity, Entries, Entries], ...]
@@ -117,7 +122,8 @@ class Group:
     Attributes:
         wild: Entries for any peer.
         entries: Peer, or number of a set of peers -> entries under it; who has none is left out.
-        before: What ``entries`` held before the changes of the batch under way; empty between batches.
+        before: What ``entries`` held before the changes of the batch under way; empty between
+            batches.
     """
 
     key: GroupKey

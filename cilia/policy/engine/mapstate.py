@@ -1,12 +1,14 @@
 """Entries of a policy map: which of them are needed, and what the data plane makes of them.
 
-An entry says allow or deny for a :class:`Match`. Matches nest: two of them are disjoint, or one is *broader*. The data
-plane takes the longest match of the peer's own entries and the longest of those for any peer, and of the two the one of
-higher precedence. For that to mean "deny wins" an entry must not stand below a broader one of higher precedence;
-and below one of equal precedence it is redundant (the peer's pkg/policy/mapstate.go).
+An entry says allow or deny for a :class:`Match`. Matches nest: two of them are disjoint, or one is
+*broader*. The data plane takes the longest match of the peer's own entries and the longest of those
+for any peer, and of the two the one of higher precedence. For that to mean "deny wins" an entry
+must not stand below a broader one of higher precedence; and below one of equal precedence it is
+redundant (the peer's pkg/policy/mapstate.go).
 
-What only an audited policy denies is let through and reported. Its denials stand above allows and below those of the other
-policies, and only where something is allowed: see :func:`soften`. Its isolation is an entry for everything, below all others.
+What only an audited policy denies is let through and reported. Its denials stand above allows and
+below those of the other policies, and only where something is allowed: see :func:`soften`. Its
+isolation is an entry for everything, below all others.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -24,8 +26,10 @@ DENY: Final = 0xFFFF_FFFF
 AUDITED_DENY: Final = 0xFFFF_FFFE
 ALLOW: Final = 0xFFFF_FF01
 AUDITED_DEFAULT: Final = 0xFFFF_FF00
-"""Precedence words: level 0 in bits 31..8; in the low byte 255 is deny, 254 an audited one, 1 a plain allow, 0 an audited
-default deny, between them room for redirections (the peer's pkg/policy/types/entry.go)."""
+"""Precedence words: level 0 in bits 31..8; in the low byte 255 is deny, 254 an audited one, 1 a
+plain allow, 0 an audited default deny, between them room for redirections (the peer's
+pkg/policy/types/entry.go).
+"""
 _AUDITED: Final = (AUDITED_DENY, AUDITED_DEFAULT)
 
 
@@ -39,7 +43,9 @@ class Match(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What a policy wants for a match; of two for the same match the greater precedence, then the lesser key wins."""
+    """What a policy wants for a match; of two for the same match the greater precedence, then the
+    lesser key wins.
+    """
 
     match: Match
     precedence: int
@@ -82,7 +88,8 @@ def _expand(rule: Rule, lookup: NameLookup) -> Iterator[tuple[int, int, int]]:
 def soften(own: Collection[Claim], wild: Collection[Claim] = ()) -> Iterator[Claim]:
     """Limit the audited denials among one peer's claims to what is allowed.
 
-    Where nothing allows, the denial of the other policies stands, which an audited entry would lift.
+    Where nothing allows, the denial of the other policies stands, which an audited entry would
+    lift.
 
     Args:
         own: The peer's claims.
@@ -119,7 +126,8 @@ def merge_claims(
 
     Args:
         claims: What the policies want, in any order.
-        below: Entries for any peer, already merged; what they decide as well needs no entry of the peer's own.
+        below: Entries for any peer, already merged; what they decide as well needs no entry of the
+            peer's own.
         audited: Every denial is let through and reported.
     """
     best: dict[Match, Claim] = {}
@@ -137,10 +145,12 @@ def merge_claims(
 
 
 def join_ports(entries: Entries) -> Entries:
-    """Return entries with neighbouring ports joined to prefixes where that halves them; they decide the same.
+    """Return entries with neighbouring ports joined to prefixes where that halves them; they decide
+    the same.
 
-    Two halves of a prefix that hold the same entry are one. What stood at the prefix itself is gone: it was lower,
-    and both halves overruled it. Each further length of prefix is one more probe for the first packet of a flow.
+    Two halves of a prefix that hold the same entry are one. What stood at the prefix itself is
+    gone: it was lower, and both halves overruled it. Each further length of prefix is one more
+    probe for the first packet of a flow.
     """
     joined = dict(entries)
     for bits in range(PORT_BITS, 0, -1):
@@ -192,7 +202,9 @@ def broader(match: Match, shapes: Collection[tuple[int, int]] | None = None) -> 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a packet, and by which entry; ``key`` is None when nothing matches (default deny)."""
+    """What becomes of a packet, and by which entry; ``key`` is None when nothing matches (default
+    deny).
+    """
 
     allowed: bool
     """It passes; also if it does so only since its denial is ``audited``."""

@@ -1,8 +1,9 @@
 """Sets of peers that share entries: what keeps a subject's policy map small.
 
-10,000 peers with 200 ports each would be two million entries; as members of one set they are 10,200, and one more peer
-is one entry. The number of a set is a hash of its entries, so that whoever resolves the same policy finds the same
-number. Where the numbers of two sets in use are equal, their members keep entries of their own.
+10,000 peers with 200 ports each would be two million entries; as members of one set they are
+10,200, and one more peer is one entry. The number of a set is a hash of its entries, so that
+whoever resolves the same policy finds the same number. Where the numbers of two sets in use are
+equal, their members keep entries of their own.
 """
 
 from collections import Counter, defaultdict

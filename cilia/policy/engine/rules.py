@@ -1,7 +1,8 @@
 """Typed rules: what the languages are translated to and the engine works on.
 
-A :class:`Policy` is one object of its user; it holds one :class:`Spec` for each subject selector it names. Everything is
-frozen and compares by value, so that an unchanged spec is recognised when its object is written again.
+A :class:`Policy` is one object of its user; it holds one :class:`Spec` for each subject selector it
+names. Everything is frozen and compares by value, so that an unchanged spec is recognised when its
+object is written again.
 """
 
 from dataclasses import dataclass, replace
@@ -32,7 +33,10 @@ class Operator(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One condition on one label key. ``source`` may be ``any``; then the key counts whoever vouches for it."""
+    """One condition on one label key.
+
+    ``source`` may be ``any``; then the key counts whoever vouches for it.
+    """
 
     source: str
     key: str
@@ -71,7 +75,9 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """A conjunction: every requirement holds, and the peer's addresses lie in the block if there is one."""
+    """A conjunction: every requirement holds, and the peer's addresses lie in the block if there is
+    one.
+    """
 
     requirements: tuple[Requirement, ...] = ()
     block: Block | None = None
@@ -91,7 +97,9 @@ class PortRange:
 
 @dataclass(frozen=True, slots=True)
 class NamedPort:
-    """A port by the name that the pod behind it gives it: the subject for ingress, each peer for egress."""
+    """A port by the name that the pod behind it gives it: the subject for ingress, each peer for
+    egress.
+    """
 
     protocol: int
     name: str
@@ -129,7 +137,9 @@ class Rule:
 
 
 def split_names(rule: Rule) -> tuple[Rule, ...]:
-    """Return a rule as such that either name no port or name their peers: a name means nothing without its pod."""
+    """Return a rule as such that either name no port or name their peers: a name means nothing
+    without its pod.
+    """
     if rule.peers is not None or not rule.egress or not rule.is_named:
         return (rule,)
     ports = rule.ports or ()
@@ -216,7 +226,9 @@ def within(inner: Prefix, outer: Prefix) -> bool:
 
 @lru_cache(maxsize=65_536)
 def parse_prefix(key: str) -> Prefix:
-    """Read the key of a ``cidr:`` label; a dash stands for the colon, which closes a label's source."""
+    """Read the key of a ``cidr:`` label; a dash stands for the colon, which closes a label's
+    source.
+    """
     return ip_network(key.replace("-", ":"), strict=False)
 
 

@@ -1,7 +1,9 @@
-"""Which identities a selector selects, and which selectors select an identity, without trying all pairs.
+"""Which identities a selector selects, and which selectors select an identity, without trying all
+pairs.
 
-A selector is filed under an *anchor*: one label that whatever it selects must carry. Identities are filed under each
-of their labels. So a new identity looks up few selectors, and a new selector few identities.
+A selector is filed under an *anchor*: one label that whatever it selects must carry. Identities are
+filed under each of their labels. So a new identity looks up few selectors, and a new selector few
+identities.
 """
 
 from collections import defaultdict
@@ -83,8 +85,8 @@ def _covering(prefix: Prefix, named: Mapping[Prefix, LabelView]) -> LabelView:
 def selects(selector: Selector, peer: Peer) -> bool:
     """Tell whether a selector selects a peer.
 
-    Of pods that share an identity either all have their addresses of the block's family in it or none counts: a peer is
-    never let in for the address of another.
+    Of pods that share an identity either all have their addresses of the block's family in it or
+    none counts: a peer is never let in for the address of another.
     """
     block = selector.block
     if block is not None:
@@ -95,7 +97,9 @@ def selects(selector: Selector, peer: Peer) -> bool:
 
 
 def _anchors(selector: Selector) -> tuple[Anchor, ...]:
-    """Return the labels of which every selected peer has at least one; () if there is none to rely on."""
+    """Return the labels of which every selected peer has at least one; () if there is none to rely
+    on.
+    """
     positive = [item for item in selector.requirements if item.operator in (Operator.IN, Operator.EXISTS)]
     if not positive:
         return ()
@@ -165,7 +169,9 @@ class SelectorIndex:
         return set().union(*(self._by_label[anchor] for anchor in anchors if anchor in self._by_label))
 
     def disuse(self, selection: Selection) -> None:
-        """Count one user less; the last one takes the selector away, and leaves the selection's members as they are."""
+        """Count one user less; the last one takes the selector away, and leaves the selection's
+        members as they are.
+        """
         selection.users -= 1
         if selection.users:
             return
@@ -177,7 +183,9 @@ class SelectorIndex:
             _discard(self._by_anchor, anchor, selection)
 
     def put(self, peer: Peer) -> None:
-        """Add an identity, or take new facts about it; only selectors filed under its labels are asked."""
+        """Add an identity, or take new facts about it; only selectors filed under its labels are
+        asked.
+        """
         self.remove(peer.identity)
         self._peers[peer.identity] = peer
         labels = _filed_under(peer.labels)

@@ -1,7 +1,7 @@
 """Why a flow is allowed or denied, from the rules themselves.
 
-This doesn't look at map states. So it can name all rules that decide, tell what is missing where none does, and, since
-it must agree with the map states always, each of the two proves the other.
+This doesn't look at map states. So it can name all rules that decide, tell what is missing where
+none does, and, since it must agree with the map states always, each of the two proves the other.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,9 @@ from cilia.policy.simulate.description import read_probe
 
 MOST_NEAR: Final = 3
 SUBJECT_WEIGHT: Final = 2
-"""A policy for somebody else is less likely what its author meant than a rule for another peer or port."""
+"""A policy for somebody else is less likely what its author meant than a rule for another peer or
+port.
+"""
 NOBODY_WEIGHT: Final = 1_000
 """A rule that names nobody isolates, and is no attempt to allow something."""
 

@@ -1,7 +1,8 @@
 """Verdicts on many flows under one set of policies, with the rules that decide them.
 
-Reads the rules, as explanations do. What concerns a subject, and whether a selector means a peer, is found once and
-remembered, so that a hundred thousand flows between a few hundred workloads cost seconds.
+Reads the rules, as explanations do. What concerns a subject, and whether a selector means a peer,
+is found once and remembered, so that a hundred thousand flows between a few hundred workloads cost
+seconds.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +22,9 @@ from cilia.policy.explain.parties import End
 
 @dataclass(frozen=True, slots=True)
 class SideVerdict:
-    """What one end's policies say; ``because`` and ``rules`` as in :class:`cilia.contracts.explanations.Side`."""
+    """What one end's policies say; ``because`` and ``rules`` as in
+    :class:`cilia.contracts.explanations.Side`.
+    """
 
     allowed: bool
     because: str
@@ -60,7 +63,9 @@ class Applying(NamedTuple):
 
 
 class Judge:
-    """Judges flows under policies that don't change; ends must be the same objects to profit from what is remembered."""
+    """Judges flows under policies that don't change; ends must be the same objects to profit from
+    what is remembered.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -134,7 +139,9 @@ class Judge:
         return found
 
     def _admits_host(self, subject: End, specs: Iterable[tuple[str, Spec]]) -> bool:
-        """Tell whether its node reaches the subject; one without labels yet only if a policy has rules for ingress."""
+        """Tell whether its node reaches the subject; one without labels yet only if a policy has
+        rules for ingress.
+        """
         has_ingress = any(not rule.egress for _, spec in specs for rule in spec.rules)
         return self.engine.options.admit_host and (subject.peer.identity != INIT or has_ingress)
 

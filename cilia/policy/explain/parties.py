@@ -1,4 +1,6 @@
-"""The ends of a flow, as selectors see them: pods, identities, entities, addresses, and pods that might exist."""
+"""The ends of a flow, as selectors see them: pods, identities, entities, addresses, and pods that
+might exist.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +50,9 @@ class End:
         return self.peer.labels.get(("k8s", NAMESPACE), "")
 
     def number(self, port: str, protocol: int) -> int | None:
-        """Return the number of a port that may go by a name; None if no pod, or more than one port, has the name."""
+        """Return the number of a port that may go by a name; None if no pod, or more than one port,
+        has the name.
+        """
         if port.isdigit():
             return int(port)
         found = {item.port for item in self.peer.ports if (item.name, item.protocol) == (port, protocol)}
@@ -90,7 +94,9 @@ def end_of_identity(engine: Engine, identity: Identity, name: str) -> End:
 
 
 def end_of_address(engine: Engine, address: Prefix) -> End:
-    """Return an address outside of the cluster, which goes by the longest prefix that policies name for it."""
+    """Return an address outside of the cluster, which goes by the longest prefix that policies name
+    for it.
+    """
     covering = (address.supernet(new_prefix=length) for length in range(address.prefixlen, 0, -1))
     prefix = next((each for each in covering if each in engine.prefixes), address.supernet(new_prefix=0))
     world = Reserved.WORLD
@@ -102,7 +108,9 @@ def end_of_address(engine: Engine, address: Prefix) -> End:
 
 
 def _imagined(engine: Engine, party: Party) -> End:
-    """Return what a pod with these labels would be; its namespace has the labels that other pods of it show."""
+    """Return what a pod with these labels would be; its namespace has the labels that other pods of
+    it show.
+    """
     try:
         given = parse_labels(party.labels)
     except BadLabel as error:

@@ -1,6 +1,8 @@
-"""The smallest policy that allows a flow on one side: for exactly these labels, this peer and this port.
+"""The smallest policy that allows a flow on one side: for exactly these labels, this peer and this
+port.
 
-It opens and closes nothing else: without a default deny of its own, it isolates nobody that it happens to select.
+It opens and closes nothing else: without a default deny of its own, it isolates nobody that it
+happens to select.
 """
 
 import re

@@ -1,4 +1,7 @@
-"""CIDRs of rules. A prefix selects the identities that stand for it or for a part of it; pods never have one."""
+"""CIDRs of rules.
+
+A prefix selects the identities that stand for it or for a part of it; pods never have one.
+"""
 
 import re
 from collections.abc import Iterable
@@ -24,7 +27,10 @@ _LENGTH: Final = re.compile(r"[0-9]{1,3}")
 
 
 def read_prefix(at: Field, *, bare: bool = True) -> Prefix:
-    """Read ``address/length``; bits behind the length are cut off. ``bare``: an address alone is allowed."""
+    """Read ``address/length``; bits behind the length are cut off.
+
+    ``bare``: an address alone is allowed.
+    """
     text = at.text()
     address, slash, length = text.partition("/")
     if "%" in text:
@@ -66,7 +72,9 @@ def _items(at: Field | None) -> Iterable[Field]:
 
 
 def _select_group(at: Field, *, by_name: bool, holes: tuple[Prefix, ...]) -> Selector:
-    """Return the selector of what lies in the groups of a name, or with the labels, but not in ``holes``."""
+    """Return the selector of what lies in the groups of a name, or with the labels, but not in
+    ``holes``.
+    """
     if by_name:
         group = Selector((Requirement(CIDR_GROUP, GROUP_NAME + at.text(), Operator.EXISTS),))
     else:
@@ -97,7 +105,9 @@ def _excepts(at: Field | None, cidr: Prefix) -> tuple[Prefix, ...]:
 
 
 def read_ip_block(at: Field) -> Selector:
-    """Read ``ipBlock``, which counts pods' addresses as well; an exception must be a true part of the block."""
+    """Read ``ipBlock``, which counts pods' addresses as well; an exception must be a true part of
+    the block.
+    """
     body = at.mapping().only("cidr", "except")
     cidr = read_prefix(body.require("cidr"), bare=False)
     excepts = _excepts(body.get("except"), cidr)

@@ -1,6 +1,7 @@
 """YAML and JSON text as fields that know where they stand.
 
-Text is read once, here; keys given twice, types that Kubernetes doesn't have and unreasonably big texts are refused.
+Text is read once, here; keys given twice, types that Kubernetes doesn't have and unreasonably big
+texts are refused.
 """
 
 import json
@@ -56,7 +57,8 @@ class Field:
         raise self._error(BadPolicy, reason)
 
     def mark_unenforced(self) -> None:
-        """Note that a valid value has no effect yet; whoever builds rules of it sees to it that nothing opens.
+        """Note that a valid value has no effect yet; whoever builds rules of it sees to it that
+        nothing opens.
 
         Raises:
             NotEnforced: Such values aren't allowed here.
@@ -110,7 +112,9 @@ class Field:
 
 
 def place_in_object(at: Field) -> str:
-    """Return the path of a field of ``spec`` within its object, be that an element of a List or not."""
+    """Return the path of a field of ``spec`` within its object, be that an element of a List or
+    not.
+    """
     return at.path[at.path.index("spec") :]
 
 

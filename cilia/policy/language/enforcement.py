@@ -1,4 +1,5 @@
-"""When policies are enforced: the object that says so for the cluster, and the annotation that audits one policy.
+"""When policies are enforced: the object that says so for the cluster, and the annotation that
+audits one policy.
 
 ::
 
@@ -7,7 +8,8 @@
     metadata: {name: cluster}
     spec: {mode: default, audit: false}
 
-It is stored beside the policies, so it changes in their transactions, has their history, and is acknowledged as they are.
+It is stored beside the policies, so it changes in their transactions, has their history, and is
+acknowledged as they are.
 """
 
 import json

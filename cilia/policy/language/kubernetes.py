@@ -1,4 +1,6 @@
-"""NetworkPolicy of Kubernetes (networking.k8s.io/v1), by its own specification where Cilium departs from it."""
+"""NetworkPolicy of Kubernetes (networking.k8s.io/v1), by its own specification where Cilium departs
+from it.
+"""
 
 from cilia.policy.engine.rules import EVERYTHING, NAMESPACED, Rule, Selector, Spec, split_names
 from cilia.policy.language.addresses import read_ip_block
@@ -42,7 +44,9 @@ def _items(body: Mapping, name: str) -> list[Field]:
 
 
 def _types(body: Mapping) -> tuple[bool, bool]:
-    """Return whether the policy is for ingress and for egress; without ``policyTypes`` always for ingress."""
+    """Return whether the policy is for ingress and for egress; without ``policyTypes`` always for
+    ingress.
+    """
     names = [item.one_of(("Ingress", "Egress")) for item in _items(body, "policyTypes")]
     if not names:
         return True, bool(_items(body, "egress"))

@@ -1,6 +1,8 @@
-"""Fields that are valid in the language and have no effect yet: layer 7, names, services, groups, TLS, authentication.
+"""Fields that are valid in the language and have no effect yet: layer 7, names, services, groups,
+TLS, authentication.
 
-They are checked as far as their mistakes would be refused later anyway, then marked; none is passed over in silence.
+They are checked as far as their mistakes would be refused later anyway, then marked; none is passed
+over in silence.
 """
 
 import re

@@ -89,7 +89,8 @@ def parse_policies(
         allow_unenforced: Accept fields that have no effect yet. What they would allow stays closed.
 
     Raises:
-        BadPolicy: Something is wrong, or an object comes twice; nothing of the text should be applied.
+        BadPolicy: Something is wrong, or an object comes twice; nothing of the text should be
+            applied.
     """
     parsed: dict[str, ParsedPolicy] = {}
     for document in read_documents(text, source):

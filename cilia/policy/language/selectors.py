@@ -1,7 +1,7 @@
 """Label selectors of both languages, and the namespaces that they are limited to.
 
-Cilium's keys may name a source (``k8s:``, ``any:``, ``reserved:``, ``cidr:``); without one any source counts.
-Selectors of Kubernetes always mean labels of the source ``k8s``.
+Cilium's keys may name a source (``k8s:``, ``any:``, ``reserved:``, ``cidr:``); without one any
+source counts. Selectors of Kubernetes always mean labels of the source ``k8s``.
 """
 
 import re
@@ -149,7 +149,9 @@ def in_namespace(namespace: str) -> Requirement:
 
 
 def read_subject(at: Field, read_key: KeyReader, namespace: str) -> Selector:
-    """Read a subject selector, limited to its policy's namespace whichever one its ``matchLabels`` name."""
+    """Read a subject selector, limited to its policy's namespace whichever one its ``matchLabels``
+    name.
+    """
     if not namespace:
         return read_selector(at, read_key)
     return require(read_selector(at, read_key, without=("k8s", NAMESPACE)), in_namespace(namespace))
@@ -158,8 +160,9 @@ def read_subject(at: Field, read_key: KeyReader, namespace: str) -> Selector:
 def scope_peer(selector: Selector, *, namespace: str, cluster: str, subject_is_init: bool = False) -> Selector:
     """Limit a peer selector as the peer does (pkg/k8s/apis/cilium.io/utils).
 
-    A selector that names reserved labels stays as it is. Otherwise one without a namespace is limited to the
-    policy's; a clusterwide policy's to workloads; one without a cluster to ours, if clusters have a name.
+    A selector that names reserved labels stays as it is. Otherwise one without a namespace is
+    limited to the policy's; a clusterwide policy's to workloads; one without a cluster to ours, if
+    clusters have a name.
     """
     keys = [(item.source, item.key) for item in selector.requirements]
     if any(source == RESERVED for source, _ in keys):

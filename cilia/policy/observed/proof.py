@@ -1,4 +1,6 @@
-"""Proof of proposed policies by the engine: recorded allowed flows pass, and nothing else that could be tried does."""
+"""Proof of proposed policies by the engine: recorded allowed flows pass, and nothing else that
+could be tried does.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -32,7 +34,8 @@ class Proof(Message, frozen=True):
 
     Attributes:
         kept: Sides of recorded allowed flows that they allow.
-        lost: Those that they deny: the language can't name the port, or the flow crosses what can't be told apart.
+        lost: Those that they deny: the language can't name the port, or the flow crosses what can't
+            be told apart.
         refused: Sides of flows that were denied, or that nobody recorded, and that they deny.
         opened: Some of those that they allow.
         opened_count: How many these are.
@@ -58,7 +61,8 @@ class Proposal(Message, frozen=True):
 
 
 def generate(talks: Sequence[ObservedFlow], wanted: Wanted, *, most_addresses: int) -> Proposal:
-    """Propose policies and prove them; labels that tell copies apart are used only where it isn't exact without.
+    """Propose policies and prove them; labels that tell copies apart are used only where it isn't
+    exact without.
 
     Raises:
         BadPolicy: The language refuses what is proposed; that is a fault of ours.
@@ -109,7 +113,9 @@ def _sides(talks: Sequence[ObservedFlow], wanted: Wanted) -> Iterator[tuple[Flow
 
 
 def _probes(talks: Sequence[ObservedFlow], wanted: Wanted) -> Iterator[tuple[FlowEnd, FlowEnd, Packet, bool]]:
-    """Yield flows between any of the recorded ends at any of the recorded ports, and one beside each."""
+    """Yield flows between any of the recorded ends at any of the recorded ports, and one beside
+    each.
+    """
     ends = {_key(end): end for talk in talks for end in (talk.source, talk.destination)}
     seen = {talk.packet for talk in talks}
     packets = sorted(

@@ -1,7 +1,9 @@
-"""Least-privilege policies out of recorded flows: what was allowed stays allowed, and nothing else is.
+"""Least-privilege policies out of recorded flows: what was allowed stays allowed, and nothing else
+is.
 
-One policy for each set of workloads that the same meaningful labels select. Labels that differ between copies or
-versions of a workload are left out, unless two workloads that were treated differently can't be told apart otherwise.
+One policy for each set of workloads that the same meaningful labels select. Labels that differ
+between copies or versions of a workload are left out, unless two workloads that were treated
+differently can't be told apart otherwise.
 """
 
 import re
@@ -84,7 +86,8 @@ def propose(
     """Return policies that allow what was allowed to and from the workloads.
 
     Args:
-        most_addresses: Prefixes outside of the cluster that a peer's list may have; more become an entity.
+        most_addresses: Prefixes outside of the cluster that a peer's list may have; more become an
+            entity.
         every_label: Select by all labels, also by those that only tell copies apart.
     """
     found: dict[Selection, Sides] = {}
@@ -108,7 +111,9 @@ def propose(
 
 
 def can_express(packet: Packet) -> bool:
-    """Tell whether a rule can name the port: a port or type 0 means every one, and not all protocols have a name."""
+    """Tell whether a rule can name the port: a port or type 0 means every one, and not all
+    protocols have a name.
+    """
     name = protocol_name(packet.protocol)
     if name in _TRANSPORTS or packet.protocol in (ICMP, ICMPV6):
         return packet.port > 0

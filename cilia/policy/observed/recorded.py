@@ -1,4 +1,6 @@
-"""Recorded flows as something that can be judged: their ends as selectors see them, their verdicts as one."""
+"""Recorded flows as something that can be judged: their ends as selectors see them, their verdicts
+as one.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -129,7 +131,9 @@ def _join(group: list[RecordedFlow]) -> ObservedFlow:
 
 
 def _verdict(group: list[RecordedFlow]) -> str:
-    """Return the newest verdict: egress was asked first, so a later word of the other side means it had allowed."""
+    """Return the newest verdict: egress was asked first, so a later word of the other side means it
+    had allowed.
+    """
     egress = max((flow for flow in group if flow.egress), key=lambda flow: flow.last_ns, default=None)
     ingress = max((flow for flow in group if not flow.egress), key=lambda flow: flow.last_ns, default=None)
     if ingress is None or (egress is not None and egress.verdict == DENIED and egress.last_ns > ingress.last_ns):
@@ -138,7 +142,9 @@ def _verdict(group: list[RecordedFlow]) -> str:
 
 
 def _count(group: list[RecordedFlow]) -> int:
-    """Count each flow once: one between nodes is reported by the source's for egress, by the other for ingress."""
+    """Count each flow once: one between nodes is reported by the source's for egress, by the other
+    for ingress.
+    """
     egress = sum(flow.count for flow in group if flow.egress)
     stopped = sum(flow.count for flow in group if flow.egress and flow.verdict == DENIED)
     return max(egress, stopped + sum(flow.count for flow in group if not flow.egress))
@@ -147,7 +153,8 @@ def _count(group: list[RecordedFlow]) -> int:
 class Ends:
     """Ends of recorded flows under one set of policies, each made once.
 
-    An address belongs to the longest prefix that these policies name, so ends of one set are of no use for another.
+    An address belongs to the longest prefix that these policies name, so ends of one set are of no
+    use for another.
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -12,7 +12,8 @@ _STEP: Final = re.compile(r"([^.\[\]]+)|\[([^\]]*)\]")
 
 
 def documents_at(rows: Sequence[HistoryRow], revision: Revision) -> dict[str, str]:
-    """Return the documents at a revision of all policies that changed since; empty where there was none.
+    """Return the documents at a revision of all policies that changed since; empty where there was
+    none.
 
     Args:
         rows: The history, in any order; it reaches back to ``revision``.
@@ -25,7 +26,8 @@ def documents_at(rows: Sequence[HistoryRow], revision: Revision) -> dict[str, st
 
 
 def find_origin(rows: Sequence[HistoryRow], key: str, place: str) -> HistoryRow | None:
-    """Return the newest revision that changed what stands at a place of a policy, such as ``spec.ingress[0]``.
+    """Return the newest revision that changed what stands at a place of a policy, such as
+    ``spec.ingress[0]``.
 
     Args:
         place: A field's path; empty for the whole document.

@@ -27,7 +27,8 @@ class RuleUse(Message, frozen=True):
 def use_rules(outlook: RecordedFlowJudge, talks: Iterable[ObservedFlow]) -> list[RuleUse]:
     """Return the use of every rule, by policy and place.
 
-    A rule that allows is not used where a deny rule overrules it, nor a rule of ingress where egress denies.
+    A rule that allows is not used where a deny rule overrules it, nor a rule of ingress where
+    egress denies.
 
     Raises:
         BadFlows: An end of a flow is none.

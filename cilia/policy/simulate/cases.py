@@ -1,4 +1,6 @@
-"""Policies tested as code: what should become of flows in a described cluster, and which rules the cases touch."""
+"""Policies tested as code: what should become of flows in a described cluster, and which rules the
+cases touch.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +17,9 @@ from cilia.policy.simulate.description import BadDescription, Expectation, read_
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A flow that is not treated as a case wants it; ``explained`` tells why, None if it has no port of the name."""
+    """A flow that is not treated as a case wants it; ``explained`` tells why, None if it has no
+    port of the name.
+    """
 
     case: str
     source: str

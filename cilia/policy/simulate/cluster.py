@@ -19,7 +19,9 @@ from cilia.policy.language.parse import ParsedPolicy, parse_policies
 from cilia.policy.simulate.description import PROTOCOLS, BadDescription, DescribedPort, Description
 
 FIRST_PREFIX: Final = 1 << 24
-"""Identities of prefixes are counted from here, outside of what is allocated to pods, as the peer's local ones are."""
+"""Identities of prefixes are counted from here, outside of what is allocated to pods, as the peer's
+local ones are.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,9 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class FlowVerdict:
-    """What becomes of a flow; a side is None where no policy is enforced, such as outside of the cluster."""
+    """What becomes of a flow; a side is None where no policy is enforced, such as outside of the
+    cluster.
+    """
 
     egress: Verdict | None
     ingress: Verdict | None
@@ -95,7 +99,9 @@ class DescribedCluster:
         return Party(name, self.identity_of(address), address=address)
 
     def identity_of(self, address: Prefix) -> Identity:
-        """Return the identity of an address outside: that of the longest prefix that a policy names, or the world."""
+        """Return the identity of an address outside: that of the longest prefix that a policy
+        names, or the world.
+        """
         covering = [prefix for prefix in self._prefixes if within(address, prefix)]
         if covering:
             return Identity(self._prefixes[max(covering, key=lambda prefix: prefix.prefixlen)])

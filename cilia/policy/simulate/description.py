@@ -1,7 +1,8 @@
-"""A cluster as a text describes it: namespaces, pods, outside addresses, policies, and what to ask about.
+"""A cluster as a text describes it: namespaces, pods, outside addresses, policies, and what to ask
+about.
 
-The form in which people without a running cluster, tests and CI put a question to the engine. Fields that aren't known
-are refused, since a misspelt one would change verdicts in silence.
+The form in which people without a running cluster, tests and CI put a question to the engine.
+Fields that aren't known are refused, since a misspelt one would change verdicts in silence.
 """
 
 import json
@@ -37,7 +38,9 @@ class DescribedPort(Described, frozen=True, kw_only=True):
 
 
 class DescribedPod(Described, frozen=True, kw_only=True):
-    """A pod; those with the same labels in one namespace share an identity, as they do in a cluster."""
+    """A pod; those with the same labels in one namespace share an identity, as they do in a
+    cluster.
+    """
 
     name: str
     namespace: str = "default"
@@ -65,7 +68,8 @@ class DescribedNode(Described, frozen=True, kw_only=True):
 class Expectation(Described, frozen=True, kw_only=True):
     """What should become of flows: every one of sources x destinations x ports.
 
-    A source or destination is ``namespace/name`` of a pod, the number of an identity, an address, or an entity.
+    A source or destination is ``namespace/name`` of a pod, the number of an identity, an address,
+    or an entity.
     """
 
     sources: tuple[str, ...]

@@ -17,7 +17,9 @@ Known = tuple[bool, bool, tuple[str, ...]]
 
 
 class Shadows:
-    """Judges flows with and without the policies in shadow; what it found about a flow it remembers, bounded."""
+    """Judges flows with and without the policies in shadow; what it found about a flow it
+    remembers, bounded.
+    """
 
     def __init__(self, policies: Mapping[str, Policy], options: Options | None = None, *, remember: int = 0) -> None:
         self._keys = frozenset(key for key, policy in policies.items() if policy.shadow)

@@ -14,13 +14,17 @@ class SideVerdict(Struct, frozen=True):
     """What one side's policies say."""
 
     verdict: str
-    """``allowed``, ``denied``, ``audited`` (let through and reported), or ``not-enforced`` outside of the cluster."""
+    """``allowed``, ``denied``, ``audited`` (let through and reported), or ``not-enforced`` outside
+    of the cluster.
+    """
     by: str = ""
     """The key of the policy that decides, or ``default``."""
 
 
 class VerdictRow(Struct, frozen=True):
-    """What becomes of one flow; ``allowed`` is None where the destination has no port of the name in ``port``."""
+    """What becomes of one flow; ``allowed`` is None where the destination has no port of the name
+    in ``port``.
+    """
 
     source: str
     destination: str
@@ -32,7 +36,8 @@ class VerdictRow(Struct, frozen=True):
 
 
 def judge_all(world: DescribedCluster, probes: Sequence[str]) -> Iterator[VerdictRow]:
-    """Yield the verdict of every flow between parties of the description; nobody is judged against itself.
+    """Yield the verdict of every flow between parties of the description; nobody is judged against
+    itself.
 
     Raises:
         BadDescription: A probe is no port and protocol.

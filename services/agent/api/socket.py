@@ -1,4 +1,5 @@
-"""The agent's unix socket: a request a line, an answer a line; ``monitor`` answers with flows until one hangs up.
+"""The agent's unix socket: a request a line, an answer a line; ``monitor`` answers with flows until
+one hangs up.
 
 Whoever may open the socket may do everything; its mode is 0600.
 """

@@ -1,7 +1,7 @@
 """Forgetting flows: those that idled too long, and those of a pod that is gone.
 
-The programs create and refresh entries; this loop sweeps the table in small steps, so that neither the event loop nor
-a CPU is held for long. Lifetimes are the peer's (pkg/maps/ctmap).
+The programs create and refresh entries; this loop sweeps the table in small steps, so that neither
+the event loop nor a CPU is held for long. Lifetimes are the peer's (pkg/maps/ctmap).
 """
 
 import asyncio

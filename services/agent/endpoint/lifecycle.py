@@ -1,4 +1,5 @@
-"""Connecting pods: from a request to a pod that talks, under policy from its first packet on, and back.
+"""Connecting pods: from a request to a pod that talks, under policy from its first packet on, and
+back.
 
 ::
 
@@ -6,8 +7,8 @@
                      +-> row published, identity ---+
     delete   cilia_endpoints, ipcache -> link, flows -> row withdrawn -> address, record
 
-The record on disk brackets everything: what has one may exist in the kernel, what has none doesn't. A pod whose slot
-isn't realised has all of its packets dropped. Calls for one pod follow each other.
+The record on disk brackets everything: what has one may exist in the kernel, what has none doesn't.
+A pod whose slot isn't realised has all of its packets dropped. Calls for one pod follow each other.
 """
 
 import asyncio
@@ -116,7 +117,10 @@ class EndpointLifecycle:
                 raise
 
     async def delete(self, reference: EndpointReference) -> None:
-        """Disconnect a pod; one that is gone changes nothing. Returns once the kernel is clean of it."""
+        """Disconnect a pod; one that is gone changes nothing.
+
+        Returns once the kernel is clean of it.
+        """
         try:
             pod = self._parts.endpoints.find(reference)
         except UnknownEndpoint:
@@ -160,7 +164,9 @@ class EndpointLifecycle:
     # restart and re-registration
 
     async def restore(self) -> None:
-        """Bring the kernel and the records of a former agent together; what is in force stays in force."""
+        """Bring the kernel and the records of a former agent together; what is in force stays in
+        force.
+        """
         stale = self._parts.maps.read_endpoints()
         for pod in self._parts.endpoints:
             try:
@@ -264,7 +270,9 @@ class EndpointLifecycle:
         return pod
 
     async def _adopt_identity(self, pod: Pod, published: Published) -> Pod:
-        """Move a pod to the identity that its row has; the new policy is in force before the pod is under it."""
+        """Move a pod to the identity that its row has; the new policy is in force before the pod is
+        under it.
+        """
         former, pod = pod.identity, replace(pod, identity=published.endpoint.identity)
         self._keep(pod)
         if pod.identity != former:
@@ -281,7 +289,9 @@ class EndpointLifecycle:
         self._parts.locations.set_local(pod.numbers, pod.identity)
 
     async def _disconnect(self, pod: Pod) -> asyncio.Event:
-        """Clean the kernel of a pod; the event is set once its row, address and record are gone, too."""
+        """Clean the kernel of a pod; the event is set once its row, address and record are gone,
+        too.
+        """
         parts = self._parts
         pod = replace(parts.endpoints.get(pod.id) or pod, disconnecting=True)
         self._keep(pod)
@@ -314,7 +324,9 @@ class EndpointLifecycle:
             self._parts.realiser.release(identity)
 
     async def _restore_link(self, pod: Pod) -> bool:
-        """Tell whether a restored pod has its link; make it anew after a reboot, if the pod is still there."""
+        """Tell whether a restored pod has its link; make it anew after a reboot, if the pod is
+        still there.
+        """
         parts = self._parts
         ifindex = await parts.worker.run(parts.wiring.ifindex, pod.host_interface)
         if ifindex and ifindex == pod.ifindex:

@@ -1,8 +1,9 @@
-"""Pod addresses of this node: handed out from the blocks that ipam granted, one of each family that the node has.
+"""Pod addresses of this node: handed out from the blocks that ipam granted, one of each family that
+the node has.
 
-Pure and synchronous; the agent's endpoint loop owns the one instance. An address that comes back is queued behind all
-others, so that a client which still talks to the old pod rarely meets a new one. Nothing enumerates a block: one of
-IPv6 has more addresses than memory.
+Pure and synchronous; the agent's endpoint loop owns the one instance. An address that comes back is
+queued behind all others, so that a client which still talks to the old pod rarely meets a new one.
+Nothing enumerates a block: one of IPv6 has more addresses than memory.
 """
 
 from collections import deque
@@ -28,8 +29,8 @@ class Addresses(NamedTuple):
 class BlockPool:
     """Free and used addresses of the node's blocks of one family.
 
-    The first usable address of the first block is the gateway of every pod; a block's first and last addresses (IPv4:
-    network and broadcast, IPv6: anycast) are never given out.
+    The first usable address of the first block is the gateway of every pod; a block's first and
+    last addresses (IPv4: network and broadcast, IPv6: anycast) are never given out.
     """
 
     def __init__(self) -> None:
@@ -65,7 +66,9 @@ class BlockPool:
         return address
 
     def claim(self, address: str) -> bool:
-        """Mark an address as used; False if it lies in no block, and stays marked, should its block still come."""
+        """Mark an address as used; False if it lies in no block, and stays marked, should its block
+        still come.
+        """
         is_ours = self._is_ours(address)
         if address not in self.used:
             self.used.add(address)

@@ -1,7 +1,7 @@
 """The pods of this node: what is kept of each on disk, and all of them by id, name and identity.
 
-A record is written before the kernel is touched and removed after it was cleaned, so that a restarted agent knows of
-every link that may exist. Owner: the endpoint loop; others read.
+A record is written before the kernel is touched and removed after it was cleaned, so that a
+restarted agent knows of every link that may exist. Owner: the endpoint loop; others read.
 """
 
 import os

@@ -6,12 +6,13 @@
     eth0  a.b.c.d/32, default via gw --- lxc<id>  clsact on the shared blocks, route a.b.c.d/32
           gw is at GATEWAY_MAC                    (for the node's own traffic to the pod)
 
-IPv6 is the same with a /128; its addresses are there at once (no duplicate detection: the node gave them), and nothing
-speaks but for the pod: no link-local addresses, no router advertisements heard.
+IPv6 is the same with a /128; its addresses are there at once (no duplicate detection: the node gave
+them), and nothing speaks but for the pod: no link-local addresses, no router advertisements heard.
 
-The device inside is created in the pod's namespace at once (moving it would cost an RCU grace period), and comes up
-last, after the programs are in place and the host's end is up: so it finds a carrier, and sends from its first moment
-on. Everything here blocks on RTNL and belongs in the worker thread.
+The device inside is created in the pod's namespace at once (moving it would cost an RCU grace
+period), and comes up last, after the programs are in place and the host's end is up: so it finds a
+carrier, and sends from its first moment on. Everything here blocks on RTNL and belongs in the
+worker thread.
 """
 
 import errno
@@ -39,7 +40,9 @@ from services.agent.netlink.rtnetlink import Request, RtNetlink
 from services.agent.netlink.tc import TrafficControl
 
 GATEWAY_MAC: Final = "02:63:69:6c:69:61"
-"""Of the host's end of every pod's link: what the programs give as the gateway's (bpf/lib/config.h)."""
+"""Of the host's end of every pod's link: what the programs give as the gateway's
+(bpf/lib/config.h).
+"""
 LOOPBACK: Final = 1
 
 
@@ -100,7 +103,9 @@ class PodLinks:
                 pod.close()
 
     def disconnect(self, host_interface: str) -> None:
-        """Remove a pod's link, both ends and all that hangs on it; one that is gone changes nothing."""
+        """Remove a pod's link, both ends and all that hangs on it; one that is gone changes
+        nothing.
+        """
         (error,) = self._host.call_many([delete_link(host_interface)])
         if error not in (0, errno.ENODEV):
             raise WiringFailed("removal", host_interface, "", os.strerror(error))
@@ -159,7 +164,8 @@ def _requests_outside(link: PodLink, ifindex: int) -> list[Request]:
 
 
 def _prepare_ipv6(link: PodLink) -> None:
-    """Have the pod's device, in whose namespace the thread is, speak IPv6 if it is to, and never obey routers.
+    """Have the pod's device, in whose namespace the thread is, speak IPv6 if it is to, and never
+    obey routers.
 
     Runtimes make namespaces in which IPv6 is off until somebody wants it.
     """

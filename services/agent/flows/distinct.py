@@ -1,8 +1,9 @@
 """Distinct flows of this node: who talked to whom about what and what became of it, counted. Pure.
 
-Events come by the million, distinct flows by the thousand: what is new goes to the recorder at once, what repeats
-only adds up, and goes along now and then. The memory is bounded; what was not seen longest makes room, flows with
-outsiders first, since a scan from outside must not push out what the cluster's own workloads do.
+Events come by the million, distinct flows by the thousand: what is new goes to the recorder at
+once, what repeats only adds up, and goes along now and then. The memory is bounded; what was not
+seen longest makes room, flows with outsiders first, since a scan from outside must not push out
+what the cluster's own workloads do.
 """
 
 import re
@@ -46,7 +47,10 @@ class DistinctCounters:
 
 @dataclass(slots=True)
 class Row:
-    """A distinct flow. ``pending``: verdicts that the recorder hasn't heard of; ``is_known``: it has heard of others."""
+    """A distinct flow.
+
+    ``pending``: verdicts that the recorder hasn't heard of; ``is_known``: it has heard of others.
+    """
 
     ports: NamedPorts
     pending: int
@@ -94,7 +98,8 @@ class DistinctFlows:
         rows.move_to_end(key)
 
     def hand_over(self, most: int, *, everything: bool) -> tuple[tuple[SeenFlow, ...], int]:
-        """Return what the recorder hasn't heard of, and how many distinct flows were lost before; it counts as told.
+        """Return what the recorder hasn't heard of, and how many distinct flows were lost before;
+        it counts as told.
 
         Args:
             most: So many flows at a time.
@@ -124,7 +129,10 @@ class DistinctFlows:
 
 
 def key_of(event: Event, flow: Flow) -> Key | None:
-    """Return what makes a flow distinct; None for what is no verdict of policy. An answer counts as its question."""
+    """Return what makes a flow distinct; None for what is no verdict of policy.
+
+    An answer counts as its question.
+    """
     if event.kind == EventKind.DROP:
         if event.reason not in BY_POLICY:
             return None

@@ -1,7 +1,9 @@
-"""What the programs report, as flows with names: to whoever listens on the socket, and in batches to the bus.
+"""What the programs report, as flows with names: to whoever listens on the socket, and in batches
+to the bus.
 
-Events are taken from the ring in bounded drains on the event loop and wait, packed, in a bounded queue; they are
-decoded and named only if someone wants them. What finds no room is counted, never waited for.
+Events are taken from the ring in bounded drains on the event loop and wait, packed, in a bounded
+queue; they are decoded and named only if someone wants them. What finds no room is counted, never
+waited for.
 """
 
 import asyncio
@@ -34,7 +36,9 @@ WAITING: Final = 8192
 LIVE_SECONDS: Final = 0.05
 PUBLISH_SECONDS: Final = 0.2
 IDLE_SECONDS: Final = 0.5
-"""Between two looks at the ring: while someone watches, while flows go to the bus, and when they are only counted."""
+"""Between two looks at the ring: while someone watches, while flows go to the bus, and when they
+are only counted.
+"""
 LISTENER_LIMIT: Final = 4096
 PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 
@@ -46,7 +50,8 @@ class Names:
     endpoint: Callable[[int], str]
     """``namespace/name`` of a local endpoint's id."""
     address: Callable[[int], str]
-    """``namespace/name`` of the pod of another node that has an address (services.agent.address)."""
+    """``namespace/name`` of the pod of another node that has an address (services.agent.address).
+    """
     policy: Callable[[int], str]
     """Key of the policy object behind a cookie."""
     reason: Callable[[int], str]
@@ -126,7 +131,8 @@ class Flows:
     async def run(self) -> None:
         """Take events, and hand flows on, until cancelled.
 
-        The programs wake us only when much has piled up (a wake-up costs more than a packet); otherwise we come.
+        The programs wake us only when much has piled up (a wake-up costs more than a packet);
+        otherwise we come.
         """
         loop = asyncio.get_running_loop()
         loop.add_reader(self._ring.fileno(), self._drain)

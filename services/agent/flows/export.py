@@ -1,7 +1,8 @@
 """The loop that tells the recorder of this node's distinct flows.
 
-What is new goes within a second, counts of the rest each ``refresh_seconds``. A batch is sent again until it is
-answered, under one name, so that the recorder counts it once; meanwhile the rest adds up in bounded memory.
+What is new goes within a second, counts of the rest each ``refresh_seconds``. A batch is sent again
+until it is answered, under one name, so that the recorder counts it once; meanwhile the rest adds
+up in bounded memory.
 """
 
 import asyncio

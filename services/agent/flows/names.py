@@ -24,7 +24,9 @@ class PolicyNames:
         return self._keys.get(cookie, f"#{cookie:08x}")
 
     async def watch(self) -> None:
-        """Follow the table of policies until cancelled; names of removed policies stay, for late events."""
+        """Follow the table of policies until cancelled; names of removed policies stay, for late
+        events.
+        """
         async for changes in self._policies.changes():
             for change in changes:
                 self._keys.update((policy_cookie(key), key) for key in change.upserts)
@@ -53,7 +55,9 @@ def names_of(
 def ports_of(
     pods: Endpoints, ipcache: Ipcache, endpoints: TableSubscriber[EndpointKey, Endpoint]
 ) -> Callable[[int, bytes], tuple[tuple[str, str, int], ...]]:
-    """Return how this node knows what a pod names its ports: by the id of a local one, or by its address."""
+    """Return how this node knows what a pod names its ports: by the id of a local one, or by its
+    address.
+    """
 
     def ports(number: int, address: bytes) -> tuple[tuple[str, str, int], ...]:
         pod = pods.get(EndpointId(number)) if number else None

@@ -1,7 +1,9 @@
-"""Which identity each address belongs to, and behind which node it lives: tables in, entries of cilia_ipcache out.
+"""Which identity each address belongs to, and behind which node it lives: tables in, entries of
+cilia_ipcache out.
 
-Pure. The node's own pods come from the agent itself, not from the table, so that they are known at once and stay known
-while the bus is away. Where two rows claim an address (a pod's successor is heard of before its end), the newer wins.
+Pure. The node's own pods come from the agent itself, not from the table, so that they are known at
+once and stay known while the bus is away. Where two rows claim an address (a pod's successor is
+heard of before its end), the newer wins.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +17,9 @@ from services.agent.address import prefix as parse_prefix
 
 
 class Location(NamedTuple):
-    """An entry of cilia_ipcache: whose the address is, and behind which node (IPv4 in host order, 0: no tunnel)."""
+    """An entry of cilia_ipcache: whose the address is, and behind which node (IPv4 in host order,
+    0: no tunnel).
+    """
 
     identity: int
     tunnel: int = 0
@@ -98,7 +102,9 @@ class Ipcache:
                         self._settle(Prefix(address))
 
     def feed_prefixes(self, upserts: Mapping[str, PrefixRow], removes: Iterable[str]) -> None:
-        """Take changes of the table of prefixes; pods and nodes keep their own, but for what nodes' labels make of them."""
+        """Take changes of the table of prefixes; pods and nodes keep their own, but for what nodes'
+        labels make of them.
+        """
         for text in removes:
             self._outside.pop(parse_prefix(text), None)
             self._settle(parse_prefix(text))

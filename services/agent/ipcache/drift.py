@@ -1,8 +1,9 @@
-"""Audit of the maps of addresses: whether cilia_ipcache, cilia_endpoints and cilia_gateways hold what the agent wrote.
+"""Audit of the maps of addresses: whether cilia_ipcache, cilia_endpoints and cilia_gateways hold
+what the agent wrote.
 
-A hundred thousand entries are compared by one number, the sum of their hashes, which the kernel's side computes outside of
-Python and ours keeps up with each write; only if they differ are the entries read. A look during which the agent itself
-wrote tells nothing, and is repeated.
+A hundred thousand entries are compared by one number, the sum of their hashes, which the kernel's
+side computes outside of Python and ours keeps up with each write; only if they differ are the
+entries read. A look during which the agent itself wrote tells nothing, and is repeated.
 """
 
 import asyncio
@@ -29,7 +30,10 @@ ATTEMPTS: Final = 5
 
 
 class AddressDrift:
-    """Compares and repairs. ``run`` goes to the supervisor, once what a former agent left is adopted."""
+    """Compares and repairs.
+
+    ``run`` goes to the supervisor, once what a former agent left is adopted.
+    """
 
     def __init__(self, maps: AddressMaps, reader: Worker, faults: DriftReports, *, seconds: float) -> None:
         self._maps = maps

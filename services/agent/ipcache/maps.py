@@ -1,7 +1,8 @@
-"""The maps of addresses as the agent writes them: who has which, and where; and what they hold by now.
+"""The maps of addresses as the agent writes them: who has which, and where; and what they hold by
+now.
 
-Pinned, so they outlive the agent; ``read_*`` gives back what a former one left. ``look_at_*`` and ``digest_ipcache`` are
-for an audit in another thread, and use descriptors of their own.
+Pinned, so they outlive the agent; ``read_*`` gives back what a former one left. ``look_at_*`` and
+``digest_ipcache`` are for an audit in another thread, and use descriptors of their own.
 """
 
 from collections.abc import Iterable, Mapping
@@ -59,7 +60,9 @@ class AddressMaps:
         self._addresses.close()
 
     def set_gateways(self, gateways: Iterable[int]) -> None:
-        """Have the programs answer for what pods have as their gateway: an address of each family, or of one."""
+        """Have the programs answer for what pods have as their gateway: an address of each family,
+        or of one.
+        """
         for gateway in gateways:
             family = GatewayFamily.IPV4 if is_ipv4(gateway) else GatewayFamily.IPV6
             self._gateways.update(family, packed(gateway))
@@ -77,7 +80,9 @@ class AddressMaps:
         self.digest = self._digest(located)
 
     def look_at_ipcache(self) -> dict[Prefix, Location]:
-        """Return the ipcache's entries; from one thread at a time, and that may be another than the writer's."""
+        """Return the ipcache's entries; from one thread at a time, and that may be another than the
+        writer's.
+        """
         return {
             Prefix(unpacked(key.address), key.prefixlen): Location(*value)
             for key, value in self._audited_ipcache.items()

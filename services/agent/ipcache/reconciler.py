@@ -1,7 +1,8 @@
-"""The ipcache loop: tables of nodes, endpoints and prefixes, and the node's own pods, into cilia_ipcache.
+"""The ipcache loop: tables of nodes, endpoints and prefixes, and the node's own pods, into
+cilia_ipcache.
 
-After a restart the kernel's entries stay until all tables are complete; then what they don't name goes. An entry that
-is already there is not written, so that no flow is decided anew for nothing.
+After a restart the kernel's entries stay until all tables are complete; then what they don't name
+goes. An entry that is already there is not written, so that no flow is decided anew for nothing.
 """
 
 import asyncio
@@ -24,13 +25,20 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 5.0
 SETTLE_SECONDS: Final = 5.0
-"""A restarted agent waits so long for the table of prefixes before it brings newer policy into force."""
+"""A restarted agent waits so long for the table of prefixes before it brings newer policy into
+force.
+"""
 LINGER_SECONDS: Final = 1.0
-"""Between the completion of the tables and the removal of what they don't name; the watchers run meanwhile."""
+"""Between the completion of the tables and the removal of what they don't name; the watchers run
+meanwhile.
+"""
 
 
 class IpcacheReconciler:
-    """Keeps cilia_ipcache as desired. ``run``, ``watch_endpoints`` and ``prune`` go to the supervisor."""
+    """Keeps cilia_ipcache as desired.
+
+    ``run``, ``watch_endpoints`` and ``prune`` go to the supervisor.
+    """
 
     def __init__(
         self,
@@ -87,9 +95,11 @@ class IpcacheReconciler:
         self._wake.set()
 
     async def settle_prefixes(self) -> None:
-        """Have the prefixes that came while no agent ran told apart, before the policy that came meanwhile is in force.
+        """Have the prefixes that came while no agent ran told apart, before the policy that came
+        meanwhile is in force.
 
-        They inherit the verdicts that their addresses have until now, so nothing changes for them before that policy.
+        They inherit the verdicts that their addresses have until now, so nothing changes for them
+        before that policy.
         """
         if not self._present:
             return
@@ -119,8 +129,8 @@ class IpcacheReconciler:
     async def watch_prefixes(self) -> None:
         """Take changes of the table of prefixes, until cancelled.
 
-        A prefix comes to be known once every policy here knows of its identity: until then its addresses are what they
-        were. One that goes, goes at once, long before its identity does.
+        A prefix comes to be known once every policy here knows of its identity: until then its
+        addresses are what they were. One that goes, goes at once, long before its identity does.
         """
         async for changes in self._prefixes.changes():
             for change in changes:
@@ -131,7 +141,9 @@ class IpcacheReconciler:
                 self._wake.set()
 
     async def wait_prefixes(self, cidrs: Iterable[str]) -> None:
-        """Wait until the kernel knows the identities of prefixes; bound it with ``asyncio.timeout``."""
+        """Wait until the kernel knows the identities of prefixes; bound it with
+        ``asyncio.timeout``.
+        """
         for cidr in cidrs:
             while self._wake.is_set() or not self._ipcache.has_prefix(cidr) or parse_prefix(cidr) in self._pending:
                 await self._written.wait()
@@ -158,7 +170,9 @@ class IpcacheReconciler:
                 await asyncio.sleep(0)
 
     async def prune(self) -> None:
-        """Once all tables are complete, remove what a former agent left and they don't name; then idle."""
+        """Once all tables are complete, remove what a former agent left and they don't name; then
+        idle.
+        """
         await self._nodes.wait_complete()
         await self._endpoints.wait_complete()
         await self._prefixes.wait_complete()

@@ -1,8 +1,10 @@
-"""Programs on devices of the node: the overlay's, and those of the underlay, which others may use too.
+"""Programs on devices of the node: the overlay's, and those of the underlay, which others may use
+too.
 
-A pinned TCX link holds each, before whatever others have there; where the kernel has no TCX, a clsact filter with a
-handle of our own does. Both stay when the agent ends, and are replaced in one step when it comes back. A place that is
-wanted no more (another uplink, another routing mode) is left.
+A pinned TCX link holds each, before whatever others have there; where the kernel has no TCX, a
+clsact filter with a handle of our own does. Both stay when the agent ends, and are replaced in one
+step when it comes back. A place that is wanted no more (another uplink, another routing mode) is
+left.
 """
 
 import errno

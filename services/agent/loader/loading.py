@@ -1,8 +1,9 @@
 """Programs into the kernel and into their places, without a packet that meets none.
 
-Maps are pinned and found again; programs are loaded anew at each start and replace those of a former agent in one step
-per place: the two tc blocks that all pods share, and a pinned TCX link at the overlay's device, if there is one (a clsact
-filter where the kernel has no TCX). Blocks on RTNL, and on RCU when a link is new: for the worker thread.
+Maps are pinned and found again; programs are loaded anew at each start and replace those of a
+former agent in one step per place: the two tc blocks that all pods share, and a pinned TCX link at
+the overlay's device, if there is one (a clsact filter where the kernel has no TCX). Blocks on RTNL,
+and on RCU when a link is new: for the worker thread.
 """
 
 from pathlib import Path
@@ -37,8 +38,9 @@ EVENT_BURST_NS: Final = NS_PER_SECOND // 10
 def install(config: Config, devices: NodeDevices, blocks: TcBlocks) -> LoadedObject:
     """Load the programs over the pinned maps and put them in their places.
 
-    A map that is pinned with another layout or size than is wanted now is made anew and gets the entries of the pinned
-    one, flows included, while traffic goes on. Until the new programs are in place, nothing is changed.
+    A map that is pinned with another layout or size than is wanted now is made anew and gets the
+    entries of the pinned one, flows included, while traffic goes on. Until the new programs are in
+    place, nothing is changed.
 
     Raises:
         CannotMigrate, MapFull: Entries have no place in a map as it is wanted.
@@ -69,9 +71,11 @@ def local_ports() -> tuple[int, int]:
 
 
 def masquerade_ports(first_local: int, last_local: int) -> tuple[int, int]:
-    """Return the first and last port for masqueraded flows: the greater part of what the node itself leaves over.
+    """Return the first and last port for masqueraded flows: the greater part of what the node
+    itself leaves over.
 
-    Privileged ports, and those above 30,000 where services get theirs (NodePort), are left out below the node's.
+    Privileged ports, and those above 30,000 where services get theirs (NodePort), are left out
+    below the node's.
     """
     below = FIRST_NAT_PORT, min(first_local - 1, LAST_NAT_PORT)
     above = last_local + 1, LAST_PORT

@@ -1,8 +1,8 @@
 """Audit of the programs: whether each is still in its place, and no pod's link is without.
 
-A link without its tc blocks is a pod without policy, and a filter of somebody else before ours may let through what ours
-would drop. What is missing is put back, what stands in our blocks beside our filter is removed. For the worker thread of
-links: everything here blocks on RTNL.
+A link without its tc blocks is a pod without policy, and a filter of somebody else before ours may
+let through what ours would drop. What is missing is put back, what stands in our blocks beside our
+filter is removed. For the worker thread of links: everything here blocks on RTNL.
 """
 
 import errno
@@ -30,7 +30,8 @@ class Placement:
         self._ids: dict[str, int] = {}
 
     def install(self) -> LoadedObject:
-        """Load the programs over the pinned maps and put them in their places, in place of former ones.
+        """Load the programs over the pinned maps and put them in their places, in place of former
+        ones.
 
         Raises:
             DatapathError, OSError: The kernel refuses, or a pinned map can't be migrated.
@@ -66,7 +67,9 @@ class Placement:
         return [*unbound, *strangers, *missing]
 
     def _bind(self, control: TrafficControl, pods: Mapping[int, str]) -> Iterator[str]:
-        """Bind pods' devices to the shared blocks again; those that are gone are left to the endpoints' loop."""
+        """Bind pods' devices to the shared blocks again; those that are gone are left to the
+        endpoints' loop.
+        """
         wanted = self._blocks.ingress, self._blocks.egress
         bound = control.bound_blocks()
         for ifindex, name in pods.items():

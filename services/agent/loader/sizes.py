@@ -1,7 +1,9 @@
-"""How many entries the maps get: as configured, or of the maps that take their memory at once, a share of the node's.
+"""How many entries the maps get: as configured, or of the maps that take their memory at once, a
+share of the node's.
 
-The peer divides 0.25 % of the memory in the same way and gives each table at least 131,072 entries (its
-Documentation/network/ebpf/maps.rst). The other maps take memory only for the entries that they hold.
+The peer divides 0.25 % of the memory in the same way and gives each table at least 131,072 entries
+(its Documentation/network/ebpf/maps.rst). The other maps take memory only for the entries that they
+hold.
 """
 
 import os
@@ -16,7 +18,8 @@ FLOWS: Final = (maps.CT4, maps.CT6)
 ENTRY_OVERHEAD_BYTES: Final = 72
 """``struct htab_elem`` with its place in the LRU list, and a bucket (kernel/bpf/hashtab.c)."""
 STEP: Final = 1024
-"""Sizes are multiples of it, so that a kernel that keeps some pages more for itself changes none."""
+"""Sizes are multiples of it, so that a kernel that keeps some pages more for itself changes none.
+"""
 
 
 def memory_bytes() -> int:
@@ -30,7 +33,9 @@ def entry_bytes(layout: MapLayout[Any, Any]) -> int:
 
 
 def entries_from_memory(total_bytes: int, sizes: MapSizes, layouts: Iterable[MapLayout[Any, Any]]) -> int:
-    """Return how many entries each of ``layouts`` gets if together they may take the share of ``total_bytes``."""
+    """Return how many entries each of ``layouts`` gets if together they may take the share of
+    ``total_bytes``.
+    """
     budget = int(total_bytes * sizes.memory_share)
     entries = budget // sum(map(entry_bytes, layouts)) // STEP * STEP
     return min(max(entries, sizes.least_entries), sizes.most_entries)

@@ -1,4 +1,6 @@
-"""What the audits of the kernel find: changes that somebody else made, in words, to whoever should know of them."""
+"""What the audits of the kernel find: changes that somebody else made, in words, to whoever should
+know of them.
+"""
 
 import asyncio
 import logging
@@ -20,7 +22,9 @@ log = logging.getLogger(__name__)
 MOST_TOLD: Final = 20
 WAITING: Final = 64
 PAUSES: Final = 10
-"""A look is followed by at least so many times its own length: 100,000 entries take half a second to read."""
+"""A look is followed by at least so many times its own length: 100,000 entries take half a second
+to read.
+"""
 
 
 @dataclass(slots=True)
@@ -32,7 +36,10 @@ class DriftCounters:
 
 
 class DriftReports:
-    """Tells of foreign changes by log, counters, status (``last``) and bus. ``run`` goes to the supervisor."""
+    """Tells of foreign changes by log, counters, status (``last``) and bus.
+
+    ``run`` goes to the supervisor.
+    """
 
     def __init__(self, bus: Bus, node: NodeName) -> None:
         self._bus = bus

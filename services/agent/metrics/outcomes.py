@@ -1,4 +1,6 @@
-"""What became of packets, as cilia_metrics counts it: read from the kernel when someone asks, at most once a second."""
+"""What became of packets, as cilia_metrics counts it: read from the kernel when someone asks, at
+most once a second.
+"""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""How full each map is. A part of the agent that knows a map's entries says so; the others are counted when asked for."""
+"""How full each map is.
+
+A part of the agent that knows a map's entries says so; the others are counted when asked for.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final

@@ -1,7 +1,8 @@
-"""Where pods are known by their own addresses: what is configured, and the pods' networks of the cluster.
+"""Where pods are known by their own addresses: what is configured, and the pods' networks of the
+cluster.
 
-The table of nodes and the settings in, the entries of cilia_unmasqueraded out. Additions are written at once; what a
-former agent left and nobody wants goes once the table is complete.
+The table of nodes and the settings in, the entries of cilia_unmasqueraded out. Additions are
+written at once; what a former agent left and nobody wants goes once the table is complete.
 """
 
 import asyncio
@@ -39,7 +40,9 @@ class ExcludedCidrs:
         return self._claims.keys()
 
     def feed(self, upserts: Mapping[NodeName, Node], removes: Iterable[NodeName]) -> set[Prefix]:
-        """Take changes of the table of nodes; return the prefixes that came or went, and perhaps more."""
+        """Take changes of the table of nodes; return the prefixes that came or went, and perhaps
+        more.
+        """
         touched: set[Prefix] = set()
         for name in (*removes, *upserts):
             row = upserts.get(name)

@@ -1,8 +1,10 @@
-"""Forgetting mappings of masqueraded flows: those whose flow is forgotten, and halves whose other half is gone.
+"""Forgetting mappings of masqueraded flows: those whose flow is forgotten, and halves whose other
+half is gone.
 
-A mapping is two entries of cilia_nat, one for what the pod sends and one for what comes back (bpf/maps/nat.h). What is
-found unused goes only if the next sweep finds it so again: the programs enter a mapping half by half, and the port of an
-ended flow should rest while the remote end may still remember it (TIME_WAIT, a minute).
+A mapping is two entries of cilia_nat, one for what the pod sends and one for what comes back
+(bpf/maps/nat.h). What is found unused goes only if the next sweep finds it so again: the programs
+enter a mapping half by half, and the port of an ended flow should rest while the remote end may
+still remember it (TIME_WAIT, a minute).
 """
 
 import asyncio
@@ -26,7 +28,9 @@ IPV4_MASK: Final = 0xFFFF_FFFF
 
 
 def flow_of(key: NatKey) -> Ct4Key | Ct6Key:
-    """Return the flow of what a pod sends, as conntrack has it: the lower end first (bpf/lib/conntrack.h)."""
+    """Return the flow of what a pod sends, as conntrack has it: the lower end first
+    (bpf/lib/conntrack.h).
+    """
     ends = (unpacked(key.local), key.local_port), (unpacked(key.remote), key.remote_port)
     (low, low_port), (high, high_port) = sorted(ends)
     if low >> 32 == high >> 32 == MAPPED >> 32:
@@ -88,7 +92,9 @@ class NatGc:
         self._unused, self.entries = unused, found
 
     def _dead(self, key: NatKey, entry: NatEntry, unused: set[NatKey]) -> Iterator[NatKey]:
-        """Yield what goes with an entry; note it in ``unused`` if this is the first sweep that finds it so."""
+        """Yield what goes with an entry; note it in ``unused`` if this is the first sweep that
+        finds it so.
+        """
         other, expected = other_half(key, entry)
         is_whole = self._map.lookup(other) == expected
         if is_whole and (key.is_reply or self._is_known(key)):

@@ -1,4 +1,5 @@
-"""Requests about links, and the addresses, neighbours and routes on them, packed for :class:`RtNetlink`.
+"""Requests about links, and the addresses, neighbours and routes on them, packed for
+:class:`RtNetlink`.
 
 Layouts are those of linux/if_link.h, linux/if_addr.h, linux/neighbour.h and linux/rtnetlink.h.
 """
@@ -57,19 +58,24 @@ def set_up(ifindex: int) -> Request:
 def settle(ifindex: int) -> Request:
     """Have what became of a device's link take effect before the answer, as Linux does since 6.8.
 
-    The kernel learns of a link's other end later and under RTNL; until then the device drops what it is to send.
+    The kernel learns of a link's other end later and under RTNL; until then the device drops what
+    it is to send.
     """
     return Request(RTM_GETLINK, 0, _link(ifindex))
 
 
 def without_link_local(ifindex: int) -> Request:
-    """Give a device no link-local address: nobody would answer its solicitations, and each would count as a drop."""
+    """Give a device no link-local address: nobody would answer its solicitations, and each would
+    count as a drop.
+    """
     mode = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
     return Request(RTM_SETLINK, 0, _link(ifindex) + attribute(IFLA_AF_SPEC, attribute(socket.AF_INET6, mode)))
 
 
 def add_address(ifindex: int, address: str) -> Request:
-    """Give a device an address, alone on its link and in use at once: no duplicate of it is looked for."""
+    """Give a device an address, alone on its link and in use at once: no duplicate of it is looked
+    for.
+    """
     parsed = ip_address(address)
     head = _ADDRESS.pack(_family(parsed), parsed.max_prefixlen, IFA_F_NODAD, RT_SCOPE_UNIVERSE, ifindex)
     packed = parsed.packed

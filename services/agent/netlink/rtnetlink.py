@@ -1,6 +1,8 @@
-"""A netlink socket for what must be fast or what pyroute2 doesn't know: requests packed by hand, sent in batches.
+"""A netlink socket for what must be fast or what pyroute2 doesn't know: requests packed by hand,
+sent in batches.
 
-Layouts are those of linux/netlink.h and linux/rtnetlink.h. Every call blocks on RTNL: for the worker thread only.
+Layouts are those of linux/netlink.h and linux/rtnetlink.h. Every call blocks on RTNL: for the
+worker thread only.
 """
 
 import os
@@ -66,7 +68,9 @@ class RtNetlink:
             raise OSError(error, os.strerror(error))
 
     def call_many(self, requests: Sequence[Request]) -> list[int]:
-        """Have the kernel carry requests out in order, each for itself; return the error of each, 0 for none."""
+        """Have the kernel carry requests out in order, each for itself; return the error of each, 0
+        for none.
+        """
         errors: list[int] = []
         for first in range(0, len(requests), BATCH):
             errors += self._call_batch(requests[first : first + BATCH])

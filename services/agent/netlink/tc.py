@@ -1,8 +1,10 @@
-"""Traffic control, as far as the agent needs it: clsact on shared blocks, and one BPF filter for each block.
+"""Traffic control, as far as the agent needs it: clsact on shared blocks, and one BPF filter for
+each block.
 
-A block's filter serves every device that is bound to it, so a pod costs one qdisc and no filter, and one ``replace``
-changes the program of all pods without a packet seeing none. Hand-packed, since pyroute2 knows no blocks; layouts are
-those of linux/rtnetlink.h and linux/pkt_cls.h. Every call blocks on RTNL: for the worker thread only.
+A block's filter serves every device that is bound to it, so a pod costs one qdisc and no filter,
+and one ``replace`` changes the program of all pods without a packet seeing none. Hand-packed, since
+pyroute2 knows no blocks; layouts are those of linux/rtnetlink.h and linux/pkt_cls.h. Every call
+blocks on RTNL: for the worker thread only.
 """
 
 import errno
@@ -94,7 +96,8 @@ class TrafficControl:
             return
 
     def replace_block_filter(self, block: int, program_fd: int, name: str) -> None:
-        """Have ``program_fd`` run, direct-action, on every device bound to ``block``; each packet meets a program.
+        """Have ``program_fd`` run, direct-action, on every device bound to ``block``; each packet
+        meets a program.
 
         Raises:
             OSError: ENOENT or EINVAL if no device is bound to the block.
@@ -102,11 +105,15 @@ class TrafficControl:
         self._replace_filter(TCM_IFINDEX_MAGIC_BLOCK, block, program_fd, name)
 
     def replace_filter(self, ifindex: int, side: Side, program_fd: int, name: str) -> None:
-        """Have ``program_fd`` run, direct-action, on one side of a device with a clsact qdisc of its own."""
+        """Have ``program_fd`` run, direct-action, on one side of a device with a clsact qdisc of
+        its own.
+        """
         self._replace_filter(ifindex, side, program_fd, name)
 
     def delete_filter(self, ifindex: int, side: Side) -> None:
-        """Take our filter off one side of a device; others' filters stay, and where ours isn't, nothing happens."""
+        """Take our filter off one side of a device; others' filters stay, and where ours isn't,
+        nothing happens.
+        """
         try:
             self._netlink.call(RTM_DELTFILTER, 0, _tcmsg(ifindex, HANDLE, side, INFO) + attribute(TCA_KIND, b"bpf\0"))
         except OSError as error:
@@ -114,7 +121,9 @@ class TrafficControl:
                 raise
 
     def bound_blocks(self) -> dict[int, tuple[int, int]]:
-        """Return the devices that have a clsact qdisc, with its ingress and egress block; 0: a side of its own."""
+        """Return the devices that have a clsact qdisc, with its ingress and egress block; 0: a side
+        of its own.
+        """
         found = {}
         for payload in self._netlink.dump(RTM_GETQDISC, _tcmsg(0, 0, 0, 0)):
             ifindex, given = _device_of(payload), attributes(payload[TCMSG.size :])

@@ -38,28 +38,34 @@ HOST, NET, VXLAN = "cilia_host", "cilia_net", "cilia_vxlan"
 
 @dataclass(frozen=True, slots=True)
 class NodeDevices:
-    """Indexes of the node's devices, and the MTU that pods get: what fits into the underlay's after encapsulation."""
+    """Indexes of the node's devices, and the MTU that pods get: what fits into the underlay's after
+    encapsulation.
+    """
 
     host: int
     net: int
     vxlan: int
     """0: no overlay."""
     uplinks: tuple[int, ...]
-    """By which packets leave for other nodes and the world: where the underlay's address is, or what was named."""
+    """By which packets leave for other nodes and the world: where the underlay's address is, or
+    what was named.
+    """
     mtu_bytes: int
 
 
 def ensure_devices(
     *, underlay_ipv4: str, uplinks: Sequence[str], vxlan_port: int | None, blocks: TcBlocks
 ) -> NodeDevices:
-    """Have the node's devices, up and bound to their blocks; what exists is kept, or removed if it isn't wanted.
+    """Have the node's devices, up and bound to their blocks; what exists is kept, or removed if it
+    isn't wanted.
 
     Args:
         uplinks: Their names; empty: the device with the underlay's address.
         vxlan_port: None: no overlay.
 
     Raises:
-        WiringFailed: No device holds the underlay's address or is named as an uplink, or the kernel refused a device.
+        WiringFailed: No device holds the underlay's address or is named as an uplink, or the kernel
+            refused a device.
     """
     with IPRoute() as netlink:
         try:

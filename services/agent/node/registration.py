@@ -1,7 +1,8 @@
 """Membership of the node: its lease, its blocks of addresses, and the rows that hang on the lease.
 
-While ipam or the bus is away the node keeps what it has; when the lease has expired meanwhile, etcd has dropped the
-node's rows, and it registers and publishes again. Everything is retried with backoff and jitter.
+While ipam or the bus is away the node keeps what it has; when the lease has expired meanwhile, etcd
+has dropped the node's rows, and it registers and publishes again. Everything is retried with
+backoff and jitter.
 """
 
 import asyncio
@@ -32,8 +33,10 @@ class Registration:
     Args:
         register: What the node says of itself.
         pool: Gets the granted blocks.
-        lease_file: Keeps the lease over restarts, so that ipam knows the node also with another address.
-        registered: Called after each registration, before ``lease`` is handed to others; publishes what hangs on it.
+        lease_file: Keeps the lease over restarts, so that ipam knows the node also with another
+            address.
+        registered: Called after each registration, before ``lease`` is handed to others; publishes
+            what hangs on it.
     """
 
     def __init__(

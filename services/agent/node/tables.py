@@ -25,7 +25,9 @@ from cilia.lifecycle import Loop
 from cilia.table.subscriber import ALL, TableSubscriber
 
 GATHER_SECONDS: Final = 0.02
-"""How long the shards that one revision of policies changed are waited for, to come into force at once."""
+"""How long the shards that one revision of policies changed are waited for, to come into force at
+once.
+"""
 
 FeedNodes = Callable[[Mapping[NodeName, Node], Iterable[NodeName]], None]
 """Takes changes of the table of nodes: upserts and removes."""

@@ -1,7 +1,8 @@
-"""The end of a change of policy: what is in force no more is removed once no program can still read it.
+"""The end of a change of policy: what is in force no more is removed once no program can still read
+it.
 
-That takes a grace period of some 15 ms, during which the slots concerned are left alone, and all others go on. What
-comes in meanwhile shares the next grace period.
+That takes a grace period of some 15 ms, during which the slots concerned are left alone, and all
+others go on. What comes in meanwhile shares the next grace period.
 """
 
 import asyncio

@@ -1,7 +1,9 @@
-"""Audit of the kernel's policy: whether cilia_policy and cilia_subjects still hold what the realiser wrote.
+"""Audit of the kernel's policy: whether cilia_policy and cilia_subjects still hold what the
+realiser wrote.
 
-Nobody else should write these maps; who does, by mistake or on purpose, opens or closes the node. The entries are read in a
-worker thread; what changed by ourselves meanwhile is left to the next look.
+Nobody else should write these maps; who does, by mistake or on purpose, opens or closes the node.
+The entries are read in a worker thread; what changed by ourselves meanwhile is left to the next
+look.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The maps of policy as the agent writes them: pure plans in, calls of bpf(2) out.
 
-Every map here is pinned and outlives the agent; ``read_*`` gives back what a former agent left. Waiting for readers
-blocks for an RCU grace period and is left to the caller's worker thread.
+Every map here is pinned and outlives the agent; ``read_*`` gives back what a former agent left.
+Waiting for readers blocks for an RCU grace period and is left to the caller's worker thread.
 """
 
 from collections.abc import Iterable, Mapping
@@ -80,11 +80,12 @@ class PolicyMaps:
         return self._epoch.load_u32(0)
 
     def read(self) -> dict[int, Slot]:
-        """Return the slots that a former agent left, each with one version in force and no pending switch.
+        """Return the slots that a former agent left, each with one version in force and no pending
+        switch.
 
-        An agent that died between a switch and its cleanup leaves ``next`` in force; that is made ``current``. One that
-        died before the switch leaves a ``next`` that a later epoch would bring into force; it is forgotten. The caller
-        waits for readers before it changes anything.
+        An agent that died between a switch and its cleanup leaves ``next`` in force; that is made
+        ``current``. One that died before the switch leaves a ``next`` that a later epoch would
+        bring into force; it is forgotten. The caller waits for readers before it changes anything.
         """
         sets = self.read_sets()
         slots = {}
@@ -98,7 +99,9 @@ class PolicyMaps:
         return slots
 
     def read_sets(self) -> Sets:
-        """Return all entries; to be called from one thread at a time, and that may be another than the writer's."""
+        """Return all entries; to be called from one thread at a time, and that may be another than
+        the writer's.
+        """
         sets: dict[tuple[int, int], dict[PolicyKey, PolicyEntry]] = {}
         for key, value in self._audited.items():
             sets.setdefault((key.subject, key.set), {})[_key_of(key)] = _entry_of(value)

@@ -1,4 +1,6 @@
-"""Subjects whose policy waits to be brought into force; those that changed in one act stay together. Pure."""
+"""Subjects whose policy waits to be brought into force; those that changed in one act stay
+together. Pure.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -6,13 +8,17 @@ from cilia.contracts.ids import Identity
 
 
 class Pending:
-    """Groups of subjects, each handed over whole: a flow between two of them sees both changes or none."""
+    """Groups of subjects, each handed over whole: a flow between two of them sees both changes or
+    none.
+    """
 
     def __init__(self) -> None:
         self._groups: list[set[Identity]] = []
 
     def add(self, identities: Iterable[Identity]) -> None:
-        """Add what changed in one act; groups that it has a subject in common with become one with it."""
+        """Add what changed in one act; groups that it has a subject in common with become one with
+        it.
+        """
         group = set(identities)
         apart = []
         for each in self._groups:

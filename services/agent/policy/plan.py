@@ -1,13 +1,16 @@
-"""How a subject's entries in cilia_policy get from what is in force to what is wanted, without a wrong verdict between.
+"""How a subject's entries in cilia_policy get from what is in force to what is wanted, without a
+wrong verdict between.
 
-Pure: given what the kernel holds, :func:`plan` returns instructions, which ``services.agent.policy.reconciler`` performs. The
+Pure: given what the kernel holds, :func:`plan` returns instructions, which
+    ``services.agent.policy.reconciler`` performs. The
 layout and its lookup are described in bpf/maps/policy.h. There are two ways:
 
-* *Churn*: identities enter or leave the rules of a subject, and no deny or audit entry could interfere. Allow entries
-  are only added, then only removed; every packet meets its old verdict or its new one. Flows that were allowed stay
-  allowed by an addition, so only a removal raises the revision.
-* *Switch*: anything else. The whole next state is written into the set that isn't in force, and one word makes it
-  visible. Subjects that switch together are switched by one store to cilia_epoch.
+* *Churn*: identities enter or leave the rules of a subject, and no deny or audit entry could
+  interfere. Allow entries are only added, then only removed; every packet meets its old verdict or
+  its new one. Flows that were allowed stay allowed by an addition, so only a removal raises the
+  revision.
+* *Switch*: anything else. The whole next state is written into the set that isn't in force, and one
+  word makes it visible. Subjects that switch together are switched by one store to cilia_epoch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,13 +36,16 @@ class Version(Struct, frozen=True):
     set: int = 0
     shapes: int = 0
     audit: bool = False
-    """Denials are let through; nobody asks for that here, since resolved policy marks the entries."""
+    """Denials are let through; nobody asks for that here, since resolved policy marks the entries.
+    """
     named_only: int = 0
     """Bit 0 for ingress, 1 for egress: no entry is for any peer, so none is looked for."""
 
 
 class SlotState(Struct, frozen=True):
-    """What the kernel holds for one slot: the version and entries in force, and keys left over in the other set."""
+    """What the kernel holds for one slot: the version and entries in force, and keys left over in
+    the other set.
+    """
 
     version: Version
     entries: Entries
@@ -120,7 +126,8 @@ class Plan(Struct, frozen=True):
 
     Attributes:
         visible: After these the new policy is in force.
-        cleanup: These remove what is in force no more; nothing may be planned for the same slots before they are done.
+        cleanup: These remove what is in force no more; nothing may be planned for the same slots
+            before they are done.
         after: What the kernel holds then, by slot.
         epoch: cilia_epoch then.
         refused: Subjects that don't fit; they keep what they have.
@@ -172,9 +179,10 @@ def named_only_of(keys: Iterable[PolicyKey]) -> int:
 def is_churn(old: Entries, new: Entries) -> bool:
     """Tell whether ``new`` can be reached from ``old`` in place.
 
-    That is so if each changed entry is a plain allow of an identity that is wholly new to the subject or leaves it
-    wholly, and no entry for any peer in that direction denies or audits: then the longest match of such an identity
-    can only add an allow, whichever of its entries are there already. A member of a set counts as what the set holds.
+    That is so if each changed entry is a plain allow of an identity that is wholly new to the
+    subject or leaves it wholly, and no entry for any peer in that direction denies or audits: then
+    the longest match of such an identity can only add an allow, whichever of its entries are there
+    already. A member of a set counts as what the set holds.
     """
     changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
     if len(changed) > CHURN_LIMIT or any(key in old and key in new for key in changed):
@@ -232,7 +240,9 @@ def plan(changes: Sequence[Change], *, epoch: int, free: int) -> Plan:
 
 
 def plan_release(slot: int, held: SlotState) -> Plan:
-    """Plan to leave a slot without entries, so that it denies all; its revision still grows, so no flow mistakes it."""
+    """Plan to leave a slot without entries, so that it denies all; its revision still grows, so no
+    flow mistakes it.
+    """
     empty = Version(held.version.revision + 1, held.version.set, 0)
     removes = _removes(slot, held.version.set, held.entries.keys()) + _removes(slot, empty.set ^ 1, held.leftover)
     return Plan((Store(slot, empty),), (Wait(), *removes), {slot: SlotState(empty, {})}, 0)
@@ -291,7 +301,10 @@ def _switch_together(
     cleanup: list[Instruction],
     after: dict[int, SlotState],
 ) -> int:
-    """Switch by epoch. The second wait keeps a program that still reads ``next`` from meeting that of a later plan."""
+    """Switch by epoch.
+
+    The second wait keeps a program that still reads ``next`` from meeting that of a later plan.
+    """
     epoch += 1
     versions = {change.slot: _next_version(change) for change in changes}
     for change in changes:

@@ -1,9 +1,9 @@
 """Resolved policy into the kernel: the one writer of cilia_subjects, cilia_epoch and cilia_policy.
 
-RESOLVED has one shard per subject identity; this loop hears those that live here. What piles up while a change is
-being written becomes one hand-over: visible at once, acknowledged, then cleaned up after a grace period in a worker
-thread. A subject is realised only once its shard is complete; until then its slot denies all, or, after a restart,
-keeps what the former agent left in force.
+RESOLVED has one shard per subject identity; this loop hears those that live here. What piles up
+while a change is being written becomes one hand-over: visible at once, acknowledged, then cleaned
+up after a grace period in a worker thread. A subject is realised only once its shard is complete;
+until then its slot denies all, or, after a restart, keeps what the former agent left in force.
 """
 
 import asyncio
@@ -135,7 +135,8 @@ class PolicyReconciler:
         return self._maps.read_entries(slot) if slot else {}
 
     async def wait_realised(self, identity: Identity, revision: Revision) -> None:
-        """Wait until the policy that ``revision`` implies for an identity is in force; bound it with a timeout.
+        """Wait until the policy that ``revision`` implies for an identity is in force; bound it
+        with a timeout.
 
         An identity that policy hasn't met yet has an empty shard; one with rows is known to it.
 
@@ -155,7 +156,9 @@ class PolicyReconciler:
             raise self.refused[identity]
 
     async def wait_reached(self, revision: Revision) -> None:
-        """Wait until what ``revision`` implies for each identity that lives here now is in force, or refused."""
+        """Wait until what ``revision`` implies for each identity that lives here now is in force,
+        or refused.
+        """
         for identity in tuple(self._wanted):
             while identity in self._wanted and self._resolved.sequence(str(identity)) < revision:
                 with suppress(TimeoutError):  # it may cease to be wanted meanwhile
@@ -168,7 +171,8 @@ class PolicyReconciler:
             await self._moved.wait()
 
     def inherit(self, heirs: Mapping[Identity, Identity]) -> None:
-        """Give identities that no packet has yet the verdicts of others, in all policy that is in force.
+        """Give identities that no packet has yet the verdicts of others, in all policy that is in
+        force.
 
         Args:
             heirs: Such an identity -> the one whose verdicts it shall have.
@@ -204,7 +208,8 @@ class PolicyReconciler:
         """Realise what changed, until cancelled.
 
         Args:
-            settle: Has the addresses ready for the first policy that is newer than what a former agent left.
+            settle: Has the addresses ready for the first policy that is newer than what a former
+                agent left.
         """
         await self._synchronize_rcu()  # a former agent may have died before it waited
         self._wake.set()
@@ -226,7 +231,9 @@ class PolicyReconciler:
         self._moved = asyncio.Event()
 
     def _traced(self, identities: Iterable[Identity]) -> AbstractContextManager[None]:
-        """Return a span under the change that caused this hand-over; under one of them, if there are several."""
+        """Return a span under the change that caused this hand-over; under one of them, if there
+        are several.
+        """
         causes = {self._causes.pop(identity, "") for identity in identities} - {""}
         return span("realise", parent=min(causes)) if causes else nullcontext()
 

@@ -1,7 +1,7 @@
 """Slots: which index of cilia_subjects stands for which identity on this node.
 
-Pure; owned by the loop that realises policy. A slot that is given up is used again last, and only after its entries
-are gone.
+Pure; owned by the loop that realises policy. A slot that is given up is used again last, and only
+after its entries are gone.
 """
 
 from collections import deque

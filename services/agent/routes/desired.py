@@ -1,12 +1,15 @@
-"""Which routes the node needs to reach the pods of other nodes: the table of nodes in, changes of routes out.
+"""Which routes the node needs to reach the pods of other nodes: the table of nodes in, changes of
+routes out.
 
 Pure. There is one route for each block of another node, of either family:
 
-- overlay: into the VXLAN device, where a program finds the node; the node's own packets get the pods' gateway as source,
-  which all nodes know behind its tunnel. One next hop stands for all, so that the kernel keeps one neighbour.
+- overlay: into the VXLAN device, where a program finds the node; the node's own packets get the
+  pods' gateway as source, which all nodes know behind its tunnel. One next hop stands for all, so
+  that the kernel keeps one neighbour.
 - native: by way of the node's own address, with whatever source the node has there.
 
-Where two rows claim a block (it is granted again before its former holder's row is gone), the newer wins.
+Where two rows claim a block (it is granted again before its former holder's row is gone), the newer
+wins.
 """
 
 from collections.abc import Iterable, Mapping

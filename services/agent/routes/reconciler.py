@@ -1,8 +1,9 @@
 """The loop of routes: the table of nodes into the kernel's routes to other nodes' pods.
 
-What changed is written in batches; nothing is read again for it. After a restart the routes of a former agent stay until
-the table is complete, then what it doesn't name goes. Now and then the kernel's routes are compared with the desired
-ones, since a link that went down has taken its routes along without a word.
+What changed is written in batches; nothing is read again for it. After a restart the routes of a
+former agent stay until the table is complete, then what it doesn't name goes. Now and then the
+kernel's routes are compared with the desired ones, since a link that went down has taken its routes
+along without a word.
 """
 
 import asyncio
@@ -26,7 +27,10 @@ LINGER_SECONDS: Final = 1.0
 
 
 class RouteReconciler:
-    """Keeps the routes as desired. ``run`` and ``repair`` go to the supervisor, the table of nodes to ``feed``."""
+    """Keeps the routes as desired.
+
+    ``run`` and ``repair`` go to the supervisor, the table of nodes to ``feed``.
+    """
 
     def __init__(
         self,
@@ -75,7 +79,9 @@ class RouteReconciler:
         self._wake.set()
 
     def renew(self) -> None:
-        """Note that the node is registered, and have all routes computed anew: the way may have learned something."""
+        """Note that the node is registered, and have all routes computed anew: the way may have
+        learned something.
+        """
         self._routes.renew()
         self._registered.set()
         self._wake.set()
@@ -90,7 +96,9 @@ class RouteReconciler:
                 self._take()
 
     async def repair(self) -> None:
-        """Once all is known, and then now and then, mend what the kernel has otherwise; until cancelled."""
+        """Once all is known, and then now and then, mend what the kernel has otherwise; until
+        cancelled.
+        """
         await self._registered.wait()
         await self._nodes.wait_complete()
         await asyncio.sleep(LINGER_SECONDS)

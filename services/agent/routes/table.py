@@ -1,6 +1,8 @@
-"""The node's routes to other nodes' pods, in the kernel: those of our protocol number, and no others.
+"""The node's routes to other nodes' pods, in the kernel: those of our protocol number, and no
+others.
 
-By that number a restarted agent finds what a former one left. Blocks on RTNL: for the worker thread.
+By that number a restarted agent finds what a former one left. Blocks on RTNL: for the worker
+thread.
 """
 
 import errno
@@ -59,7 +61,9 @@ class RouteTable:
 
 
 def is_as_wanted(present: Route | None, wanted: Route | None) -> bool:
-    """Tell whether a route of the kernel's is what was asked for, if it was asked for with any device."""
+    """Tell whether a route of the kernel's is what was asked for, if it was asked for with any
+    device.
+    """
     if present is None or wanted is None or wanted.device:
         return present == wanted
     return present._replace(device=0) == wanted

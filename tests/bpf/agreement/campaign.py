@@ -1,4 +1,6 @@
-"""Flow by flow: the programs against explanation, what-if and map state; the first difference ends it."""
+"""Flow by flow: the programs against explanation, what-if and map state; the first difference ends
+it.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -153,8 +155,9 @@ class Trial:
     def _compare_policy(self, cookie: int, side: Side, subject: Party, peer: Party, where: str) -> None:
         """Hold the policy that the kernel names against the rules that are said to decide.
 
-        Where the direction is open anyway, or open to the node, an allow rule changes nothing and has no entry of its
-        own: then no policy is named. What an audited policy denies by default has an entry of its own: then that policy is.
+        Where the direction is open anyway, or open to the node, an allow rule changes nothing and
+        has no entry of its own: then no policy is named. What an audited policy denies by default
+        has an entry of its own: then that policy is.
         """
         policies = {place.policy for place in side.rules} | (set(side.isolated_by) if side.audited else set())
         if cookie and self._keys[cookie] not in policies:

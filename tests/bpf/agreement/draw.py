@@ -1,4 +1,6 @@
-"""Random clusters: policies as users write them, pods with labels and named ports, addresses outside."""
+"""Random clusters: policies as users write them, pods with labels and named ports, addresses
+outside.
+"""
 
 from collections.abc import Callable
 from random import Random

@@ -1,4 +1,6 @@
-"""A node whose maps hold a described cluster: entries written by the agent's own code, as its plans say."""
+"""A node whose maps hold a described cluster: entries written by the agent's own code, as its plans
+say.
+"""
 
 import struct
 from dataclasses import dataclass, field
@@ -35,7 +37,10 @@ FIRST_SOURCE_PORT = 20_000
 
 @dataclass
 class Kernel:
-    """The maps of a node, through the agent's writers. ``held`` goes from cluster to cluster, as in an agent's life."""
+    """The maps of a node, through the agent's writers.
+
+    ``held`` goes from cluster to cluster, as in an agent's life.
+    """
 
     node: Node
     policy: PolicyMaps
@@ -55,7 +60,9 @@ class Kernel:
         self.addresses.close()
 
     def realise(self, world: DescribedCluster) -> None:
-        """Bring a cluster into the maps: places of addresses, pods, and each subject's map state by a switch."""
+        """Bring a cluster into the maps: places of addresses, pods, and each subject's map state by
+        a switch.
+        """
         for table in (self.node.flows, self.node.endpoints, self.node.ipcache):
             empty(table)
         self.addresses.write_ipcache(dict(self._locations(world)))

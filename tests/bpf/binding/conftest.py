@@ -1,4 +1,6 @@
-"""Objects compiled once for all tests of the binding, and a directory for pins that leaves nothing behind."""
+"""Objects compiled once for all tests of the binding, and a directory for pins that leaves nothing
+behind.
+"""
 
 import os
 import secrets

@@ -1,4 +1,6 @@
-"""The agent's programs on devices that others use too: in front of theirs, replaced in place, and the only thing to go."""
+"""The agent's programs on devices that others use too: in front of theirs, replaced in place, and
+the only thing to go.
+"""
 
 import ctypes
 import errno
@@ -55,7 +57,9 @@ def filters() -> list[tuple[str, str]]:
 
 
 def chain(device: int, hook: Hook) -> list[int]:
-    """Return the ids of the programs at a TCX hook, in running order (BPF_PROG_QUERY, which bpftool 7.1 can't)."""
+    """Return the ids of the programs at a TCX hook, in running order (BPF_PROG_QUERY, which bpftool
+    7.1 can't).
+    """
     ids = (ctypes.c_uint32 * 8)()
     query = bytearray(struct.pack("=4IQI36x", device, hook, 0, 0, ctypes.addressof(ids), len(ids)))
     libc = ctypes.CDLL(None, use_errno=True)

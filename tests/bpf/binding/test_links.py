@@ -1,4 +1,6 @@
-"""Links in a network namespace: replaced under traffic without loss, adopted after a death, never doubled."""
+"""Links in a network namespace: replaced under traffic without loss, adopted after a death, never
+doubled.
+"""
 
 import os
 import secrets
@@ -46,7 +48,9 @@ def veth() -> Iterator[tuple[str, str]]:
 
 
 def socket_in(namespace: str) -> socket.socket:
-    """Give a UDP socket bound to 10.9.9.2:4242 of another namespace, made by a child that enters it."""
+    """Give a UDP socket bound to 10.9.9.2:4242 of another namespace, made by a child that enters
+    it.
+    """
     ours, theirs = socket.socketpair()
     make = (
         "import socket, sys; made = socket.socket(type=socket.SOCK_DGRAM); made.bind(('10.9.9.2', 4242)); "

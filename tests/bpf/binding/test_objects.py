@@ -1,4 +1,6 @@
-"""Loading: configuration by name, pins that are adopted, and errors that say which name and what differs."""
+"""Loading: configuration by name, pins that are adopted, and errors that say which name and what
+differs.
+"""
 
 import os
 import signal

@@ -1,4 +1,6 @@
-"""Network namespaces without a name: the kernel removes one, and what is in it, with the last descriptor and socket."""
+"""Network namespaces without a name: the kernel removes one, and what is in it, with the last
+descriptor and socket.
+"""
 
 import ctypes
 import os

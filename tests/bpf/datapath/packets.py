@@ -1,4 +1,6 @@
-"""Packets as scapy builds them, with every checksum right; the family is that of the pods' addresses."""
+"""Packets as scapy builds them, with every checksum right; the family is that of the pods'
+addresses.
+"""
 
 from ipaddress import IPv6Address
 

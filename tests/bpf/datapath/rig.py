@@ -59,7 +59,9 @@ SIZES: Final = {
 
 
 class Pod(NamedTuple):
-    """A pod as the tests know it, by one of its addresses; slot and device are 0 where it lives elsewhere."""
+    """A pod as the tests know it, by one of its addresses; slot and device are 0 where it lives
+    elsewhere.
+    """
 
     address: str
     identity: int
@@ -159,7 +161,8 @@ class Node:
         cookie: int = 7,
         is_member: bool = False,
     ) -> None:
-        """Write one entry; ``bits`` of the port are given, by default all if there is a port and none if not.
+        """Write one entry; ``bits`` of the port are given, by default all if there is a port and
+        none if not.
 
         ``is_member``: it makes the peer a member of the set ``cookie``.
         """
@@ -247,7 +250,8 @@ def node(
     variables: Mapping[str, int | bytes] | None = None,
     pins: Path | None = None,
 ) -> Iterator[Node]:
-    """Load the programs in a namespace with the pods' devices and an overlay; all maps are empty, or as pinned.
+    """Load the programs in a namespace with the pods' devices and an overlay; all maps are empty,
+    or as pinned.
 
     The other end of device ``lxcN`` is ``plxcN``, in the same namespace.
     """
@@ -292,7 +296,9 @@ def populate(node: Node) -> None:
 
 
 def reset(node: Node) -> None:
-    """Empty the maps that decide, and what was reported; counts of packets and of changed owners stay."""
+    """Empty the maps that decide, and what was reported; counts of packets and of changed owners
+    stay.
+    """
     empty(node.flows)
     empty(node.flows6)
     empty(node.fragments)

@@ -1,4 +1,6 @@
-"""What passes between pods and all that isn't a pod of this node: other nodes, this host, the world."""
+"""What passes between pods and all that isn't a pod of this node: other nodes, this host, the
+world.
+"""
 
 import pytest
 

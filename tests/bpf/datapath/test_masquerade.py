@@ -1,4 +1,6 @@
-"""What the world sees of pods: the node's address, a port of ours, every checksum right; and what comes back."""
+"""What the world sees of pods: the node's address, a port of ours, every checksum right; and what
+comes back.
+"""
 
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -60,7 +62,9 @@ def here(router: Node) -> Node:
 
 
 def whole(frame: bytes) -> Packet:
-    """Return a frame as scapy reads it, after a check that it would write each checksum as it found it."""
+    """Return a frame as scapy reads it, after a check that it would write each checksum as it found
+    it.
+    """
     read = Ether(frame)
     for layer in (IP, TCP, UDP, ICMP, ICMPv6EchoRequest):
         if layer in read:
@@ -177,7 +181,9 @@ def test_an_error_from_the_way_names_the_pods_packet(
 
 
 def without_inner_checksum(frame: bytes, pod: Pod) -> bytes:
-    """Return an error from the IP header on, but for the checksum of the quoted ports, and its own that covers it."""
+    """Return an error from the IP header on, but for the checksum of the quoted ports, and its own
+    that covers it.
+    """
     data = bytearray(frame[14:])
     inner = 20 + 8 + 20 if pod is A else 40 + 8 + 40
     protocol = frame[14 + 28 + 9] if pod is A else frame[14 + 48 + 6]

@@ -1,4 +1,6 @@
-"""Maps that get another layout or size while packets pass: what was known stays known, and nothing is let through."""
+"""Maps that get another layout or size while packets pass: what was known stays known, and nothing
+is let through.
+"""
 
 import os
 import shutil
@@ -42,7 +44,9 @@ def pins() -> Iterator[Path]:
 
 @pytest.fixture
 def here(pins: Path) -> Iterator[Node]:
-    """The version that is there: A may open port 80 of B and nothing else, and one connection stands."""
+    """The version that is there: A may open port 80 of B and nothing else, and one connection
+    stands.
+    """
     with node(pins=pins) as made:
         populate(made)
         made.allow(A, EGRESS)

@@ -1,4 +1,6 @@
-"""Which entry decides, when a flow is decided anew, and that nothing passes before its policy is there."""
+"""Which entry decides, when a flow is decided anew, and that nothing passes before its policy is
+there.
+"""
 
 from typing import NamedTuple
 

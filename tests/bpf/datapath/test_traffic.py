@@ -1,4 +1,6 @@
-"""Real packets between pods in namespaces of their own: on one node, and on two nodes joined by VXLAN."""
+"""Real packets between pods in namespaces of their own: on one node, and on two nodes joined by
+VXLAN.
+"""
 
 import socket
 from collections.abc import Iterator
@@ -44,7 +46,9 @@ class Wired(NamedTuple):
 
 @contextmanager
 def wired(ipv4: str, gateway: str, *pods: Pod) -> Iterator[Wired]:
-    """Give each pod a namespace with an address and a route by the gateway, and put the programs in their places."""
+    """Give each pod a namespace with an address and a route by the gateway, and put the programs in
+    their places.
+    """
     with ExitStack() as stack:
         here = stack.enter_context(node(ipv4=ipv4, gateway=gateway, pods=pods))
         namespaces = []
@@ -88,7 +92,9 @@ def attach(here: Node, stack: ExitStack, program: str, hook: Hook, device: str) 
 
 @pytest.fixture(scope="module")
 def alone() -> Iterator[Wired]:
-    """A node with A and B, which allow TCP 80, UDP 53 and ping from A to B, and A to reach the host."""
+    """A node with A and B, which allow TCP 80, UDP 53 and ping from A to B, and A to reach the
+    host.
+    """
     with wired(NODE, GATEWAY, A, B) as here:
         populate(here.node)
         for protocol, port in ((6, 80), (17, 53), (1, 8)):

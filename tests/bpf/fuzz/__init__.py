@@ -1,1 +1,3 @@
-"""The programs against a model of what they should do, on random maps and random, broken and hostile packets."""
+"""The programs against a model of what they should do, on random maps and random, broken and
+hostile packets.
+"""

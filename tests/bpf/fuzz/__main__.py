@@ -1,4 +1,6 @@
-"""``python -m tests.bpf.fuzz [--packets N] [--broken SHARE] [--seed N]``: a campaign as long as one likes."""
+"""``python -m tests.bpf.fuzz [--packets N] [--broken SHARE] [--seed N]``: a campaign as long as one
+likes.
+"""
 
 from argparse import ArgumentParser
 from time import monotonic

@@ -1,4 +1,6 @@
-"""Random frames: conversations between known addresses, and what broken and hostile senders make of them."""
+"""Random frames: conversations between known addresses, and what broken and hostile senders make of
+them.
+"""
 
 import struct
 from collections.abc import Callable

@@ -31,12 +31,16 @@ class Version(NamedTuple):
     audit: bool
     shapes: int
     named_only: int
-    """Bit by direction: there are no entries for any peer; it saves lookups, and changes no verdict."""
+    """Bit by direction: there are no entries for any peer; it saves lookups, and changes no
+    verdict.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Who is at an end of a packet; ``ifindex`` 0: no pod of this node; ``tunnel`` 0: not on another node."""
+    """Who is at an end of a packet; ``ifindex`` 0: no pod of this node; ``tunnel`` 0: not on
+    another node.
+    """
 
     address: int
     identity: int
@@ -55,7 +59,9 @@ class Traffic:
 
 
 class Basis(NamedTuple):
-    """What a decision rests on: (slot, revision) of the local ends, and changes of owner of both addresses."""
+    """What a decision rests on: (slot, revision) of the local ends, and changes of owner of both
+    addresses.
+    """
 
     revisions: tuple[tuple[int, int], ...]
     owners: tuple[tuple[int, int], ...]
@@ -80,7 +86,10 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A verdict; ``reason`` 0 forwards. ``judged`` is (direction, cookie, audited) if policy was consulted."""
+    """A verdict; ``reason`` 0 forwards.
+
+    ``judged`` is (direction, cookie, audited) if policy was consulted.
+    """
 
     action: int
     frame: bytes
@@ -235,7 +244,9 @@ class Model:
         return replace(forwarded(frame, hook, target), is_reported=True, ends=(source, target), judged=judged)
 
     def find(self, address: int) -> End:
-        """Say who has an address: a pod here, this host, or by the longest prefix someone elsewhere."""
+        """Say who has an address: a pod here, this host, or by the longest prefix someone
+        elsewhere.
+        """
         if address in self.pods:
             return self.pods[address]
         if address in self.own:
@@ -299,7 +310,9 @@ class Model:
     def choose(
         self, slot: int, version: Version, identity: int, direction: int, protocol: int, port: int
     ) -> PolicyEntry | None:
-        """Return the longest match of the peer or of any, by precedence, then by length, then the peer's own."""
+        """Return the longest match of the peer or of any, by precedence, then by length, then the
+        peer's own.
+        """
         best: dict[bool, tuple[int, PolicyEntry]] = {}
         member = self.entries.get(PolicyKey(slot, version.entry_set, direction, identity, 0, 0, 0))
         if member and member.is_member and version.shapes & 1:
@@ -357,7 +370,9 @@ def dropped(frame: bytes, reason: int) -> Outcome:
 
 
 def forwarded(frame: bytes, hook: Hook, target: End) -> Outcome:
-    """Into a pod with the gateway as the sender, into the tunnel unchanged, or to this host's stack."""
+    """Into a pod with the gateway as the sender, into the tunnel unchanged, or to this host's
+    stack.
+    """
     if hook == Hook.TO_POD or not (target.tunnel or target.ifindex):
         return Outcome(TC_ACT_OK, frame)
     if target.tunnel:

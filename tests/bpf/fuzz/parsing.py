@@ -1,7 +1,7 @@
 """The model's reading of a frame: what bpf/lib's parser should make of any bytes.
 
-Written from the RFCs and the remarks in the headers, on bytes with an end, without sight of the C's steps. Addresses
-are numbers of 128 bits, IPv4 as ::ffff:a.b.c.d.
+Written from the RFCs and the remarks in the headers, on bytes with an end, without sight of the C's
+steps. Addresses are numbers of 128 bits, IPv4 as ::ffff:a.b.c.d.
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +25,9 @@ MAPPED: Final = 0xFFFF << 32
 
 
 class Unreadable(Exception):
-    """The frame has to be dropped for ``reason``; with a control message of IPv6, that has ``icmp_type``."""
+    """The frame has to be dropped for ``reason``; with a control message of IPv6, that has
+    ``icmp_type``.
+    """
 
     def __init__(self, reason: int, icmp_type: int = 0, source: int = 0) -> None:
         super().__init__(DropReason(reason).name)
@@ -38,8 +40,8 @@ class Unreadable(Exception):
 class Header:
     """The end points of a packet; addresses and ports in host order.
 
-    An ICMP error has those of an answer in the flow that it is about. ``fragment`` is the id of a fragmented packet;
-    of a fragment that ``is_later`` the ports are not known.
+    An ICMP error has those of an answer in the flow that it is about. ``fragment`` is the id of a
+    fragmented packet; of a fragment that ``is_later`` the ports are not known.
     """
 
     source: int

@@ -1,4 +1,6 @@
-"""Random contents of the maps, written into a node and into the model alike, and changes as the agent makes them."""
+"""Random contents of the maps, written into a node and into the model alike, and changes as the
+agent makes them.
+"""
 
 from ipaddress import IPv4Address, ip_address, ip_network
 from random import Random
@@ -176,7 +178,9 @@ class World:
         self.model.current.pop(slot, None)
 
     def forget(self, slot: int) -> None:
-        """End a switch as the agent does before it begins another: no older revision ever comes back into force."""
+        """End a switch as the agent does before it begins another: no older revision ever comes
+        back into force.
+        """
         epoch, version = self.model.coming.pop(slot, (0, None))
         if version and self.model.epoch >= epoch:
             self.model.current[slot] = version

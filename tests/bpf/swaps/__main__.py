@@ -1,4 +1,6 @@
-"""``python -m tests.bpf.swaps [--swaps N] [--writer agent|one-by-one|in-place]``: swaps of policy under traffic."""
+"""``python -m tests.bpf.swaps [--swaps N] [--writer agent|one-by-one|in-place]``: swaps of policy
+under traffic.
+"""
 
 import sys
 from argparse import ArgumentParser

@@ -1,7 +1,9 @@
-"""Two sets of policies that replace each other while packets pass, and what must never be seen then.
+"""Two sets of policies that replace each other while packets pass, and what must never be seen
+then.
 
-The client's egress and the server's ingress change together. The sets are such that any mixture shows: a port that both
-sets deny, the one at the client, the other at the server, is open to who sees one end's old policy and the other end's new one.
+The client's egress and the server's ingress change together. The sets are such that any mixture
+shows: a port that both sets deny, the one at the client, the other at the server, is open to who
+sees one end's old policy and the other end's new one.
 """
 
 from collections import Counter

@@ -1,4 +1,6 @@
-"""Policies swapped under traffic: every verdict is the old set's or the new one's; and the test sees it if not."""
+"""Policies swapped under traffic: every verdict is the old set's or the new one's; and the test
+sees it if not.
+"""
 
 import os
 from collections.abc import Iterator

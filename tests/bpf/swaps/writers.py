@@ -1,4 +1,6 @@
-"""Ways to replace a set of policies in the kernel: the agent's, and two that people take who don't know better."""
+"""Ways to replace a set of policies in the kernel: the agent's, and two that people take who don't
+know better.
+"""
 
 from collections.abc import Callable, Sequence
 

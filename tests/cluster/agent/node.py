@@ -1,4 +1,6 @@
-"""A node of its own for a test: a namespace with a real bus, stand-ins of the owners, and a real agent process."""
+"""A node of its own for a test: a namespace with a real bus, stand-ins of the owners, and a real
+agent process.
+"""
 
 import asyncio
 import json

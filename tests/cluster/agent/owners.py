@@ -1,4 +1,6 @@
-"""Stand-ins for ipam, identity and policy: real calls and real tables on a real bus, their truth in memory."""
+"""Stand-ins for ipam, identity and policy: real calls and real tables on a real bus, their truth in
+memory.
+"""
 
 import asyncio
 from collections.abc import Mapping

@@ -31,7 +31,9 @@ RETURN_ALL = "1,6 0 0 4294967295,"
 
 @asynccontextmanager
 async def told(node: Node, part: str) -> AsyncIterator[list[ForeignChange]]:
-    """Yield what the bus hears of one part; there must be something by the end of the block, within seconds."""
+    """Yield what the bus hears of one part; there must be something by the end of the block, within
+    seconds.
+    """
     heard: list[ForeignChange] = []
     first = asyncio.Event()
 

@@ -1,4 +1,6 @@
-"""Maps of the agent that are full: nothing is half done, nothing passes that would not pass with room."""
+"""Maps of the agent that are full: nothing is half done, nothing passes that would not pass with
+room.
+"""
 
 import asyncio
 

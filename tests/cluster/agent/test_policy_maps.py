@@ -1,4 +1,6 @@
-"""Plans on real maps: an agent that dies after any instruction is followed by one that finishes the work."""
+"""Plans on real maps: an agent that dies after any instruction is followed by one that finishes the
+work.
+"""
 
 import os
 from collections.abc import Iterator, Mapping

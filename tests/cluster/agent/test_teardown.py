@@ -1,4 +1,6 @@
-"""A node that leaves the cluster is free of everything its agent made; an agent that merely ends leaves all in place."""
+"""A node that leaves the cluster is free of everything its agent made; an agent that merely ends
+leaves all in place.
+"""
 
 import subprocess
 import sys

@@ -19,7 +19,9 @@ PACKETS = 600
 
 @pytest.fixture
 async def former(node: Node, tmp_path: Path) -> Node:
-    """A node on which a version with another layout of flows and another size of the policy map runs."""
+    """A node on which a version with another layout of flows and another size of the policy map
+    runs.
+    """
     (tmp_path / "former").mkdir()
     await node.start(object_file=compile_variant(tmp_path / "former", SWAPPED_COUNTERS), maps_policy=1024)
     return node

@@ -1,4 +1,5 @@
-"""All cases of the Kubernetes project's policy tests on real traffic, or some; exit code 1 if one comes out otherwise.
+"""All cases of the Kubernetes project's policy tests on real traffic, or some; exit code 1 if one
+comes out otherwise.
 
 ::
 

@@ -1,7 +1,9 @@
-"""The cases of the Kubernetes project's own policy tests, on real traffic between pods of a cluster.
+"""The cases of the Kubernetes project's own policy tests, on real traffic between pods of a
+cluster.
 
-A step of a case gives the whole state: labels of namespaces and pods, policies, and who reaches whom by which protocol
-and port. SCTP is left out, which the data plane drops; so is a pod's way to itself, which its own loopback is.
+A step of a case gives the whole state: labels of namespaces and pods, policies, and who reaches
+whom by which protocol and port. SCTP is left out, which the data plane drops; so is a pod's way to
+itself, which its own loopback is.
 """
 
 import asyncio

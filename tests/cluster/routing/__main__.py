@@ -1,4 +1,5 @@
-"""A hundred thousand short connections from a pod to each place, in both routing modes and families, and what failed.
+"""A hundred thousand short connections from a pod to each place, in both routing modes and
+families, and what failed.
 
 ::
 

@@ -28,7 +28,9 @@ def ip(namespace: str, arguments: str) -> str:
 
 @asynccontextmanager
 async def flowing(places: Places) -> AsyncIterator[dict[str, Tally]]:
-    """Established and new flows from the client to all places, and from its host across, for the block."""
+    """Established and new flows from the client to all places, and from its host across, for the
+    block.
+    """
     tallies: dict[str, Tally] = {}
     async with AsyncExitStack() as stack:
         servers = places.others()

@@ -1,4 +1,6 @@
-"""What the world sees of pods, and what comes back to them, on real traffic through a router that knows no pod."""
+"""What the world sees of pods, and what comes back to them, on real traffic through a router that
+knows no pod.
+"""
 
 import asyncio
 import errno
@@ -32,7 +34,9 @@ def ip(namespace: str, arguments: str) -> str:
 
 
 async def peer_seen_by(server: Machine, client: Machine, address: str, *, local_port: int = 0) -> tuple[str, int]:
-    """Return the client's address and port as the server sees them, on one TCP connection to its ``address``."""
+    """Return the client's address and port as the server sees them, on one TCP connection to its
+    ``address``.
+    """
     loop = asyncio.get_running_loop()
     with (
         closing(server.listen(SERVICE)) as listening,

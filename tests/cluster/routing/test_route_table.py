@@ -1,4 +1,6 @@
-"""Routes in a real kernel: written in batches, found again by their protocol number, and nobody else's touched."""
+"""Routes in a real kernel: written in batches, found again by their protocol number, and nobody
+else's touched.
+"""
 
 import os
 import subprocess

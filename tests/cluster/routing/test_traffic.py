@@ -1,4 +1,6 @@
-"""Real traffic between all places of a cluster, in each routing mode, with and without policies that deny."""
+"""Real traffic between all places of a cluster, in each routing mode, with and without policies
+that deny.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,5 @@
-"""All scenarios on real traffic, or those whose names hold a text; exit code 1 if one comes out otherwise.
+"""All scenarios on real traffic, or those whose names hold a text; exit code 1 if one comes out
+otherwise.
 
 ::
 

@@ -41,7 +41,9 @@ class Stage:
         self._policies = Policies(cluster)
 
     async def play(self, scenario: Scenario) -> list[str]:
-        """Apply a scenario, try all ways, and remove it; return what came out otherwise than it says."""
+        """Apply a scenario, try all ways, and remove it; return what came out otherwise than it
+        says.
+        """
         if scenario.text:
             await asyncio.to_thread(self._policies.apply, scenario.text)
         try:

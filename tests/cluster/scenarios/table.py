@@ -1,8 +1,9 @@
 """Scenarios of the policy language: what is applied, and who then reaches whom.
 
-Who talks: ``client`` and ``worker`` in namespace shop, ``other`` in namespace other, the ``host`` of the web server's node,
-and the ``world``. All but the world try the server ``web`` in shop (its ports 80 and 81 are named http and admin); the
-client tries ``other`` and the ``world``. A scenario names what differs from "everything passes".
+Who talks: ``client`` and ``worker`` in namespace shop, ``other`` in namespace other, the ``host``
+of the web server's node, and the ``world``. All but the world try the server ``web`` in shop (its
+ports 80 and 81 are named http and admin); the client tries ``other`` and the ``world``. A scenario
+names what differs from "everything passes".
 """
 
 from dataclasses import dataclass, field

@@ -1,4 +1,7 @@
-"""The command line as programs and people meet it: exit codes, messages, help. Nothing of it needs a cluster."""
+"""The command line as programs and people meet it: exit codes, messages, help.
+
+Nothing of it needs a cluster.
+"""
 
 import argparse
 import json

@@ -1,4 +1,6 @@
-"""What results look like: aligned columns for people, JSON with names for programs, remarks beside them."""
+"""What results look like: aligned columns for people, JSON with names for programs, remarks beside
+them.
+"""
 
 import argparse
 import asyncio

@@ -67,7 +67,9 @@ async def test_concurrent_transactions_on_one_key_have_one_winner(etcd: Etcd) ->
 
 
 async def test_conditions_on_each_others_keys_are_not_grouped(etcd: Etcd) -> None:
-    """Write skew: each creates what the other demands to be absent; one after the other, only one can succeed."""
+    """Write skew: each creates what the other demands to be absent; one after the other, only one
+    can succeed.
+    """
     for number in range(20):
         left, right = f"l{number}", f"r{number}"
         results = await asyncio.gather(
@@ -88,7 +90,9 @@ async def test_a_refusal_in_a_group_hits_only_the_one_it_concerns(etcd: Etcd) ->
 
 
 async def test_a_burst_larger_than_a_transaction_takes_few_requests(etcd: Etcd) -> None:
-    """etcd charges nested transactions for their number and their longest list: 128 of one operation are too many."""
+    """etcd charges nested transactions for their number and their longest list: 128 of one
+    operation are too many.
+    """
     for burst, operations in ((300, 1), (126, 3)):
         before = await etcd.put("before", b"")
         creations = []

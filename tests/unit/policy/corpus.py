@@ -1,4 +1,6 @@
-"""The corpora of verdicts, where they are at hand: ``$CILIA_CORPUS`` or ``../shared/corpus`` beside the repository."""
+"""The corpora of verdicts, where they are at hand: ``$CILIA_CORPUS`` or ``../shared/corpus`` beside
+the repository.
+"""
 
 import json
 import os

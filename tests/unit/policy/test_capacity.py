@@ -1,4 +1,6 @@
-"""A change that a node has no room for is refused by name before it is stored; trying it out leaves no trace."""
+"""A change that a node has no room for is refused by name before it is stored; trying it out leaves
+no trace.
+"""
 
 import json
 from collections.abc import Mapping

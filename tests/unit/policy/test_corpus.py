@@ -1,4 +1,7 @@
-"""Verdicts and decisions of others on policies from the wild, against ours. Each difference has a name and a reason."""
+"""Verdicts and decisions of others on policies from the wild, against ours.
+
+Each difference has a name and a reason.
+"""
 
 import json
 import re

@@ -1,4 +1,6 @@
-"""The object of the enforcement mode, the annotation that audits a policy, and what becomes of audited denials."""
+"""The object of the enforcement mode, the annotation that audits a policy, and what becomes of
+audited denials.
+"""
 
 import pytest
 

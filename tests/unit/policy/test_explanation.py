@@ -1,4 +1,6 @@
-"""Explanations: what a flow lacks is named exactly, and the proposed policy lets it through and nothing else in."""
+"""Explanations: what a flow lacks is named exactly, and the proposed policy lets it through and
+nothing else in.
+"""
 
 from dataclasses import dataclass
 from itertools import product
@@ -31,7 +33,9 @@ SQL = [{"name": "sql", "port": 5432}]
 
 @dataclass(frozen=True)
 class Wish:
-    """A field of a rule, and for the flow: the value that fits, and one that doesn't, with what is to be named."""
+    """A field of a rule, and for the flow: the value that fits, and one that doesn't, with what is
+    to be named.
+    """
 
     field: Json
     fits: str

@@ -1,4 +1,6 @@
-"""More mistakes, each refused by a message that names the exact field: wrong types, values, combinations, at every place."""
+"""More mistakes, each refused by a message that names the exact field: wrong types, values,
+combinations, at every place.
+"""
 
 import pytest
 

@@ -218,7 +218,9 @@ def _world_of(cluster: Json) -> DescribedCluster | None:
 
 
 def _party(world: DescribedCluster, cluster: Json, peer: int) -> Party | None:
-    """Return a peer of the corpus by its number; a prefix goes by an address that the corpus gives to it alone."""
+    """Return a peer of the corpus by its number; a prefix goes by an address that the corpus gives
+    to it alone.
+    """
     if str(peer) in world.parties:
         return world.find(str(peer))
     if peer < 256:

@@ -195,7 +195,9 @@ async def test_fifty_subscribers_converge_after_the_server_is_killed_twice_under
 
 @pytest.mark.parametrize("together", [True, False])
 async def test_shards_that_change_together_are_handed_over_together(together: bool) -> None:
-    """Their deltas come apart here, as over a slow wire; the beacon behind them says that all are there."""
+    """Their deltas come apart here, as over a slow wire; the beacon behind them says that all are
+    there.
+    """
     with start_nats() as server:
         async with client(server, "owner") as owner, client(server, "agent") as agent:
             publisher = TablePublisher(owner, NUMBERS)

@@ -1,4 +1,6 @@
-"""Distinct flows: what counts as one, what the recorder is told of it and when, and what makes room."""
+"""Distinct flows: what counts as one, what the recorder is told of it and when, and what makes
+room.
+"""
 
 import pytest
 

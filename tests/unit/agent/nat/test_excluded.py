@@ -1,4 +1,6 @@
-"""Where pods are known by their own addresses: the settings and the table of nodes, change by change."""
+"""Where pods are known by their own addresses: the settings and the table of nodes, change by
+change.
+"""
 
 from cilia.contracts.ids import NodeName
 from cilia.contracts.tables import Node

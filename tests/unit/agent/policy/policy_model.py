@@ -1,4 +1,6 @@
-"""A model of the kernel's side of bpf/maps/policy.h: maps, words, lookup, and programs that lag behind."""
+"""A model of the kernel's side of bpf/maps/policy.h: maps, words, lookup, and programs that lag
+behind.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -64,7 +66,9 @@ def verdict(entries: Mapping[PolicyKey, PolicyEntry], packet: Packet, shapes: in
 
 @dataclass
 class Kernel:
-    """Holds entries by (slot, set) and words by slot; forbids touching what a lagging program may still read."""
+    """Holds entries by (slot, set) and words by slot; forbids touching what a lagging program may
+    still read.
+    """
 
     entries: dict[tuple[int, int], dict[PolicyKey, PolicyEntry]] = field(default_factory=dict)
     words: dict[int, Word] = field(default_factory=dict)
