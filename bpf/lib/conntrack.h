@@ -144,13 +144,13 @@ static __always_inline bool is_current(const struct ct_entry *entry)
 	__u32 epoch = epoch_now(), sum = 0;
 	struct policy_version version;
 
-	if (entry->subject[0]) {
-		if (!version_at(entry->subject[0], epoch, &version))
+	if (entry->policy_slot[0]) {
+		if (!version_at(entry->policy_slot[0], epoch, &version))
 			return false;
 		sum = version.revision;
 	}
-	if (entry->subject[1]) {
-		if (!version_at(entry->subject[1], epoch, &version))
+	if (entry->policy_slot[1]) {
+		if (!version_at(entry->policy_slot[1], epoch, &version))
 			return false;
 		sum += version.revision;
 	}

@@ -87,7 +87,7 @@ static __always_inline bool add_revision(const struct end *end, __u32 epoch, str
 {
 	if (!end->ifindex)
 		return true;
-	if (!version_at(end->subject, epoch, version))
+	if (!version_at(end->policy_slot, epoch, version))
 		return false;
 	*sum += version->revision;
 	return true;
@@ -98,7 +98,7 @@ static __always_inline int consult_one(struct decision *decision, struct policy_
 {
 	struct policy_answer answer = {};
 
-	query->subject = subject->subject;
+	query->slot = subject->policy_slot;
 	query->identity = peer->identity;
 	query->is_audited = subject->flags & ENDPOINT_AUDIT;
 	decision->direction = query->direction;
@@ -161,8 +161,8 @@ static __always_inline void keep_counts(struct ct_entry *fresh, const struct ct_
  * two by arithmetic on pointers that the verifier refuses. */
 static __noinline void fill_entry(struct ct_entry *entry, const struct end *low, const struct end *high)
 {
-	entry->subject[0] = low->subject;
-	entry->subject[1] = high->subject;
+	entry->policy_slot[0] = low->policy_slot;
+	entry->policy_slot[1] = high->policy_slot;
 	entry->identity[0] = low->identity;
 	entry->identity[1] = high->identity;
 	entry->bucket[0] = low->bucket;

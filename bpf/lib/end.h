@@ -24,7 +24,7 @@ struct end {
 	__u32 ifindex; /* host's end of the pod's link; 0: not a pod of this node */
 	__be32 tunnel; /* node behind which it lives */
 	__u32 bucket;  /* of its address in cilia_addresses */
-	__u16 subject;
+	__u16 policy_slot;
 	__u16 endpoint;
 	__u8 mac[6];
 	__u8 flags; /* enum endpoint_flag */
@@ -75,7 +75,7 @@ static __always_inline bool locate_pod(const struct address *address, struct end
 		return false;
 	end->identity = endpoint->identity;
 	end->ifindex = endpoint->ifindex;
-	end->subject = endpoint->subject;
+	end->policy_slot = endpoint->policy_slot;
 	end->endpoint = endpoint->id;
 	end->flags = endpoint->flags;
 	__builtin_memcpy(end->mac, endpoint->mac, sizeof(end->mac));

@@ -24,7 +24,7 @@ static __always_inline bool is_excluded(const struct packet *packet)
 	struct ipcache_key key = {.prefixlen = 128, .address = packet->destination};
 	const struct ipcache_entry *entry;
 
-	if (bpf_map_lookup_elem(&cilia_unmasqueraded, &key))
+	if (bpf_map_lookup_elem(&cilia_non_masquerade, &key))
 		return true;
 	entry = bpf_map_lookup_elem(&cilia_ipcache, &key);
 	if (!entry)

@@ -15,7 +15,7 @@
 struct policy_query {
 	struct policy_version version;
 	__u32 identity; /* of the peer */
-	__u16 subject;
+	__u16 slot;
 	__be16 port;
 	__u8 protocol;
 	__u8 direction; /* enum policy_direction */
@@ -32,7 +32,7 @@ struct policy_answer {
 
 static __always_inline __u32 epoch_now(void)
 {
-	__u32 zero = 0, *epoch = bpf_map_lookup_elem(&cilia_epoch, &zero);
+	__u32 zero = 0, *epoch = bpf_map_lookup_elem(&cilia_policy_epoch, &zero);
 
 	return epoch ? *(volatile __u32 *)epoch : 0;
 }
@@ -41,15 +41,15 @@ static __always_inline __u32 epoch_now(void)
  *
  * The agent ends a switch by storing `next` as `current` and only then 0 as `epoch`; so `epoch` is read first: who
  * still sees it takes `next`, who doesn't sees the same word in `current`. */
-static __always_inline bool version_at(__u32 slot, __u32 epoch, struct policy_version *version)
+static __always_inline bool version_at(__u32 index, __u32 epoch, struct policy_version *version)
 {
-	const struct subject *subject = bpf_map_lookup_elem(&cilia_subjects, &slot);
+	const struct policy_slot *slot = bpf_map_lookup_elem(&cilia_policy_slots, &index);
 	__u32 due;
 
-	if (!subject || !slot)
+	if (!slot || !index)
 		return false;
-	due = *(const volatile __u32 *)&subject->epoch;
-	*(__u64 *)version = *(const volatile __u64 *)(due && epoch >= due ? &subject->next : &subject->current);
+	due = *(const volatile __u32 *)&slot->epoch;
+	*(__u64 *)version = *(const volatile __u64 *)(due && epoch >= due ? &slot->next : &slot->current);
 	return version->revision;
 }
 
@@ -92,7 +92,7 @@ static __always_inline bool probe_named(struct policy_matches *found, struct pol
 static __always_inline __u32 whose_entries(const struct policy_query *query)
 {
 	struct policy_key key = {
-	    .subject = query->subject,
+	    .slot = query->slot,
 	    .set = query->version.set,
 	    .direction = query->direction,
 	    .shape = SHAPE_ANY,
@@ -108,7 +108,7 @@ static __always_inline void find_matches(const struct policy_query *query, struc
 {
 	__u32 identity = whose_entries(query);
 	struct policy_key key = {
-	    .subject = query->subject,
+	    .slot = query->slot,
 	    .set = query->version.set,
 	    .direction = query->direction,
 	    .port = query->port,

@@ -43,12 +43,12 @@ struct ct_side {
 };
 
 struct ct_entry {
-	__u32 generation;  /* see cilia_addresses */
-	__u16 subject[2];  /* slot of each end; 0 where it isn't local */
-	__u32 bucket[2];   /* of each end's address in cilia_addresses */
-	__u32 identity[2]; /* of each end */
-	__u32 last_seen;   /* coarse CLOCK_MONOTONIC in ns >> 20: about ms, wraps in 52 days */
-	__u8 initiator;    /* end that sent the first packet */
+	__u32 generation;     /* see cilia_addresses */
+	__u16 policy_slot[2]; /* slot of each end; 0 where it isn't local */
+	__u32 bucket[2];      /* of each end's address in cilia_addresses */
+	__u32 identity[2];    /* of each end */
+	__u32 last_seen;      /* coarse CLOCK_MONOTONIC in ns >> 20: about ms, wraps in 52 days */
+	__u8 initiator;       /* end that sent the first packet */
 	__u8 pad[3];
 	struct ct_side side[2];
 };

@@ -49,4 +49,4 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct ipcache_key);
 	__type(value, __u32);
-} cilia_unmasqueraded SEC(".maps");
+} cilia_non_masquerade SEC(".maps");

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Policy of the identities that live on this node.
  *
- * A *subject* is an identity with local endpoints; the agent gives it an index, the slot. Its entries stand in
- * cilia_policy under {slot, set}; the word in cilia_subjects says which of the two sets is in force. A change of rules
- * is written into the other set and becomes visible when the word is stored: a packet sees the old policy or the new
- * one. Subjects that change together store their word as `next`, in force from `epoch` on, and then one store
- * to cilia_epoch switches all of them.
+ * Slot: the index that the agent gives to an identity with local endpoints. The identity's entries stand in
+ * cilia_policy under {slot, set}; its word in cilia_policy_slots says which of the two sets is in force. A change of
+ * rules is written into the other set and becomes visible when the word is stored: a packet sees the old policy or the
+ * new one. Slots that change together store their word as `next`, in force from `epoch` on, and then one store to
+ * cilia_policy_epoch switches all of them.
  *
  * Lookup: for each shape in use, longest first, probe the entry of the peer's identity and, unless all entries are for
  * named peers, the one of any peer; between the two longest matches the higher precedence wins, then the longer, then
@@ -24,7 +24,7 @@
 #include <bpf/bpf_helpers.h>
 
 enum policy_limit {
-	SUBJECTS = 4096, /* identities that can live on one node at a time */
+	POLICY_SLOTS = 4096, /* identities that can live on one node at a time */
 	POLICY_ENTRIES = 262144,
 	ADDRESS_BUCKETS = 65536,
 };
@@ -43,7 +43,7 @@ enum policy_direction {
 	POLICY_EGRESS = 1,
 };
 
-/* One version of a subject's policy; a single 64-bit word, so that it changes at once. */
+/* One version of a slot's policy; a single 64-bit word, so that it changes at once. */
 struct policy_version {
 	__u32 revision;       /* grows with each change that can alter a verdict; 0: not realised, deny */
 	__u32 set : 1;        /* which entries are in force */
@@ -53,23 +53,23 @@ struct policy_version {
 	__u32 shapes : 18; /* bit s: entries of shape s exist (a superset is allowed) */
 };
 
-struct subject {
+struct policy_slot {
 	struct policy_version current;
-	struct policy_version next; /* in force instead once cilia_epoch has reached `epoch` */
+	struct policy_version next; /* in force instead once cilia_policy_epoch has reached `epoch` */
 	__u32 epoch;                /* 0: there is no next */
 	__u32 identity;
 };
 
 _Static_assert(sizeof(struct policy_version) == 8, "policy_version");
-_Static_assert(sizeof(struct subject) == 24, "subject");
+_Static_assert(sizeof(struct policy_slot) == 24, "policy_slot");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SUBJECTS);
+	__uint(max_entries, POLICY_SLOTS);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
-	__type(value, struct subject);
-} cilia_subjects SEC(".maps");
+	__type(value, struct policy_slot);
+} cilia_policy_slots SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -77,10 +77,10 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, __u32);
-} cilia_epoch SEC(".maps");
+} cilia_policy_epoch SEC(".maps");
 
 /* How often the owner of an address changed, by bucket: an IPv4 address belongs to the one that its last two bytes
- * name, in network order. A flow remembers the sum of the revisions of its two subjects and the counts of its two
+ * name, in network order. A flow remembers the sum of the revisions of its two slots and the counts of its two
  * addresses: all only grow, so an equal sum means that nothing changed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -91,9 +91,9 @@ struct {
 } cilia_addresses SEC(".maps");
 
 struct policy_key {
-	__u16 subject; /* slot */
+	__u16 slot; /* index into cilia_policy_slots */
 	__u8 set;
-	__u8 direction; /* enum policy_direction, seen from the subject */
+	__u8 direction; /* enum policy_direction, seen from the slot's endpoints */
 	__u32 identity; /* of the peer; 0: any */
 	__be16 port;    /* destination port or ICMP type, masked to the shape's bits */
 	__u8 protocol;  /* 0 in SHAPE_ANY */

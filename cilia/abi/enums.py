@@ -90,7 +90,7 @@ class PolicyDirection(IntEnum):
 class PolicyLimit(IntEnum):
     """``enum policy_limit``."""
 
-    SUBJECTS = 4096
+    SLOTS = 4096
     ENTRIES = 262144
     ADDRESS_BUCKETS = 65536
 

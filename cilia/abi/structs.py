@@ -131,7 +131,7 @@ class CtEntry(NamedTuple):
     """``struct ct_entry``, 112 bytes."""
 
     generation: int  # __u32
-    subject: tuple[int, int]  # __u16[2]
+    policy_slot: tuple[int, int]  # __u16[2]
     bucket: tuple[int, int]  # __u32[2]
     identity: tuple[int, int]  # __u32[2]
     last_seen: int  # __u32
@@ -141,8 +141,8 @@ class CtEntry(NamedTuple):
     def pack(self) -> bytes:
         return _CT_ENTRY.pack(
             self.generation,
-            self.subject[0],
-            self.subject[1],
+            self.policy_slot[0],
+            self.policy_slot[1],
             self.bucket[0],
             self.bucket[1],
             self.identity[0],
@@ -207,8 +207,8 @@ class CtScratch(NamedTuple):
     def pack(self) -> bytes:
         return _CT_SCRATCH.pack(
             self.entry.generation,
-            self.entry.subject[0],
-            self.entry.subject[1],
+            self.entry.policy_slot[0],
+            self.entry.policy_slot[1],
             self.entry.bucket[0],
             self.entry.bucket[1],
             self.entry.identity[0],
@@ -278,12 +278,12 @@ class Endpoint(NamedTuple):
     ifindex: int  # __u32
     identity: int  # __u32
     id: int  # __u16
-    subject: int  # __u16
+    policy_slot: int  # __u16
     mac: bytes  # __u8[6]
     flags: int  # __u8
 
     def pack(self) -> bytes:
-        return _ENDPOINT.pack(self.ifindex, self.identity, self.id, self.subject, exact(self.mac, 6), self.flags)
+        return _ENDPOINT.pack(self.ifindex, self.identity, self.id, self.policy_slot, exact(self.mac, 6), self.flags)
 
     @classmethod
     def of(cls, v: tuple[Any, ...]) -> Self:
@@ -753,7 +753,7 @@ _POLICY_KEY = Struct("=HBBIHBB")
 class PolicyKey(NamedTuple):
     """``struct policy_key``, 12 bytes."""
 
-    subject: int  # __u16
+    slot: int  # __u16
     set: int  # __u8
     direction: int  # __u8
     identity: int  # __u32
@@ -763,7 +763,7 @@ class PolicyKey(NamedTuple):
 
     def pack(self) -> bytes:
         return _POLICY_KEY.pack(
-            self.subject, self.set, self.direction, self.identity, htons(self.port), self.protocol, self.shape
+            self.slot, self.set, self.direction, self.identity, htons(self.port), self.protocol, self.shape
         )
 
     @classmethod
@@ -818,11 +818,11 @@ class PolicyVersion(NamedTuple):
 POLICY_VERSION: Final = Codec("struct policy_version", 8, PolicyVersion.pack, PolicyVersion.unpack)
 
 
-_SUBJECT = Struct("=IIIIII")
+_POLICY_SLOT = Struct("=IIIIII")
 
 
-class Subject(NamedTuple):
-    """``struct subject``, 24 bytes."""
+class PolicySlot(NamedTuple):
+    """``struct policy_slot``, 24 bytes."""
 
     current: PolicyVersion  # struct policy_version
     next: PolicyVersion  # struct policy_version
@@ -830,7 +830,7 @@ class Subject(NamedTuple):
     identity: int  # __u32
 
     def pack(self) -> bytes:
-        return _SUBJECT.pack(
+        return _POLICY_SLOT.pack(
             self.current.revision,
             fit(self.current.set, 1)
             | fit(self.current.audit, 1) << 1
@@ -857,11 +857,11 @@ class Subject(NamedTuple):
 
     @classmethod
     def unpack(cls, data: Buffer) -> Self:
-        return cls.of(_SUBJECT.unpack(data))
+        return cls.of(_POLICY_SLOT.unpack(data))
 
     @classmethod
     def unpack_each(cls, data: Buffer) -> Iterator[Self]:
-        return map(cls.of, _SUBJECT.iter_unpack(data))
+        return map(cls.of, _POLICY_SLOT.iter_unpack(data))
 
 
-SUBJECT: Final = Codec("struct subject", 24, Subject.pack, Subject.unpack)
+POLICY_SLOT: Final = Codec("struct policy_slot", 24, PolicySlot.pack, PolicySlot.unpack)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
-from cilia.abi.maps import CT4, CT6, EVENTS, IPCACHE, NAT, POLICY, SUBJECTS
+from cilia.abi.maps import CT4, CT6, EVENTS, IPCACHE, NAT, POLICY, POLICY_SLOTS
 from cilia.abi.structs import EVENT
 from cilia.bus import Bus, open_bus
 from cilia.calls import serve_node
@@ -223,7 +223,7 @@ async def build(config: Config, node: Node, bus: Bus, metrics: Metrics, stack: E
         NAT.name: lambda: mappings.entries,
         IPCACHE.name: lambda: locations.desired,
         POLICY.name: lambda: realiser.entries,
-        SUBJECTS.name: lambda: realiser.subjects,
+        POLICY_SLOTS.name: lambda: realiser.subjects,
     }
     Pressure(objects, counts).measure(metrics)
     outcomes.measure(metrics)

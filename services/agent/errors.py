@@ -105,7 +105,7 @@ class WiringFailed(AgentError):
 
 
 class NoSlot(AgentError):
-    """More identities live here than cilia_subjects holds."""
+    """More identities live here than cilia_policy_slots holds."""
 
     def __init__(self, identity: Identity, limit: int) -> None:
         super().__init__(f"identity {identity}: {limit} identities already live on this node")

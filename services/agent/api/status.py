@@ -104,7 +104,7 @@ class Health:
             ("routes", "routes to other nodes' pods", lambda: self.routing.desired),
             ("routes_pending", "routes to other nodes' pods that wait", lambda: self.routing.pending),
             ("nat_entries", "entries of cilia_nat found by the latest sweep", lambda: self.mappings.entries),
-            ("unmasqueraded_entries", "entries of cilia_unmasqueraded", lambda: self.exclusions.desired),
+            ("unmasqueraded_entries", "entries of cilia_non_masquerade", lambda: self.exclusions.desired),
             ("policy_entries", "entries of cilia_policy", lambda: self.realiser.entries),
             ("policy_capacity_entries", "room in cilia_policy", lambda: self.realiser.capacity),
             ("policy_refused", "subjects whose policy finds no room", lambda: len(self.realiser.refused)),

@@ -1,7 +1,7 @@
 """Where pods are known by their own addresses: what is configured, and the pods' networks of the
 cluster.
 
-The table of nodes and the settings in, the entries of cilia_unmasqueraded out. Additions are
+The table of nodes and the settings in, the entries of cilia_non_masquerade out. Additions are
 written at once; what a former agent left and nobody wants goes once the table is complete.
 """
 
@@ -59,10 +59,10 @@ class ExcludedCidrs:
 
 
 class ExcludedCidrMap:
-    """cilia_unmasqueraded."""
+    """cilia_non_masquerade."""
 
     def __init__(self, objects: LoadedObject) -> None:
-        self._map: Map[IpcacheKey, int] = objects.map(maps.UNMASQUERADED)
+        self._map: Map[IpcacheKey, int] = objects.map(maps.NON_MASQUERADE)
 
     def close(self) -> None:
         """Give the map back."""

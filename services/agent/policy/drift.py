@@ -1,4 +1,4 @@
-"""Audit of the kernel's policy: whether cilia_policy and cilia_subjects still hold what the
+"""Audit of the kernel's policy: whether cilia_policy and cilia_policy_slots still hold what the
 realiser wrote.
 
 Nobody else should write these maps; who does, by mistake or on purpose, opens or closes the node.

@@ -32,7 +32,7 @@ from services.agent.policy.plan import (
 )
 
 CURRENT, NEXT, EPOCH, IDENTITY = 0, 8, 16, 20
-"""Offsets in ``struct subject``."""
+"""Offsets in ``struct policy_slot``."""
 DIRECTION = 3
 """Offset in ``struct policy_key``; slot and set lie before it."""
 Sets = Mapping[tuple[int, int], Mapping[PolicyKey, PolicyEntry]]
@@ -41,7 +41,7 @@ Sets = Mapping[tuple[int, int], Mapping[PolicyKey, PolicyEntry]]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What a slot of cilia_subjects says; identity 0: it is free, and its revision still counts."""
+    """What a slot of cilia_policy_slots says; identity 0: it is free, and its revision still counts."""
 
     identity: Identity
     held: SlotState
@@ -49,7 +49,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """``struct subject``: what the kernel says of a slot; ``next`` counts unless ``epoch`` is 0."""
+    """``struct policy_slot``: what the kernel says of a slot; ``next`` counts unless ``epoch`` is 0."""
 
     current: Version
     next: Version
@@ -58,11 +58,11 @@ class Subject:
 
 
 class PolicyMaps:
-    """cilia_subjects, cilia_epoch and cilia_policy."""
+    """cilia_policy_slots, cilia_policy_epoch and cilia_policy."""
 
     def __init__(self, objects: LoadedObject) -> None:
         self._entries, self._audited = objects.map(maps.POLICY), objects.map(maps.POLICY)
-        with objects.map(maps.SUBJECTS) as subjects, objects.map(maps.EPOCH) as epoch:
+        with objects.map(maps.POLICY_SLOTS) as subjects, objects.map(maps.POLICY_EPOCH) as epoch:
             self._subjects, self._epoch = ArrayMemory(subjects), ArrayMemory(epoch)
             self.slots = subjects.info.max_entries
         self.capacity = self._entries.info.max_entries
@@ -76,7 +76,7 @@ class PolicyMaps:
 
     @property
     def epoch(self) -> int:
-        """The value of cilia_epoch."""
+        """The value of cilia_policy_epoch."""
         return self._epoch.load_u32(0)
 
     def read(self) -> dict[int, Slot]:
@@ -104,7 +104,7 @@ class PolicyMaps:
         """
         sets: dict[tuple[int, int], dict[PolicyKey, PolicyEntry]] = {}
         for key, value in self._audited.items():
-            sets.setdefault((key.subject, key.set), {})[_key_of(key)] = _entry_of(value)
+            sets.setdefault((key.slot, key.set), {})[_key_of(key)] = _entry_of(value)
         return sets
 
     def subject(self, slot: int) -> Subject:
@@ -177,7 +177,7 @@ class PolicyMaps:
         return {
             _key_of(key): _entry_of(value)
             for key, value in self._entries.items()
-            if key.subject == slot and key.set == in_force
+            if key.slot == slot and key.set == in_force
         }
 
 

@@ -10,7 +10,7 @@ layout and its lookup are described in bpf/maps/policy.h. There are two ways:
   its new one. Flows that were allowed stay allowed by an addition, so only a removal raises the
   revision.
 * *Switch*: anything else. The whole next state is written into the set that isn't in force, and one
-  word makes it visible. Subjects that switch together are switched by one store to cilia_epoch.
+  word makes it visible. Subjects that switch together are switched by one store to cilia_policy_epoch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -96,7 +96,7 @@ class Prepare(Struct, frozen=True):
 
 
 class Switch(Struct, frozen=True):
-    """Store cilia_epoch: every prepared version is in force."""
+    """Store cilia_policy_epoch: every prepared version is in force."""
 
     epoch: int
 
@@ -129,7 +129,7 @@ class Plan(Struct, frozen=True):
         cleanup: These remove what is in force no more; nothing may be planned for the same slots
             before they are done.
         after: What the kernel holds then, by slot.
-        epoch: cilia_epoch then.
+        epoch: cilia_policy_epoch then.
         refused: Subjects that don't fit; they keep what they have.
     """
 
@@ -203,7 +203,7 @@ def plan(changes: Sequence[Change], *, epoch: int, free: int) -> Plan:
 
     Args:
         changes: At most one for each slot.
-        epoch: The value of cilia_epoch.
+        epoch: The value of cilia_policy_epoch.
         free: Entries for which cilia_policy has room.
     """
     visible: list[Instruction] = []

@@ -1,4 +1,4 @@
-"""Resolved policy into the kernel: the one writer of cilia_subjects, cilia_epoch and cilia_policy.
+"""Resolved policy into the kernel: the one writer of cilia_policy_slots, cilia_policy_epoch and cilia_policy.
 
 RESOLVED has one shard per subject identity; this loop hears those that live here. What piles up
 while a change is being written becomes one hand-over: visible at once, acknowledged, then cleaned
@@ -96,7 +96,7 @@ class PolicyReconciler:
 
     @property
     def subjects(self) -> int:
-        """Slots of cilia_subjects that are in use."""
+        """Slots of cilia_policy_slots that are in use."""
         return len(self._slots.items())
 
     def ensure(self, identity: Identity) -> int:

@@ -1,4 +1,4 @@
-"""Slots: which index of cilia_subjects stands for which identity on this node.
+"""Slots: which index of cilia_policy_slots stands for which identity on this node.
 
 Pure; owned by the loop that realises policy. A slot that is given up is used again last, and only
 after its entries are gone.
@@ -15,7 +15,7 @@ class Slots:
     """Identity -> slot. Slot 0 means "not realised" in cilia_endpoints and is never given out.
 
     Args:
-        limit: Slots in cilia_subjects, 0 included.
+        limit: Slots in cilia_policy_slots, 0 included.
         taken: What a former agent assigned.
     """
 

@@ -93,14 +93,14 @@ class Node:
         self.flows6: Map[Ct6Key, CtEntry] = self.objects.map(maps.CT6)
         self.fragments = self.objects.map(maps.FRAGMENTS)
         self.nat: Map[NatKey, NatEntry] = self.objects.map(maps.NAT)
-        self.unmasqueraded: Map[IpcacheKey, int] = self.objects.map(maps.UNMASQUERADED)
+        self.non_masquerade: Map[IpcacheKey, int] = self.objects.map(maps.NON_MASQUERADE)
         self.endpoints: Map[EndpointKey, Endpoint] = self.objects.map(maps.ENDPOINTS)
         self.ipcache: Map[IpcacheKey, IpcacheEntry] = self.objects.map(maps.IPCACHE)
         self.policy: Map[PolicyKey, PolicyEntry] = self.objects.map(maps.POLICY)
         self.metrics: PerCpuMap[int, Metric] = self.objects.per_cpu_map(maps.METRICS)
         with (
-            self.objects.map(maps.SUBJECTS) as subjects,
-            self.objects.map(maps.EPOCH) as epoch,
+            self.objects.map(maps.POLICY_SLOTS) as subjects,
+            self.objects.map(maps.POLICY_EPOCH) as epoch,
             self.objects.map(maps.ADDRESSES) as addresses,
         ):
             self.subjects, self.epoch = ArrayMemory(subjects), ArrayMemory(epoch)
@@ -113,7 +113,7 @@ class Node:
             self.flows6,
             self.fragments,
             self.nat,
-            self.unmasqueraded,
+            self.non_masquerade,
             self.endpoints,
             self.ipcache,
             self.policy,
@@ -303,7 +303,7 @@ def reset(node: Node) -> None:
     empty(node.flows6)
     empty(node.fragments)
     empty(node.nat)
-    empty(node.unmasqueraded)
+    empty(node.non_masquerade)
     empty(node.policy)
     empty(node.endpoints)
     empty(node.ipcache)

@@ -77,7 +77,7 @@ def test_an_entry_remembers_both_ends_and_counts_both_directions(here: Node) -> 
     here.run("from_pod", reply, "lxc2", repeat=3)
     key, entry = here.flow()
     assert (key.port, key.protocol) == ((40000, 80), 6)
-    assert (entry.subject, entry.identity, entry.initiator) == ((A.slot, B.slot), (A.identity, B.identity), 0)
+    assert (entry.policy_slot, entry.identity, entry.initiator) == ((A.slot, B.slot), (A.identity, B.identity), 0)
     assert [side.packets for side in entry.side] == [1, 3]
     assert [side.bytes_ for side in entry.side] == [len(forward), 3 * len(reply)]
     assert [side.tcp_flags for side in entry.side] == [0x02, 0x12]

@@ -223,7 +223,7 @@ def test_a_pods_own_error_about_an_answer_leaves_as_the_nodes(here: Node) -> Non
 @pytest.mark.parametrize(("pod", "world", "address"), FAMILIES, ids=IDS)
 def test_excluded_destinations_see_the_pods_address(here: Node, pod: Pod, world: Pod, address: str) -> None:
     bits = ip_address(world.address).max_prefixlen
-    here.unmasqueraded.update(prefix_key(f"{world.address}/{bits}"), 1)
+    here.non_masquerade.update(prefix_key(f"{world.address}/{bits}"), 1)
     frame = tcp(pod, world)
     assert bytes(out(here, frame)) == frame
     assert here.nat.items() == []

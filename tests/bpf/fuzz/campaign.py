@@ -118,7 +118,7 @@ def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[Ct4Key | Ct6Key, C
     back = flow.sent[high] if high != low else Traffic()  # what talks to itself has but the first side
     entry = CtEntry(
         generation=0,
-        subject=(one.slot, other.slot),
+        policy_slot=(one.slot, other.slot),
         bucket=(one.address % 65536, other.address % 65536),
         identity=(one.identity, other.identity),
         last_seen=0,

@@ -318,7 +318,7 @@ class Model:
         if member and member.is_member and version.shapes & 1:
             identity = member.cookie
         for key, entry in self.entries.items():
-            fits = (key.subject, key.set, key.direction) == (slot, version.entry_set, direction)
+            fits = (key.slot, key.set, key.direction) == (slot, version.entry_set, direction)
             if not fits or key.identity not in (0, identity) or not version.shapes >> key.shape & 1:
                 continue
             free = 17 - key.shape

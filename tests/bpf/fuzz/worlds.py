@@ -161,7 +161,7 @@ class World:
         self._revision += 1
         shapes = EVERY_SHAPE if self._random.random() < 0.7 else self._random.randrange(EVERY_SHAPE + 1)
         entry_set = self._random.randrange(2)
-        for_any = {(key.subject, key.set, key.direction) for key in self.model.entries if not key.identity}
+        for_any = {(key.slot, key.set, key.direction) for key in self.model.entries if not key.identity}
         is_named = [(slot, entry_set, direction) not in for_any for direction in (0, 1)]
         named_only = (is_named[0] | is_named[1] << 1) & self._random.randrange(4)
         return Version(self._revision, entry_set, self._random.random() < 0.1, shapes, named_only)

@@ -134,13 +134,16 @@ async def test_the_words_of_subjects_are_repaired(node: Node, offset: int, value
     """The audit bit, a pending switch, the identity."""
     web, db = await two_pods(node)
     async with told(node, "policy of slot 1") as heard:
-        with Map(get_pinned(node.pins / maps.SUBJECTS.name), maps.SUBJECTS) as table, ArrayMemory(table) as words:
+        with (
+            Map(get_pinned(node.pins / maps.POLICY_SLOTS.name), maps.POLICY_SLOTS) as table,
+            ArrayMemory(table) as words,
+        ):
             if offset:
                 words.store_u32(1, value, offset)
             else:
                 words.store_u64(1, words.load_u64(1) | value)
     assert heard[0].found[0].startswith(said)
-    with Map(get_pinned(node.pins / maps.SUBJECTS.name), maps.SUBJECTS) as table, ArrayMemory(table) as words:
+    with Map(get_pinned(node.pins / maps.POLICY_SLOTS.name), maps.POLICY_SLOTS) as table, ArrayMemory(table) as words:
         assert not words.load_u64(1) & 1 << 33
         assert words.load_u32(1, 16) == 0
         assert words.load_u32(1, 20) != 4242

@@ -1,4 +1,4 @@
-"""cilia_unmasqueraded follows the settings and the nodes, through restarts."""
+"""cilia_non_masquerade follows the settings and the nodes, through restarts."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ OWN = "10.66.0.0/24"
 
 
 async def excluded(node: Node) -> set[str]:
-    entries = (await node.call("map-get", name="cilia_unmasqueraded"))["entries"]
+    entries = (await node.call("map-get", name="cilia_non_masquerade"))["entries"]
     return {f"{key['address']}/{key['prefixlen'] - MAPPED_BITS}" for key, _ in entries}
 
 

@@ -36,7 +36,7 @@ async def pressures(**wanted: float) -> dict[str, float]:
 async def test_each_map_that_can_fill_tells_how_full_it_is(node: Node) -> None:
     await node.start(telemetry_listen=LISTEN, maps_endpoints=8, maps_policy=64)
     seen = await pressures(cilia_endpoints=0, cilia_policy=0)
-    assert seen.keys() == {layout.name for layout in LAYOUTS} | {"cilia_subjects"}
+    assert seen.keys() == {layout.name for layout in LAYOUTS} | {"cilia_policy_slots"}
     web = await node.add_pod("web", app="web")
     rules = {PolicyKey(False, Identity(0), 6, number, 16): PolicyEntry(False, 1) for number in range(1, 17)}
     node.owners.resolve(web["identity"], rules)
