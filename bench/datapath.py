@@ -30,7 +30,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from bench.contest import ratios, take_turns
 from bench.live import from_pod, in_front, measure_live, minimal_program
 from bench.nftables import Order, nftables
 from bench.ours import ENTRIES, Ours, our_cluster
@@ -40,6 +39,7 @@ from bench.report import Figure, report, summarize
 from bench.traffic import Generator, Sample, Way, compiled_generator
 from cilia.datapath.programs import Program
 from laboratory.layout import Layout
+from laboratory.turns import ratios, take_turns
 
 PROGRAM_ROUNDS: Final = 60
 ROUNDS: Final = 15

@@ -19,10 +19,10 @@ import msgspec
 from bench.report import Figure, report, summarize
 from cilia.contracts.agent import AgentStatus, CreateEndpoint, EndpointReference, LocalEndpoint
 from cilia.contracts.messages import Empty, Realised
-from laboratory import agentapi
+from laboratory import agent_client
+from laboratory.cluster import LocalCluster
 from laboratory.layout import netns_path
-from laboratory.local import LocalCluster
-from laboratory.network import create_namespace, delete_namespace
+from laboratory.namespaces import create_namespace, delete_namespace
 
 PODS: Final = 100
 CHANGES: Final = 100
@@ -131,10 +131,10 @@ def restart(cluster: LocalCluster) -> float:
     cluster.start("agent/node1", wait=False)
     while True:
         try:
-            status = agentapi.call(
+            status = agent_client.call(
                 cluster.layout.agent_socket("node1"), "status", Empty(), AgentStatus, timeout_seconds=1
             )
-        except agentapi.AgentUnreachable:
+        except agent_client.AgentUnreachable:
             time.sleep(0.005)
             continue
         if status.state == "ready" and status.endpoints_ready >= PODS:

@@ -19,8 +19,8 @@ from cilia.bus import BusConfig, connect_bus
 from cilia.contracts.ids import LeaseId
 from cilia.kvstore import EtcdConfig, connect_kvstore
 from laboratory.servers import start_etcd, start_nats
+from laboratory.services import Stage
 from tests.services.ask import allocate, publish, register
-from tests.services.processes import Stage
 
 REQUESTERS: Final = 64
 ROUNDS: Final = 5

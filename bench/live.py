@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bench.contest import ratios, take_turns
 from bench.ours import ENTRIES, Ours
 from bench.programs import FLOWS, compiled
 from bench.report import Figure, summarize
@@ -23,6 +22,7 @@ from cilia.datapath.objects import Loading, load
 from cilia.datapath.programs import Program
 from cilia.netns import inside
 from laboratory.layout import netns_path
+from laboratory.turns import ratios, take_turns
 
 SWITCH: Final = Path("/proc/sys/kernel/bpf_stats_enabled")
 NODE: Final = "node1"

@@ -10,10 +10,10 @@ from typing import Final
 
 from bench.traffic import FLOW_PORTS, PORT, Way
 from cilia.contracts.agent import EndpointPolicy
+from laboratory.cluster import LocalCluster
 from laboratory.layout import netns_path
-from laboratory.local import LocalCluster
 from laboratory.pod import Pod
-from tests.cluster.policies import Policies
+from laboratory.policies import Policies
 
 ENTRIES: Final = (10, 1000, 10000)
 """How many ports a server's policy names, of which traffic uses one; nftables gets as many rules.

@@ -20,8 +20,9 @@ from typing import Final
 
 from bench.traffic import Way
 from laboratory.layout import Layout, netns_path, node_addresses, node_names
-from laboratory.network import create_namespace, create_underlay, delete_namespace, namespaces_of
-from laboratory.record import NodeRecord
+from laboratory.namespaces import create_namespace, delete_namespace, namespaces_of
+from laboratory.state import UnderlayNode
+from laboratory.underlay import create_underlay
 
 MTU_BYTES: Final = 1450
 """Of pods under an underlay of 1500: what fits into VXLAN, as the agent gives it to them."""
@@ -105,7 +106,7 @@ def plain_routing(layout: Layout, name: str) -> Iterator[tuple[PlainNode, Way]]:
 @contextmanager
 def plain_vxlan(layout: Layout) -> Iterator[Way]:
     """Two nodes with a pod each for the block."""
-    records = [NodeRecord(name, *map(str, node_addresses(index))) for index, name in enumerate(node_names(2))]
+    records = [UnderlayNode(name, *map(str, node_addresses(index))) for index, name in enumerate(node_names(2))]
     nodes = [PlainNode(layout, record.name) for record in records]
     with removed_after(layout, ""):
         create_underlay(layout, records)

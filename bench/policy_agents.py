@@ -29,8 +29,8 @@ from cilia.kvstore import EtcdConfig, connect_kvstore
 from cilia.lifecycle import supervise
 from cilia.table.subscriber import TableSubscriber
 from laboratory.servers import start_etcd, start_nats
+from laboratory.services import Stage
 from tests.services.ask import publish, register
-from tests.services.processes import Stage
 
 AGENTS: Final = 1000
 CHANGES: Final = 20

@@ -16,8 +16,8 @@ from bench.report import Figure, summarize
 from cilia.bus import Bus, BusConfig, connect_bus
 from cilia.contracts.messages import ApplyPolicies, PoliciesChanged, Realised, WaitRealised
 from cilia.netns import enter
+from laboratory.cluster import LocalCluster
 from laboratory.layout import netns_path
-from laboratory.local import LocalCluster
 from laboratory.pod import Pod
 
 PODS: Final = 100
@@ -68,7 +68,7 @@ async def _measure(cluster: LocalCluster) -> list[Figure]:
     enter(netns_path(cluster.layout.hub))
     pods = {pod.endpoint.name: pod for pod in cluster.pods}
     figures = []
-    async with connect_bus(BusConfig(urls=(cluster.record.nats,)), cluster=cluster.layout.name, name="bench") as bus:
+    async with connect_bus(BusConfig(urls=(cluster.state.nats,)), cluster=cluster.layout.name, name="bench") as bus:
         for endpoints in (1, 10, 100):
             figures += await measure_realised(bus, f"h{endpoints}", endpoints, f"policy.realised.{endpoints}_endpoints")
         figures += (await measure_realised(bus, "h10", 10, "policy.realised.back_to_back.10_endpoints", 0.0))[:1]

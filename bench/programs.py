@@ -6,12 +6,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from bench.contest import ratios, take_turns
 from bench.report import Figure, summarize
 from cilia.abi import maps
 from cilia.abi.enums import PolicyShape
 from cilia.datapath.objects import LoadedObject, load
 from cilia.datapath.programs import Program
+from laboratory.turns import ratios, take_turns
 from tests.bpf.datapath.rig import EGRESS, INGRESS, A, B, Node, Pod, node, populate
 from tools.build import ROOT, compile_bpf
 

@@ -24,12 +24,12 @@ from rich.table import Table
 from cilia.contracts.agent import Call, MonitorFilter
 from cilia.contracts.messages import Flow
 from cilia.errors import Failure
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 from laboratory.pod import Pod
 from laboratory.traffic import Tally, get, serve_udp, steady_udp
 
 NAME: Final = "demo"
-EXAMPLES: Final = Path(__file__).parent.parent.parent / "examples"
+EXAMPLES: Final = Path(__file__).parent.parent / "examples"
 HTTP: Final = 80
 BACKEND: Final = {"tier": "backend"}
 PODS: Final = (
@@ -180,7 +180,7 @@ async def _watch_drops(cluster: LocalCluster) -> AsyncIterator[dict[tuple[str, s
             flow = msgspec.json.decode(line, type=Flow)
             drops[flow.source_endpoint, flow.destination_endpoint] = flow
 
-    listening = [asyncio.create_task(listen(cluster.layout.agent_socket(node.name))) for node in cluster.record.nodes]
+    listening = [asyncio.create_task(listen(cluster.layout.agent_socket(node.name))) for node in cluster.state.nodes]
     await asyncio.sleep(0.1)
     try:
         yield drops

@@ -11,10 +11,11 @@ from cilia.contracts.agent import AgentStatus
 from cilia.contracts.messages import Empty
 from cilia.errors import Failure, Refused
 from cilia.netns import inside
-from laboratory.agentapi import AgentUnreachable, call
+from laboratory.agent_client import AgentUnreachable, call
 from laboratory.layout import Layout, netns_path
 from laboratory.processes import HEALTH_FLAG
-from laboratory.record import ProcessRecord, is_running
+from laboratory.procfs import is_running
+from laboratory.state import StartedProcess
 
 _ANSWER_SECONDS: Final = 1.0
 
@@ -28,27 +29,27 @@ class NotHealthy(Failure):
         self.reasons = reasons
 
 
-def ailment(layout: Layout, name: str, process: ProcessRecord) -> str:
+def find_problem(layout: Layout, name: str, process: StartedProcess) -> str:
     """Return what is wrong with a part of the cluster; an empty text if it is healthy."""
     if not is_running(process):
         return f"not running; the last that it said: {_last_words(layout.log(name))}"
     kind, _, node = name.partition("/")
     match kind:
         case "etcd":
-            return _refuses(process.namespace, layout.etcd)
+            return _find_connect_problem(process.namespace, layout.etcd)
         case "nats":
-            return _refuses(process.namespace, layout.nats.removeprefix("nats://"))
+            return _find_connect_problem(process.namespace, layout.nats.removeprefix("nats://"))
         case "agent":
-            return _agent_ailment(layout, node)
+            return _find_agent_problem(layout, node)
         case "web":
-            return _refuses(process.namespace, f"127.0.0.1:{process.command[-1]}")
+            return _find_connect_problem(process.namespace, f"127.0.0.1:{process.command[-1]}")
         case _:
-            return _http_ailment(process.namespace, process.command[process.command.index(HEALTH_FLAG) + 1])
+            return _find_http_problem(process.namespace, process.command[process.command.index(HEALTH_FLAG) + 1])
 
 
-def wait_healthy(
+def wait_until_healthy(
     layout: Layout,
-    processes: dict[str, ProcessRecord],
+    processes: dict[str, StartedProcess],
     *,
     timeout_seconds: float,
     progress: Callable[[str], None] = lambda _: None,
@@ -61,7 +62,7 @@ def wait_healthy(
     deadline = time.monotonic() + timeout_seconds
     waiting = dict(processes)
     while True:
-        reasons = {name: ailment(layout, name, process) for name, process in waiting.items()}
+        reasons = {name: find_problem(layout, name, process) for name, process in waiting.items()}
         for name, reason in reasons.items():
             if not reason:
                 del waiting[name]
@@ -90,7 +91,7 @@ def _split(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _refuses(namespace: str, address: str) -> str:
+def _find_connect_problem(namespace: str, address: str) -> str:
     with closing(_open(namespace)) as probe:
         try:
             probe.connect(_split(address))
@@ -99,7 +100,7 @@ def _refuses(namespace: str, address: str) -> str:
     return ""
 
 
-def _http_ailment(namespace: str, address: str) -> str:
+def _find_http_problem(namespace: str, address: str) -> str:
     with closing(_open(namespace)) as probe:
         try:
             probe.connect(_split(address))
@@ -110,7 +111,7 @@ def _http_ailment(namespace: str, address: str) -> str:
     return "" if " 200 " in head.partition("\r\n")[0] else f"{address}: {body.strip() or head}"
 
 
-def _agent_ailment(layout: Layout, node: str) -> str:
+def _find_agent_problem(layout: Layout, node: str) -> str:
     try:
         status = call(layout.agent_socket(node), "status", Empty(), AgentStatus, timeout_seconds=_ANSWER_SECONDS)
     except (AgentUnreachable, Refused) as error:

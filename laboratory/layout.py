@@ -83,8 +83,8 @@ class Layout:
         return STATE / self.name
 
     @property
-    def record(self) -> Path:
-        """What is known of the cluster (:mod:`laboratory.record`)."""
+    def state_file(self) -> Path:
+        """What is known of the cluster (:mod:`laboratory.state`)."""
         return self.directory / "cluster.json"
 
     @property
@@ -103,8 +103,8 @@ class Layout:
         return self.namespace_prefix + "hub"
 
     @property
-    def world(self) -> str:
-        """Namespace of what is beyond the nodes, if the cluster has it (:mod:`laboratory.world`)."""
+    def external_host(self) -> str:
+        """Namespace of what is beyond the nodes, if the cluster has it (:mod:`laboratory.external_host`)."""
         return self.namespace_prefix + "world"
 
     @property

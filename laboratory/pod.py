@@ -5,10 +5,10 @@ from pathlib import Path
 
 from cilia.contracts.agent import CreateEndpoint, EndpointReference, LocalEndpoint, RelabelEndpoint
 from cilia.contracts.messages import Empty
-from laboratory import agentapi
+from laboratory import agent_client
 from laboratory.layout import Layout, netns_path
 from laboratory.machine import Machine
-from laboratory.network import create_namespace, delete_namespace
+from laboratory.namespaces import create_namespace, delete_namespace
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,12 +32,12 @@ class Pod(Machine):
     def relabel(self, labels: dict[str, str], namespace_labels: dict[str, str] | None = None) -> None:
         """Give it other labels."""
         request = RelabelEndpoint(self.reference, labels, namespace_labels or {})
-        self.endpoint = agentapi.call(self.agent_socket, "endpoint-relabel", request, LocalEndpoint)
+        self.endpoint = agent_client.call(self.agent_socket, "endpoint-relabel", request, LocalEndpoint)
 
     def delete(self) -> None:
         """Disconnect it and remove its namespace."""
         self.close()
-        agentapi.call(self.agent_socket, "endpoint-delete", self.reference, Empty)
+        agent_client.call(self.agent_socket, "endpoint-delete", self.reference, Empty)
         delete_namespace(self.network)
 
 
@@ -61,7 +61,7 @@ def create_pod(
         namespace, name, str(netns_path(network)), labels, namespace_labels, named_ports=named_ports
     )
     try:
-        endpoint = agentapi.call(layout.agent_socket(node), "endpoint-create", request, LocalEndpoint)
+        endpoint = agent_client.call(layout.agent_socket(node), "endpoint-create", request, LocalEndpoint)
     except BaseException:
         delete_namespace(network)
         raise

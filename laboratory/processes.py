@@ -14,7 +14,8 @@ from typing import Final
 import cilia
 from cilia.errors import Failure
 from laboratory.layout import HUB_ADDRESS, POOLS, Layout, netns_path
-from laboratory.record import NodeRecord, ProcessRecord, is_running, mark, start_time
+from laboratory.procfs import cluster_mark, is_running, start_time
+from laboratory.state import StartedProcess, UnderlayNode
 
 GRACE_SECONDS: Final = 3.0
 FIRST_HEALTH_PORT: Final = 9100
@@ -39,7 +40,7 @@ class ProgramMissing(Failure):
 
 
 def commands(
-    layout: Layout, nodes: Iterable[NodeRecord], replicas: int, otlp: str, agent_settings: Mapping[str, str]
+    layout: Layout, nodes: Iterable[UnderlayNode], replicas: int, otlp: str, agent_settings: Mapping[str, str]
 ) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Return the processes of a cluster in starting order: name -> (namespace, command).
 
@@ -70,12 +71,12 @@ def write_nats_config(layout: Layout) -> None:
     layout.nats_config.write_text(f"max_payload: {MAX_PAYLOAD_BYTES}\n")
 
 
-def start(layout: Layout, name: str, namespace: str, command: tuple[str, ...]) -> ProcessRecord:
+def start(layout: Layout, name: str, namespace: str, command: tuple[str, ...]) -> StartedProcess:
     """Start a process in its namespace, its output appended to its log."""
     log = layout.log(name)
     log.parent.mkdir(parents=True, exist_ok=True)
     root = str(Path(cilia.__file__).parent.parent)
-    environment = os.environ | mark(layout.name) | {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | cluster_mark(layout.name) | {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
     with log.open("ab") as output:
         process = subprocess.Popen(
             ["nsenter", f"--net={netns_path(namespace)}", *command],
@@ -87,10 +88,10 @@ def start(layout: Layout, name: str, namespace: str, command: tuple[str, ...]) -
             start_new_session=True,
         )
     _children[process.pid] = process
-    return ProcessRecord(command, namespace, process.pid, start_time(process.pid) or 0)
+    return StartedProcess(command, namespace, process.pid, start_time(process.pid) or 0)
 
 
-def end(processes: Iterable[ProcessRecord], *, grace_seconds: float = GRACE_SECONDS) -> None:
+def end(processes: Iterable[StartedProcess], *, grace_seconds: float = GRACE_SECONDS) -> None:
     """Ask processes to end, all at once, and kill those that haven't after the grace period."""
     ending = list(processes)
     waiting = [process for process in ending if is_running(process)]
@@ -106,7 +107,7 @@ def end(processes: Iterable[ProcessRecord], *, grace_seconds: float = GRACE_SECO
         _reap(process)
 
 
-def kill(process: ProcessRecord) -> None:
+def kill(process: StartedProcess) -> None:
     """kill -9, and wait until it is gone."""
     _signal(process, signal.SIGKILL)
     deadline = time.monotonic() + GRACE_SECONDS
@@ -119,13 +120,13 @@ _children: dict[int, "subprocess.Popen[bytes]"] = {}
 """Processes that this process started; reaped when they are killed."""
 
 
-def _reap(process: ProcessRecord) -> None:
+def _reap(process: StartedProcess) -> None:
     child = _children.pop(process.pid, None)
     if child is not None:
         child.wait()
 
 
-def _signal(process: ProcessRecord, number: signal.Signals) -> None:
+def _signal(process: StartedProcess, number: signal.Signals) -> None:
     if is_running(process):
         try:
             os.kill(process.pid, number)
@@ -162,7 +163,7 @@ def _service(layout: Layout, service: str, replica: str, port: int) -> tuple[str
     return tuple(command)
 
 
-def _agent(layout: Layout, node: NodeRecord, settings: Mapping[str, str]) -> tuple[str, ...]:
+def _agent(layout: Layout, node: UnderlayNode, settings: Mapping[str, str]) -> tuple[str, ...]:
     command = [sys.executable, "-m", "services.agent", "--cluster", layout.name, "--node", node.name]
     command += ["--ipv4", node.ipv4, "--ipv6", node.ipv6, "--nats-urls", layout.nats]
     command += ["--socket", str(layout.agent_socket(node.name))]
@@ -174,7 +175,7 @@ def _agent(layout: Layout, node: NodeRecord, settings: Mapping[str, str]) -> tup
 
 def web_server(name: str, port: int) -> tuple[str, ...]:
     """Return the command of a pod's small HTTP server."""
-    return (sys.executable, "-m", "laboratory.web", name, str(port))
+    return (sys.executable, "-m", "laboratory.http_server", name, str(port))
 
 
 def _program(name: str) -> str:

@@ -6,10 +6,10 @@ import os
 from cilia.commands.arguments import Nouns, add_output, command, noun
 from cilia.commands.output import note, print_json, print_table
 from cilia.errors import Failure
+from laboratory.cluster import LocalCluster, remove
 from laboratory.layout import Families, Layout
-from laboratory.local import LocalCluster, remove
-from laboratory.network import namespaces_of
-from laboratory.record import NoSuchCluster, cluster_names, traces
+from laboratory.namespaces import namespaces_of
+from laboratory.state import NoSuchCluster, cluster_names, names_on_disk
 
 
 class NotRoot(Failure):
@@ -39,7 +39,11 @@ def add_parser(nouns: Nouns) -> None:
         metavar="{dual,ipv4,ipv6}",
         help="of the pods' addresses (default %(default)s)",
     )
-    start.add_argument("--world", action="store_true", help="with a machine beyond the nodes, which knows of no pod")
+    start.add_argument(
+        "--external-host",
+        action="store_true",
+        help="with a host beyond the nodes, behind a router without routes to pods",
+    )
     start.add_argument("--otlp", metavar="URL", default="", help="OTLP/HTTP collector for traces and metrics")
     state = command(verbs, "status", status, "processes of a cluster, or of all", "  cilia cluster status\n")
     state.add_argument("--name", help="only this one")
@@ -59,11 +63,11 @@ def up(arguments: argparse.Namespace) -> None:
         replicas=arguments.replicas,
         otlp=arguments.otlp,
         families=arguments.families,
-        world=arguments.world,
+        external_host=arguments.external_host,
         agent_settings={"routing": arguments.routing},
         progress=lambda name: note(f"  {name}"),
     )
-    note(f"cluster {arguments.name!r} is up: {len(cluster.record.nodes)} nodes; 'cilia status' shows them")
+    note(f"cluster {arguments.name!r} is up: {len(cluster.state.nodes)} nodes; 'cilia status' shows them")
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -72,8 +76,8 @@ def status(arguments: argparse.Namespace) -> int:
     rows = []
     for name in names:
         cluster = LocalCluster.open(name)
-        for process, ailment in cluster.ailments().items():
-            rows.append((name, process, cluster.process(process).pid, ailment or "healthy"))
+        for process, problem in cluster.problems().items():
+            rows.append((name, process, cluster.process(process).pid, problem or "healthy"))
     if arguments.output == "json":
         print_json([dict(zip(("cluster", "process", "pid", "state"), row, strict=True)) for row in rows])
     else:
@@ -83,11 +87,11 @@ def status(arguments: argparse.Namespace) -> int:
 
 def down(arguments: argparse.Namespace) -> None:
     """End clusters."""
-    names = traces() if arguments.all else (arguments.name or arguments.cluster or "local",)
+    names = names_on_disk() if arguments.all else (arguments.name or arguments.cluster or "local",)
     for name in names:
         if name in cluster_names():
             LocalCluster.open(name).down()
-        elif name in traces() or namespaces_of(Layout(name)):
+        elif name in names_on_disk() or namespaces_of(Layout(name)):
             remove(Layout(name))  # its record is lost
         else:
             raise NoSuchCluster(name, cluster_names())

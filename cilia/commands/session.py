@@ -17,7 +17,7 @@ from cilia.errors import Failure, Unavailable
 from cilia.netns import enter
 from cilia.table.subscriber import ALL, TableSubscriber
 from laboratory.layout import Layout, netns_path
-from laboratory.record import ClusterRecord, NoSuchCluster, cluster_names, load_record
+from laboratory.state import ClusterState, NoSuchCluster, cluster_names, load_state
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -109,7 +109,7 @@ class Session:
         raise NoSuchEndpoint(name)
 
 
-def find_cluster(name: str | None) -> ClusterRecord:
+def find_cluster(name: str | None) -> ClusterState:
     """Return the cluster that is meant: the named one, ``$CILIA_CLUSTER``, or the only one.
 
     Raises:
@@ -118,12 +118,12 @@ def find_cluster(name: str | None) -> ClusterRecord:
     names = cluster_names()
     wanted = name or os.environ.get("CILIA_CLUSTER")
     if wanted:
-        return load_record(wanted)
+        return load_state(wanted)
     if not names:
         raise NoSuchCluster("local", ())
     if len(names) > 1:
         raise Ambiguous(names)
-    return load_record(names[0])
+    return load_state(names[0])
 
 
 @asynccontextmanager

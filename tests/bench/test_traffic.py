@@ -10,7 +10,7 @@ from bench.ours import ports
 from bench.plain import plain_routing, plain_vxlan
 from bench.traffic import PORT, Generator, TrafficFailed, Way, compiled_generator
 from laboratory.layout import Layout
-from laboratory.network import namespaces_of
+from laboratory.namespaces import namespaces_of
 
 SECONDS = 0.05
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from laboratory.local import LocalCluster
-from tests.cluster.policies import Policies
+from laboratory.cluster import LocalCluster
+from laboratory.policies import Policies
 
 
 @pytest.fixture(scope="module")

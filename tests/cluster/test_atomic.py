@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
+from laboratory.policies import Policies
 from laboratory.traffic import serve_udp, steady_udp
-from tests.cluster.policies import Policies
+from tests.cluster.convergence import converge
 from tests.cluster.test_telemetry import address_of, scrape
-from tests.cluster.truth import converge
 
 pytestmark = pytest.mark.cluster
 

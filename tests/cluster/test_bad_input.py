@@ -13,12 +13,12 @@ import pytest
 from cilia.contracts.agent import CreateEndpoint, EndpointReference, LocalEndpoint, MapContents, MapQuery
 from cilia.contracts.messages import Message
 from cilia.errors import Refused
+from laboratory.cluster import LocalCluster
 from laboratory.layout import Layout
-from laboratory.local import LocalCluster
-from laboratory.network import create_namespace, delete_namespace
+from laboratory.namespaces import create_namespace, delete_namespace
+from laboratory.policies import Policies
 from laboratory.servers import free_port
-from tests.cluster.policies import Policies
-from tests.cluster.truth import read_etcd
+from tests.cluster.convergence import read_etcd
 
 pytestmark = pytest.mark.cluster
 
@@ -251,7 +251,7 @@ def test_an_impossible_endpoint_is_refused_by_field(
 
 
 def test_a_pod_that_has_the_device_already_is_left_alone(shared: LocalCluster) -> None:
-    name = f"{Layout(shared.record.name).namespace_prefix}has-eth0"
+    name = f"{Layout(shared.state.name).namespace_prefix}has-eth0"
     create_namespace(name)
     try:
         subprocess.run(["ip", "-n", name, "link", "add", "eth0", "type", "bridge"], check=True)
@@ -265,7 +265,7 @@ def test_a_pod_that_has_the_device_already_is_left_alone(shared: LocalCluster) -
 
 def test_a_name_that_is_taken_is_refused_and_the_first_stays(shared: LocalCluster) -> None:
     pod = shared.pod("node1", "shop", "taken", {})
-    other = f"{Layout(shared.record.name).namespace_prefix}other"
+    other = f"{Layout(shared.state.name).namespace_prefix}other"
     create_namespace(other)
     try:
         request = CreateEndpoint("shop", "taken", f"/run/netns/{other}")
@@ -279,10 +279,10 @@ def test_a_name_that_is_taken_is_refused_and_the_first_stays(shared: LocalCluste
 
 
 def test_a_cluster_of_a_name_in_use_is_refused_and_the_first_stays(shared: LocalCluster) -> None:
-    run = Policies(shared).cilia("cluster", "up", "--name", shared.record.name)
+    run = Policies(shared).cilia("cluster", "up", "--name", shared.state.name)
     assert run.returncode == 1
-    assert shared.record.name in run.stderr
-    assert not any(shared.ailments().values())
+    assert shared.state.name in run.stderr
+    assert not any(shared.problems().values())
 
 
 def test_there_are_enough_cases() -> None:

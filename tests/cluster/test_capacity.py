@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from laboratory.local import LocalCluster
-from tests.cluster.policies import Policies
-from tests.cluster.truth import differences
+from laboratory.cluster import LocalCluster
+from laboratory.policies import Policies
+from tests.cluster.convergence import differences
 
 pytestmark = pytest.mark.cluster
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cilia.contracts import agent, explanations, flows, history, messages, tables
+from laboratory.cluster import LocalCluster
 from laboratory.layout import netns_path
-from laboratory.local import LocalCluster
 
 pytestmark = pytest.mark.cluster
 
@@ -65,7 +65,7 @@ def test_every_message_that_the_page_names_exists() -> None:
 
 @pytest.mark.parametrize("directory", ["examples/shop", "examples/live"])
 def test_the_examples_are_accepted(cluster: LocalCluster, directory: str) -> None:
-    from tests.cluster.policies import Policies
+    from laboratory.policies import Policies
 
     run = Policies(cluster).cilia(
         "policy", "apply", "--dry-run", "-f", str(Path(__file__).parent.parent.parent / directory)

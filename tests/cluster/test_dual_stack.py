@@ -10,14 +10,15 @@ from itertools import product
 
 import pytest
 
+from laboratory import connectivity
+from laboratory.cluster import LocalCluster
+from laboratory.connectivity import DNS, HTTP, Attempt
 from laboratory.layout import Families
-from laboratory.local import LocalCluster
 from laboratory.machine import Machine
 from laboratory.pod import Pod
+from laboratory.policies import Policies
 from laboratory.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
-from tests.cluster import matrix, truth
-from tests.cluster.matrix import DNS, HTTP, Attempt
-from tests.cluster.policies import Policies
+from tests.cluster.convergence import converge
 
 pytestmark = pytest.mark.cluster
 
@@ -87,20 +88,20 @@ def all_ways(server: Machine) -> set[tuple[str, str]]:
 
 async def test_every_pair_talks_by_every_protocol_of_both_families(shared: LocalCluster, pods: list[Pod]) -> None:
     assert all(pod.ipv4 and ":" in pod.ipv6 for pod in pods)
-    async with matrix.serving(pods):
-        assert await matrix.differences(pods, lambda _: True) == []
-    await truth.converge(shared)
+    async with connectivity.serving(pods):
+        assert await connectivity.differences(pods, lambda _: True) == []
+    await converge(shared)
 
 
 async def test_policy_allows_and_denies_alike_in_both_families(pods: list[Pod], policies: Policies) -> None:
     def expected(attempt: Attempt) -> bool:
         if "/web-" not in attempt.destination:
             return True
-        return "/client-" in attempt.source and (attempt.protocol, attempt.port) != ("tcp", matrix.OTHER)
+        return "/client-" in attempt.source and (attempt.protocol, attempt.port) != ("tcp", connectivity.OTHER)
 
-    async with matrix.serving(pods):
+    async with connectivity.serving(pods):
         policies.apply(CLIENTS_ONLY)
-        assert await matrix.differences(pods, expected) == []
+        assert await connectivity.differences(pods, expected) == []
 
 
 @pytest.mark.parametrize(("family", "kind"), [("IPv4", "8"), ("IPv6", "128"), ("IPv4", "EchoRequest")])
@@ -120,7 +121,7 @@ async def test_hosts_and_their_pods_talk_by_both_families(
     host, web, stranger = shared.host("node1"), pods[0], pods[2]
     gateways = Machine(name="gateways", ipv4=web.endpoint.gateway, ipv6=web.endpoint.gateway_ipv6, network=host.network)
     policies.apply(CLIENTS_ONLY)  # says nothing of hosts; a pod's own host may always reach it
-    async with matrix.serving(pods), await serve_tcp(host, HTTP):
+    async with connectivity.serving(pods), await serve_tcp(host, HTTP):
         with closing(await serve_udp(host, DNS)):
             assert await reached(host, web) == all_ways(web)
             assert await reached(stranger, host) == all_ways(host)
@@ -134,8 +135,8 @@ async def test_a_cluster_of_one_family_has_no_address_of_the_other(families: Fam
         one, two = cluster.pod("node1", "shop", "one", {}), cluster.pod("node2", "shop", "two", {})
         wanted = one.ipv4 if families is Families.IPV4 else one.ipv6
         assert one.addresses == (wanted,)
-        async with matrix.serving([one, two]):
-            assert await matrix.differences([one, two], lambda _: True) == []
-        await truth.converge(cluster)
+        async with connectivity.serving([one, two]):
+            assert await connectivity.differences([one, two], lambda _: True) == []
+        await converge(cluster)
     finally:
         cluster.down()

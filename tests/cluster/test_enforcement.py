@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 from laboratory.pod import Pod
+from laboratory.policies import Policies
 from laboratory.traffic import Tally, reaches_tcp, serve_tcp, serve_udp, steady_udp
-from tests.cluster.policies import Policies
-from tests.cluster.truth import converge
+from tests.cluster.convergence import converge
 
 pytestmark = pytest.mark.cluster
 

@@ -10,11 +10,11 @@ from itertools import product
 
 import pytest
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 from laboratory.pod import Pod
+from laboratory.policies import Policies
 from laboratory.traffic import Tally, reaches_tcp, serve_tcp, serve_udp, steady_connections, steady_udp
-from tests.cluster.policies import Policies
-from tests.cluster.truth import converge
+from tests.cluster.convergence import converge
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -98,8 +98,8 @@ def assert_nothing_lost(watched: Watched) -> None:
 @pytest.fixture
 def faulty(cluster: LocalCluster) -> Iterator[LocalCluster]:
     yield cluster
-    for name, ailment in cluster.ailments().items():
-        if ailment:
+    for name, problem in cluster.problems().items():
+        if problem:
             cluster.restart(name)
 
 

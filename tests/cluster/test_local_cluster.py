@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from laboratory.cluster import ClusterExists, LocalCluster
 from laboratory.layout import Layout, netns_path
-from laboratory.local import ClusterExists, LocalCluster
-from laboratory.network import namespaces_of
-from laboratory.record import is_running, load_record, marked_pids
+from laboratory.namespaces import namespaces_of
+from laboratory.procfs import is_running, marked_pids
+from laboratory.state import load_state
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
@@ -96,7 +97,7 @@ def test_two_clusters_at_once_know_nothing_of_each_other(names: tuple[str, str])
     assert undecided.returncode == 2
     assert all(name in undecided.stderr for name in names)
     one.down()
-    assert two.ailments() == dict.fromkeys(two.record.processes, "")
+    assert two.problems() == dict.fromkeys(two.state.processes, "")
     two.down()
 
 
@@ -105,7 +106,7 @@ def test_a_name_in_use_is_refused_and_its_cluster_unharmed(name: str) -> None:
     again = cilia("cluster", "up", "--name", name)
     assert again.returncode == 1
     assert f"cluster '{name}' exists" in again.stderr
-    assert cluster.ailments() == dict.fromkeys(cluster.record.processes, "")
+    assert cluster.problems() == dict.fromkeys(cluster.state.processes, "")
     cluster.down()
 
 
@@ -118,7 +119,7 @@ def test_of_two_that_start_one_name_at_once_one_does(name: str) -> None:
 
     with ThreadPoolExecutor() as pool:
         (cluster,) = filter(None, pool.map(attempt, range(4)))
-    assert cluster.ailments() == dict.fromkeys(cluster.record.processes, "")
+    assert cluster.problems() == dict.fromkeys(cluster.state.processes, "")
     cluster.down()
 
 
@@ -142,7 +143,7 @@ def test_a_starter_that_is_told_to_end_removes_what_it_began(name: str) -> None:
 
 def test_down_removes_a_cluster_whose_record_is_lost(name: str) -> None:
     LocalCluster.up(name, nodes=1)
-    Layout(name).record.unlink()
+    Layout(name).state_file.unlink()
     assert cilia("cluster", "down", "--name", name).returncode == 0
     assert traces_of(name) == {}
 
@@ -151,10 +152,10 @@ def test_a_record_from_before_a_reboot_harms_no_process(name: str) -> None:
     """Process numbers come again after a reboot; the start time tells that they are others'."""
     bystander = subprocess.Popen(["sleep", "60"])
     cluster = LocalCluster.up(name, nodes=1)
-    path = cluster.layout.record
+    path = cluster.layout.state_file
     text = path.read_text().replace(f'"pid": {cluster.process("nats").pid}', f'"pid": {bystander.pid}')
     path.write_text(text)
-    assert load_record(name).processes["nats"].pid == bystander.pid
+    assert load_state(name).processes["nats"].pid == bystander.pid
     try:
         assert cilia("cluster", "down", "--name", name).returncode == 0
         assert bystander.poll() is None

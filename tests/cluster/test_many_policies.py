@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
+from laboratory.policies import Policies
 from laboratory.processes import MAX_PAYLOAD_BYTES
-from tests.cluster.policies import Policies
-from tests.cluster.truth import differences
+from tests.cluster.convergence import differences
 
 pytestmark = pytest.mark.cluster
 

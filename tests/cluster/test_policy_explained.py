@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from laboratory.local import LocalCluster
-from tests.cluster.matrix import DNS, HTTP, OTHER, Attempt, differences, serving
-from tests.cluster.policies import Policies
+from laboratory.cluster import LocalCluster
+from laboratory.connectivity import DNS, HTTP, OTHER, Attempt, differences, serving
+from laboratory.policies import Policies
 from tests.cluster.test_policy_on_traffic import DB_ISOLATED, WEB_FROM_CLIENTS, everything, make_pods
 
 pytestmark = pytest.mark.cluster

@@ -4,11 +4,11 @@ through live changes.
 
 import pytest
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
+from laboratory.connectivity import DNS, HTTP, Attempt, differences, serving
 from laboratory.pod import Pod
-from tests.cluster.matrix import DNS, HTTP, Attempt, differences, serving
-from tests.cluster.policies import Policies
-from tests.cluster.truth import converge
+from laboratory.policies import Policies
+from tests.cluster.convergence import converge
 
 pytestmark = pytest.mark.cluster
 

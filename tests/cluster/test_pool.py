@@ -4,9 +4,9 @@ import pytest
 
 from cilia.contracts.agent import AgentStatus
 from cilia.contracts.messages import Empty
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 from laboratory.traffic import reaches_icmp
-from tests.cluster.truth import converge
+from tests.cluster.convergence import converge
 
 pytestmark = pytest.mark.cluster
 

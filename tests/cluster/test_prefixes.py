@@ -11,11 +11,11 @@ from ipaddress import ip_network
 
 import pytest
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 from laboratory.machine import Machine
 from laboratory.pod import Pod
+from laboratory.policies import Policies
 from laboratory.traffic import reaches_tcp, serve_tcp
-from tests.cluster.policies import Policies
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -28,9 +28,9 @@ SECONDS = 0.6
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    cluster = LocalCluster.up(f"prefix-{os.getpid()}", nodes=2, world=True)
+    cluster = LocalCluster.up(f"prefix-{os.getpid()}", nodes=2, external_host=True)
     try:
-        network = cluster.world().network
+        network = cluster.external_host().network
         for address in (INNER, FAR):
             subprocess.run(["ip", "-n", network, "addr", "add", f"{address}/24", "dev", "eth0"], check=True)
         yield cluster
@@ -52,7 +52,7 @@ def policies(cluster: LocalCluster) -> Iterator[Policies]:
 
 async def reached(cluster: LocalCluster, pod: Pod) -> set[str]:
     """Return the addresses of the world that the pod gets an answer from."""
-    world = replace(cluster.world(), sockets=[])
+    world = replace(cluster.external_host(), sockets=[])
     try:
         async with await serve_tcp(world, PORT):
             answers = await asyncio.gather(
@@ -177,7 +177,7 @@ async def test_a_connection_to_the_world_outlives_a_policy_that_comes_to_name_it
         return missed
 
     stop = asyncio.Event()
-    world: Machine = replace(cluster.world(), sockets=[])
+    world: Machine = replace(cluster.external_host(), sockets=[])
     try:
         async with await serve_tcp(world, PORT):
             attempts = asyncio.create_task(attempt(stop))

@@ -10,13 +10,13 @@ from ipaddress import ip_address
 
 import pytest
 
-from laboratory import world
-from laboratory.local import LocalCluster
+from laboratory import external_host
+from laboratory.cluster import LocalCluster
 from laboratory.machine import Machine
-from laboratory.network import ip
+from laboratory.namespaces import ip
 from laboratory.pod import Pod
+from laboratory.policies import Policies
 from laboratory.traffic import reaches_tcp, serve_tcp, serve_udp, steady_udp
-from tests.cluster.policies import Policies
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -31,7 +31,7 @@ def addresses(*last: int) -> set[str]:
 
 @pytest.fixture(scope="module")
 def shared_cluster() -> Iterator[LocalCluster]:
-    cluster = LocalCluster.up(f"cidr-{os.getpid()}", nodes=2, replicas=2, world=True)
+    cluster = LocalCluster.up(f"cidr-{os.getpid()}", nodes=2, replicas=2, external_host=True)
     try:
         outside = cluster.layout.world
         for last in LAST[1:]:
@@ -79,7 +79,7 @@ async def expect(clients: list[Pod], *last: int) -> None:
 
 async def test_prefixes_allow_deny_and_except_by_the_longest_match(cluster: LocalCluster, policies: Policies) -> None:
     clients = client_pods(cluster)
-    async with listening(cluster.world()):
+    async with listening(cluster.external_host()):
         await expect(clients, *LAST)
         policies.apply(policy("out", 'egress: [{toCIDR: ["198.51.100.10/32", "2001:db8:100::10/128"]}]'))
         await expect(clients, 10)
@@ -102,7 +102,7 @@ async def test_prefixes_allow_deny_and_except_by_the_longest_match(cluster: Loca
 
 async def test_a_rule_for_one_family_says_nothing_of_the_other(cluster: LocalCluster, policies: Policies) -> None:
     clients = client_pods(cluster)
-    async with listening(cluster.world()):
+    async with listening(cluster.external_host()):
         policies.apply(policy("out", 'egress: [{toCIDR: ["198.51.100.0/24"]}]'))
         for client in clients:
             assert {ip_address(each).version for each in await reached(client)} == {4}
@@ -117,7 +117,7 @@ async def test_what_was_never_allowed_never_passes_while_policies_and_processes_
     """The world's .10 is allowed throughout, in other words each time; .20 never is, though its
     surroundings are.
     """
-    clients, outside = client_pods(cluster), cluster.world()
+    clients, outside = client_pods(cluster), cluster.external_host()
     steps = [
         """egress: [{toCIDRSet: [{cidr: 198.51.100.0/24, except: [198.51.100.20/32]}]}]""",
         """egress: [{toEntities: [world]}]
@@ -150,10 +150,10 @@ async def test_what_was_never_allowed_never_passes_while_policies_and_processes_
 
 
 async def test_a_prefix_decides_over_who_comes_in_from_outside(cluster: LocalCluster, policies: Policies) -> None:
-    clients, outside = client_pods(cluster), cluster.world()
+    clients, outside = client_pods(cluster), cluster.external_host()
     for client, node in zip(clients, ("node1", "node2"), strict=True):
         route = f"route replace {client.ipv4} via"
-        ip(f"-n {outside.network}", [f"{route} {world.ROUTER}"])
+        ip(f"-n {outside.network}", [f"{route} {external_host.ROUTER}"])
         ip(f"-n {cluster.layout.hub}", [f"{route} {cluster.host(node).ipv4}"])
     for client in clients:
         async with await serve_tcp(client, PORT):
@@ -176,7 +176,7 @@ async def test_a_denied_prefix_is_told_apart_before_its_surroundings_are_allowed
     """Nothing but .10 is allowed, then the world but for an address that no policy has named
     before.
     """
-    clients, outside = client_pods(cluster), cluster.world()
+    clients, outside = client_pods(cluster), cluster.external_host()
     async with listening(outside):
         for last in range(100, 106):
             address = f"198.51.100.{last}"
@@ -193,7 +193,7 @@ async def test_a_denied_prefix_is_told_apart_before_its_surroundings_are_allowed
 async def test_a_restarted_agent_tells_a_prefix_apart_before_the_policy_that_came_meanwhile(
     cluster: LocalCluster, policies: Policies
 ) -> None:
-    client, outside = client_pods(cluster)[0], cluster.world()
+    client, outside = client_pods(cluster)[0], cluster.external_host()
     allowed = "198.51.100.10"
     async with listening(outside):
         for last in range(110, 114):

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
+from laboratory.connectivity import HTTP, OTHER, reaches, serving
 from laboratory.pod import Pod
-from tests.cluster.matrix import HTTP, OTHER, reaches, serving
-from tests.cluster.policies import Policies
+from laboratory.policies import Policies
 
 pytestmark = pytest.mark.cluster
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
+from laboratory.policies import Policies
 from laboratory.traffic import reaches_tcp, serve_tcp
-from tests.cluster.policies import Policies
-from tests.cluster.truth import converge
+from tests.cluster.convergence import converge
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 

@@ -19,10 +19,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from cilia.contracts.agent import AgentStatus
 from cilia.contracts.messages import Empty
 from cilia.netns import inside
+from laboratory.cluster import LocalCluster
 from laboratory.layout import HUB_ADDRESS, netns_path
-from laboratory.local import LocalCluster
+from laboratory.policies import Policies
 from laboratory.processes import AGENT_METRICS_PORT, FIRST_HEALTH_PORT, SERVICES
-from tests.cluster.policies import Policies
 
 pytestmark = pytest.mark.cluster
 
@@ -173,7 +173,7 @@ def test_an_agent_that_reports_to_nobody_is_small(traced: tuple[LocalCluster, Co
 
 def address_of(cluster: LocalCluster, place: str) -> tuple[str, int]:
     if place == "agent":
-        return cluster.record.nodes[0].ipv4, AGENT_METRICS_PORT
+        return cluster.state.nodes[0].ipv4, AGENT_METRICS_PORT
     return str(HUB_ADDRESS), FIRST_HEALTH_PORT + SERVICES.index(place)
 
 

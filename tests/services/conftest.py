@@ -10,7 +10,7 @@ import pytest
 from cilia.bus import BusConfig, connect_bus
 from cilia.kvstore import EtcdConfig, connect_kvstore
 from laboratory.servers import start_etcd, start_nats
-from tests.services.processes import Stage
+from laboratory.services import Stage
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from cilia.contracts.ids import Identity, NodeName
 from cilia.contracts.messages import ReleaseIdentity, Revised, WithdrawEndpoint
 from cilia.errors import Refused
+from laboratory.services import Stage
 from tests.services.ask import allocate, ask, publish, register
-from tests.services.processes import Stage
 
 
 async def test_two_replicas_give_one_number_per_label_set_and_no_number_twice(stage: Stage) -> None:

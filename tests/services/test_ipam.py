@@ -16,8 +16,8 @@ from cilia.contracts.messages import (
     UnregisterNode,
 )
 from cilia.errors import Refused
+from laboratory.services import Stage
 from tests.services.ask import ask, publish, register
-from tests.services.processes import Stage
 
 SMALL = {"pools": "default=10.244.0.0/24/26"}
 N1 = NodeName("n1")

@@ -16,10 +16,10 @@ from cilia.contracts.messages import ApplyPolicies, PoliciesChanged
 from cilia.contracts.tables import Endpoint
 from cilia.errors import Refused
 from cilia.kvstore import EtcdConfig
+from laboratory.services import Stage
 from services.policy.__main__ import run
 from services.policy.config import Config
 from tests.services.ask import ask
-from tests.services.processes import Stage
 
 N1 = NodeName("n1")
 POLICY = """

@@ -18,11 +18,11 @@ from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.kvstore import Etcd, EtcdConfig, connect_kvstore
 from laboratory.servers import start_etcd
+from laboratory.services import Stage
 from services.policy.history import Changelog
 from services.policy.state import Stored
 from services.policy.store import Store
 from tests.services.ask import ask
-from tests.services.processes import Stage
 from tests.services.test_policy_explain import POLICY, place, policy_service
 
 KEYS = Keys("test")

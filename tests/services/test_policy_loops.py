@@ -36,13 +36,13 @@ from cilia.contracts.tables import (
 from cilia.errors import Refused
 from cilia.kvstore import EtcdConfig
 from cilia.lifecycle import supervise
+from laboratory.services import Stage
 from services.policy.capacity import Sizes, Wanted
 from services.policy.config import Config
 from services.policy.informer import Difference
 from services.policy.service import run
 from services.policy.state import Event, IdentityEvent, PolicyEvent
 from tests.services.ask import ask
-from tests.services.processes import Stage
 
 ANY = PolicyKey(False, Identity(0), 0, 0, 0)
 ALLOW = PolicyEntry(False, 1)

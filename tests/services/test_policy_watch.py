@@ -17,8 +17,8 @@ from cilia.contracts.keys import Keys
 from cilia.contracts.messages import ApplyPolicies, PoliciesChanged, PolicyFile, SyncPolicies
 from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
+from laboratory.services import Stage
 from tests.services.ask import ask
-from tests.services.processes import Stage
 from tests.services.test_policy_explain import policy_service
 
 POLICY = """

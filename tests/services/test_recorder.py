@@ -24,10 +24,10 @@ from cilia.contracts.messages import ApplyPolicies, Empty, PoliciesChanged
 from cilia.errors import Unavailable
 from cilia.kvstore import EtcdConfig, connect_kvstore
 from laboratory.servers import start_etcd
+from laboratory.services import Service, Stage
 from services.recorder.flow_store import PIECE, SPARE_PIECES, FlowStore
 from services.recorder.flow_table import FlowTable, key_of
 from tests.services.ask import ask
-from tests.services.processes import Service, Stage
 from tests.unit.recorder.test_flow_table import seen
 
 KEYS = Keys("test")

@@ -10,8 +10,8 @@ from cilia.contracts.messages import Revised, UnregisterNode
 from cilia.contracts.tables import ENDPOINTS, IDENTITIES, NODES, POOLS, EndpointKey, Pool, Table
 from cilia.lifecycle import supervise
 from cilia.table.subscriber import ALL, TableSubscriber
+from laboratory.services import Stage
 from tests.services.ask import ask, publish, register
-from tests.services.processes import Stage
 
 Subscriber = TableSubscriber[Any, Any]
 

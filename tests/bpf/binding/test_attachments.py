@@ -19,7 +19,7 @@ from cilia.datapath.features import has_tcx
 from cilia.datapath.links import Hook, Link
 from cilia.datapath.objects import LoadedObject
 from cilia.netns import inside
-from laboratory.network import create_namespace, delete_namespace
+from laboratory.namespaces import create_namespace, delete_namespace
 from services.agent.loader import attachments
 from services.agent.loader.attachments import Place, attach_all, drop_filters, drop_links
 from services.agent.netlink.tc import Side, TrafficControl

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 from tests.cluster.kubernetes.conformance import Stage, probes
 from tests.unit.policy.corpus import load
 

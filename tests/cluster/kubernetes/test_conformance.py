@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 from tests.cluster.kubernetes.conformance import Stage
 from tests.unit.policy.corpus import load
 

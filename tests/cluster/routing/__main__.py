@@ -10,8 +10,8 @@ import argparse
 import os
 import sys
 
-from laboratory.local import LocalCluster
-from tests.cluster.routing.places import make_places
+from laboratory.cluster import LocalCluster
+from tests.cluster.routing.peers import make_peers
 from tests.cluster.routing.test_traffic import connect, serving_load
 
 
@@ -31,15 +31,15 @@ def main() -> int:
 def burst(routing: str, connections: int, only: str | None) -> int:
     """Return how many connections failed in one cluster."""
     failed = 0
-    cluster = LocalCluster.up(f"burst-{os.getpid()}", nodes=2, world=True, agent_settings={"routing": routing})
+    cluster = LocalCluster.up(f"burst-{os.getpid()}", nodes=2, external_host=True, agent_settings={"routing": routing})
     try:
-        places = make_places(cluster)
-        for name, server in places.others().items():
+        peers = make_peers(cluster)
+        for name, server in peers.others().items():
             if name == "host" or (only and name != only):
                 continue
             with serving_load(server):
                 for address in server.addresses:
-                    report = connect(places.client, address, connections)
+                    report = connect(peers.client, address, connections)
                     failed += int(str(report["failed"]))
                     print(f"{routing}, {name}, {address}: {report}", flush=True)
     finally:

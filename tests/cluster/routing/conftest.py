@@ -1,19 +1,21 @@
-"""A cluster of two nodes and a world in each routing mode, which the tests of a module share."""
+"""Clusters of two nodes and an external host, one for each routing mode."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from laboratory.local import LocalCluster
-from tests.cluster.policies import Policies
-from tests.cluster.routing.places import Places, make_places
+from laboratory.cluster import LocalCluster
+from laboratory.policies import Policies
+from tests.cluster.routing.peers import Peers, make_peers
 
 
 @pytest.fixture(scope="module", params=["overlay", "native"])
 def shared(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     settings = {"routing": request.param}
-    cluster = LocalCluster.up(f"rt{request.param[0]}-{os.getpid()}", nodes=2, world=True, agent_settings=settings)
+    cluster = LocalCluster.up(
+        f"rt{request.param[0]}-{os.getpid()}", nodes=2, external_host=True, agent_settings=settings
+    )
     try:
         yield cluster
     finally:
@@ -21,13 +23,13 @@ def shared(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
 
 
 @pytest.fixture(scope="module")
-def shared_places(shared: LocalCluster) -> Places:
-    return make_places(shared)
+def shared_peers(shared: LocalCluster) -> Peers:
+    return make_peers(shared)
 
 
 @pytest.fixture
-def places(shared: LocalCluster, shared_places: Places) -> Iterator[Places]:
-    yield shared_places
+def peers(shared: LocalCluster, shared_peers: Peers) -> Iterator[Peers]:
+    yield shared_peers
     Policies(shared).delete_all()
 
 

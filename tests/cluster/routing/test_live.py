@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from cilia.netns import inside
+from laboratory.cluster import LocalCluster
 from laboratory.layout import netns_path
-from laboratory.local import LocalCluster
 from laboratory.traffic import Tally, steady_connections, steady_udp
-from tests.cluster.routing.places import ALL, PORT, Places, answering, reached_by
+from tests.cluster.routing.peers import ALL, PORT, Peers, answering, reached_by
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos, pytest.mark.timeout(180)]
 
@@ -27,24 +27,24 @@ def ip(namespace: str, arguments: str) -> str:
 
 
 @asynccontextmanager
-async def flowing(places: Places) -> AsyncIterator[dict[str, Tally]]:
-    """Established and new flows from the client to all places, and from its host across, for the
+async def flowing(peers: Peers) -> AsyncIterator[dict[str, Tally]]:
+    """Established and new flows from the client to all peers, and from its host across, for the
     block.
     """
     tallies: dict[str, Tally] = {}
     async with AsyncExitStack() as stack:
-        servers = places.others()
+        servers = peers.others()
         del servers["host"]
         await stack.enter_async_context(answering(servers.values()))
         for name, server in servers.items():
             tallies[f"{name}, established"] = await stack.enter_async_context(
-                steady_udp(places.client, server.ipv4, PORT, per_second=200)
+                steady_udp(peers.client, server.ipv4, PORT, per_second=200)
             )
             tallies[f"{name}, new"] = await stack.enter_async_context(
-                steady_connections(places.client, server.ipv4, PORT, per_second=30)
+                steady_connections(peers.client, server.ipv4, PORT, per_second=30)
             )
         tallies["from the host"] = await stack.enter_async_context(
-            steady_udp(places.host, places.far.ipv4, PORT, per_second=100)
+            steady_udp(peers.host, peers.far.ipv4, PORT, per_second=100)
         )
         await asyncio.sleep(0.5)
         yield tallies
@@ -57,10 +57,8 @@ def lost(tallies: dict[str, Tally]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("node", ["node1", "node2"])
-async def test_nothing_is_lost_when_an_agent_dies_and_comes_back(
-    shared: LocalCluster, places: Places, node: str
-) -> None:
-    async with flowing(places) as tallies:
+async def test_nothing_is_lost_when_an_agent_dies_and_comes_back(shared: LocalCluster, peers: Peers, node: str) -> None:
+    async with flowing(peers) as tallies:
         shared.kill(f"agent/{node}")
         await asyncio.sleep(0.5)
         await asyncio.to_thread(shared.start, f"agent/{node}")
@@ -68,13 +66,13 @@ async def test_nothing_is_lost_when_an_agent_dies_and_comes_back(
     assert lost(tallies) == {}
 
 
-async def test_pods_are_reached_while_their_node_gets_another_address(shared: LocalCluster, places: Places) -> None:
+async def test_pods_are_reached_while_their_node_gets_another_address(shared: LocalCluster, peers: Peers) -> None:
     """Both addresses answer while the news travels; then the former goes, and nothing hangs on it."""
     namespace = shared.layout.namespace("node2")
-    former = places.remote_host.ipv4
+    former = peers.remote_host.ipv4
     with inside(netns_path(namespace)):
         Path("/proc/sys/net/ipv4/conf/all/promote_secondaries").write_text("1")  # noqa: ASYNC240 - a kernel's switch
-    async with flowing(places) as tallies:
+    async with flowing(peers) as tallies:
         del tallies["remote host, established"], tallies["remote host, new"]  # it keeps its sockets, not its address
         ip(namespace, f"addr add {MOVED}/16 dev eth0")
         shared.kill("agent/node2")
@@ -83,8 +81,8 @@ async def test_pods_are_reached_while_their_node_gets_another_address(shared: Lo
         ip(namespace, f"addr del {former}/16 dev eth0")
         await asyncio.sleep(1)
     assert lost(tallies) == {}
-    places.remote_host.ipv4 = MOVED
-    others = places.others()
+    peers.remote_host.ipv4 = MOVED
+    others = peers.others()
     async with answering(others.values()):
-        assert await reached_by(places.client, others) == dict.fromkeys(others, ALL)
+        assert await reached_by(peers.client, others) == dict.fromkeys(others, ALL)
     assert former not in ip(shared.layout.namespace("node1"), "route")

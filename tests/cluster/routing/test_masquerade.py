@@ -11,13 +11,13 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from laboratory.local import LocalCluster
+from laboratory.bulk_transfer import transfer
+from laboratory.cluster import LocalCluster
+from laboratory.external_host import PORT
 from laboratory.machine import Machine
-from laboratory.transfer import transfer
-from laboratory.world import PORT
 from services.agent.loader.loading import local_ports, masquerade_ports
-from tests.cluster.routing.places import PORT as ECHO
-from tests.cluster.routing.places import WAYS, Places, answering, is_native, reached, unfragmented
+from tests.cluster.routing.peers import PORT as ECHO
+from tests.cluster.routing.peers import WAYS, Peers, answering, is_native, reached, unfragmented
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
@@ -57,33 +57,33 @@ def of(machine: Machine, family: str) -> str:
 
 
 @FAMILIES
-async def test_the_world_sees_the_node_and_a_port_that_no_socket_of_the_node_takes(places: Places, family: str) -> None:
+async def test_the_world_sees_the_node_and_a_port_that_no_socket_of_the_node_takes(peers: Peers, family: str) -> None:
     first_port, last_port = masquerade_ports(*local_ports())
-    address, port = await peer_seen_by(places.world, places.client, of(places.world, family))
-    assert address == of(places.host, family)
+    address, port = await peer_seen_by(peers.external_host, peers.client, of(peers.external_host, family))
+    assert address == of(peers.host, family)
     assert port in range(first_port, last_port + 1)
 
 
 @FAMILIES
-async def test_pods_see_each_other_by_their_own_addresses(places: Places, family: str) -> None:
-    for port, server in ((5001, places.far), (5002, places.near)):
-        seen = await peer_seen_by(server, places.client, of(server, family), local_port=port)
-        assert seen == (of(places.client, family), port)
+async def test_pods_see_each_other_by_their_own_addresses(peers: Peers, family: str) -> None:
+    for port, server in ((5001, peers.far), (5002, peers.near)):
+        seen = await peer_seen_by(server, peers.client, of(server, family), local_port=port)
+        assert seen == (of(peers.client, family), port)
 
 
 @FAMILIES
 async def test_another_node_sees_the_node_with_an_overlay_and_the_pod_without(
-    shared: LocalCluster, places: Places, family: str
+    shared: LocalCluster, peers: Peers, family: str
 ) -> None:
-    address, _ = await peer_seen_by(places.remote_host, places.client, of(places.remote_host, family))
-    assert address == of(places.client if is_native(shared) else places.host, family)
+    address, _ = await peer_seen_by(peers.remote_host, peers.client, of(peers.remote_host, family))
+    assert address == of(peers.client if is_native(shared) else peers.host, family)
 
 
 @FAMILIES
-async def test_two_pods_with_the_same_port_and_identifier_are_kept_apart(places: Places, family: str) -> None:
+async def test_two_pods_with_the_same_port_and_identifier_are_kept_apart(peers: Peers, family: str) -> None:
     loop = asyncio.get_running_loop()
-    clients, world = (places.client, places.near), of(places.world, family)
-    async with answering([places.world]):
+    clients, world = (peers.client, peers.near), of(peers.external_host, family)
+    async with answering([peers.external_host]):
         sockets = [client.open_socket(socket.SOCK_DGRAM, to=world) for client in clients]
         for number, opened in enumerate(sockets):
             opened.bind(("", 5003))
@@ -94,13 +94,13 @@ async def test_two_pods_with_the_same_port_and_identifier_are_kept_apart(places:
         for opened in sockets:
             opened.close()
         assert answers == [b"from 0", b"from 1"]
-        assert await asyncio.gather(*(reached(client, places.world) for client in clients)) == [set(WAYS)] * 2
+        assert await asyncio.gather(*(reached(client, peers.external_host) for client in clients)) == [set(WAYS)] * 2
 
 
 @FAMILIES
-async def test_an_error_of_the_world_reaches_the_pod_that_it_is_about(places: Places, family: str) -> None:
-    world = of(places.world, family)
-    with closing(places.client.open_socket(socket.SOCK_DGRAM, to=world)) as opened:
+async def test_an_error_of_the_world_reaches_the_pod_that_it_is_about(peers: Peers, family: str) -> None:
+    world = of(peers.external_host, family)
+    with closing(peers.client.open_socket(socket.SOCK_DGRAM, to=world)) as opened:
         opened.connect((world, CLOSED))
         opened.send(b"is anybody there?")
         assert await error_of(opened) == errno.ECONNREFUSED
@@ -118,7 +118,7 @@ async def error_of(opened: socket.socket) -> int:
 @contextmanager
 def narrow(cluster: LocalCluster) -> Iterator[None]:
     """Have the link between the router and the world carry less than the nodes' link for the block."""
-    world, hub = cluster.layout.world, cluster.layout.hub
+    world, hub = cluster.layout.external_host, cluster.layout.hub
     ip(hub, f"link set {PORT} mtu {NARROW_BYTES}")
     ip(world, f"link set eth0 mtu {NARROW_BYTES}")
     try:
@@ -130,26 +130,26 @@ def narrow(cluster: LocalCluster) -> Iterator[None]:
 
 @FAMILIES
 async def test_a_pod_learns_the_path_s_mtu_from_a_router_beyond_its_node(
-    shared: LocalCluster, places: Places, family: str
+    shared: LocalCluster, peers: Peers, family: str
 ) -> None:
-    world = of(places.world, family)
-    with narrow(shared), closing(unfragmented(places.client, world, CLOSED)) as opened:
+    world = of(peers.external_host, family)
+    with narrow(shared), closing(unfragmented(peers.client, world, CLOSED)) as opened:
         opened.send(bytes(1400))
         assert await error_of(opened) == errno.EMSGSIZE
         assert path_mtu(opened) == NARROW_BYTES
-        done = await transfer(places.client, places.world, world, TRANSFER, megabytes=5)
+        done = await transfer(peers.client, peers.external_host, world, TRANSFER, megabytes=5)
         assert done.received == done.sent
     for version in ("-4", "-6"):
-        ip(places.client.network, f"{version} route flush cache")
+        ip(peers.client.network, f"{version} route flush cache")
 
 
 @FAMILIES
 async def test_a_pod_can_t_send_more_to_another_node_than_the_tunnel_carries(
-    shared: LocalCluster, places: Places, family: str
+    shared: LocalCluster, peers: Peers, family: str
 ) -> None:
     """The pod's own link has that MTU, so its kernel refuses at once."""
     fits = (1500 if is_native(shared) else 1450) - (48 if family == "ipv6" else 28)
-    with closing(unfragmented(places.client, of(places.far, family), CLOSED)) as opened:
+    with closing(unfragmented(peers.client, of(peers.far, family), CLOSED)) as opened:
         opened.send(bytes(fits))
         with pytest.raises(OSError, match="Message too long"):
             opened.send(bytes(fits + 1))
@@ -175,22 +175,24 @@ def known_route(cluster: LocalCluster, pod: Machine, node: Machine) -> Iterator[
             ip(cluster.layout.hub, f"route del {way}")
 
 
-async def test_who_knows_a_pod_by_its_address_is_answered_from_it(shared: LocalCluster, places: Places) -> None:
-    with known_route(shared, places.client, places.host):
-        async with answering([places.client]):
-            assert await reached(places.world, places.client) == set(WAYS)
+async def test_who_knows_a_pod_by_its_address_is_answered_from_it(shared: LocalCluster, peers: Peers) -> None:
+    with known_route(shared, peers.client, peers.host):
+        async with answering([peers.client]):
+            assert await reached(peers.external_host, peers.client) == set(WAYS)
 
 
-async def test_an_excluded_network_sees_pods_by_their_own_addresses(shared: LocalCluster, places: Places) -> None:
+async def test_an_excluded_network_sees_pods_by_their_own_addresses(shared: LocalCluster, peers: Peers) -> None:
     async def seen() -> list[str]:
-        return [(await peer_seen_by(places.world, places.client, each))[0] for each in places.world.addresses]
+        return [
+            (await peer_seen_by(peers.external_host, peers.client, each))[0] for each in peers.external_host.addresses
+        ]
 
     networks = "198.51.100.0/24,2001:db8:100::/64"
-    with known_route(shared, places.client, places.host), excluding(shared, networks):
-        assert await seen() == [places.client.ipv4, places.client.ipv6]
+    with known_route(shared, peers.client, peers.host), excluding(shared, networks):
+        assert await seen() == [peers.client.ipv4, peers.client.ipv6]
     for _ in range(50):  # the restarted agent hears the tables before it removes anything
         addresses = await seen()
-        if addresses == [places.host.ipv4, places.host.ipv6]:
+        if addresses == [peers.host.ipv4, peers.host.ipv6]:
             return
         await asyncio.sleep(0.1)
     raise AssertionError(f"the world still sees {addresses}")

@@ -8,10 +8,10 @@ import pytest
 
 from cilia.contracts.agent import MapContents, MapQuery
 from cilia.contracts.identities import Reserved
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
+from laboratory.policies import Policies
 from laboratory.traffic import steady_udp
-from tests.cluster.policies import Policies
-from tests.cluster.routing.places import ALL, NONE, PORT, Places, answering, reached, reached_by
+from tests.cluster.routing.peers import ALL, NONE, PORT, Peers, answering, reached, reached_by
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
@@ -40,8 +40,8 @@ FROM_REMOTE_NODES = FROM_NODES.replace("fromNodes: [{matchLabels: {zone: %s}}]",
 async def label(cluster: LocalCluster, node: str, *labels: str) -> None:
     """Have a node come back with other labels, and wait until the other one knows them."""
     cluster.restart(f"agent/{node}", settings={"labels": ",".join(labels)})
-    (record,) = [each for each in cluster.record.nodes if each.name == node]
-    (other,) = [each.name for each in cluster.record.nodes if each.name != node]
+    (record,) = [each for each in cluster.state.nodes if each.name == node]
+    (other,) = [each.name for each in cluster.state.nodes if each.name != node]
     deadline = time.monotonic() + NAMED_SECONDS
     while (identity_of(cluster, other, record.ipv4) == Reserved.REMOTE_NODE) == bool(labels):
         assert time.monotonic() < deadline, f"{node} is not known by its labels"
@@ -54,41 +54,41 @@ def identity_of(cluster: LocalCluster, node: str, address: str) -> int:
     return next(int(value["identity"]) for key, value in contents.entries if key["address"] == address)
 
 
-async def test_a_node_is_let_in_by_its_labels(shared: LocalCluster, places: Places, policies: Policies) -> None:
+async def test_a_node_is_let_in_by_its_labels(shared: LocalCluster, peers: Peers, policies: Policies) -> None:
     await label(shared, "node1", "zone=a")
-    async with answering([places.near, places.far]):
+    async with answering([peers.near, peers.far]):
         policies.apply(FROM_NODES % "a")
-        assert await reached(places.host, places.far) == ALL
-        assert await reached(places.client, places.far) == NONE
-        assert await reached(places.remote_host, places.near) == NONE, "it has no labels"
+        assert await reached(peers.host, peers.far) == ALL
+        assert await reached(peers.client, peers.far) == NONE
+        assert await reached(peers.remote_host, peers.near) == NONE, "it has no labels"
         policies.apply(FROM_NODES % "b")
-        assert await reached(places.host, places.far) == NONE
-        assert await reached(places.host, places.near) == ALL, "a node always reaches its own pods"
+        assert await reached(peers.host, peers.far) == NONE
+        assert await reached(peers.host, peers.near) == ALL, "a node always reaches its own pods"
         policies.apply(FROM_REMOTE_NODES)
-        assert await reached(places.host, places.far) == ALL, "a node with labels is a node"
+        assert await reached(peers.host, peers.far) == ALL, "a node with labels is a node"
 
 
 async def test_a_flow_of_a_node_goes_on_when_its_labels_come(
-    shared: LocalCluster, places: Places, policies: Policies
+    shared: LocalCluster, peers: Peers, policies: Policies
 ) -> None:
     await label(shared, "node1")
     policies.apply(FROM_REMOTE_NODES)
-    async with answering([places.far]), steady_udp(places.host, places.far.ipv4, PORT, per_second=100) as tally:
+    async with answering([peers.far]), steady_udp(peers.host, peers.far.ipv4, PORT, per_second=100) as tally:
         await label(shared, "node1", "zone=a")
         await asyncio.sleep(0.5)
     assert tally.received > 50
     assert tally.lost == 0
 
 
-async def test_a_pod_reaches_nodes_by_their_labels(shared: LocalCluster, places: Places, policies: Policies) -> None:
+async def test_a_pod_reaches_nodes_by_their_labels(shared: LocalCluster, peers: Peers, policies: Policies) -> None:
     await label(shared, "node2", "zone=b", "disk=fast")
-    others = places.others()
+    others = peers.others()
     async with answering(others.values()):
         policies.apply(TO_NODES % "Exists")
         expected = {name: ALL if name == "remote host" else NONE for name in others}
-        assert await reached_by(places.client, others) == expected
+        assert await reached_by(peers.client, others) == expected
         policies.apply(TO_NODES % "DoesNotExist")
-        assert await reached_by(places.client, others) == dict.fromkeys(others, NONE)
+        assert await reached_by(peers.client, others) == dict.fromkeys(others, NONE)
     shown = policies.cilia(
         "policy", "explain", "--from", "shop/client", "--to", "shop/far", "--port", "80/TCP", "-o", "json"
     )

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, ip_network
 import pytest
 
 from cilia.netns import inside
-from laboratory.network import create_namespace, delete_namespace
+from laboratory.namespaces import create_namespace, delete_namespace
 from services.agent.routes.desired import NEXT_HOP, Network, Route
 from services.agent.routes.table import RouteTable, is_as_wanted
 

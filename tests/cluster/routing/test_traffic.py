@@ -1,4 +1,4 @@
-"""Real traffic between all places of a cluster, in each routing mode, with and without policies
+"""Real traffic between all peers in a cluster, in each routing mode, with and without policies
 that deny.
 """
 
@@ -11,13 +11,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from laboratory.bulk_transfer import transfer
+from laboratory.cluster import LocalCluster
 from laboratory.layout import netns_path
-from laboratory.local import LocalCluster
 from laboratory.machine import Machine
+from laboratory.policies import Policies
 from laboratory.traffic import reaches_udp
-from laboratory.transfer import transfer
-from tests.cluster.policies import Policies
-from tests.cluster.routing.places import ALL, NONE, PORT, WAYS, Places, answering, is_native, reached, reached_by
+from tests.cluster.routing.peers import ALL, NONE, PORT, WAYS, Peers, answering, is_native, reached, reached_by
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -60,79 +60,77 @@ spec:
 """
 
 
-async def test_a_pod_reaches_pods_hosts_and_the_world(places: Places) -> None:
-    others = places.others()
+async def test_a_pod_reaches_pods_hosts_and_the_world(peers: Peers) -> None:
+    others = peers.others()
     async with answering(others.values()):
-        assert await reached_by(places.client, others) == dict.fromkeys(others, ALL)
+        assert await reached_by(peers.client, others) == dict.fromkeys(others, ALL)
 
 
-async def test_a_host_reaches_its_own_pods_and_those_of_other_nodes(places: Places) -> None:
-    pods = {"its own": places.near, "across": places.far}
+async def test_a_host_reaches_its_own_pods_and_those_of_other_nodes(peers: Peers) -> None:
+    pods = {"its own": peers.near, "across": peers.far}
     async with answering(pods.values()):
-        assert await reached_by(places.host, pods) == dict.fromkeys(pods, ALL)
+        assert await reached_by(peers.host, pods) == dict.fromkeys(pods, ALL)
 
 
 @pytest.mark.parametrize("entity", ALLOWED_BY)
-async def test_egress_to_an_entity_allows_it_and_denies_the_rest(
-    places: Places, policies: Policies, entity: str
-) -> None:
+async def test_egress_to_an_entity_allows_it_and_denies_the_rest(peers: Peers, policies: Policies, entity: str) -> None:
     policies.apply(TO_ENTITY % entity)
-    others = places.others()
+    others = peers.others()
     async with answering(others.values()):
         expected = {name: ALL if name in ALLOWED_BY[entity] else NONE for name in others}
-        assert await reached_by(places.client, others) == expected
+        assert await reached_by(peers.client, others) == expected
 
 
 @pytest.mark.parametrize("version", [4, 6])
-async def test_the_world_of_one_family_is_none_of_the_other(places: Places, policies: Policies, version: int) -> None:
+async def test_the_world_of_one_family_is_none_of_the_other(peers: Peers, policies: Policies, version: int) -> None:
     policies.apply(TO_ENTITY % f"world-ipv{version}")
-    async with answering([places.world]):
-        came = await reached(places.client, places.world)
+    async with answering([peers.external_host]):
+        came = await reached(peers.client, peers.external_host)
     assert came == {way for way in WAYS if way.endswith(f"IPv{version}")}
 
 
-async def test_egress_by_port_holds_towards_every_place(places: Places, policies: Policies) -> None:
+async def test_egress_by_port_holds_towards_every_peer(peers: Peers, policies: Policies) -> None:
     policies.apply(UDP_ONLY % PORT)
-    others = places.others()
+    others = peers.others()
     async with answering(others.values()):
-        assert await reached_by(places.client, others) == dict.fromkeys(
+        assert await reached_by(peers.client, others) == dict.fromkeys(
             others, frozenset(way for way in WAYS if way.startswith("udp"))
         )
 
 
-async def test_ingress_from_nobody_still_lets_the_own_host_in_and_no_other(places: Places, policies: Policies) -> None:
+async def test_ingress_from_nobody_still_lets_the_own_host_in_and_no_other(peers: Peers, policies: Policies) -> None:
     policies.apply(FROM_ENTITY % "health")
-    async with answering([places.near, places.far]):
-        assert await reached(places.host, places.near) == ALL
-        assert await reached(places.remote_host, places.far) == ALL
-        assert await reached(places.host, places.far) == NONE
-        assert await reached(places.client, places.far) == NONE
+    async with answering([peers.near, peers.far]):
+        assert await reached(peers.host, peers.near) == ALL
+        assert await reached(peers.remote_host, peers.far) == ALL
+        assert await reached(peers.host, peers.far) == NONE
+        assert await reached(peers.client, peers.far) == NONE
 
 
-async def test_ingress_from_remote_nodes_lets_other_hosts_in(places: Places, policies: Policies) -> None:
+async def test_ingress_from_remote_nodes_lets_other_hosts_in(peers: Peers, policies: Policies) -> None:
     policies.apply(FROM_ENTITY % "remote-node")
-    async with answering([places.far]):
-        assert await reached(places.host, places.far) == ALL
-        assert await reached(places.client, places.far) == NONE
+    async with answering([peers.far]):
+        assert await reached(peers.host, peers.far) == ALL
+        assert await reached(peers.client, peers.far) == NONE
 
 
 @FAMILIES
 @pytest.mark.parametrize("where", ["pod, same node", "pod, across", "remote host", "world"])
-async def test_a_large_transfer_arrives_whole(places: Places, where: str, family: str) -> None:
-    server = places.others()[where]
-    done = await transfer(places.client, server, getattr(server, family), TRANSFER_PORT, megabytes=200)
+async def test_a_large_transfer_arrives_whole(peers: Peers, where: str, family: str) -> None:
+    server = peers.others()[where]
+    done = await transfer(peers.client, server, getattr(server, family), TRANSFER_PORT, megabytes=200)
     assert (done.bytes_received, done.received) == (200 << 20, done.sent)
     print(f"200 MiB, {where}, {family}: {done.seconds:.2f} s")
 
 
 @FAMILIES
 @pytest.mark.parametrize("size", [1400, 4000, 30000])
-async def test_datagrams_travel_whole_or_in_fragments_both_ways(places: Places, size: int, family: str) -> None:
-    others = places.others()
+async def test_datagrams_travel_whole_or_in_fragments_both_ways(peers: Peers, size: int, family: str) -> None:
+    others = peers.others()
     async with answering(others.values()):
         came = await asyncio.gather(
             *(
-                reaches_udp(places.client, getattr(other, family), PORT, size=size, seconds=0.9)
+                reaches_udp(peers.client, getattr(other, family), PORT, size=size, seconds=0.9)
                 for other in others.values()
             )
         )
@@ -141,7 +139,14 @@ async def test_datagrams_travel_whole_or_in_fragments_both_ways(places: Places, 
 
 @contextmanager
 def serving_load(server: Machine) -> Iterator[None]:
-    command = ["nsenter", f"--net={netns_path(server.network)}", sys.executable, "-m", "laboratory.load", "serve"]
+    command = [
+        "nsenter",
+        f"--net={netns_path(server.network)}",
+        sys.executable,
+        "-m",
+        "laboratory.short_connections",
+        "serve",
+    ]
     process = subprocess.Popen([*command, *LOAD_PORTS], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -154,15 +159,22 @@ def serving_load(server: Machine) -> Iterator[None]:
 
 @FAMILIES
 @pytest.mark.parametrize("where", ["pod, same node", "pod, across", "world"])
-def test_thousands_of_short_connections_without_a_stray_failure(places: Places, where: str, family: str) -> None:
+def test_thousands_of_short_connections_without_a_stray_failure(peers: Peers, where: str, family: str) -> None:
     """``python -m tests.cluster.routing`` makes a hundred thousand."""
-    server = places.others()[where]
+    server = peers.others()[where]
     with serving_load(server):
-        assert connect(places.client, getattr(server, family), 3000)["failed"] == 0
+        assert connect(peers.client, getattr(server, family), 3000)["failed"] == 0
 
 
 def connect(client: Machine, address: str, count: int) -> dict[str, object]:
-    command = ["nsenter", f"--net={netns_path(client.network)}", sys.executable, "-m", "laboratory.load", "connect"]
+    command = [
+        "nsenter",
+        f"--net={netns_path(client.network)}",
+        sys.executable,
+        "-m",
+        "laboratory.short_connections",
+        "connect",
+    ]
     run = subprocess.run(
         [*command, address, str(count), *LOAD_PORTS], check=True, capture_output=True, text=True, timeout=600
     )
@@ -170,9 +182,9 @@ def connect(client: Machine, address: str, count: int) -> dict[str, object]:
     return report
 
 
-def test_pods_have_the_mtu_that_the_underlay_leaves(shared: LocalCluster, places: Places) -> None:
+def test_pods_have_the_mtu_that_the_underlay_leaves(shared: LocalCluster, peers: Peers) -> None:
     overhead = 0 if is_native(shared) else 50
     shown = subprocess.run(
-        ["ip", "-n", places.client.network, "-o", "link", "show", "eth0"], check=True, capture_output=True, text=True
+        ["ip", "-n", peers.client.network, "-o", "link", "show", "eth0"], check=True, capture_output=True, text=True
     ).stdout
     assert f"mtu {1500 - overhead} " in shown

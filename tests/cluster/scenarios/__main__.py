@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 from tests.cluster.scenarios.stage import Stage, probes
 from tests.cluster.scenarios.table import SCENARIOS
 
@@ -21,7 +21,7 @@ def main() -> int:
     text = " ".join(sys.argv[1:])
     chosen = [scenario for scenario in SCENARIOS if text in scenario.name]
     started, failed = time.monotonic(), 0
-    cluster = LocalCluster.up(f"scenes-{os.getpid()}", nodes=2, world=True)
+    cluster = LocalCluster.up(f"scenes-{os.getpid()}", nodes=2, external_host=True)
     try:
         stage = Stage(cluster)
         for scenario in chosen:

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 from laboratory.machine import Machine
+from laboratory.policies import Policies
 from laboratory.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
-from tests.cluster.policies import Policies
 from tests.cluster.scenarios.table import CLIENT_SIDE, EVERYTHING, SERVER_SIDE, Scenario
 
 SECONDS: Final = 0.7
@@ -36,7 +36,7 @@ class Stage:
             "worker": cluster.pod("node1", "shop", "worker", {"app": "worker"}),
             "other": cluster.pod("node2", "other", "client", {"app": "client"}, namespace_labels=red),
             "host": cluster.host("node1"),
-            "world": cluster.world(),
+            "world": cluster.external_host(),
         }
         self._policies = Policies(cluster)
 

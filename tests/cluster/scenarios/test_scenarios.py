@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 from tests.cluster.scenarios.stage import Stage
 from tests.cluster.scenarios.table import SCENARIOS, Scenario
 
@@ -16,7 +16,7 @@ EVERY = 5
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    cluster = LocalCluster.up(f"scenes-{os.getpid()}", nodes=2, world=True)
+    cluster = LocalCluster.up(f"scenes-{os.getpid()}", nodes=2, external_host=True)
     try:
         yield Stage(cluster)
     finally:

@@ -13,7 +13,7 @@ from cilia.contracts.keys import Keys
 from cilia.contracts.tables import Endpoint, Node, PolicyEntry, PolicyKey
 from cilia.errors import Failure
 from cilia.kvstore import EtcdConfig, Record, connect_kvstore
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 from services.policy.resolver import EngineResolver
 from services.policy.state import read_event
 

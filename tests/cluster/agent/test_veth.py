@@ -11,7 +11,7 @@ import pytest
 
 from cilia.netns import inside
 from laboratory.layout import netns_path
-from laboratory.network import create_namespace, delete_namespace
+from laboratory.namespaces import create_namespace, delete_namespace
 from services.agent.endpoint.veth import PodLink, PodLinks, TcBlocks
 
 pytestmark = pytest.mark.cluster

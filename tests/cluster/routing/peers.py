@@ -1,4 +1,4 @@
-"""Who talks in a cluster of two nodes and a world, and what comes of every pair's attempts."""
+"""Pods, hosts and an external host of a two-node cluster, and what reaches what."""
 
 import asyncio
 import socket
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 from laboratory.machine import Machine
 from laboratory.pod import Pod
 from laboratory.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
@@ -20,7 +20,7 @@ PMTUDISC_DO = 2
 
 
 @dataclass(frozen=True)
-class Places:
+class Peers:
     """``client`` is the pod whose view it is; ``near`` a pod of its node, ``far`` one of the other."""
 
     client: Pod
@@ -28,7 +28,7 @@ class Places:
     far: Pod
     host: Machine
     remote_host: Machine
-    world: Machine
+    external_host: Machine
 
     def others(self) -> dict[str, Machine]:
         """Return whom the client may try to reach."""
@@ -37,19 +37,19 @@ class Places:
             "pod, across": self.far,
             "host": self.host,
             "remote host": self.remote_host,
-            "world": self.world,
+            "world": self.external_host,
         }
 
 
-def make_places(cluster: LocalCluster) -> Places:
+def make_peers(cluster: LocalCluster) -> Peers:
     """Have three pods on two nodes."""
-    return Places(
+    return Peers(
         client=cluster.pod("node1", "shop", "client", {"app": "client"}),
         near=cluster.pod("node1", "shop", "near", {"app": "web"}),
         far=cluster.pod("node2", "shop", "far", {"app": "web"}),
         host=cluster.host("node1"),
         remote_host=cluster.host("node2"),
-        world=cluster.world(),
+        external_host=cluster.external_host(),
     )
 
 

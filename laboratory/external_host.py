@@ -17,8 +17,8 @@ from typing import Final
 
 from laboratory.layout import HUB_ADDRESS, HUB_IPV6, Layout
 from laboratory.machine import Machine
-from laboratory.network import create_namespace, ip
-from laboratory.record import NodeRecord
+from laboratory.namespaces import create_namespace, ip
+from laboratory.state import UnderlayNode
 
 ADDRESS: Final = IPv4Address("198.51.100.10")
 ROUTER: Final = IPv4Address("198.51.100.1")
@@ -29,13 +29,13 @@ PREFIX_IPV6: Final = 64
 PORT: Final = "to-world"
 
 
-def create_world(layout: Layout, nodes: Sequence[NodeRecord]) -> None:
+def create_external_host(layout: Layout, nodes: Sequence[UnderlayNode]) -> None:
     """Make it, and have the nodes send by the hub whatever they know no way for.
 
     Raises:
         NetworkFailed: A namespace exists already, or root is missing.
     """
-    world, hub = layout.world, layout.hub
+    world, hub = layout.external_host, layout.hub
     create_namespace(world)
     ip(
         f"-n {hub}",
@@ -63,11 +63,11 @@ def create_world(layout: Layout, nodes: Sequence[NodeRecord]) -> None:
         )
 
 
-def world_of(layout: Layout) -> Machine:
+def external_host_of(layout: Layout) -> Machine:
     """Return the machine beyond the nodes."""
-    return Machine(name="world", ipv4=str(ADDRESS), ipv6=str(IPV6), network=layout.world)
+    return Machine(name="world", ipv4=str(ADDRESS), ipv6=str(IPV6), network=layout.external_host)
 
 
-def host_of(layout: Layout, node: NodeRecord) -> Machine:
+def host_of(layout: Layout, node: UnderlayNode) -> Machine:
     """Return a node's host, which talks from its own stack."""
     return Machine(name=node.name, ipv4=node.ipv4, ipv6=node.ipv6, network=layout.namespace(node.name))

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 
 
 class Policies:

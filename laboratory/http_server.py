@@ -1,6 +1,6 @@
 """A small HTTP server for pods: answers every GET with its name.
 
-``python -m laboratory.web NAME PORT``.
+``python -m laboratory.http_server NAME PORT``.
 """
 
 import socket

@@ -17,7 +17,7 @@ from cilia.contracts.keys import Keys
 from cilia.kvstore import Etcd
 from laboratory.servers import Server
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)

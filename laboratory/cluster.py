@@ -16,21 +16,16 @@ from msgspec.structs import replace
 from cilia.contracts.messages import Message
 from cilia.errors import Failure
 from cilia.netns import inside
-from laboratory import agentapi, processes
-from laboratory.health import ailment, wait_healthy
+from laboratory import agent_client, processes
+from laboratory.external_host import create_external_host, external_host_of, host_of
+from laboratory.health import find_problem, wait_until_healthy
 from laboratory.layout import Families, Layout, check_replicas, netns_path, node_addresses, node_names
 from laboratory.machine import Machine
-from laboratory.network import create_underlay, delete_namespace, namespaces_of
+from laboratory.namespaces import delete_namespace, namespaces_of
 from laboratory.pod import Pod, create_pod
-from laboratory.record import (
-    ClusterRecord,
-    NodeRecord,
-    ProcessRecord,
-    load_record,
-    marked_pids,
-    start_time,
-)
-from laboratory.world import create_world, host_of, world_of
+from laboratory.procfs import marked_pids, start_time
+from laboratory.state import ClusterState, StartedProcess, UnderlayNode, load_state
+from laboratory.underlay import create_underlay
 
 STARTUP_SECONDS: Final = 30.0
 NO_SETTINGS: Final[Mapping[str, str]] = {}
@@ -61,9 +56,9 @@ class NoSuchNode(Failure):
 class LocalCluster:
     """A running cluster."""
 
-    def __init__(self, record: ClusterRecord) -> None:
-        self.record = record
-        self.layout = Layout(record.name)
+    def __init__(self, state: ClusterState) -> None:
+        self.state = state
+        self.layout = Layout(state.name)
         self.pods: list[Pod] = []
 
     @classmethod
@@ -75,7 +70,7 @@ class LocalCluster:
         replicas: int = 1,
         otlp: str = "",
         families: Families = Families.DUAL,
-        world: bool = False,
+        external_host: bool = False,
         agent_settings: Mapping[str, str] = NO_SETTINGS,
         progress: Callable[[str], None] = lambda _: None,
         timeout_seconds: float = STARTUP_SECONDS,
@@ -85,7 +80,7 @@ class LocalCluster:
 
         Args:
             families: Of the pods' addresses.
-            world: Have a machine beyond the nodes, too, which knows of no pod.
+            external_host: Have a host beyond the nodes, too, behind a router without routes to pods.
             agent_settings: Flag without its dashes -> value, for every agent
                 (services/agent/config.py).
 
@@ -96,18 +91,18 @@ class LocalCluster:
         """
         layout = Layout(name)
         members = tuple(
-            NodeRecord(node, *map(str, node_addresses(index))) for index, node in enumerate(node_names(nodes))
+            UnderlayNode(node, *map(str, node_addresses(index))) for index, node in enumerate(node_names(nodes))
         )
         agent_settings = families.pools | dict(agent_settings)
         check_replicas(replicas)
         _claim(layout)
-        cluster = cls(ClusterRecord(name, layout.nats, layout.etcd, members))
+        cluster = cls(ClusterState(name, layout.nats, layout.etcd, members))
         try:
-            cluster.record.save()
+            cluster.state.save()
             processes.write_nats_config(layout)
             create_underlay(layout, members)
-            if world:
-                create_world(layout, members)
+            if external_host:
+                create_external_host(layout, members)
             cluster._start(
                 processes.commands(layout, members, replicas, otlp, agent_settings), progress, timeout_seconds
             )
@@ -123,7 +118,7 @@ class LocalCluster:
         Raises:
             NoSuchCluster: There is none.
         """
-        return cls(load_record(name))
+        return cls(load_state(name))
 
     def _start(
         self, wanted: dict[str, tuple[str, tuple[str, ...]]], progress: Callable[[str], None], timeout_seconds: float
@@ -133,27 +128,27 @@ class LocalCluster:
         for group in (ground, rest):
             started = {name: processes.start(self.layout, name, *command) for name, command in group.items()}
             self._remember(started)
-            wait_healthy(self.layout, started, timeout_seconds=timeout_seconds, progress=progress)
+            wait_until_healthy(self.layout, started, timeout_seconds=timeout_seconds, progress=progress)
 
-    def _remember(self, started: dict[str, ProcessRecord]) -> None:
-        old = self.record
-        self.record = ClusterRecord(old.name, old.nats, old.etcd, old.nodes, old.processes | started)
-        self.record.save()
+    def _remember(self, started: dict[str, StartedProcess]) -> None:
+        old = self.state
+        self.state = ClusterState(old.name, old.nats, old.etcd, old.nodes, old.processes | started)
+        self.state.save()
 
-    def process(self, name: str) -> ProcessRecord:
+    def process(self, name: str) -> StartedProcess:
         """Return a process such as ``agent/node1``, ``service/policy-1``, ``nats`` or ``etcd``.
 
         Raises:
             NoSuchProcess: There is none of this name.
         """
         try:
-            return self.record.processes[name]
+            return self.state.processes[name]
         except KeyError:
-            raise NoSuchProcess(name, tuple(self.record.processes)) from None
+            raise NoSuchProcess(name, tuple(self.state.processes)) from None
 
-    def ailments(self) -> dict[str, str]:
+    def problems(self) -> dict[str, str]:
         """Return what is wrong with each process; an empty text where nothing is."""
-        return {name: ailment(self.layout, name, process) for name, process in self.record.processes.items()}
+        return {name: find_problem(self.layout, name, process) for name, process in self.state.processes.items()}
 
     def kill(self, name: str) -> None:
         """kill -9 a process."""
@@ -174,7 +169,7 @@ class LocalCluster:
         new = processes.start(self.layout, name, old.namespace, old.command + flags)
         self._remember({name: replace(new, command=old.command)})
         if wait:
-            wait_healthy(self.layout, {name: new}, timeout_seconds=STARTUP_SECONDS)
+            wait_until_healthy(self.layout, {name: new}, timeout_seconds=STARTUP_SECONDS)
 
     def restart(self, name: str, *, settings: Mapping[str, str] = NO_SETTINGS) -> None:
         """kill -9 a process, start it (with other settings, for this start only) and wait until it
@@ -185,7 +180,7 @@ class LocalCluster:
 
     def agent_call(self, node: str, name: str, arguments: Message, reply: type[R]) -> R:
         """Call a node's agent on its socket (:mod:`cilia.contracts.agent`)."""
-        return agentapi.call(self.layout.agent_socket(node), name, arguments, reply)
+        return agent_client.call(self.layout.agent_socket(node), name, arguments, reply)
 
     def pod(
         self,
@@ -215,14 +210,14 @@ class LocalCluster:
         Raises:
             NoSuchNode: There is none of this name.
         """
-        for record in self.record.nodes:
+        for record in self.state.nodes:
             if record.name == node:
                 return host_of(self.layout, record)
-        raise NoSuchNode(node, tuple(record.name for record in self.record.nodes))
+        raise NoSuchNode(node, tuple(record.name for record in self.state.nodes))
 
-    def world(self) -> Machine:
+    def external_host(self) -> Machine:
         """Return the machine beyond the nodes of a cluster that was started with it."""
-        return world_of(self.layout)
+        return external_host_of(self.layout)
 
     def serve_http(self, *pods: Pod, port: int) -> None:
         """Run a small HTTP server in each pod, as processes of the cluster, and wait until they
@@ -235,7 +230,7 @@ class LocalCluster:
             for pod in pods
         }
         self._remember(started)
-        wait_healthy(self.layout, started, timeout_seconds=STARTUP_SECONDS)
+        wait_until_healthy(self.layout, started, timeout_seconds=STARTUP_SECONDS)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -247,7 +242,7 @@ class LocalCluster:
         """End all processes, remove namespaces, pins and files. What is gone already is fine."""
         for pod in self.pods:
             pod.close()
-        processes.end(self.record.processes.values())
+        processes.end(self.state.processes.values())
         remove(self.layout)
 
 
@@ -267,7 +262,7 @@ def _claim(layout: Layout) -> None:
 
 def remove(layout: Layout) -> None:
     """Remove whatever bears a cluster's name, recorded or not."""
-    left = [ProcessRecord((), "", pid, start_time(pid) or 0) for pid in marked_pids(layout.name)]
+    left = [StartedProcess((), "", pid, start_time(pid) or 0) for pid in marked_pids(layout.name)]
     processes.end(left, grace_seconds=0.5)
     for namespace in namespaces_of(layout):
         delete_namespace(namespace)

@@ -1,4 +1,4 @@
-"""The underlay of a local cluster: namespaces joined by a bridge, made and removed with iproute2."""
+"""Network namespaces of a local cluster, made and removed with iproute2."""
 
 import subprocess
 from collections.abc import Sequence
@@ -7,8 +7,7 @@ from typing import Final
 
 from cilia.errors import Failure
 from cilia.netns import DIRECTORY, inside
-from laboratory.layout import HUB_ADDRESS, HUB_IPV6, UNDERLAY_IPV6_PREFIX, UNDERLAY_PREFIX, Layout, netns_path
-from laboratory.record import NodeRecord
+from laboratory.layout import Layout, netns_path
 
 SWITCHES: Final = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/default/accept_dad": "0"}
 
@@ -18,44 +17,6 @@ class NetworkFailed(Failure):
 
     def __init__(self, command: str, reason: str) -> None:
         super().__init__(f"ip {command}: {reason.strip()}")
-
-
-def create_underlay(layout: Layout, nodes: Sequence[NodeRecord]) -> None:
-    """Make the hub with its bridge, and each node with a device ``eth0`` on it.
-
-    Raises:
-        NetworkFailed: A namespace exists already, or root is missing.
-    """
-    hub = layout.hub
-    create_namespace(hub)
-    ip(
-        f"-n {hub}",
-        [
-            "link add br0 type bridge",
-            f"addr add {HUB_ADDRESS}/{UNDERLAY_PREFIX} dev br0",
-            f"addr add {HUB_IPV6}/{UNDERLAY_IPV6_PREFIX} dev br0 nodad",
-            "link set br0 up",
-        ],
-    )
-    for node in nodes:
-        namespace = layout.namespace(node.name)
-        create_namespace(namespace)
-        port = f"to-{node.name}"
-        ip(
-            f"-n {hub}",
-            [
-                f"link add {port} type veth peer name eth0 netns {namespace}",
-                f"link set {port} master br0 up",
-            ],
-        )
-        ip(
-            f"-n {namespace}",
-            [
-                f"addr add {node.ipv4}/{UNDERLAY_PREFIX} dev eth0",
-                f"addr add {node.ipv6}/{UNDERLAY_IPV6_PREFIX} dev eth0 nodad",
-                "link set eth0 up",
-            ],
-        )
 
 
 def create_namespace(name: str) -> None:

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from laboratory.local import LocalCluster
+from laboratory.cluster import LocalCluster
 from laboratory.traffic import reaches_icmp
-from tests.cluster.routing.places import WAYS, answering, reached
+from tests.cluster.routing.peers import WAYS, answering, reached
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
 
 @pytest.fixture
 def cluster() -> Iterator[LocalCluster]:
-    cluster = LocalCluster.up(f"world-{os.getpid()}", nodes=1, world=True)
+    cluster = LocalCluster.up(f"world-{os.getpid()}", nodes=1, external_host=True)
     try:
         yield cluster
     finally:
@@ -22,7 +22,7 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 async def test_nodes_and_the_world_reach_each_other_and_the_world_reaches_no_pod(cluster: LocalCluster) -> None:
-    host, world = cluster.host("node1"), cluster.world()
+    host, world = cluster.host("node1"), cluster.external_host()
     pod = cluster.pod("node1", "shop", "web", {"app": "web"})
     async with answering([host, world]):
         assert await reached(host, world) == set(WAYS)
