@@ -1,0 +1,136 @@
+"""Loop over a :class:`Plan`: wakes, takes changes, writes batches, retries, prunes, mends drift.
+
+The plan belongs to the event loop. A table whose calls block is written in a worker thread; others
+are written within one step of the event loop, so that nobody sees a batch half noted.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from cilia.notify import Broadcast, Wakeup
+from cilia.reconcile.plan import K, Plan, V, WriteResult
+
+log = logging.getLogger(__name__)
+
+V_contra = TypeVar("V_contra", contravariant=True)
+
+LINGER_SECONDS: Final = 1.0
+"""Time between the completion of the tables and the removal of what they don't name; watchers run
+meanwhile.
+"""
+
+
+class Target(Protocol[K, V_contra]):
+    """Kernel table that a reconciler writes."""
+
+    def write(self, changes: Mapping[K, V_contra | None], /) -> WriteResult[K]:
+        """Write objects and remove those that are None; say which could not be."""
+        ...
+
+
+class Reconciler(Generic[K, V]):
+    """Keeps a kernel table as desired. ``run`` goes to the supervisor.
+
+    Args:
+        name: Noun for one object, as users read it in errors.
+        take_changes: Returns the objects whose desired state changed since the last call.
+        batch: Most objects of one call of the target.
+        in_thread: Runs a function of the target in a worker thread; None: calls don't block.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        plan: Plan[K, V],
+        target: Target[K, V],
+        take_changes: Callable[[], Iterable[K]],
+        *,
+        batch: int,
+        describe: Callable[[K], str] = str,
+        in_thread: Callable[..., Awaitable[Any]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.plan = plan
+        self._name = name
+        self._target = target
+        self._take_changes = take_changes
+        self._batch = batch
+        self._describe = describe
+        self._in_thread = in_thread
+        self._clock = clock
+        self._wakeup = Wakeup()
+        self._wakeup.set()
+        self.written = Broadcast()
+        """Notification after each step."""
+
+    @property
+    def last_error(self) -> str:
+        """Reason why objects are missing; empty if none is."""
+        if self.plan.full:
+            return self.plan.full
+        refused = self.plan.refused
+        if not refused:
+            return ""
+        key, reason = next(iter(refused.items()))
+        others = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        return f"{self._name} {self._describe(key)}{others}: {reason}"
+
+    def wake(self) -> None:
+        """Have the loop take changes."""
+        self._wakeup.set()
+
+    def take_changes(self) -> None:
+        """Note the changes of desired state so far."""
+        self.plan.touch(self._take_changes())
+
+    async def run(self) -> None:
+        """Write what changed or is due again, until cancelled."""
+        while True:
+            retry_at = self.plan.next_retry()
+            await self._wakeup.wait(None if retry_at is None else max(0.0, retry_at - self._clock()))
+            while True:
+                if not await self.step():
+                    break
+                await asyncio.sleep(0)
+
+    async def step(self) -> bool:
+        """Write one batch; tell whether there was one."""
+        self.take_changes()
+        batch = self.plan.take(self._clock(), self._batch)
+        if batch and self._in_thread is not None:
+            self._finish(batch, await self._in_thread(self._target.write, batch))
+        elif batch:
+            self._finish(batch, self._target.write(batch))
+        self.written.notify()
+        return bool(batch)
+
+    def write_now(self, urgent: Iterable[K] | None = None) -> bool:
+        """Write a batch at once, of all pending objects or of ``urgent``; tell whether they found room.
+
+        For targets that need no worker thread.
+        """
+        self.take_changes()
+        batch = self.plan.take(self._clock(), self._batch, urgent)
+        if not batch:
+            return True
+        result = self._target.write(batch)
+        self._finish(batch, result)
+        return not result.full
+
+    async def prune(self, wait_complete: Callable[[], Awaitable[None]]) -> None:
+        """Once desired state is complete, have removed what it doesn't name; return then."""
+        await wait_complete()
+        await asyncio.sleep(LINGER_SECONDS)
+        self.take_changes()
+        pruned = self.plan.complete()
+        self.wake()
+        log.info("%s table is complete", self._name, extra={"entries": len(self.plan.applied), "pruned": pruned})
+
+    def _finish(self, batch: Mapping[K, V | None], result: WriteResult[K]) -> None:
+        was_well = not self.last_error
+        self.plan.finish(batch, result, self._clock())
+        if self.last_error and (was_well or result.refused):
+            log.error("%s; %d pending", self.last_error, self.plan.pending)
