@@ -90,7 +90,7 @@ def write(records: Records) -> None:
 
 def render(records: Records) -> str:
     """Return a table, as the records are kept."""
-    lines = [("kernel", "program", "instructions", "verified", "jited_bytes")]
+    lines: list[tuple[str, ...]] = [("kernel", "program", "instructions", "verified", "jited_bytes")]
     lines += [(*row, *map(str, records[row])) for row in sorted(records, key=_order)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "".join(

@@ -4,10 +4,12 @@ import asyncio
 import time
 from collections.abc import Mapping
 from ipaddress import ip_network
+from typing import TypeVar
 
 import msgspec
 
 from cilia.contracts.agent import EndpointPolicy, EndpointReference, MapContents, MapQuery
+from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import Endpoint, Node, PolicyEntry, PolicyKey
@@ -18,8 +20,8 @@ from services.policy.resolver import EngineResolver
 from services.policy.state import read_event
 
 CONVERGENCE_SECONDS = 30.0
-REMOTE_NODE, HOST = 6, 1
 
+K = TypeVar("K")
 Resolved = Mapping[Identity, Mapping[PolicyKey, PolicyEntry]]
 
 
@@ -82,15 +84,17 @@ async def differences(cluster: LocalCluster) -> list[str]:
 
 def _ipcache(cluster: LocalCluster, node: Node, nodes: list[Node], endpoints: list[Endpoint]) -> list[str]:
     homes = {each.name: each.ipv4 for each in nodes}
-    wanted = {
+    wanted: dict[str, tuple[int, str]] = {
         address: (each.identity, "0.0.0.0" if each.node == node.name else homes[each.node])
         for each in endpoints
         for address in _both(each)
     }
     for each in nodes:
         is_here = each.name == node.name
-        wanted |= dict.fromkeys(_both(each), (HOST if is_here else REMOTE_NODE, "0.0.0.0"))
-        wanted |= dict.fromkeys(_gateways(each), (HOST, "0.0.0.0") if is_here else (REMOTE_NODE, each.ipv4))
+        wanted |= dict.fromkeys(_both(each), (Reserved.HOST if is_here else Reserved.REMOTE_NODE, "0.0.0.0"))
+        wanted |= dict.fromkeys(
+            _gateways(each), (Reserved.HOST, "0.0.0.0") if is_here else (Reserved.REMOTE_NODE, each.ipv4)
+        )
     held = {
         str(key["address"]): (value["identity"], value["tunnel"])
         for key, value in _map(cluster, node, "cilia_ipcache")
@@ -134,7 +138,7 @@ def _map(cluster: LocalCluster, node: Node, name: str) -> tuple[tuple[dict[str, 
     return cluster.agent_call(node.name, "map-get", MapQuery(name, 100_000), MapContents).entries
 
 
-def _compare(what: str, wanted: Mapping[object, object], held: Mapping[object, object]) -> list[str]:
+def _compare(what: str, wanted: Mapping[K, object], held: Mapping[K, object]) -> list[str]:
     missing = [f"{what}: {key} is missing" for key in wanted.keys() - held.keys()]
     foreign = [f"{what}: {key} -> {held[key]} should not be there" for key in held.keys() - wanted.keys()]
     other = [

@@ -33,7 +33,7 @@ def addresses(*last: int) -> set[str]:
 def shared_cluster() -> Iterator[LocalCluster]:
     cluster = LocalCluster.up(f"cidr-{os.getpid()}", nodes=2, replicas=2, external_host=True)
     try:
-        outside = cluster.layout.world
+        outside = cluster.layout.external_host
         for last in LAST[1:]:
             ip(f"-n {outside}", [f"addr add 198.51.100.{last}/24 dev eth0"])
             ip(f"-n {outside}", [f"addr add 2001:db8:100::{last}/64 dev eth0 nodad"])

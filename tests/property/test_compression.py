@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.engine import mapstate
-from cilia.policy.engine.mapstate import ALLOW, ANY_PEER, DENY, PORT_BITS, Claim, Entries, Match, decide, merge_claims
+from cilia.policy.engine.mapstate import ALLOW, ANY_PEER, DENY, Claim, Entries, Match, decide, merge_claims
 from cilia.policy.engine.peersets import share
+from cilia.policy.engine.port_ranges import PORT_BITS
 
 WEB, DB = Identity(256), Identity(257)
 PORTS = range(64)

@@ -2,6 +2,7 @@
 flow.
 """
 
+from functools import partial
 from itertools import product
 
 from hypothesis import given, settings
@@ -56,8 +57,9 @@ def test_a_proposed_policy_allows_the_flow_and_takes_nothing_away(
         opened = decide(engine.map_state(subject), peer, egress=egress, protocol=packet.protocol, port=packet.port)
         assert opened.allowed, side.remedy
         for other, each, way, (protocol, port) in product(changes.keys() & before.keys(), ends, (False, True), FLOWS):
-            flow = {"egress": way, "protocol": protocol, "port": port}
-            if decide(before[other], each, **flow).allowed:
-                assert decide(engine.map_state(other), each, **flow).allowed, (side.remedy, other, each, flow)
+            decide_flow = partial(decide, egress=way, protocol=protocol, port=port)
+            if decide_flow(before[other], each).allowed:
+                still = decide_flow(engine.map_state(other), each)
+                assert still.allowed, (side.remedy, other, each, way, protocol, port)
         engine.apply([PolicyRemoved(proposed.key)])
         assert {each: engine.map_state(each) for each in before} == before

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from cilia.bus import Bus, BusConfig
-from cilia.calls import serve_node
+from cilia.calls import Calls, serve_node
 from cilia.contracts.agent import EndpointPolicy, EndpointReference, LocalEndpoint, LocalEndpoints, PolicyRule
 from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
@@ -78,8 +78,8 @@ class OneRule:
         entries = {SubjectKey(identity, ANY): ALLOW for identity, labels in self._labels.items() if labels & named}
         before, self._entries = self._entries, entries
         self.rows.clear()
-        for key, entry in entries.items():
-            self.rows.setdefault(str(key.subject), {})[key] = entry
+        for subject, entry in entries.items():
+            self.rows.setdefault(str(subject.subject), {})[subject] = entry
         gone: dict[SubjectKey, PolicyEntry | None] = {key: None for key in before if key not in entries}
         return gone | {key: entry for key, entry in entries.items() if before.get(key) != entry}
 
@@ -160,7 +160,7 @@ async def agent(bus: Bus, revision: int, rules: tuple[PolicyRule, ...]) -> Async
     async def policy(request: EndpointReference) -> EndpointPolicy:
         return EndpointPolicy(request.id, WEB, revision, rules)
 
-    calls = {"endpoint-list": (Empty, endpoints), "policy-get": (EndpointReference, policy)}
+    calls: Calls = {"endpoint-list": (Empty, endpoints), "policy-get": (EndpointReference, policy)}
     stop = asyncio.Event()
     running = asyncio.create_task(supervise({"agent": lambda: serve_node(bus, N1, calls)}, stop=stop))
     try:

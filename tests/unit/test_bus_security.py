@@ -9,6 +9,7 @@ import pytest
 
 from cilia.bus import Bus, BusConfig, connect_bus
 from cilia.calls import serve
+from cilia.contracts.ids import LeaseId, NodeName
 from cilia.contracts.messages import Granted, GrowBlocks
 from cilia.errors import Unavailable
 from laboratory.servers import Server, start_nats
@@ -26,7 +27,7 @@ def guarded(directory: Path, certificates: Path) -> list[str]:
 
 def config(server: Server, **files: Path) -> BusConfig:
     given = {name: str(path) for name, path in files.items()}
-    return BusConfig(urls=(server.url.replace("nats:", "tls:"),), connect_seconds=1.5, **given)  # type: ignore[arg-type]
+    return BusConfig(urls=(server.url.replace("nats:", "tls:"),), connect_seconds=1.5, **given)
 
 
 async def test_requests_pass_between_those_who_show_certificates(tmp_path: Path, certificates: Path) -> None:
@@ -44,7 +45,7 @@ async def answered(bus: Bus) -> bool:
         async with asyncio.timeout(5):
             while True:
                 try:
-                    request = GrowBlocks("node1", 7)  # type: ignore[arg-type]
+                    request = GrowBlocks(NodeName("node1"), LeaseId(7))
                     granted = await bus.request(bus.subjects.request("ipam", "grow"), request, Granted, timeout=1)
                     return granted.cidr == "10.0.0.0/26"
                 except Unavailable:  # not subscribed yet

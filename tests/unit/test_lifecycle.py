@@ -7,8 +7,7 @@ import signal
 import pytest
 from msgspec import Struct
 
-from cilia.config import BadConfig
-from cilia.errors import Unavailable
+from cilia.errors import BadConfig, Unavailable
 from cilia.lifecycle import LoopFailed, run_service, stop_on_signals, supervise
 from cilia.logs import LogConfig
 

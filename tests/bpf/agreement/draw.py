@@ -46,7 +46,7 @@ def draw(pick: Random) -> Description:
         addresses=OUTSIDERS,
         entities=("host",),
         policies=tuple(policies),
-        mode=pick.choices(("default", "always", "never"), (12, 2, 1))[0],  # type: ignore[arg-type]
+        mode=pick.choices(("default", "always", "never"), (12, 2, 1))[0],
     )
 
 

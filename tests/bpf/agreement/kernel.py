@@ -63,8 +63,9 @@ class Kernel:
         """Bring a cluster into the maps: places of addresses, pods, and each subject's map state by
         a switch.
         """
-        for table in (self.node.flows, self.node.endpoints, self.node.ipcache):
-            empty(table)
+        empty(self.node.flows)
+        empty(self.node.endpoints)
+        empty(self.node.ipcache)
         self.addresses.write_ipcache(dict(self._locations(world)))
         slots = self._slots(world)
         for pod in PODS:

@@ -1,9 +1,12 @@
 """The agent's sweep of mappings, over what the programs themselves have made of flows."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from cilia.abi.structs import CtEntry
+from cilia.datapath.maps import Map
 from services.agent.nat.gc import NatGc
 from tests.bpf.datapath.packets import echo, tcp, udp
 from tests.bpf.datapath.rig import A6, EGRESS, W6, A, B, Node, Pod, W, node, populate, reset
@@ -47,7 +50,7 @@ async def test_mappings_of_known_flows_stay_and_of_forgotten_ones_go(
         send(here, frame)
     await mappings.sweep()
     assert (mappings.entries, mappings.counters.removed) == (6, 0)
-    flows = here.flows if pod is A else here.flows6
+    flows: Map[Any, CtEntry] = here.flows if pod is A else here.flows6
     for key, _ in flows.items():
         if key.protocol == 17:
             flows.delete(key)

@@ -47,7 +47,10 @@ NODE_WITH_LABELS = 2 << 24 | 5
 
 @pytest.fixture(scope="module")
 def router() -> Iterator[Node]:
-    variables = {"masquerades": 1, "nat_ports": FIRST.to_bytes(2, "little") + LAST.to_bytes(2, "little")}
+    variables: dict[str, int | bytes] = {
+        "masquerades": 1,
+        "nat_ports": FIRST.to_bytes(2, "little") + LAST.to_bytes(2, "little"),
+    }
     with node(variables=variables) as made:
         yield made
 

@@ -348,7 +348,7 @@ def fragment_key(header: Header, ifindex: int) -> tuple[int, int, int, int, int]
 def advertise(frame: bytes) -> bytes:
     """Return the gateway's answer to a solicitation."""
     asker, address, target = frame[6:12], frame[22:38], frame[62:78]
-    message = bytes((ADVERTISEMENT, frame[55])) + bytes(2) + b"\xe0\0\0\0" + target + b"\2\1" + GATEWAY_MAC
+    message: bytes = bytes((ADVERTISEMENT, frame[55])) + bytes(2) + b"\xe0\0\0\0" + target + b"\2\1" + GATEWAY_MAC
     pseudo = target + address + struct.pack(">II", len(message), parsing.ICMP6) + message
     total = sum(struct.unpack(f">{len(pseudo) // 2}H", pseudo))
     while total >> 16:

@@ -19,12 +19,13 @@ from cilia.abi.structs import Event
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import workload
 from cilia.contracts.tables import PolicyEntry, PolicyKey
+from cilia.datapath.programs import skb_context
 from cilia.policy.engine.engine import Engine, IdentityPut, PolicyPut
 from cilia.policy.language.parse import parse_policies
 from services.agent.policy.maps import PolicyMaps
 from tests.bpf.datapath import rig
 from tests.bpf.datapath.packets import udp
-from tests.bpf.datapath.rig import A, B, Node, skb_context
+from tests.bpf.datapath.rig import A, B, Node
 
 OPEN, RED_ONLY, CLOSED_ON_BOTH_SIDES, CROSSED, RULED_OUT = 81, 82, 90, 91, 80
 PORTS: Final = (OPEN, RED_ONLY, CLOSED_ON_BOTH_SIDES, CROSSED, RULED_OUT)

@@ -64,8 +64,7 @@ class Owners:
 
     def __post_init__(self) -> None:
         self.publishers: dict[str, TablePublisher[Any, Any]] = {
-            table.name: TablePublisher(self.bus, table)
-            for table in (NODES, ENDPOINTS, POLICIES, PREFIXES, RESOLVED)  # type: ignore[attr-defined]
+            table.name: TablePublisher(self.bus, table) for table in (NODES, ENDPOINTS, POLICIES, PREFIXES, RESOLVED)
         }
         for publisher in self.publishers.values():
             publisher.reset({}, self.revision, 1)

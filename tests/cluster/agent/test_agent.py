@@ -12,7 +12,7 @@ import pytest
 
 from cilia.abi.maps import POLICY
 from cilia.abi.structs import PolicyEntry as EntryValue
-from cilia.contracts.ids import Identity
+from cilia.contracts.ids import Identity, NodeName
 from cilia.contracts.messages import Acknowledgement
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.descriptor import get_pinned
@@ -25,7 +25,7 @@ from tests.cluster.agent.owners import ALLOW_ALL
 pytestmark = pytest.mark.cluster
 
 
-def ping(pod: dict, target: dict, *options: str) -> "subprocess.Popen[str]":
+def ping(pod: dict[str, Any], target: dict[str, Any], *options: str) -> "subprocess.Popen[str]":
     inside = ["nsenter", f"--net={pod['netns']}", "ping", "-q", *options, target["ipv4"]]
     return subprocess.Popen(inside, stdout=subprocess.PIPE, text=True)
 
@@ -52,7 +52,7 @@ async def listed(node: Node) -> list[Any]:
 def programs_of(node: Node) -> list[int]:
     """Return the ids of the programs that all pods share; the test runs in the node's namespace."""
     with TrafficControl() as control:
-        block = Config(node="node1", ipv4="192.0.2.1").block
+        block = Config(node=NodeName("node1"), ipv4="192.0.2.1").block
         return [found.program_id for each in (block, block + 1) for found in control.block_filters(each)]
 
 

@@ -19,8 +19,9 @@ from cilia.datapath.array_memory import ArrayMemory
 from cilia.datapath.descriptor import get_pinned
 from cilia.datapath.maps import Map
 from services.agent.address import number, packed
-from tests.cluster.agent.node import Node, command
-from tests.cluster.agent.test_agent import ALLOW_ALL, answered, ping, until
+from tests.cluster.agent.node import Node, command, until
+from tests.cluster.agent.owners import ALLOW_ALL
+from tests.cluster.agent.test_agent import answered, ping
 
 pytestmark = pytest.mark.cluster
 

@@ -9,8 +9,8 @@ from cilia.abi.maps import CT4
 from cilia.datapath.descriptor import get_pinned
 from cilia.datapath.maps import Map
 from tests.bpf.datapath.variant import SWAPPED_COUNTERS, compile_variant
-from tests.cluster.agent.node import Node
-from tests.cluster.agent.test_agent import answered, monitor, ping
+from tests.cluster.agent.node import Node, monitor
+from tests.cluster.agent.test_agent import answered, ping
 
 pytestmark = pytest.mark.cluster
 

@@ -73,11 +73,11 @@ def port(number: str, protocol: str = "TCP", **more: object) -> str:
 
 
 def ingress(rule: str, **more: str) -> str:
-    return policy(f"ingress: [{{{rule}}}]", **more)  # type: ignore[arg-type]
+    return policy(f"ingress: [{{{rule}}}]", **more)
 
 
 def egress(rule: str, **more: str) -> str:
-    return policy(f"egress: [{{{rule}}}]", **{"subject": CLIENT, **more})  # type: ignore[arg-type]
+    return policy(f"egress: [{{{rule}}}]", **{"subject": CLIENT, **more})
 
 
 SERVER_SCENARIOS: Final = (

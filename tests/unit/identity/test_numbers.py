@@ -3,13 +3,14 @@ from random import Random
 import pytest
 
 from cilia.contracts.identities import Reserved, cluster_range
+from cilia.contracts.ids import Identity
 from cilia.contracts.labels import parse_labels
 from cilia.errors import BadConfig
 from services.identity.numbers import number_range, pick_number, reserved_identity
 
 
 def test_every_number_is_given_before_the_range_is_exhausted() -> None:
-    numbers, taken, random = range(256, 300), set(), Random(1)
+    numbers, taken, random = range(256, 300), set[Identity](), Random(1)
     for _ in numbers:
         number = pick_number(numbers, taken, random)
         assert number is not None
@@ -21,7 +22,7 @@ def test_every_number_is_given_before_the_range_is_exhausted() -> None:
 
 @pytest.mark.parametrize("reserved", list(Reserved))
 def test_the_label_of_a_reserved_identity_alone_means_that_identity(reserved: Reserved) -> None:
-    assert reserved_identity(parse_labels([reserved.label])) == reserved
+    assert reserved_identity(parse_labels([reserved.label])) == Identity(reserved)
 
 
 @pytest.mark.parametrize("labels", [["reserved:init", "k8s:app=web"], ["reserved:nonsense"], ["app=web"], []])

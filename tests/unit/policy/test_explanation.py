@@ -124,8 +124,8 @@ def _ask(world: DescribedCluster, direction: str, other: str, port: str) -> Side
 def _explain(world: DescribedCluster, source: str, destination: str, port: str) -> Explained:
     number, protocol = port.split("/")
     packet = Packet(PROTOCOLS[protocol], int(number))
-    ends = (find_end(world.engine, Party(name), world.pods.get) for name in (source, destination))
-    explained = explain(world.engine, *ends, packet)
+    client, server = (find_end(world.engine, Party(name), world.pods.get) for name in (source, destination))
+    explained = explain(world.engine, client, server, packet)
     by_maps = world.judge(world.find(source), world.find(destination), protocol=packet.protocol, port=packet.port)
     assert explained.allowed == by_maps.allowed
     return explained

@@ -13,7 +13,8 @@ from cilia.errors import Refused
 from cilia.kvstore import EtcdConfig, connect_kvstore
 from laboratory.servers import start_etcd
 from services.policy.history import Changelog
-from services.policy.store import Store, Stored, plan_apply
+from services.policy.state import Stored
+from services.policy.store import Store, plan_apply
 
 
 def policy(name: str, document: str = "{}") -> PolicyObject:

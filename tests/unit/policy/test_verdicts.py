@@ -146,7 +146,7 @@ def _split(probe: str) -> tuple[str, str]:
     return protocol, port
 
 
-def _expected(step: Json, row: Json) -> bool | None:
+def _expected(step: Json, row: Json) -> bool:
     order = step["order"]
     place = order.index(row["source"]), order.index(row["destination"])
     for probe, matrix in step["expected"].items():
@@ -155,7 +155,7 @@ def _expected(step: Json, row: Json) -> bool | None:
         numbers = {item["name"]: item["port"] for item in target["ports"] if item["protocol"] == protocol}
         if protocol == row["protocol"] and row["port"] in (port, numbers.get(port), int(port) if port.isdigit() else 0):
             letter = matrix["combined"][place[0]][place[1]]
-            return row["allowed"] if letter == "-" else letter == "."
+            return bool(row["allowed"] if letter == "-" else letter == ".")
     raise AssertionError(row)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def now(tmp_path: Path) -> str:
     return write(tmp_path / "now.yaml", NOW)
 
 
-def diff(*arguments: str) -> tuple[int, dict[str, list[dict[str, object]]]]:
+def diff(*arguments: str) -> tuple[int, dict[str, Any]]:
     done = run("diff", *arguments, "-o", "json")
     assert done.stderr == ""
     return done.returncode, json.loads(done.stdout)

@@ -9,7 +9,7 @@ import pytest
 
 from cilia.bus import Bus, BusConfig, connect_bus
 from cilia.contracts.tables import Beacon, Delta, Table
-from cilia.lifecycle import supervise
+from cilia.lifecycle import Loop, supervise
 from cilia.table.publisher import TablePublisher
 from cilia.table.subscriber import ALL, TableSubscriber
 from cilia.table.wire import encode
@@ -27,7 +27,7 @@ async def client(server: Server, name: str) -> AsyncIterator[Bus]:
 @asynccontextmanager
 async def running(*parts: "TablePublisher[int, int] | TableSubscriber[int, int]") -> AsyncIterator[None]:
     stop = asyncio.Event()
-    loops = {}
+    loops: dict[str, Loop] = {}
     for number, part in enumerate(parts):
         if isinstance(part, TablePublisher):
             loops |= {f"{number}.{name}": loop for name, loop in part.loops().items()}

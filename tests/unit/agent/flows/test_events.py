@@ -58,7 +58,7 @@ def test_what_would_have_been_dropped_is_an_audit() -> None:
 
 
 def test_ipv6_is_shown_and_named_alike() -> None:
-    ends = {"source": packed(number("fd00:1::5")), "destination": packed(number("fd00:2::5"))}
-    flow = named(event()._replace(family=6, protocol=58, **ends))
+    source, destination = packed(number("fd00:1::5")), packed(number("fd00:2::5"))
+    flow = named(event()._replace(family=6, protocol=58, source=source, destination=destination))
     assert (flow.protocol, flow.source, flow.destination) == ("icmpv6", "fd00:1::5", "fd00:2::5")
     assert flow.destination_endpoint == "default/remote"

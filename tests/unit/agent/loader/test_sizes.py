@@ -1,5 +1,6 @@
 """Sizes of maps: out of the node's memory, within limits, unless they are given."""
 
+import msgspec
 import pytest
 
 from cilia.abi import maps
@@ -43,4 +44,4 @@ def test_a_little_less_memory_changes_no_size() -> None:
 )
 def test_a_size_out_of_range_is_refused_by_name(setting: str, value: float) -> None:
     with pytest.raises(BadConfig, match=f"maps.{setting}"):
-        MapSizes(**{setting: value})
+        msgspec.structs.replace(MapSizes(), **{setting: value})
