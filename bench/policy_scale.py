@@ -76,14 +76,14 @@ class Service:
 
     def __init__(self) -> None:
         self.resolver = EngineResolver()
-        self.history = Changelog(RESOLVED, computed=self.resolver.rows)
+        self.changelog = Changelog(RESOLVED, computed=self.resolver.rows)
         self.messages = self.bytes = self.rows = 0
 
     def load(self, events: Sequence[Event]) -> None:
         """Resolve everything."""
         self.resolver.load(events)
-        self.history.reset({}, 1, 1)
-        self.history.lead(0)
+        self.changelog.reset({}, 1, 1)
+        self.changelog.lead(0)
 
     def change(self, *events: Event) -> float:
         """Take a revision up to the encoded messages; returns its milliseconds."""
@@ -91,8 +91,8 @@ class Service:
         difference = self.resolver.take(events)
         upserts = {key: row for key, row in difference.items() if row is not None}
         removes = [key for key, row in difference.items() if row is None]
-        self.history.commit(self.history.sequence + 1, upserts, removes)
-        payloads = [payload for each in self.history.take_pending() for payload in encode_delta(each.delta)]
+        self.changelog.commit(self.changelog.sequence + 1, upserts, removes)
+        payloads = [payload for each in self.changelog.take_pending() for payload in encode_delta(each.delta)]
         taken = (time.perf_counter() - started) * 1e3
         self.messages, self.bytes, self.rows = len(payloads), sum(map(len, payloads)), len(difference)
         return taken

@@ -27,7 +27,7 @@ V = TypeVar("V")
 ELECTION_POLL_SECONDS: Final = 0.1
 
 
-async def settle_epoch(etcd: Etcd, keys: Keys) -> int:
+async def ensure_epoch(etcd: Etcd, keys: Keys) -> int:
     """Return the name of etcd's history, which the first service to ask sets to the time (Unix, in
     seconds).
 

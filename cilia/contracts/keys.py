@@ -21,7 +21,7 @@ key                                                   value                     
                                                       :class:`~.history.PolicyRevision`
 ``cilia/flows/v1/<c>/<time>-<random>``                compressed (zlib) JSON list of  none        recorder
                                                       :class:`~.flows.RecordedFlow`
-``cilia/flows/v1/<c>/book``                           :class:`RecordSummary`                   none        recorder
+``cilia/flows/v1/<c>/summary``                        :class:`RecordSummary`                   none        recorder
 ``cilia/v1/<c>/leaders/<service>``                    replica's name                  replica's   each service
 ====================================================  ==============================  ==========  =====================
 """
@@ -76,7 +76,7 @@ class Keys:
         self.nodes = self.root + "nodes/"
         self.pools = self.root + "ipam/pools/"
         self.blocks = self.root + "ipam/blocks/"
-        self.helds = self.root + "ipam/held/"
+        self.former_grants = self.root + "ipam/held/"
         self.identities = self.root + "identities/id/"
         self.identity_values = self.root + "identities/value/"
         self.identity_refs = self.root + "identities/ref/"
@@ -88,7 +88,7 @@ class Keys:
         """Outside of the root, so that those who mirror it are spared the history."""
         self.flows = f"cilia/flows/v1/{cluster}/"
         """Outside of the root, likewise."""
-        self.flow_book = self.flows + "book"
+        self.flow_summary = self.flows + "summary"
         self.leaders = self.root + "leaders/"
 
     def node(self, node: NodeName) -> str:
@@ -103,9 +103,9 @@ class Keys:
         """Key of a block; the slash of the CIDR becomes a dash."""
         return f"{self.blocks}{pool}/{cidr.replace('/', '-')}"
 
-    def held(self, node: NodeName) -> str:
+    def former_grant(self, node: NodeName) -> str:
         """Key of what a node was granted last."""
-        return self.helds + node
+        return self.former_grants + node
 
     def identity(self, identity: Identity) -> str:
         """Key of an identity's labels."""

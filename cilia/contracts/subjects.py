@@ -4,7 +4,7 @@
 subject                                            carries                                     who publishes
 =================================================  ==========================================  ===================
 ``cilia.v1.<c>.delta.<table>.<shard>``             msgpack :class:`~.tables.Delta`             the table's owner
-``cilia.v1.<c>.parcel.<table>.<holder>``           msgpack :class:`~.tables.DeltaBatch`            the table's owner
+``cilia.v1.<c>.delta-batch.<table>.<subscriber>``  msgpack :class:`~.tables.DeltaBatch`            the table's owner
 ``cilia.v1.<c>.beacon.<table>``                    msgpack :class:`~.tables.Beacon`            the table's owner
 ``cilia.v1.<c>.snapshot.<table>.<shard>``          request; msgpack chunks to the reply inbox  anyone asks
 ``cilia.v1.<c>.request.<service>.<call>``          JSON request and reply                      anyone asks
@@ -34,9 +34,9 @@ class Subjects:
         """Subject of a shard's deltas; ``*`` hears all shards."""
         return f"{self._prefix}.delta.{table.name}.{shard}"
 
-    def parcel(self, table: Table, holder: str) -> str:  # type: ignore[type-arg]
+    def delta_batch(self, table: Table, subscriber: str) -> str:  # type: ignore[type-arg]
         """Subject of deltas of many shards for one subscriber that holds them."""
-        return f"{self._prefix}.parcel.{table.name}.{holder}"
+        return f"{self._prefix}.delta-batch.{table.name}.{subscriber}"
 
     def beacon(self, table: Table) -> str:  # type: ignore[type-arg]
         """Subject of a table's beacon."""

@@ -1,13 +1,18 @@
-"""The one mechanism that distributes a table from its owner to everyone who needs it
-(cilia.contracts.tables).
+"""Distribution of a table from its owner to its subscribers (messages: cilia.contracts.tables).
 
-==================  =============================================================================================
-history             the owner's side, pure: rows by shard, a log of recent changes, what a delta or beacon says
-answers             the owner's side, pure: snapshots and changes as chunks, encoded once and kept
-publisher           the owner's loops: answer snapshots (every replica), publish deltas and beacons (the leader)
-mirror              the subscriber's side, pure: one shard; deltas, beacons and answers in, changes out
-mirrors             the subscriber's side, pure: all shards that it is interested in
-asking              when to ask for which snapshot: jitter, backoff, a bound on requests under way
-subscriber          the subscriber's loop
-==================  =============================================================================================
+=================  ===============================================================================================
+changelog          owner, pure: rows by shard, a log of recent changes, deltas and beacons to publish
+batches            owner, pure: deltas of many shards as one message for each subscriber that is known
+beacons            owner, pure: how far back a beacon reaches, and when the next one is due
+snapshots          owner, pure: snapshots and changes as chunks, encoded once and kept
+snapshot_server    owner, loop: answers to snapshot requests (every replica)
+publisher          owner, loops: deltas and beacons (the leader)
+shard              subscriber, pure: one shard; deltas, beacons and snapshots in, changes out
+shards             subscriber, pure: all shards of interest
+resync             subscriber, pure: which snapshot to request when: jitter, backoff, a bound on requests in flight
+snapshot_requests  subscriber, pure: requests in flight, and their chunks joined to snapshots
+changes            subscriber: changes for the reader, one per shard, those of one transaction at once
+subscriber         subscriber, loop
+wire               both: rows as msgpack, packed to messages that the bus takes
+=================  ===============================================================================================
 """

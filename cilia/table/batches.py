@@ -1,9 +1,9 @@
-"""Which deltas go to a holder of many shards in one message, without I/O.
+"""Deltas of many shards in one message for a subscriber that is known by name, without I/O.
 
 A shard's deltas go to whoever subscribes to it. Where many shards change at once and few
 subscribers hold them, as when a policy selects a hundred identities of one node, one message for
-each holder is cheaper than one for each shard. The owner's list of holders need not be exact: who
-holds a shard and isn't named finds in the beacon that it is behind.
+each subscriber is cheaper than one for each shard. The owner's list of subscribers need not be
+exact: one that holds a shard and isn't named finds in the beacon that it is behind.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,41 +17,41 @@ from cilia.table.wire import BLOCK_BYTES, encode
 K = TypeVar("K")
 V = TypeVar("V")
 
-Holders = Callable[[str], Iterable[str]]
+SubscribersOf = Callable[[str], Iterable[str]]
 """Shard -> names of the subscribers that hold it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Addressed:
-    """A message for one holder."""
+class AddressedBatch:
+    """A message for one subscriber."""
 
-    holder: str
+    subscriber: str
     payload: bytes
     traceparent: str
 
 
 @dataclass(frozen=True, slots=True)
 class Packed(Generic[K, V]):
-    """What is to be sent: by holder, or else by shard."""
+    """Messages to send: batches by subscriber, or else deltas by shard."""
 
-    parcels: Sequence[Addressed]
+    batches: Sequence[AddressedBatch]
     deltas: Sequence[Outgoing[K, V]]
 
 
-def pack(outgoing: Sequence[Outgoing[K, V]], holders: Holders) -> Packed[K, V]:
-    """Choose the way that takes fewer messages; parcels must each fit into one."""
-    by_holder: dict[str, list[Outgoing[K, V]]] = {}
+def pack(outgoing: Sequence[Outgoing[K, V]], subscribers_of: SubscribersOf) -> Packed[K, V]:
+    """Choose the way that takes fewer messages; each batch must fit into one."""
+    by_subscriber: dict[str, list[Outgoing[K, V]]] = {}
     for each in outgoing:
-        for holder in holders(each.shard):
-            by_holder.setdefault(holder, []).append(each)
-    if not 0 < len(by_holder) < len(outgoing):
+        for subscriber in subscribers_of(each.shard):
+            by_subscriber.setdefault(subscriber, []).append(each)
+    if not 0 < len(by_subscriber) < len(outgoing):
         return Packed((), outgoing)
-    parcels = [_address(holder, some) for holder, some in by_holder.items()]
-    if any(len(parcel.payload) > BLOCK_BYTES for parcel in parcels):
+    batches = [_address(subscriber, some) for subscriber, some in by_subscriber.items()]
+    if any(len(batch.payload) > BLOCK_BYTES for batch in batches):
         return Packed((), outgoing)
-    return Packed(parcels, ())
+    return Packed(batches, ())
 
 
-def _address(holder: str, some: Sequence[Outgoing[K, V]]) -> Addressed:
-    parcel = DeltaBatch(tuple((each.shard, each.delta) for each in some))
-    return Addressed(holder, encode(parcel), max(each.traceparent for each in some))
+def _address(subscriber: str, some: Sequence[Outgoing[K, V]]) -> AddressedBatch:
+    batch = DeltaBatch(tuple((each.shard, each.delta) for each in some))
+    return AddressedBatch(subscriber, encode(batch), max(each.traceparent for each in some))

@@ -1,8 +1,7 @@
-"""The owner's view of a table, without I/O: rows by shard, recent changes, and what is still to be
-published.
+"""Changelog of a table, the owner's side, without I/O: rows by shard, recent and pending changes.
 
 One loop of the service writes it (``reset``, ``commit``); the publisher's loops read it. Every
-replica keeps one, as every replica mirrors the kvstore, so any can answer, and the next leader
+replica keeps one, as every replica follows the kvstore, so any can answer, and the next leader
 continues the line: its first delta of a shard reaches back over its log, whatever the last leader
 still managed to send.
 """
@@ -11,14 +10,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby, repeat, takewhile
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from cilia.contracts.tables import Beacon, Delta, Table
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-LOG_LIMIT = 65_536
+LOG_LIMIT: Final = 65_536
+"""Changes of rows that the log holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,7 @@ class Changelog(Generic[K, V]):
         traceparent: str = "",
         together: bool = False,
     ) -> None:
-        """Apply the changes that the history made at ``sequence``; none at all only moves the
-        sequence.
+        """Apply the changes of ``sequence``; none at all only move the sequence.
 
         A sequence that is not newer is ignored: it is part of the state already. With ``together``,
         subscribers hand the changes of all their shards over at once.
@@ -163,9 +162,7 @@ class Changelog(Generic[K, V]):
         return self.epoch, self._versions.get(shard, self._reset_at)
 
     def changes(self, shard: str, since: int) -> dict[K, V | None] | None:
-        """Return what changed in the shard after ``since``, or None when the log does not reach
-        back so far.
-        """
+        """Return the shard's changes after ``since``; None if the log doesn't reach back so far."""
         if since < self.log_start:
             return None
         return {key: row for at, key, row in self._log.get(shard, ()) if at > since}
@@ -180,9 +177,7 @@ class Changelog(Generic[K, V]):
             yield shard, head
 
     def lead(self, since: int) -> None:
-        """Begin to publish, with the shards that changed after ``since``: the last leader may not
-        have sent them.
-        """
+        """Begin to publish, with changes after ``since``: the last leader may not have sent them."""
         self.leading = True
         self._published.clear()
         self._pending.clear()

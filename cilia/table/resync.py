@@ -1,84 +1,80 @@
-"""When to ask for which snapshot, without I/O: jitter against herds, backoff, few requests under
-way.
-"""
+"""Schedule of snapshot requests, without I/O: jitter against herds, backoff, few in flight."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from cilia.table.shards import Need
+from cilia.backoff import Backoff
+from cilia.table.shards import ResyncReason
 
-UNDER_WAY: Final = 8
+MAX_IN_FLIGHT: Final = 8
 """Requests at once."""
-ANSWER_SECONDS: Final = 3.0
-"""Without any part of the answer for so long, the request has failed."""
+CHUNK_SECONDS: Final = 3.0
+"""Silence after which a request has failed: no chunk of its snapshot came for so long."""
+FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 5.0
-SPREAD_SECONDS: Final = {Need.NEW: 0.0, Need.GAP: 0.2, Need.UNSURE: 1.0}
-"""A need is asked for after a random part of this. A beacon or a late delta may settle it before.
-"""
-HEARD_SOON_SECONDS: Final = 1.2
-"""After a doubt, the beacon of the next second comes first."""
+SPREAD_SECONDS: Final = {ResyncReason.NEW: 0.0, ResyncReason.GAP: 0.2, ResyncReason.SUSPECT: 1.0}
+"""Time over which first requests spread at random; a beacon or late delta may spare one."""
+NEXT_BEACON_SECONDS: Final = 1.2
+"""Time in which the next beacon comes, which clears most suspicions."""
 
 
 @dataclass(slots=True)
-class _State:
+class _Request:
     due: float
-    failures: int = 0
+    backoff: Backoff
     deadline: float | None = field(default=None)
-    """While a request is under way."""
+    """Time at which it has failed, while it is in flight."""
 
 
 class ResyncSchedule:
-    """State of the requests, by shard. Times are seconds of one monotonic clock."""
+    """Requests by shard. Times are seconds of one monotonic clock."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._states: dict[str, _State] = {}
+        self._requests: dict[str, _Request] = {}
 
-    def choose(self, needs: Mapping[str, Need], now: float) -> list[str]:
-        """Return what to ask for now; each counts as under way until it is answered, failed or too
-        late.
-        """
-        for shard in [shard for shard in self._states if shard not in needs]:
-            del self._states[shard]
-        for shard, need in needs.items():
-            if shard not in self._states:
-                self._states[shard] = _State(now + self._delay(need))
-        for shard, state in self._states.items():
-            if state.deadline is not None and state.deadline <= now:
+    def choose(self, stale: Mapping[str, ResyncReason], now: float) -> list[str]:
+        """Return the shards to request now; each is in flight until ``stale`` lacks it or it fails."""
+        for shard in [shard for shard in self._requests if shard not in stale]:
+            del self._requests[shard]
+        for shard, reason in stale.items():
+            if shard not in self._requests:
+                backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, self._random.uniform)
+                self._requests[shard] = _Request(now + self._delay(reason), backoff)
+        for shard, request in self._requests.items():
+            if request.deadline is not None and request.deadline <= now:
                 self.fail(shard, now)
         free = self._free()
-        chosen = [shard for shard, each in self._states.items() if each.deadline is None and each.due <= now][:free]
+        chosen = [shard for shard, each in self._requests.items() if each.deadline is None and each.due <= now][:free]
         for shard in chosen:
-            self._states[shard].deadline = now + ANSWER_SECONDS
+            self._requests[shard].deadline = now + CHUNK_SECONDS
         return chosen
 
     def next_time(self) -> float | None:
         """Return when ``choose`` may next have something to do."""
-        times = [state.deadline for state in self._states.values() if state.deadline is not None]
+        times = [request.deadline for request in self._requests.values() if request.deadline is not None]
         if self._free():
-            times += [state.due for state in self._states.values() if state.deadline is None]
+            times += [request.due for request in self._requests.values() if request.deadline is None]
         return min(times, default=None)
 
     def _free(self) -> int:
-        return UNDER_WAY - sum(state.deadline is not None for state in self._states.values())
+        return MAX_IN_FLIGHT - sum(request.deadline is not None for request in self._requests.values())
 
     def progress(self, shard: str, now: float) -> None:
-        """Note that a part of the answer has come."""
-        state = self._states.get(shard)
-        if state is not None and state.deadline is not None:
-            state.deadline = now + ANSWER_SECONDS
+        """Note that a chunk of the snapshot has come."""
+        request = self._requests.get(shard)
+        if request is not None and request.deadline is not None:
+            request.deadline = now + CHUNK_SECONDS
 
     def fail(self, shard: str, now: float) -> None:
-        """Note that a request got no answer, or one that did not help: ask again, later each time."""
-        state = self._states.get(shard)
-        if state is not None:
-            pause = min(LONGEST_PAUSE_SECONDS, 0.05 * 2 ** min(state.failures, 10))
-            state.failures += 1
-            state.deadline = None
-            state.due = now + pause * self._random.uniform(0.5, 1.0)
+        """Note that a request had no answer, or one that did not help: repeat it, later each time."""
+        request = self._requests.get(shard)
+        if request is not None:
+            request.deadline = None
+            request.due = now + request.backoff.next_seconds()
 
-    def _delay(self, need: Need) -> float:
-        base = HEARD_SOON_SECONDS if need is Need.UNSURE else 0.0
-        return base + self._random.uniform(0.0, SPREAD_SECONDS[need])
+    def _delay(self, reason: ResyncReason) -> float:
+        base = NEXT_BEACON_SECONDS if reason is ResyncReason.SUSPECT else 0.0
+        return base + self._random.uniform(0.0, SPREAD_SECONDS[reason])

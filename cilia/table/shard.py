@@ -1,17 +1,17 @@
-"""One shard as a subscriber knows it, without I/O: deltas, beacons and answers in, changes out.
+"""One shard as a subscriber knows it, without I/O: deltas, beacons and snapshots in, changes out.
 
 The state only ever moves forward: to a greater epoch, or to a greater sequence within one. What
 does not fit is kept (deltas that are ahead) or dropped (all that is behind), and ``behind`` says
 that a snapshot is needed.
 
-Draws of the race that the buffer is for::
+Race that the buffer of deltas is for::
 
     owner       41 ---- 42 ---- 43 ---- 44
     snapshot        asked        `- at 43
     deltas                 42      43      44     arrive before the answer does: kept, then 44 fits on 43
 """
 
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -20,13 +20,12 @@ from cilia.contracts.tables import Beacon, Delta
 K = TypeVar("K")
 V = TypeVar("V")
 
-KEPT_DELTAS = 256
+KEPT_DELTAS: Final = 256
+"""Deltas that are kept ahead of the rows, at most."""
 
 
 class Change(Struct, Generic[K, V], frozen=True):
-    """What became different in a shard, against the changes handed over before.
-
-    May be empty: only newer, then.
+    """Difference of a shard's rows to those of the changes given before; empty: only newer.
 
     Attributes:
         sequence: The shard's rows are now those at this sequence.
@@ -51,8 +50,8 @@ class Change(Struct, Generic[K, V], frozen=True):
         return Change(self.shard, later.sequence, upserts, removes, self.full or later.full, traceparent)
 
 
-class Answer(Struct, Generic[K, V], frozen=True):
-    """A whole answer to a snapshot request. ``since`` 0: the rows are all there are."""
+class Snapshot(Struct, Generic[K, V], frozen=True):
+    """Rows of a shard, or (``since`` above 0) its changes in (``since``, ``sequence``]."""
 
     epoch: int
     sequence: int
@@ -70,8 +69,8 @@ class SubscribedShard(Generic[K, V]):
         self.sequence = 0
         self.complete = False
         self.rows: dict[K, V] = {}
-        self.unsure = False
-        """Messages may have been missed: ask, unless a beacon says first that all is well."""
+        self.suspect = False
+        """Messages may have been lost: resync, unless a beacon says first that all is well."""
         self._heard = (0, 0)
         self._kept: dict[int, Delta[K, V]] = {}
         self._parts: list[Delta[K, V]] = []
@@ -89,7 +88,7 @@ class SubscribedShard(Generic[K, V]):
 
     @property
     def wanted(self) -> int:
-        """The sequence that an answer must have at least to be of use; 0: any."""
+        """Least sequence of a snapshot that is of use; 0: any."""
         return self._heard[1]
 
     def start(self, epoch: int, sequence: int) -> None:
@@ -125,23 +124,21 @@ class SubscribedShard(Generic[K, V]):
             self._hear(beacon.epoch, beacon.since)
         else:
             self.sequence = max(self.sequence, beacon.sequence)
-            self.unsure = self.unsure and self._heard > self.position
+            self.suspect = self.suspect and self._heard > self.position
 
-    def feed_answer(self, answer: Answer[K, V]) -> list[Change[K, V]]:
-        """Take an answer; one that is older than the rows, or older than an epoch heard of, changes
-        nothing.
-        """
-        if answer.epoch < self._heard[0]:
+    def feed_snapshot(self, snapshot: Snapshot[K, V]) -> list[Change[K, V]]:
+        """Take a snapshot; one older than the rows, or than an epoch heard of, changes nothing."""
+        if snapshot.epoch < self._heard[0]:
             return []
-        if self.complete and (answer.epoch, answer.sequence) <= self.position:
-            self.unsure = self.unsure and (answer.epoch, answer.sequence) < self.position
+        if self.complete and (snapshot.epoch, snapshot.sequence) <= self.position:
+            self.suspect = self.suspect and (snapshot.epoch, snapshot.sequence) < self.position
             return []
-        if answer.since and not (self.complete and self.epoch == answer.epoch and answer.since <= self.sequence):
+        if snapshot.since and not (self.complete and self.epoch == snapshot.epoch and snapshot.since <= self.sequence):
             return []
-        self._hear(answer.epoch, 0)
-        self.epoch, self.complete, self.unsure = answer.epoch, True, False
-        removes = answer.removes if answer.since else tuple(key for key in self.rows if key not in answer.upserts)
-        change = self._apply(answer.sequence, answer.upserts, removes, full=not answer.since)
+        self._hear(snapshot.epoch, 0)
+        self.epoch, self.complete, self.suspect = snapshot.epoch, True, False
+        removes = snapshot.removes if snapshot.since else tuple(key for key in self.rows if key not in snapshot.upserts)
+        change = self._apply(snapshot.sequence, snapshot.upserts, removes, full=not snapshot.since)
         return [change, *self._apply_kept()]
 
     def forget(self) -> Change[K, V]:
@@ -155,7 +152,7 @@ class SubscribedShard(Generic[K, V]):
         self._heard = max(self._heard, (epoch, sequence))
 
     def _is_next(self, delta: Delta[K, V]) -> bool:
-        """Tell whether a delta fits on what is here, as nearly all do, and nothing waits beside it."""
+        """Tell whether a delta fits on the rows, as nearly all do, and none is kept beside it."""
         is_plain = delta.parts == 1 and not self._kept and not self._parts
         is_of_now = delta.epoch == self.epoch == self._heard[0]
         return is_plain and is_of_now and self.complete and delta.previous <= self.sequence

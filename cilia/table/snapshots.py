@@ -1,6 +1,6 @@
-"""Answers to snapshot requests: a whole shard, all shards, or what changed since, at one sequence.
+"""Snapshots as chunks: a whole shard, all shards, or what changed since, at one sequence.
 
-Built without a pause, so an answer shows one moment; encoded blocks of a shard are kept until the
+Built without a pause, so a snapshot shows one moment; encoded blocks of a shard are kept until the
 shard changes.
 """
 
@@ -18,40 +18,40 @@ V = TypeVar("V")
 
 
 class Snapshots(Generic[K, V]):
-    """Answers from one history."""
+    """Snapshots of one changelog's rows."""
 
-    def __init__(self, history: Changelog[K, V]) -> None:
-        self._history = history
+    def __init__(self, changelog: Changelog[K, V]) -> None:
+        self._changelog = changelog
         self._blocks: dict[str, tuple[tuple[int, int], list[Block]]] = {}
 
     def answer(self, shard: str, request: SnapshotRequest) -> list[bytes]:
-        """Return the answer's chunks; for all shards if ``shard`` is EVERY_SHARD."""
-        history = self._history
-        if request.since and request.epoch == history.epoch:
+        """Return the chunks that answer a request; for all shards if ``shard`` is EVERY_SHARD."""
+        changelog = self._changelog
+        if request.since and request.epoch == changelog.epoch:
             changes = self._changes(shard, request.since)
             if changes is not None:
                 upserts = pack((key, row) for key, row in changes.items() if row is not None)
                 removes = pack(key for key, row in changes.items() if row is None)
                 return self._chunks(request.since, upserts, removes)
-        shards = list(history.rows) if shard == EVERY_SHARD else [shard]
+        shards = list(changelog.rows) if shard == EVERY_SHARD else [shard]
         return self._chunks(0, merge(block for each in shards for block in self._shard(each)), ())
 
     def _changes(self, shard: str, since: int) -> dict[K, V | None] | None:
         if shard != EVERY_SHARD:
-            return self._history.changes(shard, since)
-        if since < self._history.log_start:
+            return self._changelog.changes(shard, since)
+        if since < self._changelog.log_start:
             return None
         together: dict[K, V | None] = {}
-        for each, _ in self._history.shards_since(since):
-            together |= self._history.changes(each, since) or {}
+        for each, _ in self._changelog.shards_since(since):
+            together |= self._changelog.changes(each, since) or {}
         return together
 
     def _shard(self, shard: str) -> list[Block]:
-        rows = self._history.rows.get(shard)
+        rows = self._changelog.rows.get(shard)
         if rows is None:
             self._blocks.pop(shard, None)
             return []
-        version = self._history.version(shard)
+        version = self._changelog.version(shard)
         kept = self._blocks.get(shard)
         if kept is None or kept[0] != version:
             kept = self._blocks[shard] = version, list(pack(rows.items()))
@@ -61,10 +61,8 @@ class Snapshots(Generic[K, V]):
         return list(self._encode(since, list(zip_longest(upserts, removes, fillvalue=EMPTY)) or [(EMPTY, EMPTY)]))
 
     def _encode(self, since: int, pairs: list[tuple[Block, Block]]) -> Iterator[bytes]:
-        """Write each pair as a :class:`~cilia.contracts.tables.SnapshotChunk`, of which it has the
-        shape.
-        """
-        epoch, sequence = self._history.epoch, self._history.sequence
+        """Write each pair in the shape of a :class:`~cilia.contracts.tables.SnapshotChunk`."""
+        epoch, sequence = self._changelog.epoch, self._changelog.sequence
         for part, (upserts, removes) in enumerate(pairs):
             last = part == len(pairs) - 1
             yield encode((epoch, sequence, since, part, last, array(upserts), array(removes)))

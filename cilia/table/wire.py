@@ -1,4 +1,4 @@
-"""How rows become messages: arrays of encoded rows, packed to a size that the bus carries.
+"""Rows as messages: arrays of encoded rows, packed to a size that the bus carries.
 
 A row is encoded once and its bytes are kept (:class:`Block`), whatever number of subscribers ask
 for it.
@@ -38,9 +38,7 @@ EMPTY: Final = Block(0, b"")
 
 
 def array(block: Block) -> Raw:
-    """Return the block as a msgpack array (array 16 or array 32: https://github.com/msgpack/msgpack
-    spec).
-    """
+    """Return the block as a msgpack array (array 16 or array 32 of the msgpack specification)."""
     head = (
         b"\xdc" + block.count.to_bytes(2, "big") if block.count < 65_536 else b"\xdd" + block.count.to_bytes(4, "big")
     )

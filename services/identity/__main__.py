@@ -15,15 +15,15 @@ from cilia.contracts.tables import ENDPOINTS, IDENTITIES, PREFIXES
 from cilia.kvstore import Election, connect_kvstore
 from cilia.lifecycle import run_service, stop_on_signals
 from cilia.metrics import Metrics
-from cilia.owner import Owner, settle_epoch
+from cilia.owner import Owner, ensure_epoch
 from cilia.table.publisher import TablePublisher
 from services.identity.allocator import Allocator
-from services.identity.backfill import Supply
-from services.identity.collector import Collector, CollectorCounters
+from services.identity.backfill import Backfill
+from services.identity.cache import IdentityCache
 from services.identity.config import Config
-from services.identity.directory import Directory
-from services.identity.informer import Mirror
-from services.identity.labelfilter import read_label_filter
+from services.identity.gc import GCCounters, IdentityGC
+from services.identity.informer import IdentityInformer
+from services.identity.label_filter import read_label_filter
 from services.identity.numbers import number_range
 from services.identity.requests import Requests
 
@@ -32,10 +32,10 @@ async def run(config: Config) -> None:
     """Serve until told to stop."""
     numbers = number_range(config.cluster_id, config.identities)
     label_filter = read_label_filter(config.labels)
-    keys, metrics, collected = Keys(config.cluster), Metrics(), CollectorCounters()
-    directory = Directory(keys)
+    keys, metrics, collected = Keys(config.cluster), Metrics(), GCCounters()
+    cache = IdentityCache(keys)
     metrics.count("identity_gc", collected)
-    metrics.gauge("identities", "identities allocated in this cluster", lambda: len(directory.identities))
+    metrics.gauge("identities", "identities allocated in this cluster", lambda: len(cache.identities))
     async with (
         stop_on_signals(SIGTERM, SIGINT) as stop,
         connect_bus(config.nats, cluster=config.cluster, name=f"identity-{config.replica}") as bus,
@@ -44,15 +44,15 @@ async def run(config: Config) -> None:
         identities, endpoints = TablePublisher(bus, IDENTITIES), TablePublisher(bus, ENDPOINTS)
         prefixes = TablePublisher(bus, PREFIXES)
         election = Election(etcd, keys.leader("identity"), config.replica)
-        mirror = Mirror(etcd, keys, await settle_epoch(etcd, keys), directory, identities, endpoints, prefixes)
-        outside = Allocator(etcd, keys, directory, prefix_range(), Random())
-        requests = Requests(etcd, keys, Allocator(etcd, keys, directory, numbers, Random()), outside, label_filter)
-        nodes = Allocator(etcd, keys, directory, node_range(), Random())
-        supply = Supply(outside, nodes, directory, elected=lambda: election.leading)
-        collector = Collector(
+        informer = IdentityInformer(etcd, keys, await ensure_epoch(etcd, keys), cache, identities, endpoints, prefixes)
+        cidrs = Allocator(etcd, keys, cache, prefix_range(), Random())
+        requests = Requests(etcd, keys, Allocator(etcd, keys, cache, numbers, Random()), cidrs, label_filter)
+        nodes = Allocator(etcd, keys, cache, node_range(), Random())
+        backfill = Backfill(cidrs, nodes, cache, elected=lambda: election.leading)
+        gc = IdentityGC(
             etcd,
             keys,
-            directory,
+            cache,
             elected=lambda: election.leading,
             round_seconds=config.gc_seconds,
             steps_per_second=config.gc_per_second,
@@ -65,8 +65,8 @@ async def run(config: Config) -> None:
             publishers=(identities, endpoints, prefixes),
             calls=requests.calls,
             concurrency=config.concurrency,
-            loops={"mirror": mirror.run, "gc": collector.run, "supply": supply.run},
-            ready=mirror.ready,
+            loops={"informer": informer.run, "gc": gc.run, "backfill": backfill.run},
+            ready=informer.ready,
             metrics=metrics,
             telemetry=config.telemetry,
         )

@@ -1,12 +1,12 @@
 """Numbers for label sets, unique in the cluster: every allocation is one transaction in etcd.
 
-Any number of replicas allocate at once. The directory of a replica, which may lag, only proposes::
+Any number of replicas allocate at once. The cache of a replica, which may lag, only proposes::
 
     labels known as n    if value/<labels> = n:        put the use                                  else look there
     labels unknown       if no value/<labels>, no id/n: put id/n, value/<labels>, the use            else look there
 
 Whoever begins to use an identity removes the mark of garbage collection in the same transaction
-(collection.py).
+(gc_plan.py).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import Final
 from cilia.contracts.ids import Identity, LeaseId, Revision
 from cilia.contracts.keys import Keys
 from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, absent, delete, get, put, value_is
-from services.identity.directory import Directory
+from services.identity.cache import IdentityCache
 from services.identity.errors import IdentitiesExhausted, LeaseEnded, TooContended
 from services.identity.numbers import pick_number
 
@@ -32,7 +32,7 @@ Use = Callable[[Identity], Op]
 
 
 @dataclass(frozen=True, slots=True)
-class _Either(Container[Identity]):
+class _AnyOf(Container[Identity]):
     known: Container[Identity]
     lost: Container[Identity]
 
@@ -46,12 +46,12 @@ class Allocator:
 
     etcd: Etcd
     keys: Keys
-    directory: Directory
+    cache: IdentityCache
     numbers: range
     random: Random
 
     async def reserve(self, canonical: str) -> tuple[Identity, Revision]:
-        """Have an identity that nobody is said to use; it goes in time unless the directory finds a
+        """Have an identity that nobody is said to use; it goes in time unless the cache finds a
         use of it.
 
         Raises:
@@ -77,7 +77,7 @@ class Allocator:
             raise LeaseEnded(lease) from error
 
     async def _attempt(self, canonical: str, use: Use | None) -> tuple[Identity, Revision]:
-        known = self.directory.number_of(canonical)
+        known = self.cache.number_of(canonical)
         lost: set[Identity] = set()
         for attempt in range(ATTEMPTS):
             number = self._free_number(lost) if known is None else known
@@ -101,7 +101,7 @@ class Allocator:
         return Txn((absent(value), absent(master)), make + begin_use, (get(value),))
 
     def _free_number(self, lost: set[Identity]) -> Identity:
-        number = pick_number(self.numbers, _Either(self.directory.identities, lost), self.random)
+        number = pick_number(self.numbers, _AnyOf(self.cache.identities, lost), self.random)
         if number is None:
             raise IdentitiesExhausted(self.numbers)
         return number

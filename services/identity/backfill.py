@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from cilia.errors import Refused, Unavailable
+from services.identity.address_labels import is_of_node
 from services.identity.allocator import Allocator
-from services.identity.directory import Directory
-from services.identity.prefixes import is_of_node
+from services.identity.cache import IdentityCache
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +22,12 @@ ROUND_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Supply:
-    """Allocates what is lacking. ``run`` goes to the supervisor."""
+class Backfill:
+    """Allocates what is missing. ``run`` goes to the supervisor."""
 
     prefixes: Allocator
     nodes: Allocator
-    directory: Directory
+    cache: IdentityCache
     elected: Callable[[], bool]
 
     async def run(self) -> None:
@@ -35,10 +35,10 @@ class Supply:
         while True:
             await asyncio.sleep(ROUND_SECONDS)
             if self.elected():
-                await self._supply()
+                await self._backfill()
 
-    async def _supply(self) -> None:
-        for labels in self.directory.lacking():
+    async def _backfill(self) -> None:
+        for labels in self.cache.missing():
             allocator = self.nodes if is_of_node(labels) else self.prefixes
             try:
                 identity, _ = await allocator.reserve(labels)

@@ -1,4 +1,4 @@
-"""The loop that follows etcd: the only writer of the directory and of the tables' state."""
+"""The loop that follows etcd: the only writer of the cache and of the tables' state."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -9,17 +9,17 @@ from cilia.contracts.tables import Endpoint, EndpointKey, IdentityRow, PrefixRow
 from cilia.kvstore import Changes, Etcd, Reset, replicate
 from cilia.owner import hand_over
 from cilia.table.publisher import TablePublisher
-from services.identity.directory import Change, Directory, EndpointChange, IdentityChange, PrefixChange
+from services.identity.cache import Change, EndpointChange, IdentityCache, IdentityChange, PrefixChange
 
 
 @dataclass(frozen=True, slots=True)
-class Mirror:
-    """Feeds the directory, and from it the tables."""
+class IdentityInformer:
+    """Feeds the cache, and from it the tables."""
 
     etcd: Etcd
     keys: Keys
     epoch: int
-    directory: Directory
+    cache: IdentityCache
     identities: TablePublisher[Identity, IdentityRow]
     endpoints: TablePublisher[EndpointKey, Endpoint]
     prefixes: TablePublisher[str, PrefixRow]
@@ -59,13 +59,13 @@ class Mirror:
 
     def _fold(self, step: Reset | Changes) -> list[Change]:
         if isinstance(step, Reset):
-            self.directory.clear()
-            folded = [self.directory.put(each.key, each.value, Revision(each.mod_revision)) for each in step.records]
+            self.cache.clear()
+            folded = [self.cache.put(each.key, each.value, Revision(each.mod_revision)) for each in step.records]
         else:
             folded = [
-                self.directory.delete(each.key)
+                self.cache.delete(each.key)
                 if each.removed
-                else self.directory.put(each.key, each.record.value, Revision(each.revision))
+                else self.cache.put(each.key, each.record.value, Revision(each.revision))
                 for each in step.events
             ]
         return [change for changes in folded for change in changes]

@@ -26,11 +26,11 @@ from cilia.contracts.messages import (
 )
 from cilia.contracts.tables import Endpoint
 from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, put
+from services.identity.address_labels import prefix_labels
 from services.identity.allocator import Allocator
 from services.identity.errors import BadField, LeaseEnded
-from services.identity.labelfilter import LabelFilter
+from services.identity.label_filter import LabelFilter
 from services.identity.numbers import reserved_identity
-from services.identity.prefixes import prefix_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Requests:
     etcd: Etcd
     keys: Keys
     allocator: Allocator
-    outside: Allocator
+    cidrs: Allocator
     """Of prefixes."""
     label_filter: LabelFilter
 
@@ -97,7 +97,7 @@ class Requests:
     async def prefixes(self, request: AllocatePrefixes) -> Revised:
         """Have identities for prefixes that a policy is about to name."""
         wanted = sorted(map(prefix_labels, request.prefixes))
-        reserved = await asyncio.gather(*map(self.outside.reserve, wanted))  # at once: together they are few requests
+        reserved = await asyncio.gather(*map(self.cidrs.reserve, wanted))  # at once: together they are few requests
         return Revised(max((revision for _, revision in reserved), default=Revision(0)))
 
     async def release(self, request: ReleaseIdentity) -> Revised:

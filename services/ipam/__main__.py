@@ -15,33 +15,33 @@ from cilia.contracts.tables import NODES, POOLS
 from cilia.kvstore import Election, connect_kvstore
 from cilia.lifecycle import run_service, stop_on_signals
 from cilia.metrics import Metrics
-from cilia.owner import Owner, settle_epoch
+from cilia.owner import Owner, ensure_epoch
 from cilia.table.publisher import TablePublisher
+from services.ipam.cache import IpamCache
 from services.ipam.config import Config
 from services.ipam.grants import Grants
-from services.ipam.informer import Mirror
+from services.ipam.informer import IpamInformer
+from services.ipam.pool_store import store_pools
 from services.ipam.pools import parse_pools
-from services.ipam.registry import Registry
 from services.ipam.requests import Requests
-from services.ipam.settlement import settle_pools
 
 
 async def run(config: Config) -> None:
     """Serve until told to stop."""
     configured = parse_pools(config.pools)
     keys, metrics = Keys(config.cluster), Metrics()
-    registry = Registry(keys)
-    metrics.gauge("nodes", "nodes registered", lambda: len(registry.nodes))
+    cache = IpamCache(keys)
+    metrics.gauge("nodes", "nodes registered", lambda: len(cache.nodes))
     async with (
         stop_on_signals(SIGTERM, SIGINT) as stop,
         connect_bus(config.nats, cluster=config.cluster, name=f"ipam-{config.replica}") as bus,
         connect_kvstore(config.etcd) as etcd,
     ):
-        await settle_pools(etcd, keys, configured)
+        await store_pools(etcd, keys, configured)
         nodes, pools = TablePublisher(bus, NODES), TablePublisher(bus, POOLS)
         election = Election(etcd, keys.leader("ipam"), config.replica)
-        mirror = Mirror(etcd, keys, await settle_epoch(etcd, keys), registry, nodes, pools)
-        requests = Requests(Grants(etcd, keys, registry, config.lease_seconds, Random()))
+        informer = IpamInformer(etcd, keys, await ensure_epoch(etcd, keys), cache, nodes, pools)
+        requests = Requests(Grants(etcd, keys, cache, config.lease_seconds, Random()))
         owner = Owner(
             service="ipam",
             bus=bus,
@@ -49,8 +49,8 @@ async def run(config: Config) -> None:
             publishers=(nodes, pools),
             calls=requests.calls,
             concurrency=config.concurrency,
-            loops={"mirror": mirror.run},
-            ready=mirror.ready,
+            loops={"informer": informer.run},
+            ready=informer.ready,
             metrics=metrics,
             telemetry=config.telemetry,
         )

@@ -19,9 +19,9 @@ from cilia.contracts.keys import Block, FormerGrant, Keys
 from cilia.contracts.messages import Granted, RegisterNode
 from cilia.contracts.tables import Node
 from cilia.kvstore import Etcd, LeaseNotFound, Txn, absent, delete, get, put, unchanged
+from services.ipam.cache import IpamCache
 from services.ipam.errors import BlockNotHeld, NodeConflict, NoSuchPool, NotRegistered, TooContended, WrongFamily
 from services.ipam.pools import AddressPool, choose_block
-from services.ipam.registry import Registry
 
 ATTEMPTS: Final = 20
 PAUSE_SECONDS: Final = 0.002
@@ -47,7 +47,7 @@ class Grants:
 
     etcd: Etcd
     keys: Keys
-    registry: Registry
+    cache: IpamCache
     lease_seconds: int
     random: Random
 
@@ -131,11 +131,11 @@ class Grants:
         found = await self.find(node)
         if found is not None:
             await self.etcd.revoke(found.lease)
-        return Revision(await self.etcd.delete(self.keys.held(node)))
+        return Revision(await self.etcd.delete(self.keys.former_grant(node)))
 
     async def _enter(self, request: RegisterNode, lost: set[str]) -> Registration | None:
         """Register a node that has no row; None if another registration or grant came first."""
-        regained = tuple(cidr for cidr in self.registry.regainable(request.name) if cidr not in lost)
+        regained = tuple(cidr for cidr in self.cache.regainable(request.name) if cidr not in lost)
         cidrs = (*regained, *self._choose_missing(request, regained, lost))
         row = Node(request.name, request.ipv4, request.ipv6, request.labels, cidrs)
         lease = LeaseId(await self.etcd.grant(self.lease_seconds))
@@ -187,7 +187,7 @@ class Grants:
         compare += [absent(key) for key in blocks.values()]
         ops = [
             put(node, msgspec.json.encode(row), lease),
-            put(self.keys.held(row.name), msgspec.json.encode(FormerGrant(row.pod_cidrs))),
+            put(self.keys.former_grant(row.name), msgspec.json.encode(FormerGrant(row.pod_cidrs))),
             *(put(key, self._block_value(cidr, row.name), lease) for cidr, key in blocks.items()),
             *(delete(self._block_key(cidr)) for cidr in returned),
         ]
@@ -207,19 +207,19 @@ class Grants:
         for field, (name, version) in wanted.items():
             if name and self._pool(name, field).network.version != version:
                 raise WrongFamily(field, name, version)
-        held = {self.registry.pool_of(cidr) for cidr in cidrs}
+        held = {self.cache.pool_of(cidr) for cidr in cidrs}
         missing = [name for name, _ in wanted.values() if name and name not in held]
         return tuple(self._choose(name, request.name, lost) for name in missing)
 
     def _choose(self, name: str, node: NodeName, lost: set[str]) -> str:
         pool = self._pool(name)
-        taken = self.registry.taken(name) | lost
-        return choose_block(pool, node, taken=taken, remembered=self.registry.remembered(node))
+        taken = self.cache.taken(name) | lost
+        return choose_block(pool, node, taken=taken, remembered=self.cache.remembered(node))
 
     def _pool(self, name: str, field: str = "pool") -> AddressPool:
-        pool = self.registry.pools.get(name)
+        pool = self.cache.pools.get(name)
         if pool is None:
-            raise NoSuchPool(name, tuple(self.registry.pools), field=field)
+            raise NoSuchPool(name, tuple(self.cache.pools), field=field)
         return pool
 
     def _block_key(self, cidr: str) -> str:
@@ -229,9 +229,9 @@ class Grants:
         return msgspec.json.encode(Block(cidr, node, self._pool_of(cidr)))
 
     def _pool_of(self, cidr: str) -> str:
-        pool = self.registry.pool_of(cidr)
+        pool = self.cache.pool_of(cidr)
         if pool is None:
-            raise NoSuchPool(cidr, tuple(self.registry.pools))
+            raise NoSuchPool(cidr, tuple(self.cache.pools))
         return pool
 
     async def _pause(self, attempt: int) -> None:

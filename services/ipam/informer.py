@@ -1,4 +1,4 @@
-"""The loop that follows etcd: the only writer of the registry and of the tables' state."""
+"""The loop that follows etcd: the only writer of the cache and of the tables' state."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -9,17 +9,17 @@ from cilia.contracts.tables import Node, Pool
 from cilia.kvstore import Changes, Etcd, Reset, replicate
 from cilia.owner import hand_over
 from cilia.table.publisher import TablePublisher
-from services.ipam.registry import Change, NodeChange, PoolChange, Registry
+from services.ipam.cache import Change, IpamCache, NodeChange, PoolChange
 
 
 @dataclass(frozen=True, slots=True)
-class Mirror:
-    """Feeds the registry, and from it the two tables."""
+class IpamInformer:
+    """Feeds the cache, and from it the two tables."""
 
     etcd: Etcd
     keys: Keys
     epoch: int
-    registry: Registry
+    cache: IpamCache
     nodes: TablePublisher[NodeName, Node]
     pools: TablePublisher[str, Pool]
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -28,7 +28,7 @@ class Mirror:
     async def run(self) -> None:
         """Follow etcd until cancelled."""
         keys = self.keys
-        async for step in replicate(self.etcd, keys.root, (keys.nodes, keys.pools, keys.blocks, keys.helds)):
+        async for step in replicate(self.etcd, keys.root, (keys.nodes, keys.pools, keys.blocks, keys.former_grants)):
             self._take(step)
             self.ready.set()
 
@@ -46,11 +46,11 @@ class Mirror:
 
     def _fold(self, step: Reset | Changes) -> list[Change]:
         if isinstance(step, Reset):
-            self.registry.clear()
-            folded = [self.registry.put(each.key, each.value) for each in step.records]
+            self.cache.clear()
+            folded = [self.cache.put(each.key, each.value) for each in step.records]
         else:
             folded = [
-                self.registry.delete(each.key) if each.removed else self.registry.put(each.key, each.record.value)
+                self.cache.delete(each.key) if each.removed else self.cache.put(each.key, each.record.value)
                 for each in step.events
             ]
         return [change for change in folded if change is not None]

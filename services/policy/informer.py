@@ -102,12 +102,12 @@ class Mirror:
 
     def named_prefixes(self) -> frozenset[str]:
         """Return the prefixes that stored policies name."""
-        rows = self.policies.history.rows.get(ONE_SHARD, {}).values()
+        rows = self.policies.changelog.rows.get(ONE_SHARD, {}).values()
         return frozenset(prefix for row in rows for prefix in row.prefixes)
 
     async def reach(self, revision: Revision) -> None:
         """Wait until ``revision`` is resolved; bound it with a timeout."""
-        while self.resolved.history.sequence < revision:
+        while self.resolved.changelog.sequence < revision:
             await self.moved.event.wait()
 
     async def explain(self, request: ExplainFlow) -> Explained:
@@ -122,7 +122,7 @@ class Mirror:
         except TimeoutError:
             raise Unavailable("policy", f"revision {request.at_least} is not resolved yet") from None
         explained = self.resolver.explain(request)
-        return msgspec.structs.replace(explained, revision=Revision(self.resolved.history.sequence))
+        return msgspec.structs.replace(explained, revision=Revision(self.resolved.changelog.sequence))
 
     def _restart(self, step: Reset) -> None:
         self.resolver.clear()

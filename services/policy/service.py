@@ -15,7 +15,7 @@ from cilia.contracts.tables import ONE_SHARD, POLICIES, RESOLVED
 from cilia.kvstore import Election, connect_kvstore
 from cilia.lifecycle import stop_on_signals
 from cilia.metrics import Metrics
-from cilia.owner import Owner, settle_epoch
+from cilia.owner import Owner, ensure_epoch
 from cilia.table.publisher import TablePublisher
 from services.policy.capacity import Admission, Capacities
 from services.policy.config import Config
@@ -44,22 +44,27 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
     ):
         policies = TablePublisher(bus, POLICIES, pause_seconds=NAMES_PAUSE_SECONDS)
         resolved = TablePublisher(
-            bus, RESOLVED, computed=resolver.rows, holders=lambda subject: places.counts.get(Identity(int(subject)), ())
+            bus,
+            RESOLVED,
+            computed=resolver.rows,
+            subscribers_of=lambda subject: places.counts.get(Identity(int(subject)), ()),
         )
         election = Election(etcd, keys.leader("policy"), config.replica)
-        epoch = await settle_epoch(etcd, keys)
+        epoch = await ensure_epoch(etcd, keys)
         mirror = Mirror(etcd, keys, epoch, resolver, places, realisation, policies, resolved, moved)
         waiting = Waiting(
             bus,
             realisation,
             places=lambda: places.counts,
-            resolved=lambda subject: resolved.history.rows.get(str(subject), {}),
+            resolved=lambda subject: resolved.changelog.rows.get(str(subject), {}),
             reach=mirror.reach,
             moved=moved,
         )
-        metrics.gauge("policies", "policies stored", lambda: len(policies.history.rows.get(ONE_SHARD, {})))
-        metrics.gauge("policy_subjects", "subject identities with resolved policy", lambda: len(resolved.history.rows))
-        metrics.gauge("policy_resolved_revision", "revision that is resolved", lambda: resolved.history.sequence)
+        metrics.gauge("policies", "policies stored", lambda: len(policies.changelog.rows.get(ONE_SHARD, {})))
+        metrics.gauge(
+            "policy_subjects", "subject identities with resolved policy", lambda: len(resolved.changelog.rows)
+        )
+        metrics.gauge("policy_resolved_revision", "revision that is resolved", lambda: resolved.changelog.sequence)
         measure(metrics, lambda: realisation.progress(realisation.newest, places.counts))
         history = Changelog(etcd, keys)
         capacities = Capacities(bus)

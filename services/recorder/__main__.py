@@ -19,8 +19,8 @@ from cilia.owner import Owner
 from cilia.table.subscriber import ALL, TableSubscriber
 from services.recorder.config import Config
 from services.recorder.flow_store import FlowStore
-from services.recorder.recorder import Recorder, RecorderCounters, hold_while_elected
-from services.recorder.shadows import ShadowWatch
+from services.recorder.recorder import Recorder, RecorderCounters, run_while_elected
+from services.recorder.shadow_policies import ShadowPolicies
 
 
 async def run(config: Config) -> None:
@@ -33,13 +33,13 @@ async def run(config: Config) -> None:
     ):
         identities = TableSubscriber(bus, IDENTITIES, ALL)
         policies = TableSubscriber(bus, POLICIES, [ONE_SHARD])
-        shadows = ShadowWatch(policies, remember=config.distinct_flows)
+        shadows = ShadowPolicies(policies, remember=config.distinct_flows)
         election = Election(etcd, keys.leader("recorder"), config.replica)
-        office = Recorder(bus, FlowStore(etcd, keys), config, identities, shadows, counters)
+        recorder = Recorder(bus, FlowStore(etcd, keys), config, identities, shadows, counters)
         metrics.count("recorder", counters)
-        metrics.gauge("recorder_flows", "distinct flows in the record", lambda: office.flows)
+        metrics.gauge("recorder_flows", "distinct flows in the record", lambda: recorder.flows)
         metrics.gauge(
-            "recorder_evicted", "distinct flows that made room, since the record began", lambda: office.evicted
+            "recorder_evicted", "distinct flows that made room, since the record began", lambda: recorder.evicted
         )
         metrics.gauge("recorder_shadow_policies", "policies in shadow", lambda: shadows.count)
         ready = asyncio.Event()
@@ -52,7 +52,7 @@ async def run(config: Config) -> None:
 
         async def hold() -> None:
             await ready.wait()
-            await office.hold()
+            await recorder.run()
 
         owner = Owner(
             service="recorder",
@@ -66,7 +66,7 @@ async def run(config: Config) -> None:
                 "policies": policies.run,
                 "shadows": shadows.watch,
                 "readiness": become_ready,
-                "office": lambda: hold_while_elected(election, hold),
+                "recorder": lambda: run_while_elected(election, hold),
             },
             ready=ready,
             metrics=metrics,

@@ -29,7 +29,7 @@ LabelsOf = Callable[[Identity], tuple[str, ...] | None]
 
 
 class FlowTable:
-    """Flows by key. Who changes it writes ``fresh`` and ``grown`` down, and empties them."""
+    """Flows by key. Who changes it writes ``new`` and ``grown`` down, and empties them."""
 
     def __init__(self, limit: int, *, since_ns: int) -> None:
         self._limit = limit
@@ -38,7 +38,7 @@ class FlowTable:
         self.evicted = 0
         self._order: list[str] = []  # keys of rows
         self.rows: dict[str, RecordedFlow] = {}
-        self.fresh: set[str] = set()
+        self.new: set[str] = set()
         """Keys of flows that are new since it was emptied."""
         self.grown: set[str] = set()
         """Keys of flows whose count or time changed."""
@@ -56,7 +56,7 @@ class FlowTable:
         known = self.rows.get(key)
         if known is None:
             self.rows[key] = self._shared(flow)
-            self.fresh.add(key)
+            self.new.add(key)
             insort(self._order, key)
             self._make_room()
             return
@@ -99,7 +99,7 @@ class FlowTable:
         excess = len(self.rows) - self._limit + self._limit // MAKE_ROOM
         for key in nsmallest(excess, self.rows, key=self._worth):
             del self.rows[key]
-            self.fresh.discard(key)
+            self.new.discard(key)
             self.grown.discard(key)
             self.evicted += 1
         self._order = sorted(self.rows)

@@ -29,13 +29,13 @@ from cilia.table.subscriber import TableSubscriber
 from services.recorder.config import Config
 from services.recorder.flow_store import FlowStore
 from services.recorder.flow_table import FlowTable, recorded
-from services.recorder.shadows import ShadowWatch
+from services.recorder.shadow_policies import ShadowPolicies
 
 log = logging.getLogger(__name__)
 
 ELECTION_POLL_SECONDS: Final = 0.1
 WRITE_SECONDS: Final = 0.25
-KEPT_SECONDS: Final = 8.0
+STORED_SECONDS: Final = 8.0
 """How long an agent's report waits until it is written."""
 IDENTITY_SECONDS: Final = 1.0
 """How long a report waits for identities that it names."""
@@ -58,19 +58,19 @@ class Recorder:
     def __init__(
         self,
         bus: Bus,
-        shelf: FlowStore,
+        store: FlowStore,
         config: Config,
         identities: TableSubscriber[Identity, IdentityRow],
-        shadows: ShadowWatch,
+        shadows: ShadowPolicies,
         counters: RecorderCounters,
     ) -> None:
         self._bus = bus
-        self._shelf = shelf
+        self._store = store
         self._config = config
         self._identities = identities
         self._shadows = shadows
         self._counters = counters
-        self._book = FlowTable(config.distinct_flows, since_ns=0)
+        self._table = FlowTable(config.distinct_flows, since_ns=0)
         self._last_batch: dict[str, str] = {}
         self._wanted = asyncio.Event()
         self._written = asyncio.Event()
@@ -79,17 +79,17 @@ class Recorder:
     @property
     def flows(self) -> int:
         """How many distinct flows are known here."""
-        return len(self._book.rows)
+        return len(self._table.rows)
 
     @property
     def evicted(self) -> int:
         """How many had to make room, since the record began."""
-        return self._book.evicted
+        return self._table.evicted
 
-    async def hold(self) -> None:
+    async def run(self) -> None:
         """Read the record, then keep it, until cancelled."""
         self._last_batch.clear()
-        self._book = await self._shelf.load(self._config.distinct_flows)
+        self._table = await self._store.load(self._config.distinct_flows)
         log.info("recording; %d distinct flows are known", self.flows)
         calls: Calls = {"record": (RecordFlows, self.record), "flows": (ListFlows, self.list)}
         never = asyncio.Event()
@@ -103,7 +103,7 @@ class Recorder:
 
     async def list(self, query: ListFlows) -> FlowPage:
         """Answer ``recorder.flows``."""
-        return self._book.page(query)
+        return self._table.page(query)
 
     async def record(self, report: RecordFlows) -> Empty:
         """Answer ``recorder.record``.
@@ -119,8 +119,8 @@ class Recorder:
             self._counters.lost += report.lost
             await self._take(report)
         try:
-            async with asyncio.timeout(KEPT_SECONDS):
-                await self._kept()
+            async with asyncio.timeout(STORED_SECONDS):
+                await self._stored()
         except TimeoutError:
             raise Unavailable("recorder", "the report isn't written yet") from None
         return Empty()
@@ -132,7 +132,7 @@ class Recorder:
             if flow is None:
                 self._counters.unknown += 1
                 continue
-            self._book.add(flow)
+            self._table.add(flow)
             flows.append(flow)
         try:
             verdicts = self._shadows.judge_all(flows)
@@ -156,8 +156,8 @@ class Recorder:
         row = self._identities.rows(IDENTITIES.shard(identity)).get(identity)
         return row.labels if row is not None else None
 
-    async def _kept(self) -> None:
-        if not self._book.fresh:
+    async def _stored(self) -> None:
+        if not self._table.new:
             return
         awaited = self._begun + 1
         self._wanted.set()
@@ -177,7 +177,7 @@ class Recorder:
             self._begun += 1
             counts = time.monotonic() - counted >= self._config.counts_seconds
             try:
-                await self._shelf.write(self._book, counts=counts)
+                await self._store.write(self._table, counts=counts)
                 counted = time.monotonic() if counts else counted
                 self._done = self._begun
             except Unavailable as error:
@@ -188,7 +188,7 @@ class Recorder:
             await asyncio.sleep(WRITE_SECONDS)
 
 
-async def hold_while_elected(election: Election, hold: Callable[[], Awaitable[None]]) -> None:
+async def run_while_elected(election: Election, hold: Callable[[], Awaitable[None]]) -> None:
     """Have ``hold`` run while this replica is elected; until cancelled."""
     while True:
         if not election.leading:

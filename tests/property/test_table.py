@@ -1,5 +1,5 @@
-"""Whatever the network loses, doubles or reorders: once a beacon and an answer get through, mirror
-and owner agree.
+"""Whatever the network loses, doubles or reorders: once a beacon and a snapshot get through, a
+subscriber and the owner agree.
 """
 
 from random import Random
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cilia.contracts.subjects import EVERY_SHARD
 from cilia.contracts.tables import Beacon, Delta, SnapshotChunk, SnapshotRequest, Table
 from cilia.table.changelog import Changelog
-from cilia.table.shard import Answer, Change
+from cilia.table.shard import Change, Snapshot
 from cilia.table.shards import SubscribedShards
 from cilia.table.snapshots import Snapshots
 from cilia.table.wire import encode_delta
@@ -33,10 +33,10 @@ class World:
         self.truth: dict[int, int] = {}
         self.past: dict[tuple[int, int], dict[int, int]] = {(1, 1): {}}
         self.replicas = [Changelog(NUMBERS, log_limit=log_limit) for _ in range(2)]
-        self.answers = [Snapshots(history) for history in self.replicas]
+        self.answers = [Snapshots(changelog) for changelog in self.replicas]
         self.unseen: list[list[tuple[int, int, int | None]]] = [[], []]
         self.network: list[Message] = []
-        self.mirrors = SubscribedShards(NUMBERS, every=every)
+        self.shards = SubscribedShards(NUMBERS, every=every)
         self.followed: dict[str, dict[int, int]] = {}
         self.positions: dict[str, tuple[int, int]] = {}
         for replica in self.replicas:
@@ -44,7 +44,7 @@ class World:
         self.replicas[0].lead(0)
         if not every:
             for shard in ("0", "1", "2"):
-                self.mirrors.add(shard)
+                self.shards.add(shard)
 
     def change(self, key: int, value: int | None) -> None:
         self.sequence += 1
@@ -86,21 +86,21 @@ class World:
         if not keep:
             self.network.remove(message)
         if isinstance(message, Beacon):
-            self.mirrors.feed_beacon(message)
+            self.shards.feed_beacon(message)
         else:
             shard, payload = message
-            self.follow(self.mirrors.feed_delta(shard, _delta.decode(payload)))
+            self.follow(self.shards.feed_delta(shard, _delta.decode(payload)))
 
     def ask(self, which: int) -> None:
-        for shard in self.mirrors.needs():
-            self.answer(which, shard, self.mirrors.request(shard))
+        for shard in self.shards.stale():
+            self.answer(which, shard, self.shards.request(shard))
 
     def answer(self, which: int, shard: str, request: SnapshotRequest) -> None:
         chunks = [_chunk.decode(part) for part in self.answers[which].answer(shard, request)]
         upserts = {key: row for chunk in chunks for key, row in chunk.upserts}
         removes = tuple(key for chunk in chunks for key in chunk.removes)
         head = chunks[0]
-        self.follow(self.mirrors.feed_answer(shard, Answer(head.epoch, head.sequence, head.since, upserts, removes)))
+        self.follow(self.shards.feed_snapshot(shard, Snapshot(head.epoch, head.sequence, head.since, upserts, removes)))
 
     def follow(self, changes: list[Change[int, int]]) -> None:
         """Apply what is handed over, as a consumer does."""
@@ -114,13 +114,13 @@ class World:
         """A shard never goes back, and its rows are the owner's at its position; so are those
         handed over.
         """
-        for shard, mirror in self.mirrors.shards.items():
-            assert mirror.position >= self.positions.get(shard, (0, 0))
-            self.positions[shard] = mirror.position
-            assert mirror.rows == self.followed.get(shard, {})
-            if mirror.complete:
-                past = self.past[mirror.position]
-                assert mirror.rows == {key: row for key, row in past.items() if NUMBERS.shard(key) == shard}
+        for shard, known in self.shards.shards.items():
+            assert known.position >= self.positions.get(shard, (0, 0))
+            self.positions[shard] = known.position
+            assert known.rows == self.followed.get(shard, {})
+            if known.complete:
+                past = self.past[known.position]
+                assert known.rows == {key: row for key, row in past.items() if NUMBERS.shard(key) == shard}
 
     def settle(self) -> None:
         """A beacon gets through, and each thing that is needed is answered by a replica that has
@@ -130,7 +130,7 @@ class World:
             self.see(which, len(self.unseen[which]))
         self.replicas[1].lead(0)
         self.network.clear()
-        self.mirrors.feed_beacon(self.replicas[1].beacon(0))
+        self.shards.feed_beacon(self.replicas[1].beacon(0))
         self.ask(1)
 
 
@@ -144,7 +144,7 @@ STEPS = st.one_of(
     st.tuples(st.just("ask"), st.integers(0, 1)),
     st.tuples(st.just("lead"), st.integers(0, 1), st.booleans()),
     st.tuples(st.just("lose"), st.integers(0, 50)),
-    st.tuples(st.just("doubt")),
+    st.tuples(st.just("suspect")),
     st.tuples(st.just("epoch")),
 )
 
@@ -175,8 +175,8 @@ def play(world: World, step: tuple[object, ...]) -> None:
         case ("lose", int(at)):
             if world.network:
                 del world.network[at % len(world.network)]
-        case ("doubt",):
-            world.mirrors.doubt()
+        case ("suspect",):
+            world.shards.suspect_loss()
         case ("epoch",):
             world.new_epoch()
         case _:
@@ -186,8 +186,8 @@ def play(world: World, step: tuple[object, ...]) -> None:
 def check_agreement(world: World) -> None:
     world.settle()
     world.check_state()
-    assert not world.mirrors.needs()
-    held = {key: row for mirror in world.mirrors.shards.values() for key, row in mirror.rows.items()}
+    assert not world.shards.stale()
+    held = {key: row for known in world.shards.shards.values() for key, row in known.rows.items()}
     assert held == world.truth
 
 
@@ -214,7 +214,7 @@ def random_step(random: Random) -> tuple[object, ...]:
         (10, ("ask", which)),
         (10, ("lose", random.randrange(4))),
         (3, ("lead", which, random.random() < 0.7)),
-        (2, ("doubt",)),
+        (2, ("suspect",)),
         (1, ("epoch",)),
     ]
     return random.choices([step for _, step in steps], [weight for weight, _ in steps])[0]
@@ -236,5 +236,5 @@ def test_an_answer_for_every_shard_covers_shards_that_were_never_heard_of() -> N
         world.change(key, key)
     world.see(0, 9)
     world.ask(0)
-    assert {shard: mirror.sequence for shard, mirror in world.mirrors.shards.items()} == {"0": 10, "1": 10, "2": 10}
-    assert EVERY_SHARD not in world.mirrors.shards
+    assert {shard: known.sequence for shard, known in world.shards.shards.items()} == {"0": 10, "1": 10, "2": 10}
+    assert EVERY_SHARD not in world.shards.shards

@@ -140,20 +140,20 @@ def many() -> list[RecordedFlow]:
 async def test_the_record_comes_back_whole_and_stays_in_few_pieces(tmp_path: Path, many: list[RecordedFlow]) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            shelf = FlowStore(etcd, KEYS)
-            book = await shelf.load(100_000)
+            store = FlowStore(etcd, KEYS)
+            table = await store.load(100_000)
             for flow in many:
-                book.add(flow)
-            await shelf.write(book, counts=False)
+                table.add(flow)
+            await store.write(table, counts=False)
             for turn in range(2 * SPARE_PIECES):
-                book.add(msgspec.structs.replace(many[turn], count=5))
-                await shelf.write(book, counts=turn % 2 == 1)
-                assert not book.fresh
+                table.add(msgspec.structs.replace(many[turn], count=5))
+                await store.write(table, counts=turn % 2 == 1)
+                assert not table.new
             records, _ = await etcd.range(KEYS.flows)
             assert len(records) < SPARE_PIECES + 5
             again = await FlowStore(etcd, KEYS).load(100_000)
-            assert again.rows == book.rows
-            assert again.since_ns == book.since_ns
+            assert again.rows == table.rows
+            assert again.since_ns == table.since_ns
             assert again.rows[key_of(many[0])].count == 6
             small = await FlowStore(etcd, KEYS).load(1000)
             assert len(small.rows) <= 1000
@@ -163,11 +163,11 @@ async def test_the_record_comes_back_whole_and_stays_in_few_pieces(tmp_path: Pat
 async def test_what_could_not_be_written_is_written_later(tmp_path: Path, many: list[RecordedFlow]) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            shelf = FlowStore(etcd, KEYS)
-            book = FlowTable(100_000, since_ns=3)
-            book.add(many[0])
+            store = FlowStore(etcd, KEYS)
+            table = FlowTable(100_000, since_ns=3)
+            table.add(many[0])
             server.kill()
             with pytest.raises(Unavailable):
                 async with asyncio.timeout(60):
-                    await shelf.write(book, counts=True)
-            assert book.fresh == {key_of(many[0])}
+                    await store.write(table, counts=True)
+            assert table.new == {key_of(many[0])}

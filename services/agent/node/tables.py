@@ -51,7 +51,7 @@ class Tables:
         return cls(
             nodes=TableSubscriber(bus, NODES, [ONE_SHARD]),
             endpoints=TableSubscriber(bus, ENDPOINTS, ALL),
-            resolved=TableSubscriber(bus, RESOLVED, holder=node, gather_seconds=GATHER_SECONDS),
+            resolved=TableSubscriber(bus, RESOLVED, name=node, assembly_seconds=GATHER_SECONDS),
             prefixes=TableSubscriber(bus, PREFIXES, [ONE_SHARD]),
             policies=TableSubscriber(bus, POLICIES, [ONE_SHARD]),
         )

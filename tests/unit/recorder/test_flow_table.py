@@ -28,12 +28,12 @@ def seen(port: int = 80, *, source: SeenEnd | None = None, last_ns: int = 10, **
     return found
 
 
-def book(limit: int = 100) -> FlowTable:
+def table(limit: int = 100) -> FlowTable:
     return FlowTable(limit, since_ns=1)
 
 
 def test_what_several_nodes_saw_of_a_flow_adds_up_also_under_another_identity_of_the_same_labels() -> None:
-    kept = book()
+    kept = table()
     kept.add(seen(count=2, last_ns=20))
     kept.add(seen(source=SeenEnd(400, "shop/web"), count=3, last_ns=10))
     kept.add(seen(port=81))
@@ -58,7 +58,7 @@ def test_an_identity_that_is_not_known_yet_gives_no_flow_and_an_outsider_is_the_
 
 
 def test_pages_hold_every_flow_once_also_while_flows_come_in_between() -> None:
-    kept = book()
+    kept = table()
     for port in range(40):
         kept.add(seen(port))
     found, after = [], ""
@@ -73,7 +73,7 @@ def test_pages_hold_every_flow_once_also_while_flows_come_in_between() -> None:
 
 
 def test_a_page_holds_what_is_asked_for() -> None:
-    kept = book()
+    kept = table()
     kept.add(seen(80, last_ns=10))
     kept.add(seen(81, last_ns=20, source=SeenEnd(2, "", "192.0.2.9")))
     assert [flow.port for flow in kept.page(ListFlows(since_ns=15)).flows] == [81]
@@ -84,7 +84,7 @@ def test_a_page_holds_what_is_asked_for() -> None:
 
 
 def test_the_oldest_make_room_outsiders_first_and_are_counted() -> None:
-    kept = book(limit=100)
+    kept = table(limit=100)
     for port in range(60):
         kept.add(seen(port, last_ns=port))
     for port in range(1000, 1100):
@@ -94,5 +94,5 @@ def test_the_oldest_make_room_outsiders_first_and_are_counted() -> None:
     assert len(ports) <= 100
     assert 1099 in ports
     assert kept.evicted == 160 - len(ports)
-    assert kept.fresh == set(kept.rows)
+    assert kept.new == set(kept.rows)
     assert len(kept.page(ListFlows(limit=1000)).flows) == len(ports)

@@ -12,7 +12,7 @@ def outgoing(*shards: str, size: int = 1) -> list[Outgoing[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("holders", "parcels"),
+    ("subscribers", "batches"),
     [
         ({"1": ["a"], "2": ["a"], "3": ["a"]}, {"a": ["1", "2", "3"]}),
         ({"1": ["a"], "2": ["a", "b"], "3": []}, {"a": ["1", "2"], "b": ["2"]}),
@@ -22,14 +22,14 @@ def outgoing(*shards: str, size: int = 1) -> list[Outgoing[str, str]]:
     ],
 )
 def test_the_way_that_takes_fewer_messages_is_chosen(
-    holders: dict[str, list[str]], parcels: dict[str, list[str]]
+    subscribers: dict[str, list[str]], batches: dict[str, list[str]]
 ) -> None:
-    packed = pack(outgoing(*holders), holders.__getitem__)
+    packed = pack(outgoing(*subscribers), subscribers.__getitem__)
     decode = msgspec.msgpack.Decoder(DeltaBatch[str, str]).decode
-    assert {each.holder: [shard for shard, _ in decode(each.payload).deltas] for each in packed.parcels} == parcels
-    assert len(packed.deltas) == (0 if parcels else len(holders))
+    assert {each.subscriber: [shard for shard, _ in decode(each.payload).deltas] for each in packed.batches} == batches
+    assert len(packed.deltas) == (0 if batches else len(subscribers))
 
 
 def test_what_does_not_fit_into_one_message_goes_by_shards() -> None:
     packed = pack(outgoing("1", "2", size=BLOCK_BYTES // 2 + 1), lambda _: ["a"])
-    assert (packed.parcels, len(packed.deltas)) == ((), 2)
+    assert (packed.batches, len(packed.deltas)) == ((), 2)

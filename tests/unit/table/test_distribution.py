@@ -153,7 +153,7 @@ async def change_steadily(
         for key in removes:
             rows.pop(key, None)
         rows.update(upserts)
-        sequence = publishers[0].history.sequence + 1
+        sequence = publishers[0].changelog.sequence + 1
         for publisher in publishers:
             publisher.commit(sequence, upserts, removes)
         await asyncio.sleep(0.01)
@@ -203,7 +203,7 @@ async def test_shards_that_change_together_are_handed_over_together(together: bo
             publisher = TablePublisher(owner, NUMBERS)
             publisher.reset({1: 10, 2: 20}, 5, 1)
             publisher.lead()
-            subscriber = TableSubscriber(agent, NUMBERS, {"1", "2"}, gather_seconds=5)
+            subscriber = TableSubscriber(agent, NUMBERS, {"1", "2"}, assembly_seconds=5)
             subjects = owner.subjects
             async with running(publisher, subscriber), asyncio.timeout(10):
                 await subscriber.wait_complete()
@@ -222,10 +222,10 @@ async def test_shards_that_change_together_are_handed_over_together(together: bo
 async def test_who_holds_many_of_the_changed_shards_gets_them_in_one_message() -> None:
     with start_nats() as server:
         async with client(server, "owner") as owner, client(server, "agent") as agent, client(server, "other") as other:
-            publisher = TablePublisher(owner, NUMBERS, holders=lambda shard: ("node1",) if shard != "9" else ())
+            publisher = TablePublisher(owner, NUMBERS, subscribers_of=lambda shard: ("node1",) if shard != "9" else ())
             publisher.reset({1: 10, 2: 20, 9: 90}, 5, 1)
             publisher.lead()
-            known = TableSubscriber(agent, NUMBERS, {"1", "2", "9"}, holder="node1", gather_seconds=5)
+            known = TableSubscriber(agent, NUMBERS, {"1", "2", "9"}, name="node1", assembly_seconds=5)
             unknown = TableSubscriber(other, NUMBERS, {"1", "2"})
             async with running(publisher, known, unknown), asyncio.timeout(10):
                 await known.wait_complete()
@@ -240,4 +240,4 @@ async def test_who_holds_many_of_the_changed_shards_gets_them_in_one_message() -
                 }
                 await until_equal([known], {1: 11, 2: 21, 9: 91}, 5)  # the rest, and who isn't known, by the beacon
                 await until_equal([unknown], {1: 11, 2: 21}, 5)
-                assert (publisher.counters.deltas, publisher.counters.parcels) == (4, 1)
+                assert (publisher.counters.deltas, publisher.counters.delta_batches) == (4, 1)

@@ -3,24 +3,24 @@ import msgspec
 from cilia.contracts.ids import NodeName
 from cilia.contracts.keys import Block, FormerGrant, Keys
 from cilia.contracts.tables import Node, Pool
-from services.ipam.registry import NodeChange, PoolChange, Registry
+from services.ipam.cache import IpamCache, NodeChange, PoolChange
 
 KEYS = Keys("test")
 N1, N2 = NodeName("n1"), NodeName("n2")
 CIDR = "10.244.0.64/26"
 
 
-def registry() -> Registry:
-    made = Registry(KEYS)
+def cache() -> IpamCache:
+    made = IpamCache(KEYS)
     made.put(KEYS.block("default", CIDR), msgspec.json.encode(Block(CIDR, N1, "default")))
-    made.put(KEYS.held(N1), msgspec.json.encode(FormerGrant((CIDR,))))
+    made.put(KEYS.former_grant(N1), msgspec.json.encode(FormerGrant((CIDR,))))
     made.put(KEYS.node(N1), msgspec.json.encode(Node(N1, "192.0.2.1", pod_cidrs=(CIDR,))))
     return made
 
 
 def test_nodes_and_pools_become_rows_of_their_tables() -> None:
     node, pool = Node(N1, "192.0.2.1"), Pool("10.244.0.0/16", 26)
-    fresh = Registry(KEYS)
+    fresh = IpamCache(KEYS)
     assert fresh.put(KEYS.node(N1), msgspec.json.encode(node)) == NodeChange(N1, node)
     assert fresh.put(KEYS.pool("default"), msgspec.json.encode(pool)) == PoolChange("default", pool)
     assert fresh.delete(KEYS.node(N1)) == NodeChange(N1, None)
@@ -28,14 +28,14 @@ def test_nodes_and_pools_become_rows_of_their_tables() -> None:
 
 
 def test_a_block_is_taken_until_its_key_goes() -> None:
-    some = registry()
+    some = cache()
     assert some.taken("default") == {CIDR}
     some.delete(KEYS.block("default", CIDR))
     assert some.taken("default") == frozenset()
 
 
 def test_what_an_absent_node_had_is_remembered_for_others_but_not_for_itself() -> None:
-    some = registry()
+    some = cache()
     assert some.remembered(N2) == set()
     some.delete(KEYS.node(N1))
     some.delete(KEYS.block("default", CIDR))
@@ -44,9 +44,9 @@ def test_what_an_absent_node_had_is_remembered_for_others_but_not_for_itself() -
 
 
 def test_a_node_that_returns_regains_what_it_had_and_nobody_took() -> None:
-    some = registry()
+    some = cache()
     some.put(KEYS.pool("default"), msgspec.json.encode(Pool("10.244.0.0/16", 26)))
-    some.put(KEYS.held(N1), msgspec.json.encode(FormerGrant((CIDR, "10.244.0.128/26", "10.99.0.0/26"))))
+    some.put(KEYS.former_grant(N1), msgspec.json.encode(FormerGrant((CIDR, "10.244.0.128/26", "10.99.0.0/26"))))
     assert some.regainable(N1) == ("10.244.0.128/26",)
     some.delete(KEYS.block("default", CIDR))
     assert some.regainable(N1) == (CIDR, "10.244.0.128/26")

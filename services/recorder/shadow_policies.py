@@ -14,7 +14,7 @@ from cilia.table.subscriber import TableSubscriber
 log = logging.getLogger(__name__)
 
 
-class ShadowWatch:
+class ShadowPolicies:
     """Follows the table. ``watch`` goes to the supervisor."""
 
     def __init__(self, policies: TableSubscriber[str, PolicyObject], *, remember: int) -> None:

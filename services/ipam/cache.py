@@ -2,7 +2,7 @@
 
 Pure; one loop writes it.
 
-The registry may lag behind etcd. It proposes which block to grant; a transaction decides.
+The cache may lag behind etcd. It proposes which block to grant; a transaction decides.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from services.ipam.pools import AddressPool
 _NODE: Final = msgspec.json.Decoder(Node)
 _POOL: Final = msgspec.json.Decoder(Pool)
 _BLOCK: Final = msgspec.json.Decoder(Block)
-_HELD: Final = msgspec.json.Decoder(FormerGrant)
+_FORMER_GRANT: Final = msgspec.json.Decoder(FormerGrant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class PoolChange:
 Change = NodeChange | PoolChange
 
 
-class Registry:
+class IpamCache:
     """Nodes, pools, and which blocks are whose."""
 
     def __init__(self, keys: Keys) -> None:
@@ -54,7 +54,7 @@ class Registry:
         self._pools: dict[str, AddressPool] = {}
         self._blocks: dict[str, Block] = {}
         self._taken: dict[str, set[str]] = {}
-        self._held: dict[NodeName, tuple[str, ...]] = {}
+        self._former_grants: dict[NodeName, tuple[str, ...]] = {}
 
     @property
     def nodes(self) -> Mapping[NodeName, Node]:
@@ -78,12 +78,12 @@ class Registry:
         """Return the blocks that a node had when it was last seen, and that are free, in the order
         of their grant.
         """
-        held = self._held.get(node, ())
+        held = self._former_grants.get(node, ())
         return tuple(cidr for cidr in held if (pool := self.pool_of(cidr)) and cidr not in self._taken.get(pool, ()))
 
     def remembered(self, node: NodeName) -> set[str]:
         """Return the blocks that absent nodes other than ``node`` had."""
-        absent = (cidrs for other, cidrs in self._held.items() if other not in self._nodes and other != node)
+        absent = (cidrs for other, cidrs in self._former_grants.items() if other not in self._nodes and other != node)
         return {cidr for cidrs in absent for cidr in cidrs}
 
     def put(self, key: str, value: bytes) -> Change | None:
@@ -101,8 +101,8 @@ class Registry:
             block = _BLOCK.decode(value)
             self._blocks[key] = block
             self._taken.setdefault(block.pool, set()).add(block.cidr)
-        elif key.startswith(keys.helds):
-            self._held[NodeName(key.removeprefix(keys.helds))] = _HELD.decode(value).cidrs
+        elif key.startswith(keys.former_grants):
+            self._former_grants[NodeName(key.removeprefix(keys.former_grants))] = _FORMER_GRANT.decode(value).cidrs
         return None
 
     def delete(self, key: str) -> Change | None:
@@ -120,6 +120,6 @@ class Registry:
             block = self._blocks.pop(key, None)
             if block is not None:
                 self._taken[block.pool].discard(block.cidr)
-        elif key.startswith(keys.helds):
-            self._held.pop(NodeName(key.removeprefix(keys.helds)), None)
+        elif key.startswith(keys.former_grants):
+            self._former_grants.pop(NodeName(key.removeprefix(keys.former_grants)), None)
         return None

@@ -10,14 +10,14 @@ from cilia.contracts.keys import Keys
 from cilia.errors import Unavailable
 from cilia.kvstore import Etcd, Txn, absent, absent_prefix, delete, put, unchanged
 from cilia.metrics import counter
-from services.identity.collection import Delete, Mark, Step, Unmark, plan_round
-from services.identity.directory import Directory
+from services.identity.cache import IdentityCache
+from services.identity.gc_plan import Delete, Mark, Step, Unmark, plan_round
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class CollectorCounters:
+class GCCounters:
     """What garbage collection did."""
 
     marked: int = counter("identities marked as unused")
@@ -27,31 +27,31 @@ class CollectorCounters:
 
 
 @dataclass(frozen=True, slots=True)
-class Collector:
+class IdentityGC:
     """Marks and deletes unused identities."""
 
     etcd: Etcd
     keys: Keys
-    directory: Directory
+    cache: IdentityCache
     elected: Callable[[], bool]
     round_seconds: float
     steps_per_second: float
-    counters: CollectorCounters
+    counters: GCCounters
 
     async def run(self) -> None:
         """Do a round every ``round_seconds`` until cancelled."""
-        marks_before = dict(self.directory.marks)
+        marks_before = dict(self.cache.marks)
         while True:
             await asyncio.sleep(self.round_seconds)
             if not self.elected():
                 marks_before = {}
                 continue
-            marks = dict(self.directory.marks)
+            marks = dict(self.cache.marks)
             steps = plan_round(
-                unused=self.directory.unused(),
+                unused=self.cache.unused(),
                 marks=marks,
                 marks_before=marks_before,
-                known=self.directory.identities,
+                known=self.cache.identities,
             )
             marks_before = marks
             try:

@@ -2,7 +2,7 @@
 
 Pure; one loop writes it.
 
-The directory may lag behind etcd. Nothing is decided from it alone: it proposes, a transaction
+The cache may lag behind etcd. Nothing is decided from it alone: it proposes, a transaction
 decides.
 """
 
@@ -18,7 +18,7 @@ from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.labels import from_canonical
 from cilia.contracts.tables import Endpoint, EndpointKey, IdentityRow, Node, PolicyObject, PrefixRow
-from services.identity.prefixes import node_labels, node_prefixes, prefix_labels, prefix_of
+from services.identity.address_labels import node_labels, node_prefixes, prefix_labels, prefix_of
 
 _ENDPOINT: Final = msgspec.json.Decoder(Endpoint)
 _NODE: Final = msgspec.json.Decoder(Node)
@@ -52,7 +52,7 @@ class PrefixChange:
 Change = IdentityChange | EndpointChange | PrefixChange
 
 
-class Directory:
+class IdentityCache:
     """Identities, who uses them, and which await deletion."""
 
     def __init__(self, keys: Keys) -> None:
@@ -100,7 +100,7 @@ class Directory:
             if not self._users[identity] and self._canonical[identity] not in self._namers
         }
 
-    def lacking(self) -> tuple[str, ...]:
+    def missing(self) -> tuple[str, ...]:
         """Return the canonical labels of prefixes that policies name, and of nodes, that have no
         identity to stay.
         """

@@ -7,7 +7,7 @@ lost::
                  any allocate or publish of it: delete unused/<n>, in the transaction that starts the use
     round n+1    etcd: delete id, value and mark         (if the mark is still the one of round n, and no ref exists)
 
-A use that committed before the mark is in the directory by the next round, as the directory has by
+A use that committed before the mark is in the cache by the next round, as the cache has by
 then seen the mark itself, which is newer. A use that commits after the mark removes it, and then
 the deletion's comparison fails. So neither references of endpoints nor a touch of the master key
 are needed to make the two exclude each other.

@@ -1,5 +1,5 @@
 from cilia.contracts.ids import Identity, Revision
-from services.identity.collection import Delete, Mark, Unmark, plan_round
+from services.identity.gc_plan import Delete, Mark, Unmark, plan_round
 
 A, B = Identity(300), Identity(301)
 

@@ -2,7 +2,7 @@ import pytest
 
 from cilia.contracts.labels import parse_labels
 from cilia.errors import BadConfig
-from services.identity.labelfilter import read_label_filter
+from services.identity.label_filter import read_label_filter
 
 
 def kept(labels: list[str], *rules: str) -> set[str]:

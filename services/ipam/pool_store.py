@@ -15,7 +15,7 @@ ATTEMPTS: Final = 10
 """Each is lost only to another replica that settles at the same time."""
 
 
-async def settle_pools(etcd: Etcd, keys: Keys, configured: Mapping[str, AddressPool]) -> None:
+async def store_pools(etcd: Etcd, keys: Keys, configured: Mapping[str, AddressPool]) -> None:
     """Write the configured pools; one that is there already may only have become larger.
 
     Pools in etcd that are not configured stay: nodes may hold blocks of them.
