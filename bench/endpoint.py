@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from bench.report import Figure, report, summarize
-from cilia.contracts.agent import AgentStatus, CreateEndpoint, EndpointReference, LocalEndpoint
+from cilia.contracts.agent import AgentState, AgentStatus, CreateEndpoint, EndpointReference, LocalEndpoint
 from cilia.contracts.messages import Empty, Realised
 from laboratory import agent_client
 from laboratory.cluster import LocalCluster
@@ -137,7 +137,7 @@ def restart(cluster: LocalCluster) -> float:
         except agent_client.AgentUnreachable:
             time.sleep(0.005)
             continue
-        if status.state == "ready" and status.endpoints_ready >= PODS:
+        if status.state is AgentState.READY and status.endpoints_ready >= PODS:
             return time.perf_counter() - started
         time.sleep(0.005)
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from cilia.contracts.agent import AgentStatus
+from cilia.contracts.agent import AgentState, AgentStatus
 from cilia.contracts.messages import Empty
 from cilia.errors import Failure, Refused
 from cilia.netns import inside
@@ -116,4 +116,4 @@ def _find_agent_problem(layout: Layout, node: str) -> str:
         status = call(layout.agent_socket(node), "status", Empty(), AgentStatus, timeout_seconds=_ANSWER_SECONDS)
     except (AgentUnreachable, Refused) as error:
         return str(error)
-    return "" if status.state == "ready" else f"the agent is {status.state}"
+    return "" if status.state is AgentState.READY else f"the agent is {status.state}"

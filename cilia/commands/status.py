@@ -6,7 +6,7 @@ import asyncio
 from cilia.commands.arguments import Nouns, add_output, command
 from cilia.commands.output import both, note, print_json, print_table
 from cilia.commands.session import Session, with_session
-from cilia.contracts.agent import AgentStatus
+from cilia.contracts.agent import AgentState, AgentStatus
 from cilia.contracts.ids import NodeName
 from cilia.contracts.messages import Empty
 from cilia.errors import Refused, Unavailable
@@ -37,7 +37,7 @@ async def show(arguments: argparse.Namespace, session: Session) -> int:
         )
         for answer in answers:
             note_repairs(answer)
-    return 0 if all(isinstance(answer, AgentStatus) and answer.state == "ready" for answer in answers) else 1
+    return 0 if all(isinstance(answer, AgentStatus) and answer.state is AgentState.READY for answer in answers) else 1
 
 
 async def _ask(session: Session, node: NodeName) -> AgentStatus | str:

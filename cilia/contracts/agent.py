@@ -23,6 +23,8 @@ call                arguments                      answer
 ==================  =============================  ===============================================================
 """
 
+from enum import StrEnum
+
 from msgspec import Raw
 
 from cilia.contracts.ids import EndpointId, Identity, NodeName
@@ -90,6 +92,28 @@ class AwaitPrefixes(Message, frozen=True):
     timeout_seconds: float = 2.0
 
 
+class EndpointState(StrEnum):
+    """Stages of a local endpoint's life."""
+
+    WAITING_FOR_IDENTITY = "waiting-for-identity"
+    """The identity service has not given it an identity yet."""
+    WAITING_FOR_POLICY = "waiting-for-policy"
+    """No policy of its identity is in force yet: all of its packets are dropped."""
+    READY = "ready"
+    DISCONNECTING = "disconnecting"
+    """The kernel is clean of it, or about to be; its row and record go next."""
+
+
+class AgentState(StrEnum):
+    """Fitness of an agent for its work."""
+
+    STARTING = "starting"
+    """Young, and something is still missing."""
+    READY = "ready"
+    DEGRADED = "degraded"
+    """Something has failed; its loops and ``last_error`` say what."""
+
+
 class LocalEndpoint(Message, frozen=True):
     """An endpoint as its node knows it."""
 
@@ -97,8 +121,7 @@ class LocalEndpoint(Message, frozen=True):
     namespace: str
     name: str
     node: NodeName
-    state: str
-    """``waiting-for-identity``, ``waiting-for-policy``, ``ready`` or ``disconnecting``."""
+    state: EndpointState
     identity: Identity
     labels: tuple[str, ...]
     """Security labels, sorted."""
@@ -210,8 +233,7 @@ class AgentStatus(Message, frozen=True):
     """What an agent says of itself."""
 
     node: NodeName
-    state: str
-    """``starting``, ``ready`` or ``degraded``."""
+    state: AgentState
     version: str
     pid: int
     uptime_seconds: float

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import Identity
 from cilia.contracts.messages import Problem
+from cilia.contracts.protocols import TRANSPORTS
 from cilia.contracts.tables import Endpoint, EndpointKey, PolicyEntry, PolicyObject, SubjectKey
 from cilia.errors import Refused
 from cilia.policy.engine import engine
@@ -177,11 +178,8 @@ class EngineResolver:
         return engine.EndpointsChanged(identity, addresses, ports)
 
 
-_PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
-
-
 def _numbered(row: Endpoint) -> Iterator[tuple[str, int, int]]:
     """Give the named ports of an endpoint as (name, protocol number, port)."""
     for name, protocol, port in row.named_ports:
-        if protocol.upper() in _PROTOCOLS:
-            yield name, _PROTOCOLS[protocol.upper()], port
+        if protocol.upper() in TRANSPORTS:
+            yield name, TRANSPORTS[protocol.upper()], port

@@ -14,7 +14,7 @@ from cilia.contracts.flows import FlowEnd, FlowPage, ListFlows, RecordedFlow, Se
 from cilia.contracts.identities import Reserved, is_remote_node, is_reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import NAMESPACE
-from cilia.policy.explain.mismatch import protocol_name
+from cilia.contracts.protocols import protocol_name
 
 MOST_ON_A_PAGE: Final = 1000
 MAKE_ROOM: Final = 50

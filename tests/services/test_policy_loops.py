@@ -12,7 +12,14 @@ import msgspec
 
 from cilia.bus import Bus, BusConfig
 from cilia.calls import Calls, serve_node
-from cilia.contracts.agent import EndpointPolicy, EndpointReference, LocalEndpoint, LocalEndpoints, PolicyRule
+from cilia.contracts.agent import (
+    EndpointPolicy,
+    EndpointReference,
+    EndpointState,
+    LocalEndpoint,
+    LocalEndpoints,
+    PolicyRule,
+)
 from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
 from cilia.contracts.keys import Keys
@@ -141,7 +148,7 @@ async def agent(bus: Bus, revision: int, rules: tuple[PolicyRule, ...]) -> Async
         namespace="default",
         name="web",
         node=N1,
-        state="ready",
+        state=EndpointState.READY,
         identity=WEB,
         labels=("k8s:app=web",),
         ipv4="10.0.0.7",

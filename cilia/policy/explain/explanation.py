@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import structs
 
 from cilia.contracts.explanations import Explained, ExplainFlow, Mismatch, NearRule, Side
+from cilia.contracts.protocols import protocol_name
 from cilia.policy.engine.engine import Engine
 from cilia.policy.engine.groups import lookup_in
 from cilia.policy.engine.mapstate import NameLookup
@@ -20,7 +21,6 @@ from cilia.policy.explain.mismatch import (
     differ_from_peers,
     differ_from_ports,
     differ_from_selector,
-    protocol_name,
 )
 from cilia.policy.explain.parties import End, FindPod, UnknownParty, find_end
 from cilia.policy.explain.suggestion import allow_policy

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cilia.contracts.explanations import Mismatch
 from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS
+from cilia.contracts.protocols import protocol_name
 from cilia.policy.engine.mapstate import NameLookup
 from cilia.policy.engine.rules import (
     CIDR,
@@ -19,9 +20,6 @@ from cilia.policy.engine.rules import (
     within,
 )
 from cilia.policy.explain.parties import End
-from cilia.policy.simulate.description import PROTOCOLS
-
-_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +31,6 @@ class Packet:
 
     def __str__(self) -> str:
         return f"{self.port}/{protocol_name(self.protocol)}"
-
-
-def protocol_name(number: int) -> str:
-    """Return a protocol's name, or its number as text."""
-    return _NAMES.get(number, str(number))
 
 
 def differ_from_selector(selector: Selector, end: End, role: str) -> tuple[Mismatch, ...]:

@@ -12,10 +12,11 @@ import yaml
 
 from cilia.contracts.identities import Reserved, is_reserved
 from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS, NODE
+from cilia.contracts.protocols import IpProtocol, protocol_name
 from cilia.policy.engine.rules import ANY_SOURCE, CIDR, RESERVED
-from cilia.policy.explain.mismatch import Packet, protocol_name
+from cilia.policy.explain.mismatch import Packet
 from cilia.policy.explain.parties import NOT_ALLOCATED, End
-from cilia.policy.language.ports import ICMP, ICMPV6, PORTLESS
+from cilia.policy.language.ports import PORTLESS
 
 _WITH_PORTS: Final = ("TCP", "UDP", "SCTP")
 _UNNAMED: Final = re.compile(r"[^a-z0-9]+")
@@ -77,8 +78,8 @@ def _ports(packet: Packet) -> dict[str, Any] | None:
     name = protocol_name(packet.protocol)
     if name in _WITH_PORTS:
         return {"toPorts": [{"ports": [{"port": str(packet.port), "protocol": name}]}]} if packet.port else None
-    if packet.protocol in (ICMP, ICMPV6):
-        family = "IPv4" if packet.protocol == ICMP else "IPv6"
+    if packet.protocol in (IpProtocol.ICMP, IpProtocol.ICMPV6):
+        family = "IPv4" if packet.protocol == IpProtocol.ICMP else "IPv6"
         return {"icmps": [{"fields": [{"family": family, "type": packet.port}]}]} if packet.port else None
     portless = next((each for each, number in PORTLESS.items() if number == packet.protocol), None)
     return {"toPorts": [{"ports": [{"port": "0", "protocol": portless}]}]} if portless else None

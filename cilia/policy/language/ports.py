@@ -4,11 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from cilia.contracts.protocols import TRANSPORTS, IpProtocol
 from cilia.policy.engine.rules import NamedPort, PortRange, Ports
 from cilia.policy.language.documents import Field
 
-TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
-TRANSPORTS: Final = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
 PORTLESS: Final = {"VRRP": 112, "IGMP": 2, "GRE": 47, "IPIP": 4, "IPV6": 41, "ESP": 50, "AH": 51}
 MAX_PORTS: Final = 40
 LAST_PORT: Final = 65_535
@@ -118,7 +117,7 @@ def kubernetes_port(at: Field) -> Ports:
     """Read an element of ``ports``; the protocol defaults to TCP, no port is every port."""
     body = at.mapping().only("port", "endPort", "protocol")
     protocol = body.get("protocol")
-    number = TRANSPORTS[protocol.one_of(tuple(TRANSPORTS))] if protocol is not None else TCP
+    number = TRANSPORTS[protocol.one_of(tuple(TRANSPORTS))] if protocol is not None else IpProtocol.TCP
     port, end = body.get("port"), body.get("endPort")
     if port is None:
         if end is not None:
@@ -166,4 +165,4 @@ def _icmp_type(at: Field) -> PortRange:
         kind.refuse("must be 0 to 255")
     if not number:
         kind.refuse("type 0 means every type to Cilium; echo replies pass as replies without a rule")
-    return PortRange(ICMPV6 if is_ipv6 else ICMP, number, number)
+    return PortRange(IpProtocol.ICMPV6 if is_ipv6 else IpProtocol.ICMP, number, number)

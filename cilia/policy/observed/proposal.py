@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from cilia.contracts.flows import ALLOWED, FlowEnd
 from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS, Label, parse_labels
+from cilia.contracts.protocols import TRANSPORTS, IpProtocol, protocol_name
 from cilia.policy.engine.rules import RESERVED, Prefix
-from cilia.policy.explain.mismatch import Packet, protocol_name
-from cilia.policy.language.ports import ICMP, ICMPV6, PORTLESS
+from cilia.policy.explain.mismatch import Packet
+from cilia.policy.language.ports import PORTLESS
 from cilia.policy.observed.recorded import ObservedFlow
 
 PASSING: Final = frozenset(
@@ -38,7 +39,6 @@ PASSING: Final = frozenset(
 """Keys of labels that tell copies or versions of one workload apart."""
 WORLD: Final = ("world", "world-ipv4", "world-ipv6")
 _UNNAMED: Final = re.compile(r"[^a-z0-9]+")
-_TRANSPORTS: Final = ("TCP", "UDP", "SCTP")
 
 Json = dict[str, Any]
 Selection = tuple[str, tuple[tuple[str, str], ...]]
@@ -115,7 +115,7 @@ def can_express(packet: Packet) -> bool:
     protocols have a name.
     """
     name = protocol_name(packet.protocol)
-    if name in _TRANSPORTS or packet.protocol in (ICMP, ICMPV6):
+    if name in TRANSPORTS or packet.protocol in (IpProtocol.ICMP, IpProtocol.ICMPV6):
         return packet.port > 0
     return packet.protocol in PORTLESS.values()
 
@@ -176,16 +176,16 @@ def _endpoint(selection: Selection, namespace: str) -> Json:
 def _ports(packets: Sequence[Packet]) -> Iterator[Json]:
     """Yield the ports of a rule: transports, and ICMP, which stands in a rule of its own."""
     transports = [
-        {"port": str(packet.port if name in _TRANSPORTS else 0), "protocol": name}
+        {"port": str(packet.port if name in TRANSPORTS else 0), "protocol": name}
         for packet in packets
         if (name := _port_protocol(packet)) is not None
     ]
     if transports:
         yield {"toPorts": [{"ports": transports[at : at + 40]} for at in range(0, len(transports), 40)]}
     types = [
-        {"family": "IPv4" if packet.protocol == ICMP else "IPv6", "type": packet.port}
+        {"family": "IPv4" if packet.protocol == IpProtocol.ICMP else "IPv6", "type": packet.port}
         for packet in packets
-        if packet.protocol in (ICMP, ICMPV6)
+        if packet.protocol in (IpProtocol.ICMP, IpProtocol.ICMPV6)
     ]
     if types:
         yield {"icmps": [{"fields": types[at : at + 40]} for at in range(0, len(types), 40)]}
@@ -194,7 +194,7 @@ def _ports(packets: Sequence[Packet]) -> Iterator[Json]:
 def _port_protocol(packet: Packet) -> str | None:
     name = protocol_name(packet.protocol)
     portless = next((each for each, number in PORTLESS.items() if number == packet.protocol), None)
-    return name if name in _TRANSPORTS else portless
+    return name if name in TRANSPORTS else portless
 
 
 def _order(packet: Packet) -> tuple[int, int]:

@@ -12,13 +12,13 @@ import msgspec
 from cilia.contracts.flows import DENIED, FlowEnd, RecordedFlow
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import parse_labels
+from cilia.contracts.protocols import IpProtocol, protocol_number
 from cilia.policy.engine.engine import INIT, Engine
 from cilia.policy.engine.rules import RESERVED
 from cilia.policy.engine.selectors import NamedPortOf, view_peer
 from cilia.policy.errors import PolicyError
 from cilia.policy.explain.mismatch import Packet
 from cilia.policy.explain.parties import ENTITIES, NOT_ALLOCATED, End, end_of_address
-from cilia.policy.simulate.description import PROTOCOLS
 
 _FLOWS: Final = msgspec.json.Decoder(list[RecordedFlow])
 
@@ -92,19 +92,6 @@ def _check(flow: RecordedFlow) -> None:
         parse_labels(end.labels)
         for prefix in end.prefixes:
             ip_network(prefix)
-
-
-def protocol_number(name: str) -> int:
-    """Return the number of a protocol that goes by its name or number.
-
-    Raises:
-        ValueError: It is neither.
-    """
-    if name.isdigit() and int(name) < 256:
-        return int(name)
-    if name.upper() not in PROTOCOLS:
-        raise ValueError(f"protocol: {name!r} is none of {', '.join(PROTOCOLS)}, and no number below 256")
-    return PROTOCOLS[name.upper()]
 
 
 def gather(flows: Iterable[RecordedFlow]) -> list[ObservedFlow]:
@@ -183,9 +170,9 @@ class Ends:
             return end_of_address(self._engine, ip_network(end.address))
         identity = ENTITIES.get(reserved, NOT_ALLOCATED) if len(labels) == 1 else NOT_ALLOCATED
         ports = frozenset(
-            NamedPortOf(name, PROTOCOLS[protocol.upper()], port)
+            NamedPortOf(name, IpProtocol[protocol.upper()], port)
             for name, protocol, port in end.ports
-            if protocol.upper() in PROTOCOLS
+            if protocol.upper() in IpProtocol.__members__
         )
         peer = view_peer(Identity(identity), labels, ports=ports)
         if end.prefixes:

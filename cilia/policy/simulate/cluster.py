@@ -9,6 +9,7 @@ from typing import Final
 from cilia.contracts.identities import FIRST_ALLOCATED, Reserved, node_range
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import CLUSTER, Label, Labels, node, parse_labels, workload
+from cilia.contracts.protocols import IpProtocol
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.engine.engine import EndpointsChanged, Engine, IdentityPut, Mode, ModeSet, Options, PolicyPut
 from cilia.policy.engine.mapstate import Verdict, decide
@@ -16,7 +17,7 @@ from cilia.policy.engine.rules import Policy, Prefix, cidr_label, within
 from cilia.policy.engine.selectors import NamedPortOf
 from cilia.policy.explain.parties import ENTITIES
 from cilia.policy.language.parse import ParsedPolicy, parse_policies
-from cilia.policy.simulate.description import PROTOCOLS, BadDescription, DescribedPort, Description
+from cilia.policy.simulate.description import BadDescription, DescribedPort, Description
 
 FIRST_PREFIX: Final = 1 << 24
 """Identities of prefixes are counted from here, outside of what is allocated to pods, as the peer's
@@ -191,7 +192,7 @@ def build_cluster(description: Description, *, source: str = "", more_policies: 
 
 
 def _named(ports: Iterable[DescribedPort]) -> frozenset[NamedPortOf]:
-    return frozenset(NamedPortOf(item.name, PROTOCOLS[item.protocol], item.port) for item in ports)
+    return frozenset(NamedPortOf(item.name, IpProtocol[item.protocol], item.port) for item in ports)
 
 
 def _prefixes(policies: Iterable[Policy]) -> set[Prefix]:

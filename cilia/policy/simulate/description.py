@@ -6,15 +6,15 @@ Fields that aren't known are refused, since a misspelt one would change verdicts
 """
 
 import json
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 import yaml
 from msgspec import Struct
 
+from cilia.contracts.protocols import IpProtocol
 from cilia.policy.errors import PolicyError
 
-PROTOCOLS: Final = {"TCP": 6, "UDP": 17, "SCTP": 132, "ICMP": 1, "ICMPV6": 58}
 Protocol = Literal["TCP", "UDP", "SCTP"]
 
 
@@ -132,7 +132,9 @@ def read_probe(text: str) -> tuple[str, int]:
         BadDescription: It is not of that form.
     """
     port, _, protocol = text.partition("/")
-    number = PROTOCOLS.get((protocol or "TCP").upper())
+    number = IpProtocol.__members__.get((protocol or "TCP").upper())
     if not port or number is None or (port.isdigit() and int(port) > 65_535):
-        raise BadDescription(f"port {text!r}", f"is no port/protocol, such as 80/TCP; of {', '.join(PROTOCOLS)}")
+        raise BadDescription(
+            f"port {text!r}", f"is no port/protocol, such as 80/TCP; of {', '.join(IpProtocol.__members__)}"
+        )
     return port, number

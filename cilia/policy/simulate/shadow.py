@@ -6,11 +6,11 @@ from dataclasses import replace
 from msgspec import structs
 
 from cilia.contracts.flows import RecordedFlow, ShadowVerdict
+from cilia.contracts.protocols import protocol_number
 from cilia.policy.engine.engine import Options
 from cilia.policy.engine.rules import Policy
 from cilia.policy.explain.judgement import Judgement
 from cilia.policy.explain.mismatch import Packet
-from cilia.policy.observed.recorded import protocol_number
 from cilia.policy.simulate.whatif import RecordedFlowJudge
 
 Known = tuple[bool, bool, tuple[str, ...]]

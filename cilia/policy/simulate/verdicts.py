@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
+from cilia.contracts.protocols import protocol_name
 from cilia.policy.engine.mapstate import Verdict
-from cilia.policy.explain.mismatch import protocol_name
 from cilia.policy.simulate.cluster import DescribedCluster, Party
 from cilia.policy.simulate.description import read_probe
 

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from cilia.contracts.explanations import RulePlace
 from cilia.contracts.flows import FlowEnd
 from cilia.contracts.messages import Message
+from cilia.contracts.protocols import protocol_name
 from cilia.policy.engine.engine import Engine, Options, PolicyPut
 from cilia.policy.engine.rules import Policy
 from cilia.policy.explain.judgement import Judge, Judgement
-from cilia.policy.explain.mismatch import Packet, protocol_name
+from cilia.policy.explain.mismatch import Packet
 from cilia.policy.observed.recorded import Ends, ObservedFlow, name_of
 
 

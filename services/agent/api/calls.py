@@ -12,6 +12,7 @@ from cilia.contracts.agent import (
     CreateEndpoint,
     EndpointPolicy,
     EndpointReference,
+    EndpointState,
     LocalEndpoint,
     LocalEndpoints,
     MapContents,
@@ -133,12 +134,13 @@ class Api:
     async def _status(self, _request: Empty) -> AgentStatus:
         return self._health.status()
 
-    def _state(self, pod: Pod) -> str:
+    def _state(self, pod: Pod) -> EndpointState:
         if pod.disconnecting:
-            return "disconnecting"
+            return EndpointState.DISCONNECTING
         if not pod.identity:
-            return "waiting-for-identity"
-        return "ready" if self._realiser.in_force(pod.identity) else "waiting-for-policy"
+            return EndpointState.WAITING_FOR_IDENTITY
+        in_force = self._realiser.in_force(pod.identity)
+        return EndpointState.READY if in_force else EndpointState.WAITING_FOR_POLICY
 
     def _describe(self, pod: Pod) -> LocalEndpoint:
         return LocalEndpoint(

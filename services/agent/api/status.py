@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cilia.bus import Bus
-from cilia.contracts.agent import AgentStatus, LoopStatus, TableStatus
+from cilia.contracts.agent import AgentState, AgentStatus, LoopStatus, TableStatus
 from cilia.metrics import Metrics
 from services.agent.config import Config
 from services.agent.conntrack.gc import Conntrack
@@ -112,11 +112,11 @@ class Health:
         ):
             metrics.gauge(name, text, read)
 
-    def _state(self, uptime: float) -> str:
+    def _state(self, uptime: float) -> AgentState:
         reason = self.degraded()
         if uptime < STARTING_SECONDS and (reason or not all(each.complete for each in self.tables.named().values())):
-            return "starting"
-        return "degraded" if reason else "ready"
+            return AgentState.STARTING
+        return AgentState.DEGRADED if reason else AgentState.READY
 
     def _tables(self) -> tuple[TableStatus, ...]:
         statuses = []

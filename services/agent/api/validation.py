@@ -4,9 +4,9 @@ import re
 from typing import Final
 
 from cilia.contracts.agent import CreateEndpoint
+from cilia.contracts.protocols import TRANSPORTS
 from services.agent.errors import BadField
 
-PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
 _NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _INTERFACE: Final = re.compile(r"[^/\s:]{1,15}")
@@ -27,7 +27,7 @@ def check_endpoint(request: CreateEndpoint) -> None:
     if request.timeout_seconds <= 0:
         raise BadField("timeout_seconds", request.timeout_seconds, "must be above 0")
     for name, protocol, port in request.named_ports:
-        if protocol.upper() not in PROTOCOLS:
-            raise BadField("named_ports", f"{name}: {protocol}", f"the protocol is one of {', '.join(PROTOCOLS)}")
+        if protocol.upper() not in TRANSPORTS:
+            raise BadField("named_ports", f"{name}: {protocol}", f"the protocol is one of {', '.join(TRANSPORTS)}")
         if not 1 <= port <= 65_535:
             raise BadField("named_ports", f"{name}: {port}", "a port is 1 to 65535")

@@ -18,6 +18,7 @@ from cilia.contracts.flows import ALLOWED, AUDITED, DENIED, SeenEnd, SeenFlow
 from cilia.contracts.identities import Reserved, is_remote_node, is_reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.messages import Flow
+from cilia.contracts.protocols import IpProtocol
 from cilia.metrics import counter
 
 BY_POLICY: Final = (DropReason.POLICY_DENIED, DropReason.DENIED_BY_RULE)
@@ -25,8 +26,8 @@ BY_POLICY: Final = (DropReason.POLICY_DENIED, DropReason.DENIED_BY_RULE)
 LAST_POD: Final = (1 << 24) - 1
 """Identities above it stand for prefixes."""
 WORLD: Final = (Reserved.WORLD, Reserved.WORLD_IPV4, Reserved.WORLD_IPV6)
-ECHO: Final = {1: 8, 58: 128}
-"""Type of a question of ICMP, by protocol: an answer belongs to the flow of its question."""
+ECHO_REQUEST: Final[dict[int, int]] = {IpProtocol.ICMP: 8, IpProtocol.ICMPV6: 128}
+"""Type of an echo request, by protocol: an answer belongs to the flow of its request."""
 _RANDOM: Final = "bcdfghjklmnpqrstvwxz2456789"
 _COPY: Final = re.compile(rf"(-[{_RANDOM}]{{8,10}})?-[{_RANDOM}]{{5}}$|-\d+$")
 """What Kubernetes' controllers end the names of pods with."""
@@ -146,7 +147,7 @@ def key_of(event: Event, flow: Flow) -> Key | None:
     port = flow.destination_port
     if event.is_reply:
         source, destination = destination, source
-        port = ECHO.get(event.protocol, flow.source_port)
+        port = ECHO_REQUEST.get(event.protocol, flow.source_port)
     return source, destination, event.protocol, port, verdict, flow.direction == "egress", flow.policy
 
 

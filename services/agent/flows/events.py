@@ -21,6 +21,7 @@ from cilia.abi.structs import Event
 from cilia.bus import Bus
 from cilia.contracts.ids import NodeName
 from cilia.contracts.messages import Flow, FlowBatch
+from cilia.contracts.protocols import protocol_name
 from cilia.datapath.clock import UnixClock
 from cilia.datapath.ring import RingBuffer
 from cilia.errors import Unavailable
@@ -40,7 +41,6 @@ IDLE_SECONDS: Final = 0.5
 are only counted.
 """
 LISTENER_LIMIT: Final = 4096
-PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def flow_of(event: Event, node: NodeName, clock: UnixClock, names: Names) -> Flo
         node=node,
         kind=EventKind(event.kind).name.lower(),
         verdict="dropped" if dropped else "audit" if event.audited else "forwarded",
-        protocol=PROTOCOLS.get(event.protocol, str(event.protocol)),
+        protocol=protocol_name(event.protocol).lower(),
         source=source,
         destination=destination,
         source_port=event.port[0],

@@ -12,11 +12,12 @@ import pytest
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import CLUSTER, Label, Labels, workload
+from cilia.contracts.protocols import IpProtocol
 from cilia.policy.engine.engine import EndpointsChanged, Event, IdentityPut
 from cilia.policy.engine.rules import cidr_label
 from cilia.policy.engine.selectors import NamedPortOf
 
-PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132, "ICMP": 1}
+PROTOCOLS: dict[str, int] = {each.name: each for each in IpProtocol}
 Json = Any
 
 

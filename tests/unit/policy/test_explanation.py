@@ -11,11 +11,12 @@ import yaml
 from msgspec import convert
 
 from cilia.contracts.explanations import Explained, Party, Side
+from cilia.contracts.protocols import IpProtocol
 from cilia.policy.explain.explanation import explain
 from cilia.policy.explain.mismatch import Packet
 from cilia.policy.explain.parties import UnknownParty, find_end
 from cilia.policy.simulate.cluster import DescribedCluster, build_cluster
-from cilia.policy.simulate.description import PROTOCOLS, Description
+from cilia.policy.simulate.description import Description
 
 Json = Any
 NAMESPACE = "k8s:io.kubernetes.pod.namespace"
@@ -123,7 +124,7 @@ def _ask(world: DescribedCluster, direction: str, other: str, port: str) -> Side
 
 def _explain(world: DescribedCluster, source: str, destination: str, port: str) -> Explained:
     number, protocol = port.split("/")
-    packet = Packet(PROTOCOLS[protocol], int(number))
+    packet = Packet(IpProtocol[protocol], int(number))
     client, server = (find_end(world.engine, Party(name), world.pods.get) for name in (source, destination))
     explained = explain(world.engine, client, server, packet)
     by_maps = world.judge(world.find(source), world.find(destination), protocol=packet.protocol, port=packet.port)
