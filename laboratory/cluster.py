@@ -96,7 +96,7 @@ class LocalCluster:
         agent_settings = families.pools | dict(agent_settings)
         check_replicas(replicas)
         _claim(layout)
-        cluster = cls(ClusterState(name, layout.nats, layout.etcd, members))
+        cluster = cls(ClusterState(name, layout.nats, layout.hub, layout.etcd, members))
         try:
             cluster.state.save()
             processes.write_nats_config(layout)
@@ -131,8 +131,7 @@ class LocalCluster:
             wait_until_healthy(self.layout, started, timeout_seconds=timeout_seconds, progress=progress)
 
     def _remember(self, started: dict[str, StartedProcess]) -> None:
-        old = self.state
-        self.state = ClusterState(old.name, old.nats, old.etcd, old.nodes, old.processes | started)
+        self.state = replace(self.state, processes=self.state.processes | started)
         self.state.save()
 
     def process(self, name: str) -> StartedProcess:

@@ -1,17 +1,16 @@
 """Where the parts of a local cluster are: names, addresses, files. Pure."""
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
 
+from cilia.commands.local_clusters import STATE_FILE, state_directory
 from cilia.contracts.ids import NodeName
 from cilia.errors import Failure
 from cilia.netns import DIRECTORY
 
-STATE: Final = Path("/run/cilia")
 PINS: Final = Path("/sys/fs/bpf/cilia")
 HUB_ADDRESS: Final = IPv4Address("172.31.0.1")
 UNDERLAY_PREFIX: Final = 16
@@ -21,7 +20,6 @@ MOST_REPLICAS: Final = 5
 HUB_IPV6: Final = IPv6Address("fd00:31::1")
 UNDERLAY_IPV6_PREFIX: Final = 64
 POOLS: Final = ("default=10.244.0.0/16/26", "default6=fd00:244::/48/64")
-_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 class Families(StrEnum):
@@ -38,15 +36,6 @@ class Families(StrEnum):
             "pool": "" if self is Families.IPV6 else "default",
             "pool6": "" if self is Families.IPV4 else "default6",
         }
-
-
-class BadClusterName(Failure):
-    """A cluster's name becomes part of subjects, keys, files and namespaces."""
-
-    exit_code = 2
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"cluster name {name!r}: lower case letters, digits and dashes, at most 32 characters")
 
 
 class BadNodeCount(Failure):
@@ -74,18 +63,17 @@ class Layout:
     name: str
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise BadClusterName(self.name)
+        state_directory(self.name)  # refuses what is no name
 
     @property
     def directory(self) -> Path:
         """Records, sockets, logs and etcd's data."""
-        return STATE / self.name
+        return state_directory(self.name)
 
     @property
     def state_file(self) -> Path:
         """What is known of the cluster (:mod:`laboratory.state`)."""
-        return self.directory / "cluster.json"
+        return self.directory / STATE_FILE
 
     @property
     def nats_config(self) -> Path:

@@ -1,48 +1,37 @@
-"""What is known of a running cluster: one JSON file, replaced by rename after each change."""
+"""State of a running cluster: one JSON file, replaced by rename after each change."""
 
 import msgspec
 from msgspec import Struct
 
+from cilia.commands.local_clusters import STATE_DIRECTORY, LocalClusterAddress, read_state_file
 from cilia.contracts.ids import NodeName
-from cilia.errors import Failure
-from laboratory.layout import STATE, Layout
-
-
-class NoSuchCluster(Failure):
-    """No local cluster has this name."""
-
-    def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        there = f"there are: {', '.join(known)}" if known else "none is running; start one with 'cilia cluster up'"
-        super().__init__(f"no cluster {name!r}; {there}")
+from laboratory.layout import Layout
 
 
 class StartedProcess(Struct, frozen=True):
-    """One process: ``started`` (clock ticks since boot) tells it from a later one of the same
-    number.
-    """
+    """Process of a cluster."""
 
     command: tuple[str, ...]
     namespace: str
     pid: int
     started: int
+    """Clock ticks since boot, which tell it from a later process of the same pid."""
 
 
 class UnderlayNode(Struct, frozen=True):
-    """One node."""
+    """Node with its addresses on the underlay."""
 
     name: NodeName
     ipv4: str
     ipv6: str = ""
 
 
-class ClusterState(Struct, frozen=True):
-    """One cluster."""
+class ClusterState(LocalClusterAddress, frozen=True):
+    """State of one cluster, as its file holds it."""
 
-    name: str
-    nats: str
     etcd: str
     nodes: tuple[UnderlayNode, ...]
-    processes: dict[str, StartedProcess] = {}
+    processes: dict[str, StartedProcess] = msgspec.field(default_factory=dict)
 
     def save(self) -> None:
         """Write it, all or nothing."""
@@ -57,21 +46,11 @@ def load_state(name: str) -> ClusterState:
     """Read what is known of a cluster.
 
     Raises:
-        NoSuchCluster: There is none of this name.
+        BadClusterName, NoSuchCluster: The name is none, or no cluster's.
     """
-    try:
-        return msgspec.json.decode(Layout(name).state_file.read_bytes(), type=ClusterState)
-    except FileNotFoundError:
-        raise NoSuchCluster(name, cluster_names()) from None
-
-
-def cluster_names() -> tuple[str, ...]:
-    """Return the names of the clusters on this machine."""
-    return tuple(sorted(path.parent.name for path in STATE.glob("*/cluster.json")))
+    return msgspec.json.decode(read_state_file(name), type=ClusterState)
 
 
 def names_on_disk() -> tuple[str, ...]:
-    """Return the names of the clusters that left anything in :data:`~laboratory.layout.STATE`,
-    recorded or not.
-    """
-    return tuple(sorted(path.name for path in STATE.glob("*")))
+    """Return the names of clusters that left anything on disk, with a state file or without."""
+    return tuple(sorted(path.name for path in STATE_DIRECTORY.glob("*")))

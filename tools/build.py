@@ -5,6 +5,7 @@ for wheels. Nodes need neither compiler nor headers.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -100,12 +101,17 @@ class CustomBuildHook(BuildHookInterface[Any]):
     """Compiles everything before hatchling gathers the files of a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build, and mark the wheel as bound to this platform; an editable install builds too."""
+        """Build, and mark the wheel as bound to this platform; an editable install builds too.
+
+        Local clusters (the package laboratory) are in a wheel only if ``$CILIA_LABORATORY`` is set.
+        """
         root = Path(self.root)
         build_objects(root)
         build_extension(root)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
+        if os.environ.get("CILIA_LABORATORY"):
+            build_data["force_include"][str(root / "laboratory")] = "laboratory"
 
 
 def main() -> int:

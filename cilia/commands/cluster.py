@@ -4,12 +4,9 @@ import argparse
 import os
 
 from cilia.commands.arguments import Nouns, add_output, command, noun
+from cilia.commands.local_clusters import NoSuchCluster, cluster_names, needs_laboratory
 from cilia.commands.output import note, print_json, print_table
 from cilia.errors import Failure
-from laboratory.cluster import LocalCluster, remove
-from laboratory.layout import Families, Layout
-from laboratory.namespaces import namespaces_of
-from laboratory.state import NoSuchCluster, cluster_names, names_on_disk
 
 
 class NotRoot(Failure):
@@ -33,10 +30,8 @@ def add_parser(nouns: Nouns) -> None:
     )
     start.add_argument(
         "--families",
-        type=Families,
-        choices=tuple(Families),
-        default=Families.DUAL,
-        metavar="{dual,ipv4,ipv6}",
+        choices=("dual", "ipv4", "ipv6"),
+        default="dual",
         help="of the pods' addresses (default %(default)s)",
     )
     start.add_argument(
@@ -55,6 +50,9 @@ def add_parser(nouns: Nouns) -> None:
 
 def up(arguments: argparse.Namespace) -> None:
     """Start a cluster."""
+    with needs_laboratory():
+        from laboratory.cluster import LocalCluster
+        from laboratory.layout import Families
     if os.geteuid():
         raise NotRoot
     cluster = LocalCluster.up(
@@ -62,7 +60,7 @@ def up(arguments: argparse.Namespace) -> None:
         nodes=arguments.nodes,
         replicas=arguments.replicas,
         otlp=arguments.otlp,
-        families=arguments.families,
+        families=Families(arguments.families),
         external_host=arguments.external_host,
         agent_settings={"routing": arguments.routing},
         progress=lambda name: note(f"  {name}"),
@@ -72,6 +70,8 @@ def up(arguments: argparse.Namespace) -> None:
 
 def status(arguments: argparse.Namespace) -> int:
     """Print the processes of clusters; exit code 1 if something is wrong."""
+    with needs_laboratory():
+        from laboratory.cluster import LocalCluster
     names = (arguments.name,) if arguments.name else cluster_names()
     rows = []
     for name in names:
@@ -87,6 +87,11 @@ def status(arguments: argparse.Namespace) -> int:
 
 def down(arguments: argparse.Namespace) -> None:
     """End clusters."""
+    with needs_laboratory():
+        from laboratory.cluster import LocalCluster, remove
+        from laboratory.layout import Layout
+        from laboratory.namespaces import namespaces_of
+        from laboratory.state import names_on_disk
     names = names_on_disk() if arguments.all else (arguments.name or arguments.cluster or "local",)
     for name in names:
         if name in cluster_names():

@@ -2,12 +2,12 @@
 
 import argparse
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
 from cilia.bus import Bus, BusConfig, connect_bus
+from cilia.commands.local_clusters import find_cluster
 from cilia.commands.output import note_if_slow
 from cilia.contracts.agent import EndpointReference
 from cilia.contracts.ids import NodeName
@@ -16,8 +16,6 @@ from cilia.contracts.tables import ENDPOINTS, NODES, Endpoint, Node, Table
 from cilia.errors import Failure, Unavailable
 from cilia.netns import enter
 from cilia.table.subscriber import ALL, TableSubscriber
-from laboratory.layout import Layout, netns_path
-from laboratory.state import ClusterState, NoSuchCluster, cluster_names, load_state
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -28,15 +26,6 @@ CHANGE_SECONDS = 60.0
 """For a change of policies: some thousand take seconds to read, on a busy machine several times as
 many.
 """
-
-
-class Ambiguous(Failure):
-    """More than one cluster runs, and none was named."""
-
-    exit_code = 2
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        super().__init__(f"which cluster? There are {', '.join(names)}: name one by --cluster or $CILIA_CLUSTER")
 
 
 class NoSuchEndpoint(Failure):
@@ -109,23 +98,6 @@ class Session:
         raise NoSuchEndpoint(name)
 
 
-def find_cluster(name: str | None) -> ClusterState:
-    """Return the cluster that is meant: the named one, ``$CILIA_CLUSTER``, or the only one.
-
-    Raises:
-        NoSuchCluster, Ambiguous: There is none, or more than one.
-    """
-    names = cluster_names()
-    wanted = name or os.environ.get("CILIA_CLUSTER")
-    if wanted:
-        return load_state(wanted)
-    if not names:
-        raise NoSuchCluster("local", ())
-    if len(names) > 1:
-        raise Ambiguous(names)
-    return load_state(names[0])
-
-
 @asynccontextmanager
 async def open_session(arguments: argparse.Namespace) -> AsyncIterator[Session]:
     """Connect to the cluster that the arguments mean: ``--nats URL`` anywhere, or a local one by
@@ -134,9 +106,9 @@ async def open_session(arguments: argparse.Namespace) -> AsyncIterator[Session]:
     if arguments.nats:
         cluster, url = arguments.cluster or "local", arguments.nats
     else:
-        record = find_cluster(arguments.cluster)
-        enter(netns_path(Layout(record.name).hub))
-        cluster, url = record.name, record.nats
+        local = find_cluster(arguments.cluster)
+        enter(local.hub_path)
+        cluster, url = local.name, local.nats
     config = BusConfig(urls=(url,), connect_seconds=3.0)
     async with AsyncExitStack() as stack:
         with note_if_slow(f"connecting to {url}"):
