@@ -1,10 +1,10 @@
-"""Policies applied the way a user does, in a cluster of a test."""
+"""Policies of a local cluster, changed by the command line as users do."""
 
 import json
 import subprocess
-import sys
 
 from laboratory.cluster import LocalCluster
+from laboratory.command_line import cilia
 
 
 class Policies:
@@ -15,8 +15,7 @@ class Policies:
 
     def cilia(self, *arguments: str, text: str = "") -> "subprocess.CompletedProcess[str]":
         """Run the command line."""
-        command = [sys.executable, "-m", "cilia.commands.cli", "--cluster", self._cluster.layout.name, *arguments]
-        return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        return cilia("--cluster", self._cluster.layout.name, *arguments, text=text)
 
     def apply(self, text: str) -> None:
         """Apply documents and wait until they are in force everywhere."""

@@ -15,17 +15,13 @@ from pathlib import Path
 import pytest
 
 from laboratory.cluster import ClusterExists, LocalCluster
+from laboratory.command_line import cilia
 from laboratory.layout import Layout, netns_path
 from laboratory.namespaces import namespaces_of
 from laboratory.procfs import is_running, marked_pids
 from laboratory.state import load_state
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
-
-
-def cilia(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "cilia.commands.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def begin(name: str) -> "subprocess.Popen[bytes]":

@@ -14,11 +14,7 @@ from pathlib import Path
 import pytest
 
 from cilia.commands.cli import build_parser
-
-
-def cilia(*arguments: str, text: str = "") -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "cilia.commands.cli", *arguments]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=30)
+from laboratory.command_line import cilia
 
 
 def every_parser() -> Iterator[argparse.ArgumentParser]:

@@ -79,7 +79,7 @@ def test_only_the_laboratory_is_missed_in_its_name() -> None:
     with pytest.raises(ModuleNotFoundError, match="no_such_module"), needs_laboratory():
         import no_such_module  # type: ignore[import-not-found]  # noqa: F401
     with pytest.raises(LaboratoryMissing, match="CILIA_LABORATORY=1"), needs_laboratory():
-        import laboratory.no_such_module  # type: ignore[import-not-found]  # noqa: F401
+        import laboratory.no_such_module  # type: ignore[import-untyped]  # noqa: F401
 
 
 @pytest.mark.parametrize("verb", ["up", "status", "down"])

@@ -2,11 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from cilia.contracts.labels import workload
+from laboratory.command_line import cilia
 
 Json = Any
 HOUR = 3_600_000_000_000
@@ -88,5 +88,4 @@ def write_flows(path: Path, flows: list[Json] | None = None) -> str:
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run ``cilia policy``."""
-    command = [sys.executable, "-m", "cilia.commands.cli", "policy", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return cilia("policy", *arguments)

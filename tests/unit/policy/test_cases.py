@@ -2,20 +2,18 @@
 
 import json
 import subprocess
-import sys
 from typing import Any
 
 import pytest
 
+from laboratory.command_line import cilia
 from tests.unit.policy.test_verdicts import SHOP
 
 Json = Any
 
 
 def run(cases: list[Json], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "cilia.commands.cli", "policy", "test", "-", *arguments]
-    text = json.dumps({**SHOP, "cases": cases})
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    return cilia("policy", "test", "-", *arguments, text=json.dumps({**SHOP, "cases": cases}))
 
 
 def case(source: str, port: str, expect: str, destination: str = "shop/db", **more: str) -> Json:

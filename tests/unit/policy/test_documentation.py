@@ -1,8 +1,6 @@
 """What docs/policy.md shows works as it stands there."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from cilia.commands.cli import build_parser
@@ -10,6 +8,7 @@ from cilia.policy.simulate.cases import run_cases
 from cilia.policy.simulate.cluster import build_cluster
 from cilia.policy.simulate.description import Description, read_description
 from cilia.policy.simulate.verdicts import judge_all
+from laboratory.command_line import cilia
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policy.md").read_text()
 EXAMPLE = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0]
@@ -35,6 +34,5 @@ def test_every_command_of_the_page_is_one() -> None:
 
 def test_the_help_of_every_verb_has_examples() -> None:
     for verb in ("apply", "explain", "history", "rollback", "blame", "test", "verdicts"):
-        command = [sys.executable, "-m", "cilia.commands.cli", "policy", verb, "--help"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = cilia("policy", verb, "--help")
         assert f"examples:\n  cilia policy {verb}" in done.stdout

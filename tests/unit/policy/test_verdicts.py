@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from cilia.policy.errors import BadPolicy
 from cilia.policy.explain.parties import ENTITIES
 from cilia.policy.simulate.cluster import DescribedCluster, Party, build_cluster
 from cilia.policy.simulate.description import read_description
+from laboratory.command_line import cilia
 from tests.unit.policy.corpus import PROTOCOLS, load
 from tests.unit.policy.corpus import labels_of as identity_labels
 
@@ -52,8 +52,7 @@ SHOP: Json = {
 
 
 def run(description: Json, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "cilia.commands.cli", "policy", "verdicts", "-f", "-", *arguments]
-    return subprocess.run(command, input=json.dumps(description), capture_output=True, text=True, check=False)
+    return cilia("policy", "verdicts", "-f", "-", *arguments, text=json.dumps(description))
 
 
 def judge(description: Json, *arguments: str) -> dict[tuple[str, str], Json]:
@@ -161,8 +160,8 @@ def _expected(step: Json, row: Json) -> bool:
 
 def test_a_flow_is_explained_without_a_cluster() -> None:
     arguments = ("explain", "-f", "-", "--from", "lab/bench", "--to", "shop/db", "--port", "sql/TCP")
-    command = [sys.executable, "-m", "cilia.commands.cli", "policy", *arguments]
-    done = subprocess.run(command, input=json.dumps(SHOP), capture_output=True, text=True, check=True)
+    done = cilia("policy", *arguments, text=json.dumps(SHOP))
+    assert done.returncode == 0, done.stderr
     assert "lab/bench -> shop/db 5432/TCP: DENIED" in done.stdout
     assert "peer: namespace: wants namespace=shop; here namespace=lab" in done.stdout
     assert "k8s:io.kubernetes.pod.namespace: lab" in done.stdout
