@@ -6,13 +6,13 @@ is renewed once, however many calls met it.
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 
+from cilia.backoff import Backoff
 from cilia.errors import Unavailable
 from cilia.kvstore.config import EtcdConfig
 from cilia.kvstore.errors import (
@@ -25,6 +25,8 @@ from cilia.kvstore.errors import (
 )
 from cilia.kvstore.schema import message
 
+FIRST_PAUSE_SECONDS: Final = 0.02
+LONGEST_PAUSE_SECONDS: Final = 0.5
 _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -54,7 +56,7 @@ class Channel:
 
     @property
     def who(self) -> str:
-        """What doesn't answer, in words for an operator."""
+        """Name of what is called, for errors."""
         return f"etcd at {', '.join(self._config.endpoints)}"
 
     @property
@@ -64,7 +66,7 @@ class Channel:
 
     @property
     def token(self) -> str:
-        """The one that calls carry now; empty without a user."""
+        """Token that calls carry now; empty without a user."""
         return self._token
 
     async def close(self) -> None:
@@ -73,8 +75,7 @@ class Channel:
             await channel.close(None)
 
     async def authenticate(self, stale: str = "") -> None:
-        """Get a token for the configured user in place of ``stale``; without a user there is
-        nothing to do.
+        """Get a token for the configured user, if there is one, in place of ``stale``.
 
         Raises:
             NotAuthorised: User or password is wrong.
@@ -140,7 +141,7 @@ class Channel:
     async def _ask_until_answered(
         self, ask: Callable[[], Awaitable[Any]], method: str, idempotent: bool, reasons: list[str]
     ) -> Any:
-        pause = 0.02
+        backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         while True:
             endpoint, token = self._current, self._token
             try:
@@ -156,8 +157,7 @@ class Channel:
                 if not (idempotent or _was_not_sent(error)):
                     raise failure from error
                 reasons.append(failure.reason)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, 0.5)
+            await backoff.pause()
 
     def open_stream(self, method: str, request: str, reply: str) -> tuple[int, Any]:
         """Open a two-way stream on the current endpoint; returns the endpoint's index with it."""
@@ -169,9 +169,7 @@ class Channel:
         return self._current, opened
 
     def leave_endpoint(self, endpoint: int) -> None:
-        """Use another endpoint from now on, unless that has happened already: this one broke or
-        hangs.
-        """
+        """Use another endpoint than one that broke or hangs, unless that has happened already."""
         if endpoint == self._current:
             self._current = (endpoint + 1) % len(self._channels)
 
@@ -183,9 +181,7 @@ class Channel:
         return self.refusal(call, error.code().name, details)
 
     def refusal(self, call: str, status: str, details: str) -> KvstoreError:
-        """Return our error for etcd's words, be they the status of a call or the reason that a
-        watch was cancelled.
-        """
+        """Return our error for etcd's words, of a call's status or of a watch's cancellation."""
         if "lease not found" in details:
             return LeaseNotFound()
         if "compacted" in details:

@@ -1,4 +1,4 @@
-"""The etcd v3 client: reads, transactions, leases, watches, mirrors.
+"""The etcd v3 client: reads, transactions, leases, watches.
 
 Thin on purpose: etcd's semantics under typed names, and what a client must add so that nothing is
 lost: paging at one revision, group commit, resumption (:mod:`cilia.kvstore.watch`), bounded time.
@@ -12,7 +12,7 @@ from typing import Any, Final
 from cilia.kvstore.channel import Channel
 from cilia.kvstore.config import EtcdConfig
 from cilia.kvstore.errors import Compacted, LeaseNotFound
-from cilia.kvstore.group import GroupCommit
+from cilia.kvstore.group_commit import GroupCommit
 from cilia.kvstore.limits import Limits
 from cilia.kvstore.operations import Op, Record, Txn, TxnResult, delete, delete_prefix, prefix_end, put
 from cilia.kvstore.schema import message
@@ -56,7 +56,7 @@ class Etcd:
             start = response.kvs[-1].key + b"\0"
 
     async def txn(self, txn: Txn) -> TxnResult:
-        """Carry a transaction out, possibly together with others (:mod:`cilia.kvstore.group`).
+        """Carry a transaction out, possibly together with others (:mod:`cilia.kvstore.group_commit`).
 
         Raises:
             Unavailable: No endpoint answered; it may have been carried out.

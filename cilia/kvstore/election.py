@@ -1,4 +1,4 @@
-"""Which of a service's replicas publishes.
+"""Election of the one replica of a service that publishes.
 
 The leader's key hangs on a lease; whoever creates it leads until the lease is gone. Two leaders for
 a moment do no harm to what is built on this (tables: rows carry the newest state), so a leader that
@@ -34,7 +34,7 @@ class Election:
 
     @property
     def leading(self) -> bool:
-        """Whether this replica leads, as far as it can know."""
+        """True while this replica leads, as far as it can know."""
         return self._clock() < self._until
 
     async def run(self) -> None:

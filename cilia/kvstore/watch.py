@@ -1,4 +1,4 @@
-"""Watching a prefix, through every death of etcd, without losing an event.
+"""Watch of a prefix, through every death of etcd, without losing an event.
 
 A stream that broke is resumed at the revision after the last *event*. The header's revision is no
 place to resume from: while a watch catches up it runs ahead of the events (a client that resumed
@@ -8,7 +8,6 @@ up to the header's revision was delivered.
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 import grpc
 
+from cilia.backoff import Backoff
 from cilia.errors import Unavailable
 from cilia.kvstore.channel import Channel, is_stale_token
 from cilia.kvstore.errors import Compacted
@@ -25,14 +25,13 @@ from cilia.kvstore.schema import message
 log = logging.getLogger(__name__)
 
 _DELETE: Final = 1  # mvccpb.Event.EventType
-_LONGEST_PAUSE_SECONDS: Final = 1.0
+FIRST_PAUSE_SECONDS: Final = 0.05
+LONGEST_PAUSE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """All events of the revisions after the batch before, up to ``revision``; never part of a
-    revision's.
-    """
+    """All events after the batch before, up to and with those of ``revision``."""
 
     revision: int
     events: tuple[Event, ...]
@@ -46,14 +45,14 @@ async def watch(channel: Channel, prefix: str, start: int) -> AsyncGenerator[Bat
         Compacted: The revision to go on from is no longer kept: read everything again.
         KvstoreRefused, NotAuthorised: etcd will not have it.
     """
-    pause = 0.05
+    backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
     while True:
         token = channel.token
         try:
             async with _open(channel, prefix, start) as stream, aclosing(_batches(stream, start)) as batches:
                 async for batch in batches:
                     start = batch.revision + 1
-                    pause = 0.05
+                    backoff.reset()
                     yield batch
         except (grpc.aio.AioRpcError, Unavailable) as error:
             failure = channel.translate(error, "Watch") if isinstance(error, grpc.aio.AioRpcError) else error
@@ -64,8 +63,7 @@ async def watch(channel: Channel, prefix: str, start: int) -> AsyncGenerator[Bat
             if not (token and is_stale_token(cancelled.reason)):
                 raise channel.refusal("Watch", "CANCELLED", cancelled.reason) from None
             await _renew(channel, token)
-        await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        await backoff.pause()
 
 
 class _Cancelled(Exception):

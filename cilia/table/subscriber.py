@@ -124,6 +124,10 @@ class TableSubscriber(Generic[K, V]):
         """Wait until a shard is known at ``sequence`` or later; bound it with ``asyncio.timeout``."""
         await self._advanced.wait_until(lambda: self.sequence(shard) >= sequence)
 
+    async def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Wait until ``holds`` does, looking again as shards advance; bound it likewise."""
+        await self._advanced.wait_until(holds)
+
     async def changes(self) -> AsyncIterator[list[Change[K, V]]]:
         """Give what changed, in batches with one change per shard; for one reader.
 

@@ -1,28 +1,28 @@
 """The identity service: numbers for label sets, and the rows of endpoints that bear them.
 
-Owner of the tables identities and endpoints. Its state is etcd's; a replica may be killed at any
-moment, and any number of them may run.
+Owner of the tables identities, endpoints and prefixes. Its state is etcd's; a replica may be killed
+at any moment, and any number of them may run.
 """
 
 from random import Random
-from signal import SIGINT, SIGTERM
 from typing import NoReturn
 
-from cilia.bus import connect_bus
 from cilia.contracts.identities import node_range, prefix_range
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import ENDPOINTS, IDENTITIES, PREFIXES
-from cilia.kvstore import Election, connect_kvstore
-from cilia.lifecycle import run_service, stop_on_signals
+from cilia.kvstore import Election
+from cilia.lifecycle import run_service
 from cilia.metrics import Metrics
-from cilia.owner import Owner, ensure_epoch
+from cilia.owner.epoch import ensure_epoch
+from cilia.owner.informer import Informer
+from cilia.owner.resources import open_resources
+from cilia.owner.service import Owner
 from cilia.table.publisher import TablePublisher
 from services.identity.allocator import Allocator
 from services.identity.backfill import Backfill
 from services.identity.cache import IdentityCache
 from services.identity.config import Config
 from services.identity.gc import GCCounters, IdentityGC
-from services.identity.informer import IdentityInformer
 from services.identity.label_filter import read_label_filter
 from services.identity.numbers import number_range
 from services.identity.requests import Requests
@@ -36,18 +36,15 @@ async def run(config: Config) -> None:
     cache = IdentityCache(keys)
     metrics.count("identity_gc", collected)
     metrics.gauge("identities", "identities allocated in this cluster", lambda: len(cache.identities))
-    async with (
-        stop_on_signals(SIGTERM, SIGINT) as stop,
-        connect_bus(config.nats, cluster=config.cluster, name=f"identity-{config.replica}") as bus,
-        connect_kvstore(config.etcd) as etcd,
-    ):
-        identities, endpoints = TablePublisher(bus, IDENTITIES), TablePublisher(bus, ENDPOINTS)
-        prefixes = TablePublisher(bus, PREFIXES)
+    async with open_resources("identity", config) as resources:
+        bus, etcd = resources.bus, resources.etcd
+        tables = (TablePublisher(bus, IDENTITIES), TablePublisher(bus, ENDPOINTS), TablePublisher(bus, PREFIXES))
         election = Election(etcd, keys.leader("identity"), config.replica)
-        informer = IdentityInformer(etcd, keys, await ensure_epoch(etcd, keys), cache, identities, endpoints, prefixes)
-        cidrs = Allocator(etcd, keys, cache, prefix_range(), Random())
-        requests = Requests(etcd, keys, Allocator(etcd, keys, cache, numbers, Random()), cidrs, label_filter)
-        nodes = Allocator(etcd, keys, cache, node_range(), Random())
+        informer = Informer(etcd, keys, await ensure_epoch(etcd, keys), cache.prefixes, cache, tables)
+        pods, cidrs, nodes = (
+            Allocator(etcd, keys, cache, each, Random()) for each in (numbers, prefix_range(), node_range())
+        )
+        requests = Requests(etcd, keys, pods, cidrs, label_filter)
         backfill = Backfill(cidrs, nodes, cache, elected=lambda: election.leading)
         gc = IdentityGC(
             etcd,
@@ -62,7 +59,7 @@ async def run(config: Config) -> None:
             service="identity",
             bus=bus,
             election=election,
-            publishers=(identities, endpoints, prefixes),
+            publishers=tables,
             calls=requests.calls,
             concurrency=config.concurrency,
             loops={"informer": informer.run, "gc": gc.run, "backfill": backfill.run},
@@ -70,7 +67,7 @@ async def run(config: Config) -> None:
             metrics=metrics,
             telemetry=config.telemetry,
         )
-        await owner.run(stop)
+        await owner.run(resources.stop)
 
 
 def main() -> NoReturn:

@@ -9,12 +9,12 @@ Whoever begins to use an identity removes the mark of garbage collection in the 
 (gc_plan.py).
 """
 
-import asyncio
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from cilia.backoff import Backoff
 from cilia.contracts.ids import Identity, LeaseId, Revision
 from cilia.contracts.keys import Keys
 from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, absent, delete, get, put, value_is
@@ -23,8 +23,7 @@ from services.identity.errors import IdentitiesExhausted, LeaseEnded, TooContend
 from services.identity.numbers import pick_number
 
 ATTEMPTS: Final = 12
-PAUSE_SECONDS: Final = 0.002
-"""Before the second attempt; doubles, with jitter, up to 0.1 s."""
+FIRST_PAUSE_SECONDS: Final = 0.002
 LONGEST_PAUSE_SECONDS: Final = 0.1
 
 Use = Callable[[Identity], Op]
@@ -79,7 +78,8 @@ class Allocator:
     async def _attempt(self, canonical: str, use: Use | None) -> tuple[Identity, Revision]:
         known = self.cache.number_of(canonical)
         lost: set[Identity] = set()
-        for attempt in range(ATTEMPTS):
+        backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, self.random.uniform)
+        for _ in range(ATTEMPTS):
             number = self._free_number(lost) if known is None else known
             outcome = await self.etcd.txn(self._transaction(number, canonical, use, is_new=known is None))
             if outcome.succeeded:
@@ -87,7 +87,7 @@ class Allocator:
             found = outcome.value(self.keys.identity_value(canonical))
             if found is None and known is None:  # the labels are still free, so somebody took the number
                 lost.add(number)
-                await self._pause(attempt)
+                await backoff.pause()
             known = None if found is None else Identity(int(found))
         raise TooContended(f"identity of {canonical}", ATTEMPTS)
 
@@ -105,6 +105,3 @@ class Allocator:
         if number is None:
             raise IdentitiesExhausted(self.numbers)
         return number
-
-    async def _pause(self, attempt: int) -> None:
-        await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, PAUSE_SECONDS * 2**attempt) * self.random.uniform(0.5, 1.0))

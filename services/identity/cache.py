@@ -1,6 +1,4 @@
-"""What a replica of the identity service knows: etcd's keys folded into tables.
-
-Pure; one loop writes it.
+"""Cache of the identity service: etcd's keys folded into its tables. Pure; one loop writes it.
 
 The cache may lag behind etcd. Nothing is decided from it alone: it proposes, a transaction
 decides.
@@ -8,8 +6,7 @@ decides.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -17,7 +14,18 @@ from cilia.contracts.identities import node_range, prefix_range
 from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.labels import from_canonical
-from cilia.contracts.tables import Endpoint, EndpointKey, IdentityRow, Node, PolicyObject, PrefixRow
+from cilia.contracts.tables import (
+    ENDPOINTS,
+    IDENTITIES,
+    PREFIXES,
+    Endpoint,
+    EndpointKey,
+    IdentityRow,
+    Node,
+    PolicyObject,
+    PrefixRow,
+)
+from cilia.owner.cache import RowChange
 from services.identity.address_labels import node_labels, node_prefixes, prefix_labels, prefix_of
 
 _ENDPOINT: Final = msgspec.json.Decoder(Endpoint)
@@ -25,31 +33,7 @@ _NODE: Final = msgspec.json.Decoder(Node)
 _POLICY: Final = msgspec.json.Decoder(PolicyObject)
 
 
-@dataclass(frozen=True, slots=True)
-class IdentityChange:
-    """An identity appeared (``row``) or went (None)."""
-
-    identity: Identity
-    row: IdentityRow | None
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointChange:
-    """An endpoint appeared or changed (``row``), or went (None)."""
-
-    key: EndpointKey
-    row: Endpoint | None
-
-
-@dataclass(frozen=True, slots=True)
-class PrefixChange:
-    """A prefix has an identity that stays (``row``), or not any more (None)."""
-
-    prefix: str
-    row: PrefixRow | None
-
-
-Change = IdentityChange | EndpointChange | PrefixChange
+Change = RowChange[Any, Any]
 
 
 class IdentityCache:
@@ -57,6 +41,15 @@ class IdentityCache:
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
+        self.prefixes = (
+            keys.identities,
+            keys.identity_refs,
+            keys.identities_unused,
+            keys.endpoints,
+            keys.policies,
+            keys.nodes,
+        )
+        """Prefixes of the keys that it folds."""
         self.clear()
 
     def clear(self) -> None:
@@ -67,11 +60,11 @@ class IdentityCache:
         self._users: Counter[Identity] = Counter()
         self._marks: dict[Identity, Revision] = {}
         self._canonical: dict[Identity, str] = {}
-        self._named: dict[str, tuple[str, ...]] = {}
-        self._namers: Counter[str] = Counter()
-        self._places: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._required_by: dict[str, tuple[str, ...]] = {}
+        self._required: Counter[str] = Counter()
+        self._nodes: dict[str, tuple[str, tuple[str, ...]]] = {}
         """Key of a node -> its canonical labels and its addresses as prefixes."""
-        self._residents: dict[str, tuple[str, str]] = {}
+        self._node_of_address: dict[str, tuple[str, str]] = {}
         """Address of a node as a prefix -> the node's key and canonical labels."""
 
     @property
@@ -97,16 +90,14 @@ class IdentityCache:
         return {
             identity: revision
             for identity, revision in self._created.items()
-            if not self._users[identity] and self._canonical[identity] not in self._namers
+            if not self._users[identity] and self._canonical[identity] not in self._required
         }
 
     def missing(self) -> tuple[str, ...]:
-        """Return the canonical labels of prefixes that policies name, and of nodes, that have no
-        identity to stay.
-        """
-        return tuple(labels for labels in self._namers if self._staying(labels) is None)
+        """Return canonical labels of prefixes in policies, and of nodes, without a lasting identity."""
+        return tuple(labels for labels in self._required if self._lasting(labels) is None)
 
-    def _staying(self, labels: str) -> Identity | None:
+    def _lasting(self, labels: str) -> Identity | None:
         """Return the identity of canonical labels, unless it is about to go."""
         identity = self._numbers.get(labels)
         return None if identity in self._marks else identity
@@ -125,10 +116,10 @@ class IdentityCache:
             self._marks[identity] = revision
             return self._prefix_changes(identity)
         elif key.startswith(keys.policies):
-            self._name(key, tuple(map(prefix_labels, _POLICY.decode(value).prefixes)))
+            self._require(key, tuple(map(prefix_labels, _POLICY.decode(value).prefixes)))
         elif key.startswith(keys.nodes):
             row = _NODE.decode(value)
-            return self._place_node(key, node_labels(row.labels), node_prefixes(row))
+            return self._put_node(key, node_labels(row.labels), node_prefixes(row))
         return ()
 
     def delete(self, key: str) -> Iterable[Change]:
@@ -145,16 +136,16 @@ class IdentityCache:
             self._marks.pop(identity, None)
             return self._prefix_changes(identity)
         elif key.startswith(keys.policies):
-            self._name(key, ())
+            self._require(key, ())
         elif key.startswith(keys.nodes):
-            return self._place_node(key, "", ())
+            return self._put_node(key, "", ())
         return ()
 
     def _put_identity(self, identity: Identity, canonical: str, revision: Revision) -> tuple[Change, ...]:
         self._canonical[identity] = canonical
         self._numbers[canonical] = identity
         self._created[identity] = revision
-        return (IdentityChange(identity, identity_row(canonical)), *self._prefix_changes(identity))
+        return (RowChange(IDENTITIES, identity, identity_row(canonical)), *self._prefix_changes(identity))
 
     def _delete_identity(self, identity: Identity) -> tuple[Change, ...]:
         prefixes = self._prefixes_of(identity)
@@ -162,57 +153,57 @@ class IdentityCache:
         self._created.pop(identity, None)
         if canonical is not None and self._numbers.get(canonical) == identity:
             del self._numbers[canonical]
-        return (IdentityChange(identity, None), *map(self._change_at, prefixes))
+        return (RowChange(IDENTITIES, identity, None), *map(self._change_at, prefixes))
 
-    def _prefix_changes(self, identity: Identity) -> tuple[PrefixChange, ...]:
+    def _prefix_changes(self, identity: Identity) -> tuple[Change, ...]:
         return tuple(map(self._change_at, self._prefixes_of(identity)))
 
-    def _change_at(self, prefix: str) -> PrefixChange:
-        """Return what a prefix has now: a node's identity if it is one's address, or its own."""
-        _, labels = self._residents.get(prefix, ("", ""))
-        identity = self._staying(labels or prefix_labels(prefix))
-        return PrefixChange(prefix, None if identity is None else PrefixRow(identity))
+    def _change_at(self, prefix: str) -> Change:
+        """Return the prefix's row of now: a node's identity if it is one's address, or its own."""
+        _, labels = self._node_of_address.get(prefix, ("", ""))
+        identity = self._lasting(labels or prefix_labels(prefix))
+        return RowChange(PREFIXES, prefix, None if identity is None else PrefixRow(identity))
 
     def _prefixes_of(self, identity: Identity) -> tuple[str, ...]:
-        """Return the prefixes that an identity stands for; none for those of pods."""
+        """Return the prefixes that an identity is of; none for those of pods."""
         canonical = self._canonical.get(identity, "")
         if identity in node_range():
-            return tuple(prefix for prefix, (_, labels) in self._residents.items() if labels == canonical)
+            return tuple(prefix for prefix, (_, labels) in self._node_of_address.items() if labels == canonical)
         return (prefix_of(from_canonical(canonical)),) if canonical and identity in prefix_range() else ()
 
-    def _place_node(self, key: str, labels: str, prefixes: tuple[str, ...]) -> tuple[Change, ...]:
+    def _put_node(self, key: str, labels: str, prefixes: tuple[str, ...]) -> tuple[Change, ...]:
         """Note the labels and addresses of a node; of one without labels, nothing."""
-        place = (labels, prefixes) if labels else ("", ())
-        _, before = former = self._places.pop(key, ("", ()))
+        node = (labels, prefixes) if labels else ("", ())
+        _, before = former = self._nodes.pop(key, ("", ()))
         if labels:
-            self._places[key] = place
-        if place == former:
+            self._nodes[key] = node
+        if node == former:
             return ()
         for prefix in before:
-            if self._residents.get(prefix, ("", ""))[0] == key:
-                del self._residents[prefix]
-        self._residents.update(dict.fromkeys(place[1], (key, labels)))
-        self._name(key, (labels,) if labels else ())
-        return tuple(map(self._change_at, {*before, *place[1]}))
+            if self._node_of_address.get(prefix, ("", ""))[0] == key:
+                del self._node_of_address[prefix]
+        self._node_of_address.update(dict.fromkeys(node[1], (key, labels)))
+        self._require(key, (labels,) if labels else ())
+        return tuple(map(self._change_at, {*before, *node[1]}))
 
-    def _name(self, key: str, labels: tuple[str, ...]) -> None:
-        """Note what has to have an identity on account of a policy or a node: canonical labels."""
-        for each in self._named.pop(key, ()):
-            self._namers[each] -= 1
-            if not self._namers[each]:
-                del self._namers[each]
+    def _require(self, key: str, labels: tuple[str, ...]) -> None:
+        """Note the canonical labels that need an identity on account of a policy or a node."""
+        for each in self._required_by.pop(key, ()):
+            self._required[each] -= 1
+            if not self._required[each]:
+                del self._required[each]
         if labels:
-            self._named[key] = labels
-            self._namers.update(labels)
+            self._required_by[key] = labels
+            self._required.update(labels)
 
-    def _put_endpoint(self, key: str, row: Endpoint) -> EndpointChange:
+    def _put_endpoint(self, key: str, row: Endpoint) -> Change:
         self._begin_use(key, row.identity)
-        return EndpointChange(EndpointKey(row.node, row.id), row)
+        return RowChange(ENDPOINTS, EndpointKey(row.node, row.id), row)
 
-    def _delete_endpoint(self, key: str) -> EndpointChange:
+    def _delete_endpoint(self, key: str) -> Change:
         self._end_use(key)
         node, _, number = key.removeprefix(self._keys.endpoints).rpartition("/")
-        return EndpointChange(EndpointKey(NodeName(node), EndpointId(int(number))), None)
+        return RowChange(ENDPOINTS, EndpointKey(NodeName(node), EndpointId(int(number))), None)
 
     def _begin_use(self, key: str, identity: Identity) -> None:
         self._end_use(key)

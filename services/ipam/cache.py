@@ -1,19 +1,17 @@
-"""What a replica of ipam knows: etcd's keys folded into nodes, blocks and pools.
-
-Pure; one loop writes it.
+"""Cache of ipam: etcd's keys folded into nodes, blocks and pools. Pure; one loop writes it.
 
 The cache may lag behind etcd. It proposes which block to grant; a transaction decides.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import msgspec
 
-from cilia.contracts.ids import NodeName
+from cilia.contracts.ids import NodeName, Revision
 from cilia.contracts.keys import Block, FormerGrant, Keys
-from cilia.contracts.tables import Node, Pool
+from cilia.contracts.tables import NODES, POOLS, Node, Pool
+from cilia.owner.cache import RowChange
 from services.ipam.pools import AddressPool
 
 _NODE: Final = msgspec.json.Decoder(Node)
@@ -22,23 +20,7 @@ _BLOCK: Final = msgspec.json.Decoder(Block)
 _FORMER_GRANT: Final = msgspec.json.Decoder(FormerGrant)
 
 
-@dataclass(frozen=True, slots=True)
-class NodeChange:
-    """A node registered or changed (``row``), or went (None)."""
-
-    name: NodeName
-    row: Node | None
-
-
-@dataclass(frozen=True, slots=True)
-class PoolChange:
-    """A pool was added or grew (``row``), or went (None)."""
-
-    name: str
-    row: Pool | None
-
-
-Change = NodeChange | PoolChange
+Change = RowChange[Any, Any]
 
 
 class IpamCache:
@@ -46,6 +28,8 @@ class IpamCache:
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
+        self.prefixes = (keys.nodes, keys.pools, keys.blocks, keys.former_grants)
+        """Prefixes of the keys that it folds."""
         self.clear()
 
     def clear(self) -> None:
@@ -75,51 +59,49 @@ class IpamCache:
         return next((name for name, pool in self._pools.items() if pool.contains(cidr)), None)
 
     def regainable(self, node: NodeName) -> tuple[str, ...]:
-        """Return the blocks that a node had when it was last seen, and that are free, in the order
-        of their grant.
-        """
-        held = self._former_grants.get(node, ())
-        return tuple(cidr for cidr in held if (pool := self.pool_of(cidr)) and cidr not in self._taken.get(pool, ()))
+        """Return the free blocks of a node's former grant, in the order in which it got them."""
+        former = self._former_grants.get(node, ())
+        return tuple(cidr for cidr in former if (pool := self.pool_of(cidr)) and cidr not in self._taken.get(pool, ()))
 
     def remembered(self, node: NodeName) -> set[str]:
         """Return the blocks that absent nodes other than ``node`` had."""
         absent = (cidrs for other, cidrs in self._former_grants.items() if other not in self._nodes and other != node)
         return {cidr for cidrs in absent for cidr in cidrs}
 
-    def put(self, key: str, value: bytes) -> Change | None:
-        """Fold a written key in; return the change of a table that it means."""
+    def put(self, key: str, value: bytes, revision: Revision) -> Iterable[Change]:
+        """Fold a written key in; return the changes of tables that it means."""
         keys = self._keys
         if key.startswith(keys.nodes):
             node = _NODE.decode(value)
             self._nodes[node.name] = node
-            return NodeChange(node.name, node)
+            return (RowChange(NODES, node.name, node),)
         if key.startswith(keys.pools):
             name, row = key.removeprefix(keys.pools), _POOL.decode(value)
             self._pools[name] = AddressPool.from_row(name, row)
-            return PoolChange(name, row)
+            return (RowChange(POOLS, name, row),)
         if key.startswith(keys.blocks):
             block = _BLOCK.decode(value)
             self._blocks[key] = block
             self._taken.setdefault(block.pool, set()).add(block.cidr)
         elif key.startswith(keys.former_grants):
             self._former_grants[NodeName(key.removeprefix(keys.former_grants))] = _FORMER_GRANT.decode(value).cidrs
-        return None
+        return ()
 
-    def delete(self, key: str) -> Change | None:
-        """Fold a deleted key in; return the change of a table that it means."""
+    def delete(self, key: str) -> Iterable[Change]:
+        """Fold a deleted key in; return the changes of tables that it means."""
         keys = self._keys
         if key.startswith(keys.nodes):
             name = NodeName(key.removeprefix(keys.nodes))
             self._nodes.pop(name, None)
-            return NodeChange(name, None)
+            return (RowChange(NODES, name, None),)
         if key.startswith(keys.pools):
             pool = key.removeprefix(keys.pools)
             self._pools.pop(pool, None)
-            return PoolChange(pool, None)
+            return (RowChange(POOLS, pool, None),)
         if key.startswith(keys.blocks):
             block = self._blocks.pop(key, None)
             if block is not None:
                 self._taken[block.pool].discard(block.cidr)
         elif key.startswith(keys.former_grants):
             self._former_grants.pop(NodeName(key.removeprefix(keys.former_grants)), None)
-        return None
+        return ()

@@ -2,11 +2,10 @@
 block twice.
 
 Everything that a node has hangs on one lease: its row, its blocks, its endpoints. The lease is
-remembered by etcd itself, as the lease of the node's key. What a node held last stays under a key
+remembered by etcd itself, as the lease of the node's key. A node's last grant stays under a key
 without lease, and is its first choice when it returns.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -14,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from cilia.backoff import Backoff
 from cilia.contracts.ids import LeaseId, NodeName, Revision
 from cilia.contracts.keys import Block, FormerGrant, Keys
 from cilia.contracts.messages import Granted, RegisterNode
@@ -24,8 +24,7 @@ from services.ipam.errors import BlockNotHeld, NodeConflict, NoSuchPool, NotRegi
 from services.ipam.pools import AddressPool, choose_block
 
 ATTEMPTS: Final = 20
-PAUSE_SECONDS: Final = 0.002
-"""Before the second attempt; doubles, with jitter, up to 0.1 s."""
+FIRST_PAUSE_SECONDS: Final = 0.002
 LONGEST_PAUSE_SECONDS: Final = 0.1
 
 _NODE: Final = msgspec.json.Decoder(Node)
@@ -60,7 +59,8 @@ class Grants:
             TooContended, Unavailable: Try again.
         """
         lost: set[str] = set()
-        for attempt in range(ATTEMPTS):
+        backoff = self._backoff()
+        for _ in range(ATTEMPTS):
             found = await self.find(request.name)
             if found is None:
                 entered = await self._enter(request, lost)
@@ -70,7 +70,7 @@ class Grants:
                 entered = await self._return(found, request, lost)
             if entered is not None:
                 return entered
-            await self._pause(attempt)
+            await backoff.pause()
         raise TooContended(f"registration of node {request.name}", ATTEMPTS)
 
     async def find(self, name: NodeName) -> Registration | None:
@@ -96,7 +96,8 @@ class Grants:
             NoSuchPool, PoolExhausted, TooContended, Unavailable: See :meth:`register`.
         """
         lost: set[str] = set()
-        for attempt in range(ATTEMPTS):
+        backoff = self._backoff()
+        for _ in range(ATTEMPTS):
             found = await self.find(node)
             if found is None or found.lease != lease:
                 raise NotRegistered(node, lease)
@@ -105,7 +106,7 @@ class Grants:
             revision = await self._write(row, lease, modified=found.revision, granted=(cidr,), lost=lost)
             if revision is not None:
                 return Granted(cidr, revision)
-            await self._pause(attempt)
+            await backoff.pause()
         raise TooContended(f"another block for node {node}", ATTEMPTS)
 
     async def shrink(self, node: NodeName, cidr: str) -> Revision:
@@ -115,7 +116,8 @@ class Grants:
             BlockNotHeld: The node doesn't have it.
             TooContended, Unavailable: Try again.
         """
-        for attempt in range(ATTEMPTS):
+        backoff = self._backoff()
+        for _ in range(ATTEMPTS):
             found = await self.find(node)
             if found is None or cidr not in found.row.pod_cidrs:
                 raise BlockNotHeld(node, cidr)
@@ -123,7 +125,7 @@ class Grants:
             revision = await self._write(row, found.lease, modified=found.revision, returned=(cidr,))
             if revision is not None:
                 return revision
-            await self._pause(attempt)
+            await backoff.pause()
         raise TooContended(f"return of block {cidr} of node {node}", ATTEMPTS)
 
     async def unregister(self, node: NodeName) -> Revision:
@@ -207,8 +209,8 @@ class Grants:
         for field, (name, version) in wanted.items():
             if name and self._pool(name, field).network.version != version:
                 raise WrongFamily(field, name, version)
-        held = {self.cache.pool_of(cidr) for cidr in cidrs}
-        missing = [name for name, _ in wanted.values() if name and name not in held]
+        present = {self.cache.pool_of(cidr) for cidr in cidrs}
+        missing = [name for name, _ in wanted.values() if name and name not in present]
         return tuple(self._choose(name, request.name, lost) for name in missing)
 
     def _choose(self, name: str, node: NodeName, lost: set[str]) -> str:
@@ -234,5 +236,5 @@ class Grants:
             raise NoSuchPool(cidr, tuple(self.cache.pools))
         return pool
 
-    async def _pause(self, attempt: int) -> None:
-        await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, PAUSE_SECONDS * 2**attempt) * self.random.uniform(0.5, 1.0))
+    def _backoff(self) -> Backoff:
+        return Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, self.random.uniform)

@@ -15,7 +15,8 @@ from cilia.contracts.tables import ONE_SHARD, POLICIES, RESOLVED
 from cilia.kvstore import Election, connect_kvstore
 from cilia.lifecycle import stop_on_signals
 from cilia.metrics import Metrics
-from cilia.owner import Owner, ensure_epoch
+from cilia.owner.epoch import ensure_epoch
+from cilia.owner.service import Owner
 from cilia.table.publisher import TablePublisher
 from services.policy.capacity import Admission, Capacities
 from services.policy.config import Config

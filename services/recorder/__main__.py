@@ -1,36 +1,32 @@
-"""The recorder: the distinct flows of the cluster, added up over all nodes, and what policies in
-shadow make of them.
+"""The recorder: distinct flows of the cluster, over all nodes, and what shadow policies say of them.
 
 Owner of the record in etcd. A replica may be killed at any moment; another goes on with what was
 written, and agents send what wasn't answered again.
 """
 
 import asyncio
-from signal import SIGINT, SIGTERM
 from typing import NoReturn
 
-from cilia.bus import connect_bus
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import IDENTITIES, ONE_SHARD, POLICIES
-from cilia.kvstore import Election, connect_kvstore
-from cilia.lifecycle import run_service, stop_on_signals
+from cilia.kvstore import Election
+from cilia.lifecycle import run_service
 from cilia.metrics import Metrics
-from cilia.owner import Owner
+from cilia.owner.leadership import run_while_elected
+from cilia.owner.resources import open_resources
+from cilia.owner.service import Owner
 from cilia.table.subscriber import ALL, TableSubscriber
 from services.recorder.config import Config
 from services.recorder.flow_store import FlowStore
-from services.recorder.recorder import Recorder, RecorderCounters, run_while_elected
+from services.recorder.recorder import Recorder, RecorderCounters
 from services.recorder.shadow_policies import ShadowPolicies
 
 
 async def run(config: Config) -> None:
     """Serve until told to stop."""
     keys, metrics, counters = Keys(config.cluster), Metrics(), RecorderCounters()
-    async with (
-        stop_on_signals(SIGTERM, SIGINT) as stop,
-        connect_bus(config.nats, cluster=config.cluster, name=f"recorder-{config.replica}") as bus,
-        connect_kvstore(config.etcd) as etcd,
-    ):
+    async with open_resources("recorder", config) as resources:
+        bus, etcd = resources.bus, resources.etcd
         identities = TableSubscriber(bus, IDENTITIES, ALL)
         policies = TableSubscriber(bus, POLICIES, [ONE_SHARD])
         shadows = ShadowPolicies(policies, remember=config.distinct_flows)
@@ -50,7 +46,7 @@ async def run(config: Config) -> None:
             ready.set()
             await asyncio.Event().wait()
 
-        async def hold() -> None:
+        async def record() -> None:
             await ready.wait()
             await recorder.run()
 
@@ -66,13 +62,13 @@ async def run(config: Config) -> None:
                 "policies": policies.run,
                 "shadows": shadows.watch,
                 "readiness": become_ready,
-                "recorder": lambda: run_while_elected(election, hold),
+                "recorder": lambda: run_while_elected(election, record),
             },
             ready=ready,
             metrics=metrics,
             telemetry=config.telemetry,
         )
-        await owner.run(stop)
+        await owner.run(resources.stop)
 
 
 def main() -> NoReturn:

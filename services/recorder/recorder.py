@@ -1,14 +1,12 @@
-"""What the elected replica does: take what agents saw, answer who asks, write it down, judge
-shadows.
+"""Recorder: takes the flows that agents saw, stores them, answers queries, judges shadows.
 
-Only one replica records at a time, so there is one writer; the others wait to take over with what
-is in etcd.
+Only the elected replica records, so there is one writer; the others wait to take over with the
+record in etcd.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,9 +19,9 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.messages import Empty, Problem
 from cilia.contracts.tables import IDENTITIES, IdentityRow
 from cilia.errors import Refused, Unavailable
-from cilia.kvstore import Election
 from cilia.lifecycle import supervise
 from cilia.metrics import counter
+from cilia.notify import Broadcast, Wakeup
 from cilia.policy.observed.recorded import BadFlows
 from cilia.table.subscriber import TableSubscriber
 from services.recorder.config import Config
@@ -33,17 +31,17 @@ from services.recorder.shadow_policies import ShadowPolicies
 
 log = logging.getLogger(__name__)
 
-ELECTION_POLL_SECONDS: Final = 0.1
 WRITE_SECONDS: Final = 0.25
+"""Least distance of two writings."""
 STORED_SECONDS: Final = 8.0
-"""How long an agent's report waits until it is written."""
+"""Time in which an agent's report must be stored."""
 IDENTITY_SECONDS: Final = 1.0
-"""How long a report waits for identities that it names."""
+"""Time in which identities that a report names must become known."""
 
 
 @dataclass(slots=True)
 class RecorderCounters:
-    """What the recorder did."""
+    """Reports and flows that the recorder took."""
 
     reports: int = counter("reports of agents taken")
     repeated: int = counter("reports that an agent sent again, and that were known")
@@ -53,7 +51,7 @@ class RecorderCounters:
 
 
 class Recorder:
-    """The record while this replica leads."""
+    """Record of flows while this replica leads."""
 
     def __init__(
         self,
@@ -72,22 +70,22 @@ class Recorder:
         self._counters = counters
         self._table = FlowTable(config.distinct_flows, since_ns=0)
         self._last_batch: dict[str, str] = {}
-        self._wanted = asyncio.Event()
-        self._written = asyncio.Event()
+        self._write_wanted = Wakeup()
+        self._written = Broadcast()
         self._begun = self._done = 0  # numbers of the newest writing, and of the newest that succeeded
 
     @property
     def flows(self) -> int:
-        """How many distinct flows are known here."""
+        """Number of distinct flows in the record."""
         return len(self._table.rows)
 
     @property
     def evicted(self) -> int:
-        """How many had to make room, since the record began."""
+        """Number of flows that had to make room, since the record began."""
         return self._table.evicted
 
     async def run(self) -> None:
-        """Read the record, then keep it, until cancelled."""
+        """Load the record, then serve and store it, until cancelled."""
         self._last_batch.clear()
         self._table = await self._store.load(self._config.distinct_flows)
         log.info("recording; %d distinct flows are known", self.flows)
@@ -128,7 +126,7 @@ class Recorder:
     async def _take(self, report: RecordFlows) -> None:
         flows = []
         for seen in report.flows:
-            flow = await self._name(seen)
+            flow = await self._label(seen)
             if flow is None:
                 self._counters.unknown += 1
                 continue
@@ -143,14 +141,17 @@ class Recorder:
             await self._bus.publish(self._bus.subjects.shadow(), message)
             self._counters.shadow_verdicts += len(verdicts)
 
-    async def _name(self, seen: SeenFlow) -> RecordedFlow | None:
-        """Return a flow with labels; a young identity may take a moment to be heard of."""
-        deadline = time.monotonic() + IDENTITY_SECONDS
-        while True:
-            flow = recorded(seen, self._labels_of)
-            if flow is not None or time.monotonic() > deadline:
-                return flow
-            await asyncio.sleep(0.1)
+    async def _label(self, seen: SeenFlow) -> RecordedFlow | None:
+        """Return a flow with labels; None if an identity stays unknown, as a young one is at first."""
+        flow = recorded(seen, self._labels_of)
+        if flow is not None:
+            return flow
+        try:
+            async with asyncio.timeout(IDENTITY_SECONDS):
+                await self._identities.wait_until(lambda: recorded(seen, self._labels_of) is not None)
+        except TimeoutError:
+            return None
+        return recorded(seen, self._labels_of)
 
     def _labels_of(self, identity: Identity) -> tuple[str, ...] | None:
         row = self._identities.rows(IDENTITIES.shard(identity)).get(identity)
@@ -160,20 +161,14 @@ class Recorder:
         if not self._table.new:
             return
         awaited = self._begun + 1
-        self._wanted.set()
-        while self._done < awaited:
-            await self._written.wait()
+        self._write_wanted.set()
+        await self._written.wait_until(lambda: self._done >= awaited)
 
     async def _write(self) -> None:
         """Write new flows at once, and counts now and then, until cancelled."""
         counted = time.monotonic()
         while True:
-            try:
-                async with asyncio.timeout(self._config.counts_seconds):
-                    await self._wanted.wait()
-            except TimeoutError:
-                log.debug("nothing new; counts are written")
-            self._wanted.clear()
+            await self._write_wanted.wait(self._config.counts_seconds)
             self._begun += 1
             counts = time.monotonic() - counted >= self._config.counts_seconds
             try:
@@ -182,27 +177,6 @@ class Recorder:
                 self._done = self._begun
             except Unavailable as error:
                 log.warning("the record can't be written: %s", error)
-                self._wanted.set()
-            self._written.set()
-            self._written.clear()
+                self._write_wanted.set()
+            self._written.notify()
             await asyncio.sleep(WRITE_SECONDS)
-
-
-async def run_while_elected(election: Election, hold: Callable[[], Awaitable[None]]) -> None:
-    """Have ``hold`` run while this replica is elected; until cancelled."""
-    while True:
-        if not election.leading:
-            await asyncio.sleep(ELECTION_POLL_SECONDS)
-            continue
-        holding = asyncio.ensure_future(hold())
-        try:
-            while election.leading and not holding.done():
-                await asyncio.wait((holding,), timeout=ELECTION_POLL_SECONDS)
-            if holding.done():
-                await holding
-        except Unavailable as error:
-            log.warning("can't record: %s", error)
-            await asyncio.sleep(1.0)
-        finally:
-            holding.cancel()
-            await asyncio.gather(holding, return_exceptions=True)

@@ -5,9 +5,20 @@ import pytest
 
 from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
 from cilia.contracts.keys import Keys
-from cilia.contracts.tables import Endpoint, EndpointKey, IdentityRow, Node, PolicyObject, PrefixRow
+from cilia.contracts.tables import (
+    ENDPOINTS,
+    IDENTITIES,
+    PREFIXES,
+    Endpoint,
+    EndpointKey,
+    IdentityRow,
+    Node,
+    PolicyObject,
+    PrefixRow,
+)
+from cilia.owner.cache import RowChange
 from services.identity.address_labels import prefix_labels
-from services.identity.cache import Change, EndpointChange, IdentityCache, IdentityChange, PrefixChange
+from services.identity.cache import Change, IdentityCache
 from services.identity.errors import BadField
 
 KEYS = Keys("test")
@@ -30,7 +41,7 @@ def test_an_identity_becomes_a_row_with_sorted_labels() -> None:
     cache = IdentityCache(KEYS)
     change = put_identity(cache, 300, WEB, 5)
     labels = ("k8s:app=web", "k8s:io.kubernetes.pod.namespace=default")
-    assert change == (IdentityChange(Identity(300), IdentityRow(labels)),)
+    assert change == (RowChange(IDENTITIES, Identity(300), IdentityRow(labels)),)
     assert cache.number_of(WEB) == 300
 
 
@@ -67,7 +78,7 @@ def test_hearing_of_a_key_again_counts_it_once() -> None:
 
 def test_a_deleted_endpoint_is_named_by_its_key() -> None:
     change = IdentityCache(KEYS).delete(KEYS.endpoint(NodeName("n1"), EndpointId(7)))
-    assert change == (EndpointChange(EndpointKey(NodeName("n1"), EndpointId(7)), None),)
+    assert change == (RowChange(ENDPOINTS, EndpointKey(NodeName("n1"), EndpointId(7)), None),)
 
 
 PREFIX, NUMBER = "10.0.0.0/8", Identity((1 << 24) + 5)
@@ -81,11 +92,11 @@ def name_prefix(cache: IdentityCache, *prefixes: str) -> None:
 def test_a_prefix_has_a_row_until_its_identity_is_marked() -> None:
     cache = IdentityCache(KEYS)
     changes = put_identity(cache, NUMBER, prefix_labels(PREFIX), 5)
-    assert PrefixChange(PREFIX, PrefixRow(NUMBER)) in changes
+    assert RowChange(PREFIXES, PREFIX, PrefixRow(NUMBER)) in changes
     mark = KEYS.identity_unused(NUMBER)
-    assert cache.put(mark, b"", Revision(6)) == (PrefixChange(PREFIX, None),)
-    assert cache.delete(mark) == (PrefixChange(PREFIX, PrefixRow(NUMBER)),)
-    assert PrefixChange(PREFIX, None) in cache.delete(KEYS.identity(NUMBER))
+    assert cache.put(mark, b"", Revision(6)) == (RowChange(PREFIXES, PREFIX, None),)
+    assert cache.delete(mark) == (RowChange(PREFIXES, PREFIX, PrefixRow(NUMBER)),)
+    assert RowChange(PREFIXES, PREFIX, None) in cache.delete(KEYS.identity(NUMBER))
     assert cache.delete(mark) == ()
 
 
@@ -118,10 +129,10 @@ def test_a_nodes_addresses_have_the_identity_of_its_labels() -> None:
     assert cache.missing() == (LABELS,)
     changes = put_identity(cache, OF_NODE, LABELS, 5)
     addresses = ("192.0.2.1/32", "10.244.1.1/32", "fd00:244:0:1::1/128")
-    assert changes[1:] == tuple(PrefixChange(each, PrefixRow(OF_NODE)) for each in addresses)
+    assert changes[1:] == tuple(RowChange(PREFIXES, each, PrefixRow(OF_NODE)) for each in addresses)
     assert cache.unused() == {}
     assert put_node(cache, "n1", "192.0.2.1", "zone=a") == ()
-    assert set(cache.delete(KEYS.node(NodeName("n1")))) == {PrefixChange(each, None) for each in addresses}
+    assert set(cache.delete(KEYS.node(NodeName("n1")))) == {RowChange(PREFIXES, each, None) for each in addresses}
     assert cache.unused() == {OF_NODE: 5}
 
 
@@ -136,8 +147,8 @@ def test_an_address_of_a_node_is_no_prefix_of_a_policy_while_the_node_is_there()
     put_identity(cache, NUMBER, prefix_labels("192.0.2.1/32"), 5)
     put_identity(cache, OF_NODE, LABELS, 6)
     name_prefix(cache, "192.0.2.1/32")
-    assert PrefixChange("192.0.2.1/32", PrefixRow(OF_NODE)) in put_node(cache, "n1", "192.0.2.1", "zone=a")
-    assert PrefixChange("192.0.2.1/32", PrefixRow(NUMBER)) in put_node(cache, "n1", "192.0.2.1")
+    assert RowChange(PREFIXES, "192.0.2.1/32", PrefixRow(OF_NODE)) in put_node(cache, "n1", "192.0.2.1", "zone=a")
+    assert RowChange(PREFIXES, "192.0.2.1/32", PrefixRow(NUMBER)) in put_node(cache, "n1", "192.0.2.1")
 
 
 def test_the_successor_of_a_node_at_its_address_keeps_its_identity() -> None:
@@ -146,7 +157,7 @@ def test_the_successor_of_a_node_at_its_address_keeps_its_identity() -> None:
     put_node(cache, "n1", "192.0.2.1", "zone=a")
     put_node(cache, "n2", "192.0.2.1", "zone=a")
     gone = cache.delete(KEYS.node(NodeName("n1")))
-    assert PrefixChange("192.0.2.1/32", PrefixRow(OF_NODE)) in gone
+    assert RowChange(PREFIXES, "192.0.2.1/32", PrefixRow(OF_NODE)) in gone
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "0.0.0.0/0", "::/0", "ten", ""])

@@ -1,30 +1,32 @@
 import msgspec
 
-from cilia.contracts.ids import NodeName
+from cilia.contracts.ids import NodeName, Revision
 from cilia.contracts.keys import Block, FormerGrant, Keys
-from cilia.contracts.tables import Node, Pool
-from services.ipam.cache import IpamCache, NodeChange, PoolChange
+from cilia.contracts.tables import NODES, POOLS, Node, Pool
+from cilia.owner.cache import RowChange
+from services.ipam.cache import IpamCache
 
 KEYS = Keys("test")
 N1, N2 = NodeName("n1"), NodeName("n2")
+R1 = Revision(1)
 CIDR = "10.244.0.64/26"
 
 
 def cache() -> IpamCache:
     made = IpamCache(KEYS)
-    made.put(KEYS.block("default", CIDR), msgspec.json.encode(Block(CIDR, N1, "default")))
-    made.put(KEYS.former_grant(N1), msgspec.json.encode(FormerGrant((CIDR,))))
-    made.put(KEYS.node(N1), msgspec.json.encode(Node(N1, "192.0.2.1", pod_cidrs=(CIDR,))))
+    made.put(KEYS.block("default", CIDR), msgspec.json.encode(Block(CIDR, N1, "default")), R1)
+    made.put(KEYS.former_grant(N1), msgspec.json.encode(FormerGrant((CIDR,))), R1)
+    made.put(KEYS.node(N1), msgspec.json.encode(Node(N1, "192.0.2.1", pod_cidrs=(CIDR,))), R1)
     return made
 
 
 def test_nodes_and_pools_become_rows_of_their_tables() -> None:
     node, pool = Node(N1, "192.0.2.1"), Pool("10.244.0.0/16", 26)
     fresh = IpamCache(KEYS)
-    assert fresh.put(KEYS.node(N1), msgspec.json.encode(node)) == NodeChange(N1, node)
-    assert fresh.put(KEYS.pool("default"), msgspec.json.encode(pool)) == PoolChange("default", pool)
-    assert fresh.delete(KEYS.node(N1)) == NodeChange(N1, None)
-    assert fresh.delete(KEYS.pool("default")) == PoolChange("default", None)
+    assert fresh.put(KEYS.node(N1), msgspec.json.encode(node), R1) == (RowChange(NODES, N1, node),)
+    assert fresh.put(KEYS.pool("default"), msgspec.json.encode(pool), R1) == (RowChange(POOLS, "default", pool),)
+    assert fresh.delete(KEYS.node(N1)) == (RowChange(NODES, N1, None),)
+    assert fresh.delete(KEYS.pool("default")) == (RowChange(POOLS, "default", None),)
 
 
 def test_a_block_is_taken_until_its_key_goes() -> None:
@@ -45,8 +47,8 @@ def test_what_an_absent_node_had_is_remembered_for_others_but_not_for_itself() -
 
 def test_a_node_that_returns_regains_what_it_had_and_nobody_took() -> None:
     some = cache()
-    some.put(KEYS.pool("default"), msgspec.json.encode(Pool("10.244.0.0/16", 26)))
-    some.put(KEYS.former_grant(N1), msgspec.json.encode(FormerGrant((CIDR, "10.244.0.128/26", "10.99.0.0/26"))))
+    some.put(KEYS.pool("default"), msgspec.json.encode(Pool("10.244.0.0/16", 26)), R1)
+    some.put(KEYS.former_grant(N1), msgspec.json.encode(FormerGrant((CIDR, "10.244.0.128/26", "10.99.0.0/26"))), R1)
     assert some.regainable(N1) == ("10.244.0.128/26",)
     some.delete(KEYS.block("default", CIDR))
     assert some.regainable(N1) == (CIDR, "10.244.0.128/26")

@@ -1,5 +1,4 @@
-"""Group commit: transactions that arrive while one is on its way to etcd go together in the next
-one.
+"""Group commit: transactions that arrive while one is on its way to etcd go in the next together.
 
 etcd makes a raft entry and an fsync of each request, so a burst of small transactions is bound by
 the disk. Nested in one outer transaction they share both. etcd evaluates all nested conditions
@@ -17,6 +16,7 @@ from cilia.kvstore.errors import KvstoreError
 from cilia.kvstore.limits import Limits, depth
 from cilia.kvstore.operations import Txn, TxnResult
 from cilia.kvstore.schema import message
+from cilia.notify import Wakeup
 
 Send = Callable[[Any], Awaitable[Any]]
 """TxnRequest -> TxnResponse."""
@@ -41,7 +41,7 @@ class GroupCommit:
         self._send = send
         self._limits = limits
         self._pending: list[_Pending] = []
-        self._wake = asyncio.Event()
+        self._wake = Wakeup()
         self._closed = False
 
     async def commit(self, txn: Txn) -> TxnResult:
@@ -70,7 +70,6 @@ class GroupCommit:
                 while self._pending:
                     group, self._pending = _split(self._pending, self._limits.group)
                     await self._commit_group(group)
-                self._wake.clear()
         finally:
             self._closed = True
             _refuse(group + self._pending, _closed())
