@@ -18,7 +18,8 @@ import msgspec
 
 from bench.report import Figure, report, summarize
 from cilia.contracts.agent import AgentState, AgentStatus, CreateEndpoint, EndpointReference, LocalEndpoint
-from cilia.contracts.messages import Empty, Realised
+from cilia.contracts.messages import Empty
+from cilia.contracts.realisation import Realised
 from laboratory import agent_client
 from laboratory.cluster import LocalCluster
 from laboratory.layout import netns_path

@@ -23,7 +23,7 @@ from bench.policy_nodes import change
 from bench.report import Figure, summarize
 from cilia.bus import Bus, BusConfig, connect_bus
 from cilia.contracts.ids import Identity, NodeName, Revision
-from cilia.contracts.messages import Acknowledgement
+from cilia.contracts.realisation import Acknowledgement
 from cilia.contracts.tables import RESOLVED, PolicyEntry, SubjectKey
 from cilia.kvstore import EtcdConfig, connect_kvstore
 from cilia.lifecycle import supervise

@@ -14,7 +14,8 @@ from typing import Final
 from bench.policy_flip import UDP_PORT, measure_flip
 from bench.report import Figure, summarize
 from cilia.bus import Bus, BusConfig, connect_bus
-from cilia.contracts.messages import ApplyPolicies, PoliciesChanged, Realised, WaitRealised
+from cilia.contracts.policies import ApplyPolicies, PoliciesChanged
+from cilia.contracts.realisation import Realised, WaitRealised
 from cilia.netns import enter
 from laboratory.cluster import LocalCluster
 from laboratory.layout import netns_path

@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 
 from cilia.bus import Bus
 from cilia.contracts.ids import NodeName
-from cilia.contracts.messages import Message, Problem, Reply
+from cilia.contracts.messages import Message, Problem, ProblemCode, Reply
 from cilia.errors import Refused, TooLarge, Unavailable
 from cilia.telemetry import TRACEPARENT, span, traceparent
 
@@ -25,7 +25,7 @@ Answer = Callable[[Any], Awaitable[Message]]
 Calls = Mapping[str, tuple[type[Any], Answer]]
 """Name of a call -> type of its request and the function that answers it, or raises Refused."""
 
-BUSY = Problem("busy", "too many requests are under way; try again")
+BUSY = Problem(ProblemCode.BUSY, "too many requests are under way; try again")
 
 
 async def serve(bus: Bus, service: str, calls: Calls, *, concurrency: int = 64) -> None:
@@ -80,10 +80,10 @@ async def _handle(bus: Bus, message: Msg, call: str, decoder: "msgspec.json.Deco
         except Refused as refused:
             reply = Reply(problem=refused.problem)
         except Unavailable as error:
-            reply = Reply(problem=Problem("unavailable", str(error)))
+            reply = Reply(problem=Problem(ProblemCode.UNAVAILABLE, str(error)))
         except Exception as error:  # a task's border: one bad request must not end the replica
             log.exception("call %s failed", call)
-            reply = Reply(problem=Problem("internal", f"{type(error).__name__}: {error}"))
+            reply = Reply(problem=Problem(ProblemCode.INTERNAL, f"{type(error).__name__}: {error}"))
         await _reply(bus, message, reply, call)
 
 
@@ -113,4 +113,4 @@ def invalid(error: msgspec.DecodeError) -> Problem:
     ``endpoint.id``.
     """
     reason, _, path = str(error).partition(" - at `")
-    return Problem("invalid", reason, field=re.sub(r"^\$\.?|`$", "", path))
+    return Problem(ProblemCode.INVALID, reason, field=re.sub(r"^\$\.?|`$", "", path))

@@ -13,7 +13,7 @@ keep their traceback.
 
 from typing import ClassVar
 
-from cilia.contracts.messages import Problem
+from cilia.contracts.messages import Problem, ProblemCode
 
 
 class Failure(Exception):
@@ -66,4 +66,4 @@ class TooLarge(Refused):
 
     def __init__(self, what: str, size_bytes: int, most_bytes: int) -> None:
         text = f"{what} has {size_bytes:,} bytes; the bus takes at most {most_bytes:,} (max_payload of nats-server)"
-        super().__init__(Problem("invalid", text))
+        super().__init__(Problem(ProblemCode.INVALID, text))

@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cilia.contracts.agent import Call, MonitorFilter
-from cilia.contracts.messages import Flow
+from cilia.contracts.flow_events import Flow, FlowKind
 from cilia.errors import Failure
 from laboratory.cluster import LocalCluster
 from laboratory.pod import Pod
@@ -174,7 +174,7 @@ async def _watch_drops(cluster: LocalCluster) -> AsyncIterator[dict[tuple[str, s
 
     async def listen(path: Path) -> None:
         reader, writer = await asyncio.open_unix_connection(path)
-        wanted = msgspec.Raw(msgspec.json.encode(MonitorFilter(kinds=("drop",))))
+        wanted = msgspec.Raw(msgspec.json.encode(MonitorFilter(kinds=(FlowKind.DROP,))))
         writer.write(msgspec.json.encode(Call("monitor", wanted)) + b"\n")
         async for line in reader:
             flow = msgspec.json.decode(line, type=Flow)

@@ -7,7 +7,8 @@ from cilia.commands.arguments import Nouns, add_output, command, parse_since
 from cilia.commands.output import print_json, print_table
 from cilia.commands.policy.recorded import add_addresses, fetch_flows, moment
 from cilia.commands.session import Session, with_session
-from cilia.contracts.flows import ALLOWED, AUDITED, DENIED, FlowEnd, ListFlows, RecordedFlow
+from cilia.contracts.direction import Direction
+from cilia.contracts.flows import ListFlows, PolicyVerdict, RecordedFlow, RecordedPeer
 from cilia.policy.observed.recorded import name_of
 
 
@@ -43,7 +44,13 @@ def add_parser(nouns: Nouns) -> None:
     parser.add_argument("--from", dest="source", metavar="NAME", help="workload, address or entity that asks")
     parser.add_argument("--to", dest="destination", metavar="NAME", help="workload, address or entity that is asked")
     parser.add_argument("--port", help="80/TCP, 8/ICMP, or 80")
-    parser.add_argument("--verdict", choices=(ALLOWED, DENIED, AUDITED), default="", help="what became of it")
+    parser.add_argument(
+        "--verdict",
+        type=PolicyVerdict,
+        choices=tuple(PolicyVerdict),
+        metavar="{allowed,denied,audited}",
+        help="what became of it",
+    )
     parser.add_argument("--since", type=parse_since, default=0, metavar="AGE", help="seen since: 24h, 7d, or a time")
     add_output(parser)
 
@@ -72,7 +79,7 @@ def _cells(flow: RecordedFlow) -> tuple[object, ...]:
         name_of(flow.destination),
         f"{flow.port}/{flow.protocol}",
         flow.verdict,
-        "egress" if flow.egress else "ingress",
+        Direction.of(flow.egress),
         flow.policy or "-",
         flow.count,
         moment(flow.first_ns),
@@ -80,5 +87,5 @@ def _cells(flow: RecordedFlow) -> tuple[object, ...]:
     )
 
 
-def _is_named(end: FlowEnd, name: str | None) -> bool:
+def _is_named(end: RecordedPeer, name: str | None) -> bool:
     return name in (None, end.workload, end.address, name_of(end))

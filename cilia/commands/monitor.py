@@ -10,7 +10,7 @@ import msgspec
 from cilia.commands.arguments import Nouns, add_output, command, parse_count, parse_seconds
 from cilia.commands.output import note
 from cilia.commands.session import Session, with_session
-from cilia.contracts.messages import Flow, FlowBatch
+from cilia.contracts.flow_events import Flow, FlowBatch, FlowVerdict
 
 _BATCHES: Final = 64
 """Batches that may wait to be printed; the bus holds the next ones back, and drops them in the end.
@@ -77,7 +77,7 @@ async def _print(arguments: argparse.Namespace, arrived: "asyncio.Queue[FlowBatc
 
 
 def _is_wanted(arguments: argparse.Namespace, flow: Flow) -> bool:
-    asked = {"dropped": arguments.drops, "audit": arguments.audited}
+    asked = {FlowVerdict.DROPPED: arguments.drops, FlowVerdict.AUDIT: arguments.audited}
     if any(asked.values()) and not asked.get(flow.verdict):
         return False
     ends = (flow.source_endpoint, flow.destination_endpoint)

@@ -11,7 +11,8 @@ from cilia.commands.local_clusters import find_cluster
 from cilia.commands.output import note_if_slow
 from cilia.contracts.agent import EndpointReference
 from cilia.contracts.ids import NodeName
-from cilia.contracts.messages import Message, PoliciesChanged
+from cilia.contracts.messages import Message
+from cilia.contracts.policies import PoliciesChanged
 from cilia.contracts.tables import ENDPOINTS, NODES, Endpoint, Node, Table
 from cilia.errors import Failure, Unavailable
 from cilia.netns import enter

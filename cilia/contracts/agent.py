@@ -5,29 +5,33 @@ answer one line :class:`~.messages.Reply`; ``monitor`` answers with a line a flo
 hangs up. On the bus a call is a request to ``cilia.v1.<cluster>.node.<node>.<call>``; flows are on
 ``cilia.v1.<cluster>.flow.<node>``.
 
-==================  =============================  ===============================================================
-call                arguments                      answer
-==================  =============================  ===============================================================
-``status``          :class:`~.messages.Empty`      :class:`AgentStatus`
-``endpoint-create``   :class:`CreateEndpoint`      :class:`LocalEndpoint`, once its policy is realised
-``endpoint-delete``  :class:`EndpointReference`    :class:`~.messages.Empty`; idempotent
+====================  ===========================  =================================================
+call                  arguments                    answer
+====================  ===========================  =================================================
+``status``            :class:`~.messages.Empty`    :class:`AgentStatus`
+``endpoint-create``   :class:`CreateEndpoint`      :class:`LocalEndpoint`, once its policy is
+                                                   realised
+``endpoint-delete``   :class:`EndpointReference`   :class:`~.messages.Empty`; idempotent
 ``endpoint-relabel``  :class:`RelabelEndpoint`     :class:`LocalEndpoint`
-``endpoint-audit``  :class:`AuditEndpoint`         :class:`LocalEndpoint`
-``endpoint-list``   :class:`~.messages.Empty`      :class:`LocalEndpoints`
-``endpoint-get``    :class:`EndpointReference`     :class:`LocalEndpoint`
-``policy-get``      :class:`EndpointReference`     :class:`EndpointPolicy`
-``prefixes-wait``   :class:`AwaitPrefixes`        :class:`~.messages.Empty`, once the node tells them apart
-``map-list``        :class:`~.messages.Empty`      :class:`MapList`
-``map-get``         :class:`MapQuery`              :class:`MapContents`
-``monitor``         :class:`MonitorFilter`         lines of :class:`~.messages.Flow`; on the socket only
-==================  =============================  ===============================================================
+``endpoint-audit``    :class:`AuditEndpoint`       :class:`LocalEndpoint`
+``endpoint-list``     :class:`~.messages.Empty`    :class:`LocalEndpoints`
+``endpoint-get``      :class:`EndpointReference`   :class:`LocalEndpoint`
+``policy-get``        :class:`EndpointReference`   :class:`EndpointPolicy`
+``prefixes-wait``     :class:`AwaitPrefixes`       :class:`~.messages.Empty`, once the ipcache has
+                                                   them
+``map-list``          :class:`~.messages.Empty`    :class:`MapList`
+``map-get``           :class:`MapQuery`            :class:`MapContents`
+``monitor``           :class:`MonitorFilter`       lines of :class:`~.flow_events.Flow`; on the
+                                                   socket only
+====================  ===========================  =================================================
 """
 
 from enum import StrEnum
 
 from msgspec import Raw
 
-from cilia.contracts.ids import EndpointId, Identity, NodeName
+from cilia.contracts.flow_events import FlowKind
+from cilia.contracts.ids import EndpointId, Identity, NamedPort, NodeName
 from cilia.contracts.messages import Message
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 
@@ -41,19 +45,18 @@ class Call(Message, frozen=True):
 
 
 class CreateEndpoint(Message, frozen=True):
-    """Connect a pod. Idempotent for the same namespace, name and network namespace."""
+    """Connection of a pod; idempotent for the same namespace, name and network namespace."""
 
     namespace: str
     name: str
     netns: str
     """Path of the pod's network namespace, such as ``/run/netns/web``."""
     labels: dict[str, str] = {}
-    """The pod's own labels; those of its place are added."""
+    """Labels of the pod; those of its namespace are added."""
     namespace_labels: dict[str, str] = {}
     interface: str = "eth0"
-    """Name of its device inside."""
-    named_ports: tuple[tuple[str, str, int], ...] = ()
-    """(name, protocol, port)."""
+    """Name of the device in the pod."""
+    named_ports: tuple[NamedPort, ...] = ()
     timeout_seconds: float = 10.0
 
 
@@ -66,7 +69,7 @@ class EndpointReference(Message, frozen=True):
 
 
 class RelabelEndpoint(Message, frozen=True):
-    """Give an endpoint other labels, and so, as a rule, another identity."""
+    """Change of an endpoint's labels, and so, as a rule, of its identity."""
 
     endpoint: EndpointReference
     labels: dict[str, str]
@@ -74,21 +77,18 @@ class RelabelEndpoint(Message, frozen=True):
 
 
 class AuditEndpoint(Message, frozen=True):
-    """Let what policy would drop of an endpoint's packets through and report it, or end that; kept
-    across restarts.
-    """
+    """Begin or end of an endpoint's audit, which outlives restarts."""
 
     endpoint: EndpointReference
     audit: bool
+    """Let the packets through that policy would drop, and report them."""
 
 
 class AwaitPrefixes(Message, frozen=True):
-    """Wait until the node's ipcache has these prefixes outside of the cluster; not longer than
-    ``timeout_seconds``.
-    """
+    """Request to answer once the node's ipcache has prefixes outside of the cluster."""
 
     prefixes: tuple[str, ...]
-    """Such as ``10.0.0.0/8``."""
+    """Prefixes such as ``10.0.0.0/8``."""
     timeout_seconds: float = 2.0
 
 
@@ -115,7 +115,7 @@ class AgentState(StrEnum):
 
 
 class LocalEndpoint(Message, frozen=True):
-    """An endpoint as its node knows it."""
+    """An endpoint with all that its node knows of it."""
 
     id: EndpointId
     namespace: str
@@ -126,20 +126,20 @@ class LocalEndpoint(Message, frozen=True):
     labels: tuple[str, ...]
     """Security labels, sorted."""
     ipv4: str
-    """Or ``ipv6``: empty where it has no address of that family."""
+    """Its IPv4 address; empty if it has none, as ``ipv6`` is."""
     gateway: str
     mac: str
     interface: str
-    """Device inside the pod."""
+    """Name of the device in the pod."""
     host_interface: str
     ifindex: int
     netns: str
     policy_revision: int = 0
-    """Sequence of RESOLVED that is in force for it; 0: none, all of its packets are dropped."""
+    """Sequence of RESOLVED in force for it; 0: none, and all of its packets are dropped."""
     ipv6: str = ""
     gateway_ipv6: str = ""
     audit: bool = False
-    """What policy would drop of its packets is let through and reported."""
+    """Packets that policy would drop are let through and reported."""
 
 
 class LocalEndpoints(Message, frozen=True):
@@ -172,7 +172,7 @@ class MapSummary(Message, frozen=True):
     key_bytes: int
     value_bytes: int
     entries: int
-    """-1 where counting would mean to walk a large table; see ``map-get``."""
+    """Number of entries; -1 where counting would mean to walk a large table."""
     max_entries: int
     memory_bytes: int
 
@@ -184,7 +184,7 @@ class MapList(Message, frozen=True):
 
 
 class MapQuery(Message, frozen=True):
-    """Ask for the contents of a map."""
+    """Query for the contents of a map."""
 
     name: str
     limit: int = 1000
@@ -199,16 +199,15 @@ class MapContents(Message, frozen=True):
 
 
 class MonitorFilter(Message, frozen=True):
-    """Which flows to show; empty fields match all."""
+    """Filter of flow events; empty fields match all."""
 
-    kinds: tuple[str, ...] = ()
-    """``verdict``, ``drop``, ``trace``."""
+    kinds: tuple[FlowKind, ...] = ()
     endpoint: str = ""
-    """``namespace/name`` at either end."""
+    """``namespace/name`` of the source or the destination."""
 
 
 class TableStatus(Message, frozen=True):
-    """How far a node has heard a table."""
+    """State of a node's copy of a table."""
 
     name: str
     complete: bool
@@ -216,21 +215,23 @@ class TableStatus(Message, frozen=True):
     rows: int
     sequence: int
     resyncs: int
-    """Snapshots asked for after a gap."""
+    """Number of snapshots asked for after a gap."""
 
 
 class LoopStatus(Message, frozen=True):
-    """A reconciler: what it wants, what failed."""
+    """State of a reconciler."""
 
     name: str
     desired: int
+    """Number of objects that it keeps."""
     pending: int
+    """Number of objects that are not yet what they should be."""
     failures: int
     last_error: str = ""
 
 
 class AgentStatus(Message, frozen=True):
-    """What an agent says of itself."""
+    """Status of an agent, of its tables and its reconcilers."""
 
     node: NodeName
     state: AgentState
@@ -246,5 +247,5 @@ class AgentStatus(Message, frozen=True):
     tables: tuple[TableStatus, ...] = ()
     loops: tuple[LoopStatus, ...] = ()
     missing_features: tuple[str, ...] = ()
-    """Kernel features that it does without."""
+    """Kernel features that are missing, and that it does without."""
     ipv6: str = ""

@@ -1,11 +1,16 @@
-"""Why a flow is allowed or denied: request and answer of ``policy.explain``."""
+"""Explanation of a flow's verdict: request and answer of ``policy.explain``."""
 
+from enum import StrEnum
+
+from cilia.contracts.direction import Direction
 from cilia.contracts.ids import Revision
 from cilia.contracts.messages import Message
 
 
-class Party(Message, frozen=True):
-    """One end of a flow: by ``name``, or as what a pod with ``labels`` in ``namespace`` would be."""
+class PeerSelector(Message, frozen=True):
+    """Source or destination of a flow: by ``name``, or a pod that would have ``labels`` in
+    ``namespace``.
+    """
 
     name: str = ""
     """``namespace/name`` of a pod, the number of an identity, an entity such as ``host``, or an
@@ -17,32 +22,54 @@ class Party(Message, frozen=True):
 
 
 class ExplainFlow(Message, frozen=True):
-    """``policy.explain``: what becomes of a flow, and why."""
+    """``policy.explain``: judge a flow, and name what decides."""
 
-    source: Party
-    destination: Party
+    source: PeerSelector
+    destination: PeerSelector
     port: str
     """``80/TCP``, ``http/TCP`` (as the destination names it) or ``8/ICMP`` (a type)."""
     at_least: Revision = Revision(0)
-    """The state to judge is of this revision or a later one; the replica waits for it, bounded."""
+    """Earliest revision of the state to judge; the replica waits for it, bounded."""
 
 
-class RulePlace(Message, frozen=True):
-    """A rule: the key of its policy, and the field that holds it, such as ``spec.ingress[0]``."""
+class RulePath(Message, frozen=True):
+    """Path of a rule: the key of its policy, and the field that holds it."""
 
     policy: str
     rule: str
+    """Path of the field, such as ``spec.ingress[0]``."""
+
+
+class Criterion(StrEnum):
+    """Part of a rule that a flow is compared with."""
+
+    SUBJECT = "subject"
+    """The pods that the policy selects."""
+    PEER = "peer"
+    PORT = "port"
+
+
+class MismatchKind(StrEnum):
+    """Property in which a flow differs from a rule."""
+
+    LABEL = "label"
+    NAMESPACE = "namespace"
+    CLUSTER = "cluster"
+    ENTITY = "entity"
+    CIDR = "cidr"
+    EXCEPT = "except"
+    PORT = "port"
+    PROTOCOL = "protocol"
+    PORT_NAME = "port-name"
+    NOBODY = "nobody"
+    """The rule names no peer at all."""
 
 
 class Mismatch(Message, frozen=True):
-    """One thing in which a flow differs from what a rule wants."""
+    """One difference between a flow and what a rule wants."""
 
-    end: str
-    """``subject`` (whom the policy selects), ``peer``, or ``port``."""
-    what: str
-    """``label``, ``namespace``, ``cluster``, ``entity``, ``cidr``, ``except``, ``port``,
-    ``protocol``, ``port-name`` or ``nobody`` (the rule names no peer at all).
-    """
+    criterion: Criterion
+    kind: MismatchKind
     wanted: str
     found: str
 
@@ -55,34 +82,43 @@ class NearRule(Message, frozen=True):
     mismatches: tuple[Mismatch, ...]
 
 
+class VerdictReason(StrEnum):
+    """Reason for the verdict of one side's policies."""
+
+    RULE = "rule"
+    """Rules match, of which any alone decides."""
+    DEFAULT_DENY = "default-deny"
+    """Nothing matches, and policies isolate the subject: they deny what nothing allows."""
+    CLOSED = "closed"
+    """Nothing matches, and the enforcement mode, or a subject without labels yet, denies it."""
+    OPEN = "open"
+    """No rule denies, and no policy isolates the subject."""
+    HOST = "host"
+    """Its own node always reaches a pod that no rule closes to it."""
+    MODE = "mode"
+    """Enforcement is off."""
+    NOT_ENFORCED = "not-enforced"
+    """The subject is no endpoint in the cluster, and so has no policy."""
+
+
 class Side(Message, frozen=True):
-    """What one end's policy says.
-
-    ``because`` is one of
-
-    - ``rule``: ``rules`` match, of which any alone decides;
-    - ``default-deny``: nothing matches, and the policies ``isolated_by`` deny what nothing allows;
-    - ``closed``: nothing matches, and the enforcement mode, or a subject without labels yet, denies
-      it;
-    - ``open``: no rule denies, and no policy isolates the subject;
-    - ``host``: its own node always reaches a pod that no rule closes to it;
-    - ``mode``: enforcement is off;
-    - ``not-enforced``: this end has no endpoint in the cluster, and so no policy.
+    """Verdict of the policies on one side of a flow: the source's for egress, the destination's for
+    ingress.
     """
 
-    direction: str
+    direction: Direction
     subject: str
     allowed: bool
-    because: str
-    rules: tuple[RulePlace, ...] = ()
+    because: VerdictReason
+    rules: tuple[RulePath, ...] = ()
     isolated_by: tuple[str, ...] = ()
     nearest: tuple[NearRule, ...] = ()
-    remedy: str = ""
-    """The smallest policy that allows the flow on this side, as YAML; empty where none can (a rule
+    suggestion: str = ""
+    """Smallest policy that allows the flow on this side, as YAML; empty where none can (a rule
     denies it).
     """
     audited: bool = False
-    """It is denied, for the reason given, but an audit lets it through and reports it."""
+    """Denied, for the reason given, but let through and reported by an audit."""
 
 
 class Explained(Message, frozen=True):
@@ -96,4 +132,4 @@ class Explained(Message, frozen=True):
     egress: Side
     ingress: Side
     revision: Revision = Revision(0)
-    """Of the state that was judged."""
+    """Revision of the state that was judged."""

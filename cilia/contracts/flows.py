@@ -1,71 +1,78 @@
 """Distinct flows: what agents tell the recorder, and what it tells others.
 
-A distinct flow is who talks to whom about what, and what became of it, however often. Agents count
-locally and send what is new or has grown; the recorder (services/recorder) adds it up.
+A distinct flow is a source, a destination, a protocol and port, and a verdict, however often it was
+seen. Agents count locally and send what is new or has grown; the recorder (services/recorder) adds
+it up.
 """
 
+from enum import StrEnum
+
+from cilia.contracts.ids import NamedPort
 from cilia.contracts.messages import Message
 
-ALLOWED = "allowed"
-DENIED = "denied"
-AUDITED = "audited"
-"""Let through by audit; the policy would have denied it."""
+
+class PolicyVerdict(StrEnum):
+    """Verdict of policy on a flow."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    AUDITED = "audited"
+    """Let through by an audit; the policy would have denied it."""
 
 
-class SeenEnd(Message, frozen=True, omit_defaults=True):
-    """One end of a flow as an agent knows it."""
+class FlowPeer(Message, frozen=True, omit_defaults=True):
+    """Source or destination of a flow as an agent knows it."""
 
     identity: int
     workload: str = ""
-    """``namespace/name``, of a pod; without the ending that its controller gives each copy."""
+    """``namespace/name`` of a pod, without the ending that its controller gives each copy."""
     address: str = ""
-    """Of someone who is no pod."""
+    """Address of a peer that is no pod."""
 
 
-class SeenFlow(Message, frozen=True, omit_defaults=True):
-    """A distinct flow that one node has seen since it spoke of it last.
+class DistinctFlow(Message, frozen=True, omit_defaults=True):
+    """A distinct flow that one node has seen since it reported it last.
 
     Attributes:
         protocol: IP protocol number.
         port: Destination port, or ICMP type.
-        verdict: ``allowed``, ``denied`` or ``audited``.
         egress: The side that decided, as seen from its endpoint.
         policy: Key of the policy object that decided; empty for a default.
-        ports: (name, protocol, port) that the destination names.
+        ports: Those that the destination names.
         count: Verdicts: each new flow, each flow decided anew, and each denied packet.
         first_ns, last_ns: Unix time in ns.
     """
 
-    source: SeenEnd
-    destination: SeenEnd
+    source: FlowPeer
+    destination: FlowPeer
     protocol: int
     port: int
-    verdict: str
+    verdict: PolicyVerdict
     egress: bool
     policy: str = ""
-    ports: tuple[tuple[str, str, int], ...] = ()
+    ports: tuple[NamedPort, ...] = ()
     count: int = 1
     first_ns: int = 0
     last_ns: int = 0
 
 
 class RecordFlows(Message, frozen=True):
-    """``recorder.record``: what a node has seen.
+    """``recorder.record``: report the distinct flows that a node has seen.
 
     Answered once what is new in it survives a crash of the recorder.
     """
 
     node: str
-    flows: tuple[SeenFlow, ...]
+    flows: tuple[DistinctFlow, ...]
     batch: str = ""
-    """Its name; the same batch sent again counts once."""
+    """Name of the report; the same one sent again counts once."""
     lost: int = 0
     """Distinct flows that the agent had no room for."""
 
 
-class FlowEnd(Message, frozen=True, omit_defaults=True):
-    """One end of a recorded flow; whoever has the same labels, workload and address is the same
-    end.
+class RecordedPeer(Message, frozen=True, omit_defaults=True):
+    """Source or destination of a recorded flow; the same labels, workload and address are the same
+    peer.
     """
 
     labels: tuple[str, ...] = ()
@@ -73,26 +80,26 @@ class FlowEnd(Message, frozen=True, omit_defaults=True):
     workload: str = ""
     address: str = ""
     identity: int = 0
-    """As it was when the flow was seen last; what counts are the labels."""
-    ports: tuple[tuple[str, str, int], ...] = ()
-    """(name, protocol, port) that a destination names."""
+    """Number of the labels when the flow was seen last; what counts are the labels."""
+    ports: tuple[NamedPort, ...] = ()
+    """Ports that a destination names."""
     prefixes: tuple[str, ...] = ()
-    """All addresses of the pods with these labels, for an ``ipBlock``; not recorded, but found when
-    flows are listed.
+    """Addresses of all pods with these labels, for an ``ipBlock``; found when flows are listed, not
+    recorded.
     """
 
 
 class RecordedFlow(Message, frozen=True, omit_defaults=True):
     """A distinct flow of the cluster.
 
-    Fields as in :class:`SeenFlow`; the protocol by its name where it has one.
+    Fields as in :class:`DistinctFlow`; the protocol by its name where it has one.
     """
 
-    source: FlowEnd
-    destination: FlowEnd
+    source: RecordedPeer
+    destination: RecordedPeer
     protocol: str
     port: int
-    verdict: str
+    verdict: PolicyVerdict
     egress: bool = False
     policy: str = ""
     count: int = 1
@@ -100,18 +107,19 @@ class RecordedFlow(Message, frozen=True, omit_defaults=True):
     last_ns: int = 0
 
 
-class ListFlows(Message, frozen=True):
-    """``recorder.flows``: recorded flows in the order of their keys, those after ``after``.
+class ListFlows(Message, frozen=True, omit_defaults=True):
+    """``recorder.flows``: list recorded flows in the order of their keys, those after ``after``.
 
-    Empty fields match all. ``namespace`` and ``workload`` are of either end.
+    Empty fields match all. ``namespace`` and ``workload`` are of the source or the destination.
     """
 
     after: str = ""
     limit: int = 500
     namespace: str = ""
     workload: str = ""
-    verdict: str = ""
+    verdict: PolicyVerdict | None = None
     since_ns: int = 0
+    """Unix time in ns; only flows seen since."""
 
 
 class FlowPage(Message, frozen=True):
@@ -119,31 +127,31 @@ class FlowPage(Message, frozen=True):
 
     flows: tuple[RecordedFlow, ...]
     next: str = ""
-    """Ask with this as ``after`` for more; empty: that was all."""
+    """Value of ``after`` for the next page; empty: that was all."""
     since_ns: int = 0
-    """Flows are recorded since then."""
+    """Unix time in ns since which flows are recorded."""
     evicted: int = 0
-    """Distinct flows that had to make room; what rests on the record may miss them."""
+    """Number of distinct flows that had to make room; the record misses them."""
 
 
 class ShadowVerdict(Message, frozen=True):
-    """What would have become of flows, had the policies in shadow been in force.
+    """The verdict that a flow would have had, had the policies in shadow been in force.
 
     Sent for what agents report of each distinct flow that a policy in shadow has a say in.
     """
 
     flow: RecordedFlow
-    """With the count since the last report."""
+    """The flow, with the count since the last report."""
     allowed: bool
-    """By the policies in force."""
+    """Verdict of the policies in force."""
     would_be: bool
-    """With those in shadow beside them."""
+    """Verdict with those in shadow beside them."""
     policies: tuple[str, ...]
     """Keys of the shadow policies that decide: their rules match, or they isolate."""
 
 
 class ShadowVerdicts(Message, frozen=True):
-    """Several of them, of one node's report."""
+    """The shadow verdicts on one node's report."""
 
     node: str
     verdicts: tuple[ShadowVerdict, ...]

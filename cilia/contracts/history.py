@@ -1,6 +1,4 @@
-"""Revisions of policy: who changed what, when; requests and answers of the policy service about
-them.
-"""
+"""History of policies: its revisions, and the calls of the policy service about them."""
 
 from cilia.contracts.explanations import Explained
 from cilia.contracts.ids import Revision
@@ -8,47 +6,43 @@ from cilia.contracts.messages import Message
 
 
 class PolicyStep(Message, frozen=True):
-    """What a revision did to one policy: its document (JSON) before and after; empty where there
-    was none.
-    """
+    """Change of one policy by a revision."""
 
     key: str
     before: str
+    """Document (JSON) before the change; empty where there was none."""
     after: str
+    """Document (JSON) after the change; empty where there is none."""
 
 
 class PolicyRevision(Message, frozen=True):
-    """One change of policies, as it is kept beside them.
-
-    Its revision is the one of etcd that wrote it.
-    """
+    """One change of policies, as etcd keeps it beside them; its revision is the one that wrote it."""
 
     author: str
     applied_ns: int
     """Unix time in ns."""
     cause: str
-    """``apply``, ``delete``, or ``rollback to <revision>``."""
+    """Cause for people: ``apply``, ``sync``, ``delete``, or ``rollback to <revision>``."""
     steps: tuple[PolicyStep, ...]
 
 
 class HistoryRow(Message, frozen=True):
-    """A revision as it is listed."""
+    """A revision with its number."""
 
     revision: Revision
     change: PolicyRevision
 
 
 class HistoryQuery(Message, frozen=True):
-    """``policy.history``: the newest revisions first; those of one policy if ``key`` is given."""
+    """``policy.history``: list revisions, the newest first."""
 
     key: str = ""
+    """Key of the policy that they changed; empty: any."""
     revision: Revision = Revision(0)
-    """Only this one; 0: any."""
+    """Number of the only one to list; 0: any."""
     limit: int = 20
     brief: bool = False
-    """Leave the documents out: those of a large directory, many times over, are more than the bus
-    takes.
-    """
+    """Leave the documents out: many revisions of a large directory are more than the bus takes."""
 
 
 class PolicyHistory(Message, frozen=True):
@@ -56,7 +50,7 @@ class PolicyHistory(Message, frozen=True):
 
     rows: tuple[HistoryRow, ...]
     oldest: Revision
-    """History is kept from here on; 0 if nothing is kept."""
+    """First revision that is kept; 0: none is."""
 
 
 class RollbackPolicies(Message, frozen=True):
@@ -68,18 +62,17 @@ class RollbackPolicies(Message, frozen=True):
 
 
 class Origin(Message, frozen=True):
-    """Where a rule, or a policy as a whole (``rule`` empty), got its present text from."""
+    """Revision that gave a rule, or a policy as a whole, its present text."""
 
     policy: str
     rule: str
+    """Path of the rule; empty: the policy as a whole."""
     row: HistoryRow | None
-    """None: before the history that is kept."""
+    """The revision; None: older than the history that is kept."""
 
 
 class Blamed(Message, frozen=True):
-    """Answer to ``policy.blame``: why a flow is treated as it is, and who is behind each rule that
-    decides.
-    """
+    """Answer to ``policy.blame``: a flow's explanation, and the origin of each rule that decides."""
 
     explained: Explained
     origins: tuple[Origin, ...]

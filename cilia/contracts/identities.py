@@ -1,6 +1,4 @@
-"""Reserved identities and ranges, numbered as the peer numbers them
-(pkg/identity/numericidentity.go).
-"""
+"""Reserved identities and ranges, numbered as in Cilium (pkg/identity/numericidentity.go)."""
 
 from enum import IntEnum
 from typing import Final
@@ -33,10 +31,9 @@ FIRST_ALLOCATED: Final = 256
 LAST_ALLOCATED: Final = 65_535
 CLUSTER_ID_SHIFT: Final = 16
 
-
 PREFIX_SCOPE: Final = 1 << 24
-"""Set in identities of prefixes outside of the cluster: they never travel, since VXLAN carries 24
-bits.
+"""Bit in the identities of prefixes outside of the cluster; VXLAN carries 24 bits, so they never
+travel.
 """
 
 
@@ -46,7 +43,7 @@ def prefix_range() -> range:
 
 
 NODE_SCOPE: Final = 2 << 24
-"""Likewise of nodes with labels: to other nodes' tunnels each is just a remote node."""
+"""Bit in the identities of nodes with labels; in tunnels each is just a remote node."""
 
 
 def node_range() -> range:
@@ -61,7 +58,7 @@ def cluster_range(cluster_id: int) -> range:
 
 
 def is_remote_node(identity: Identity) -> bool:
-    """Tell whether an identity is that of another node, by its labels or of all."""
+    """Tell whether an identity is another node's: of its labels, or the one of all nodes."""
     return int(identity) == Reserved.REMOTE_NODE or identity in node_range()
 
 

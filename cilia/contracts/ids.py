@@ -3,18 +3,21 @@
 from typing import NewType
 
 Identity = NewType("Identity", int)
-"""Numeric security identity: 24 bits, the cluster id in bits 16..23."""
+"""Numeric security identity, 32 bits: the scope in bits 24..31 (0 for labels of pods, others in
+:mod:`cilia.contracts.identities`), and in that scope the cluster id in bits 16..23.
+"""
 
 EndpointId = NewType("EndpointId", int)
-"""Number of an endpoint on its node: 1..65535, the peer's range."""
+"""Number of an endpoint on its node: 1..65535, Cilium's range."""
 
 NodeName = NewType("NodeName", str)
-"""Unique in the cluster; lower case letters, digits and dashes, at most 63 characters (RFC 1123
-label).
-"""
+"""Name of a node, unique in the cluster; an RFC 1123 label of at most 63 characters."""
 
 Revision = NewType("Revision", int)
 """Position in the history of the kvstore; etcd's revision."""
 
 LeaseId = NewType("LeaseId", int)
-"""A lease in the kvstore; 0 means none."""
+"""Lease in the kvstore; 0 means none."""
+
+NamedPort = tuple[str, str, int]
+"""(name, protocol, port) of a port that policies may name."""

@@ -1,29 +1,34 @@
-"""Keys in etcd, one prefix per owning service; values are JSON.
+"""Keys in etcd, one prefix per owning service; values are JSON unless said otherwise.
 
-====================================================  ==============================  ==========  =====================
-key                                                   value                           lease       writer
-====================================================  ==============================  ==========  =====================
-``cilia/v1/<c>/epoch``                                Unix time (text); names the     none        whoever is
-                                                      history of this etcd                        first
-``cilia/v1/<c>/nodes/<node>``                         :class:`~.tables.Node`          the node's  ipam
-``cilia/v1/<c>/ipam/pools/<pool>``                    :class:`~.tables.Pool`          none        ipam
-``cilia/v1/<c>/ipam/blocks/<pool>/<address>-<len>``   :class:`Block`                  the node's  ipam
-``cilia/v1/<c>/ipam/held/<node>``                     :class:`FormerGrant`                   none        ipam
-``cilia/v1/<c>/identities/id/<number>``               canonical labels (text)         none        identity
-``cilia/v1/<c>/identities/value/<canonical labels>``  the number (text)               none        identity
-``cilia/v1/<c>/identities/ref/<number>/<holder>``     empty                           holder's    identity
-``cilia/v1/<c>/identities/unused/<number>``           empty                           none        identity
-``cilia/v1/<c>/endpoints/<node>/<id>``                :class:`~.tables.Endpoint`      the node's  identity
-``cilia/v1/<c>/policies/<kind>/<namespace>/<name>``   :class:`~.tables.PolicyObject`  none        policy
-``cilia/v1/<c>/policy-cause``                           :class:`Cause` of the newest      none        policy
-                                                      change of policies
-``cilia/history/v1/<c>/policies/<time>-<random>``      compressed (zlib) JSON          none        policy
-                                                      :class:`~.history.PolicyRevision`
-``cilia/flows/v1/<c>/<time>-<random>``                compressed (zlib) JSON list of  none        recorder
-                                                      :class:`~.flows.RecordedFlow`
-``cilia/flows/v1/<c>/summary``                        :class:`RecordSummary`                   none        recorder
-``cilia/v1/<c>/leaders/<service>``                    replica's name                  replica's   each service
-====================================================  ==============================  ==========  =====================
+``<root>`` is ``cilia/v1/<cluster>``. A key with a lease goes when the lease's holder does.
+
+=============================================  =========================  =========  ==============
+key                                            value                      lease      writer
+=============================================  =========================  =========  ==============
+``<root>/epoch``                               Unix time (text): names    none       the first one
+                                               the history of this etcd
+``<root>/nodes/<node>``                        :class:`~.tables.Node`     the node   ipam
+``<root>/ipam/pools/<pool>``                   :class:`~.tables.Pool`     none       ipam
+``<root>/ipam/blocks/<pool>/<address>-<len>``  :class:`Block`             the node   ipam
+``<root>/ipam/held/<node>``                    :class:`FormerGrant`       none       ipam
+``<root>/identities/id/<number>``              canonical labels (text)    none       identity
+``<root>/identities/value/<labels>``           the number (text)          none       identity
+``<root>/identities/ref/<number>/<holder>``    empty                      holder     identity
+``<root>/identities/unused/<number>``          empty                      none       identity
+``<root>/endpoints/<node>/<id>``               :class:`~.tables.Endpoint` the node   identity
+``<root>/policies/<kind>/<namespace>/<name>``  :class:`~.tables.          none       policy
+                                               PolicyObject`
+``<root>/policy-cause``                        :class:`Cause` of the      none       policy
+                                               newest change of policies
+``<root>/leaders/<service>``                   replica's name             replica    each service
+``cilia/history/v1/<cluster>/policies/         zlib of a                  none       policy
+<time>-<random>``                              :class:`~.history.
+                                               PolicyRevision`
+``cilia/flows/v1/<cluster>/<time>-<random>``   zlib of a list of          none       recorder
+                                               :class:`~.flows.
+                                               RecordedFlow`
+``cilia/flows/v1/<cluster>/summary``           :class:`RecordSummary`     none       recorder
+=============================================  =========================  =========  ==============
 """
 
 from msgspec import Struct
@@ -40,8 +45,8 @@ class Block(Struct, frozen=True):
 
 
 class Cause(Struct, frozen=True):
-    """Of a change of policies: written in its transaction, so whoever mirrors it knows, deletions
-    included.
+    """Cause of a change of policies, written in its transaction, so that mirrors know it even for
+    deletions.
     """
 
     traceparent: str
@@ -51,20 +56,18 @@ class Cause(Struct, frozen=True):
 
 
 class FormerGrant(Struct, frozen=True):
-    """What a node was granted last; outlives its lease, so that a node that returns can have it
-    again.
-    """
+    """Blocks that a node was granted last; they outlive its lease, for a node that returns."""
 
     cidrs: tuple[str, ...]
 
 
 class RecordSummary(Struct, frozen=True):
-    """What the recorder knows of its record as a whole."""
+    """Extent of the recorder's record as a whole."""
 
     since_ns: int
-    """Unix time; flows are recorded since."""
+    """Unix time in ns since which flows are recorded."""
     evicted: int = 0
-    """Distinct flows that had to make room."""
+    """Number of distinct flows that had to make room."""
 
 
 class Keys:
@@ -85,9 +88,9 @@ class Keys:
         self.policies = self.root + "policies/"
         self.policy_cause = self.root + "policy-cause"
         self.policy_revisions = f"cilia/history/v1/{cluster}/policies/"
-        """Outside of the root, so that those who mirror it are spared the history."""
+        """Prefix outside of the root, so that those who mirror the root are spared the history."""
         self.flows = f"cilia/flows/v1/{cluster}/"
-        """Outside of the root, likewise."""
+        """Prefix outside of the root, so that those who mirror the root are spared the flows."""
         self.flow_summary = self.flows + "summary"
         self.leaders = self.root + "leaders/"
 
@@ -104,7 +107,7 @@ class Keys:
         return f"{self.blocks}{pool}/{cidr.replace('/', '-')}"
 
     def former_grant(self, node: NodeName) -> str:
-        """Key of what a node was granted last."""
+        """Key of the blocks that a node was granted last."""
         return self.former_grants + node
 
     def identity(self, identity: Identity) -> str:
@@ -120,9 +123,7 @@ class Keys:
         return f"{self.identity_refs}{identity}/{holder}"
 
     def identity_unused(self, identity: Identity) -> str:
-        """Key of the mark under which an identity awaits its deletion; whoever uses the identity
-        removes it.
-        """
+        """Key of the mark of an identity that awaits its deletion; a user of it removes the mark."""
         return f"{self.identities_unused}{identity}"
 
     def endpoint(self, node: NodeName, endpoint: EndpointId) -> str:

@@ -1,8 +1,7 @@
 """Security labels: ``source:key=value``, in one canonical text form.
 
 A label set is what an identity stands for. Its canonical form (sorted, each label closed by ``;``)
-is the key under which the identity is found in the kvstore, as the peer writes it (pkg/labels,
-SortedList).
+is the key under which the identity is found in the kvstore, as in Cilium (pkg/labels, SortedList).
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ CLUSTER: Final = "io.cilium.k8s.policy.cluster"
 
 
 class BadLabel(ValueError):
-    """A text is no label."""
+    """Error of a text that is no label."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(f"label {text!r}: {reason}")
@@ -25,7 +24,7 @@ class BadLabel(ValueError):
 
 
 class Label(NamedTuple):
-    """One security label. ``source`` tells who vouches for it: k8s, reserved, cidr, container, ..."""
+    """One security label; ``source`` tells who vouches for it: k8s, reserved, cidr, node, ..."""
 
     source: str
     key: str
@@ -76,7 +75,7 @@ def canonical(labels: Iterable[Label]) -> str:
 
 
 def from_canonical(text: str) -> Labels:
-    """Read what :func:`canonical` wrote."""
+    """Read the text that :func:`canonical` wrote."""
     return frozenset(Label.parse(part) for part in text.split(";") if part)
 
 
@@ -91,8 +90,8 @@ def node(labels: Iterable[str]) -> Labels:
 
 
 def workload(namespace: str, labels: Mapping[str, str], namespace_labels: Mapping[str, str] | None = None) -> Labels:
-    """Return the label set of a workload in a namespace, as the peer does: its own, its
-    namespace's, its place.
+    """Return the label set of a workload, as Cilium does: its own labels, its namespace's labels,
+    and the namespace.
     """
     of_namespace = {"kubernetes.io/metadata.name": namespace, **(namespace_labels or {})}
     return frozenset(

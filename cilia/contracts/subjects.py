@@ -1,19 +1,21 @@
-"""Subjects on the bus: ``cilia.v1.<cluster>.<what>...``; tokens in lower case, names without dots.
+"""Subjects on the bus: ``cilia.v1.<cluster>.<kind>...``; lower-case tokens, names without dots.
 
-=================================================  ==========================================  ===================
-subject                                            carries                                     who publishes
-=================================================  ==========================================  ===================
-``cilia.v1.<c>.delta.<table>.<shard>``             msgpack :class:`~.tables.Delta`             the table's owner
-``cilia.v1.<c>.delta-batch.<table>.<subscriber>``  msgpack :class:`~.tables.DeltaBatch`            the table's owner
-``cilia.v1.<c>.beacon.<table>``                    msgpack :class:`~.tables.Beacon`            the table's owner
-``cilia.v1.<c>.snapshot.<table>.<shard>``          request; msgpack chunks to the reply inbox  anyone asks
-``cilia.v1.<c>.request.<service>.<call>``          JSON request and reply                      anyone asks
-``cilia.v1.<c>.node.<node>.<call>``                JSON request and reply, to one agent        CLI, operator
-``cilia.v1.<c>.ack.<node>``                        JSON :class:`~.messages.Acknowledgement`    agents
-``cilia.v1.<c>.flow.<node>``                       JSON :class:`~.messages.FlowBatch`          agents
-``cilia.v1.<c>.audit.<node>``                      JSON :class:`~.messages.ForeignChange`      agents
-``cilia.v1.<c>.shadow``                            JSON :class:`~.flows.ShadowVerdicts`        recorder
-=================================================  ==========================================  ===================
+``<root>`` is ``cilia.v1.<cluster>``; ``<sub>`` names a subscriber.
+
+====================================  ===========================================  ================
+subject                               payload                                      publisher
+====================================  ===========================================  ================
+``<root>.delta.<table>.<shard>``      msgpack :class:`~.distribution.Delta`        table's owner
+``<root>.delta-batch.<table>.<sub>``  msgpack :class:`~.distribution.DeltaBatch`   table's owner
+``<root>.beacon.<table>``             msgpack :class:`~.distribution.Beacon`       table's owner
+``<root>.snapshot.<table>.<shard>``   request; msgpack chunks to the reply inbox   any asks
+``<root>.request.<service>.<call>``   JSON request and reply                       any asks
+``<root>.node.<node>.<call>``         JSON request and reply, to one agent         CLI, operator
+``<root>.ack.<node>``                 JSON :class:`~.realisation.Acknowledgement`  agents
+``<root>.flow.<node>``                JSON :class:`~.flow_events.FlowBatch`        agents
+``<root>.audit.<node>``               JSON :class:`~.drift.ForeignChange`          agents
+``<root>.shadow``                     JSON :class:`~.flows.ShadowVerdicts`         recorder
+====================================  ===========================================  ================
 """
 
 from cilia.contracts.ids import NodeName
@@ -21,7 +23,7 @@ from cilia.contracts.tables import Table
 
 VERSION = "v1"
 EVERY_SHARD = "_"
-"""Token that stands for all shards of a table in a snapshot's subject."""
+"""Token for all shards of a table in a snapshot's subject."""
 
 
 class Subjects:
@@ -43,9 +45,7 @@ class Subjects:
         return f"{self._prefix}.beacon.{table.name}"
 
     def snapshot(self, table: Table, shard: str = "*") -> str:  # type: ignore[type-arg]
-        """Subject on which replicas, as a queue group, answer for a shard, or for
-        :data:`EVERY_SHARD`.
-        """
+        """Subject of requests for a shard, or :data:`EVERY_SHARD`; a queue group of replicas."""
         return f"{self._prefix}.snapshot.{table.name}.{shard}"
 
     def request(self, service: str, call: str = "*") -> str:
@@ -61,7 +61,7 @@ class Subjects:
         return f"{self._prefix}.ack.{node}"
 
     def audit(self, node: str = "*") -> str:
-        """Subject of what a node's agent finds changed by others in its kernel."""
+        """Subject of foreign changes that a node's agent finds in its kernel."""
         return f"{self._prefix}.audit.{node}"
 
     def flow(self, node: str = "*") -> str:

@@ -1,20 +1,19 @@
-"""The tables that services share, and the messages that carry them.
+"""The tables that services share: their rows, keys and shards.
 
 A table has one writing service, a key, a row and a sequence; where it lives in etcd, etcd's
-revision is the sequence. ``cilia.table`` distributes every table in the same way: subscribe,
-buffer, ask any replica for a snapshot, apply what is newer. Rows travel as msgpack arrays: fields
-are only ever appended, with a default.
+revision is the sequence. Rows travel as msgpack arrays (:mod:`cilia.contracts.distribution`):
+fields are only ever appended, with a default.
 """
 
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
-from cilia.contracts.ids import EndpointId, Identity, NodeName
+from cilia.contracts.ids import EndpointId, Identity, NamedPort, NodeName
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -29,7 +28,7 @@ class Node(Row, frozen=True):
 
     name: NodeName
     ipv4: str
-    """Address on the underlay; end of the VXLAN tunnel."""
+    """Address on the underlay; VTEP of the VXLAN tunnel."""
     ipv6: str = ""
     labels: tuple[str, ...] = ()
     pod_cidrs: tuple[str, ...] = ()
@@ -37,9 +36,7 @@ class Node(Row, frozen=True):
 
     @property
     def gateways(self) -> tuple[str, ...]:
-        """What its pods have as their gateway: the first usable address of the first block of each
-        family.
-        """
+        """Gateway of its pods for each family: the first usable address of the first block."""
         first: dict[int, str] = {}
         for block in map(ip_network, self.pod_cidrs):
             first.setdefault(block.version, str(block[1]))
@@ -66,7 +63,7 @@ class PrefixRow(Row, frozen=True):
 
 
 class Endpoint(Row, frozen=True):
-    """A pod's place and identity.
+    """The addresses and the identity of a pod, and the node that it runs on.
 
     Writer: identity, on request of the pod's node. Key: :class:`EndpointKey`.
     """
@@ -78,8 +75,7 @@ class Endpoint(Row, frozen=True):
     ipv6: str = ""
     namespace: str = ""
     name: str = ""
-    named_ports: tuple[tuple[str, str, int], ...] = ()
-    """(name, protocol, port) of the ports that policies may name."""
+    named_ports: tuple[NamedPort, ...] = ()
 
 
 class EndpointKey(Row, frozen=True):
@@ -98,22 +94,23 @@ class Pool(Row, frozen=True):
 
 
 FIRST_PEER_SET: Final = 1 << 31
-"""Numbers from here on are no identities: in a subject's entries they name sets of peers that share
+"""First number that is no identity but names, in a subject's entries, a set of peers that share
 entries.
 """
 
 
 class PolicyKey(Row, frozen=True, cache_hash=True):
-    """Which packets of one subject identity an entry is for. Key within the shard of that subject.
+    """The packets of one subject identity that an entry is for; key within the subject's shard.
 
-    The longest ``prefix`` wins for one ``identity``; 0 as identity means any peer, and a number
-    from FIRST_PEER_SET on the members of a set (:class:`PolicyEntry`). See bpf/maps/policy.h.
+    The longest match of protocol and port wins for one ``identity``; 0 as identity means any peer,
+    and a number from FIRST_PEER_SET on the members of a set (:class:`PolicyEntry`). See
+    bpf/maps/policy.h.
     """
 
     egress: bool
     identity: Identity
     protocol: int
-    """IP protocol number; 0 means any, and then ``prefix`` is 0."""
+    """IP protocol number; 0 means any, and then ``port_bits`` is 0."""
     port: int
     """Destination port, or ICMP type; host byte order, masked to its leading ``port_bits``."""
     port_bits: int
@@ -121,20 +118,21 @@ class PolicyKey(Row, frozen=True, cache_hash=True):
 
 
 class PolicyEntry(Row, frozen=True):
-    """What happens to the packets of a :class:`PolicyKey`. Writer: policy."""
+    """The verdict on the packets of a :class:`PolicyKey`. Writer: policy."""
 
     deny: bool
     precedence: int
-    """Higher wins between the entry of the peer's identity and the one of any; 32 bits."""
+    """Rank between the entry of the peer's identity and the one of any: the higher wins; 32 bits."""
     cookie: int = 0
-    """Names the policy object behind the entry (:func:`policy_cookie`); 0 means the default of the
-    enforcement mode.
+    """Number of the policy object behind the entry (:func:`policy_cookie`); 0 means the default of
+    the enforcement mode.
     """
     audit: bool = False
     peer_set: int = 0
-    """Not 0: the peer is a member of this set, and the entries under this number, as an identity,
-    are its own; this entry, which gives no verdict itself, is the only one of the peer in its
-    direction.
+    """Set that the peer is a member of; 0: none.
+
+    A member's entries are those under the set's number, as an identity; this entry, which gives no
+    verdict itself, is then the only one of the peer in its direction.
     """
 
 
@@ -152,11 +150,11 @@ class PolicyObject(Row, frozen=True):
     traceparent: str = ""
     """W3C trace context of the request that applied it."""
     owner: str = ""
-    """Who keeps it as its sources say (``policy.sync``); empty: it was applied by itself."""
+    """Owner that keeps it as its files say (``policy.sync``); empty: it was applied by itself."""
     file: str = ""
-    """The one of its owner's sources that it is from."""
+    """File of its owner that it is from."""
     prefixes: tuple[str, ...] = ()
-    """That it names and that need an identity, such as ``10.0.0.0/8``."""
+    """Prefixes that it names and that need an identity, such as ``10.0.0.0/8``."""
 
 
 def policy_object_key(kind: str, namespace: str, name: str) -> str:
@@ -178,7 +176,7 @@ def _bucket(text: str, buckets: int) -> str:
 
 @dataclass(frozen=True)
 class Table(Generic[K, V]):
-    """Describe a shared table.
+    """Description of a shared table.
 
     Attributes:
         name: Its token in subjects.
@@ -223,92 +221,3 @@ RESOLVED: Final = Table[SubjectKey, PolicyEntry](
 """Resolved policy, one shard per subject identity: an agent hears the identities that live on its
 node.
 """
-
-TABLES: Final[tuple[Table[Any, Any], ...]] = (NODES, POOLS, IDENTITIES, PREFIXES, ENDPOINTS, POLICIES, RESOLVED)
-
-
-class Delta(Row, Generic[K, V], frozen=True):
-    """The changes of one shard in (``previous``, ``sequence``].
-
-    Apply it if ``epoch`` is yours and ``previous <= yours < sequence``; ignore it if ``sequence <=
-    yours``; otherwise something is missing: ask for a snapshot. Rows carry the newest state, so
-    applying an overlap twice does no harm.
-    """
-
-    epoch: int
-    """Names one history; a restored kvstore starts another, with a greater number.
-
-    Of two the greater is the truth.
-    """
-    previous: int
-    sequence: int
-    upserts: tuple[tuple[K, V], ...] = ()
-    removes: tuple[K, ...] = ()
-    part: int = 0
-    parts: int = 1
-    """A delta too big for one message comes in parts 0..parts-1, in order, that are applied
-    together.
-    """
-    batch: int = 0
-    """Tells the parts of one delta from those of another leader's."""
-    together: bool = False
-    """Other shards changed in the same act, as policies do: a beacon follows at once, until which
-    to gather them.
-    """
-
-
-class DeltaBatch(Row, Generic[K, V], frozen=True):
-    """Deltas of all the shards that changed and that one subscriber is known to hold; each is
-    applied by its own rule.
-    """
-
-    deltas: tuple[tuple[str, Delta[K, V]], ...]
-    """(shard, delta)."""
-
-
-class Beacon(Row, frozen=True):
-    """Sent for a table each second and after changes, so that a lost last delta is noticed.
-
-    A shard changed in (``since``, ``sequence``] exactly if ``heads`` names it. So whoever holds a
-    shard at or after ``since``, and after its head, holds it at ``sequence``; everyone else has
-    something to ask for.
-    """
-
-    epoch: int
-    since: int
-    sequence: int
-    """The publisher has seen the history up to here."""
-    heads: dict[str, int] = {}
-    """Shard -> sequence of its newest change."""
-
-
-class SnapshotRequest(Row, frozen=True):
-    """Asks for a shard or for all.
-
-    With ``epoch`` and ``since``, for the changes after ``since`` if still at hand.
-    """
-
-    epoch: int = 0
-    since: int = 0
-    at_least: int = 0
-    """The replica waits (bounded) until it has seen this sequence."""
-
-
-class SnapshotChunk(Row, Generic[K, V], frozen=True):
-    """Part of the answer to a :class:`SnapshotRequest`; the parts arrive in order, all at the same
-    ``sequence``.
-
-    An answer for all shards mixes their rows: the key tells the shard.
-    """
-
-    epoch: int
-    sequence: int
-    since: int
-    """0: the parts together are the whole. Otherwise they are the changes in (``since``,
-        ``sequence``].
-    """
-    part: int
-    """0, 1, ...: a missing one voids the answer."""
-    last: bool
-    upserts: tuple[tuple[K, V], ...] = ()
-    removes: tuple[K, ...] = ()

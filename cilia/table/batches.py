@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from cilia.contracts.tables import DeltaBatch
+from cilia.contracts.distribution import DeltaBatch
 from cilia.table.changelog import Outgoing
 from cilia.table.wire import BLOCK_BYTES, encode
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby, repeat, takewhile
 from typing import Final, Generic, TypeVar
 
-from cilia.contracts.tables import Beacon, Delta, Table
+from cilia.contracts.distribution import Beacon, Delta
+from cilia.contracts.tables import Table
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
-from cilia.contracts.tables import Beacon, Delta
+from cilia.contracts.distribution import Beacon, Delta
 
 K = TypeVar("K")
 V = TypeVar("V")

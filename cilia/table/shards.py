@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, Generic, TypeVar
 
+from cilia.contracts.distribution import Beacon, Delta, SnapshotRequest
 from cilia.contracts.subjects import EVERY_SHARD
-from cilia.contracts.tables import Beacon, Delta, SnapshotRequest, Table
+from cilia.contracts.tables import Table
 from cilia.table.shard import Change, Snapshot, SubscribedShard
 
 K = TypeVar("K")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Generic, TypeVar
 
-from cilia.contracts.tables import SnapshotChunk
+from cilia.contracts.distribution import SnapshotChunk
 from cilia.table.counters import SubscriberCounters
 from cilia.table.resync import ResyncSchedule
 from cilia.table.shard import Snapshot

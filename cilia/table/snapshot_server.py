@@ -8,7 +8,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from cilia.bus import Bus
-from cilia.contracts.tables import SnapshotRequest
+from cilia.contracts.distribution import SnapshotRequest
 from cilia.errors import Unavailable
 from cilia.mailbox import Inbox
 from cilia.notify import Broadcast

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import Generic, TypeVar
 
+from cilia.contracts.distribution import SnapshotRequest
 from cilia.contracts.subjects import EVERY_SHARD
-from cilia.contracts.tables import SnapshotRequest
 from cilia.table.changelog import Changelog
 from cilia.table.wire import EMPTY, Block, array, encode, merge, pack
 

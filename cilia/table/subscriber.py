@@ -19,7 +19,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from cilia.bus import Bus
-from cilia.contracts.tables import Beacon, Delta, DeltaBatch, SnapshotChunk, Table
+from cilia.contracts.distribution import Beacon, Delta, DeltaBatch, SnapshotChunk
+from cilia.contracts.tables import Table
 from cilia.errors import Unavailable
 from cilia.notify import Broadcast, Wakeup
 from cilia.table.changes import PendingChanges

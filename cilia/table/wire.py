@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Raw
 
-from cilia.contracts.tables import Delta
+from cilia.contracts.distribution import Delta
 
 K = TypeVar("K")
 V = TypeVar("V")

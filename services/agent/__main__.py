@@ -12,7 +12,7 @@ from cilia.abi.maps import CT4, CT6, EVENTS, IPCACHE, NAT, POLICY, POLICY_SLOTS
 from cilia.abi.structs import EVENT
 from cilia.bus import Bus, open_bus
 from cilia.calls import serve_node
-from cilia.contracts.messages import Registered, RegisterNode
+from cilia.contracts.ipam import Registered, RegisterNode
 from cilia.datapath.errors import DatapathError
 from cilia.datapath.features import missing_features
 from cilia.datapath.objects import LoadedObject

@@ -10,7 +10,7 @@
 """
 
 from cilia.contracts.ids import LeaseId
-from cilia.contracts.messages import Problem
+from cilia.contracts.messages import Problem, ProblemCode
 from cilia.errors import Refused
 
 
@@ -22,7 +22,7 @@ class IdentitiesExhausted(Refused):
             f"all {len(numbers)} identities ({numbers[0]} to {numbers[-1]}) are in use; "
             "fewer distinct label sets are needed, or labels left out of identities"
         )
-        super().__init__(Problem("exhausted", text, field="labels"))
+        super().__init__(Problem(ProblemCode.EXHAUSTED, text, field="labels"))
 
 
 class LeaseEnded(Refused):
@@ -30,18 +30,18 @@ class LeaseEnded(Refused):
 
     def __init__(self, lease: LeaseId) -> None:
         text = f"lease {lease:x} has ended or never was; register the node again"
-        super().__init__(Problem("not_found", text, field="lease", value=str(lease)))
+        super().__init__(Problem(ProblemCode.NOT_FOUND, text, field="lease", value=str(lease)))
 
 
 class BadField(Refused):
     """A field of a request makes no sense."""
 
     def __init__(self, field: str, value: str, reason: str) -> None:
-        super().__init__(Problem("invalid", reason, field=field, value=value))
+        super().__init__(Problem(ProblemCode.INVALID, reason, field=field, value=value))
 
 
 class TooContended(Refused):
     """Other writers won every attempt."""
 
     def __init__(self, what: str, attempts: int) -> None:
-        super().__init__(Problem("busy", f"{what}: lost against other writers {attempts} times; try again"))
+        super().__init__(Problem(ProblemCode.BUSY, f"{what}: lost against other writers {attempts} times; try again"))

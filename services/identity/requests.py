@@ -11,19 +11,19 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 import msgspec
 
 from cilia.calls import Calls
-from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
-from cilia.contracts.keys import Keys
-from cilia.contracts.labels import BadLabel, Labels, canonical, parse_labels
-from cilia.contracts.messages import (
+from cilia.contracts.identity_service import (
     Allocated,
     AllocateIdentity,
     AllocatePrefixes,
     Published,
     PublishEndpoint,
     ReleaseIdentity,
-    Revised,
     WithdrawEndpoint,
 )
+from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
+from cilia.contracts.keys import Keys
+from cilia.contracts.labels import BadLabel, Labels, canonical, parse_labels
+from cilia.contracts.messages import Revised
 from cilia.contracts.tables import Endpoint
 from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, put
 from services.identity.address_labels import prefix_labels

@@ -14,7 +14,7 @@
 """
 
 from cilia.contracts.ids import LeaseId, NodeName
-from cilia.contracts.messages import Problem
+from cilia.contracts.messages import Problem, ProblemCode
 from cilia.errors import Refused
 
 
@@ -23,7 +23,7 @@ class PoolExhausted(Refused):
 
     def __init__(self, *, pool: str, cidr: str, block_prefix: int, blocks: int) -> None:
         text = f"pool {pool!r} is exhausted: all {blocks} blocks of /{block_prefix} in {cidr} are granted"
-        super().__init__(Problem("exhausted", text, field="pool", value=pool))
+        super().__init__(Problem(ProblemCode.EXHAUSTED, text, field="pool", value=pool))
 
 
 class NoSuchPool(Refused):
@@ -31,14 +31,14 @@ class NoSuchPool(Refused):
 
     def __init__(self, pool: str, known: tuple[str, ...], field: str = "pool") -> None:
         text = f"there is no pool {pool!r}; configured are {', '.join(known) or 'none'}"
-        super().__init__(Problem("not_found", text, field=field, value=pool))
+        super().__init__(Problem(ProblemCode.NOT_FOUND, text, field=field, value=pool))
 
 
 class WrongFamily(Refused):
     """A node asks a pool for addresses of the other family."""
 
     def __init__(self, field: str, pool: str, version: int) -> None:
-        super().__init__(Problem("invalid", f"pool {pool!r} is not of IPv{version}", field=field, value=pool))
+        super().__init__(Problem(ProblemCode.INVALID, f"pool {pool!r} is not of IPv{version}", field=field, value=pool))
 
 
 class NodeConflict(Refused):
@@ -49,7 +49,7 @@ class NodeConflict(Refused):
             f"node {name!r} is registered with underlay address {held_by}, and {claimed_by} claims the name too; "
             "rename one of them, or unregister the old one"
         )
-        super().__init__(Problem("conflict", text, field="ipv4", value=claimed_by))
+        super().__init__(Problem(ProblemCode.CONFLICT, text, field="ipv4", value=claimed_by))
 
 
 class NotRegistered(Refused):
@@ -57,25 +57,27 @@ class NotRegistered(Refused):
 
     def __init__(self, node: NodeName, lease: LeaseId) -> None:
         text = f"lease {lease:x} of node {node!r} has ended or never was; register again"
-        super().__init__(Problem("not_found", text, field="lease", value=str(lease)))
+        super().__init__(Problem(ProblemCode.NOT_FOUND, text, field="lease", value=str(lease)))
 
 
 class BlockNotHeld(Refused):
     """A node gives a block back that it doesn't hold."""
 
     def __init__(self, node: NodeName, cidr: str) -> None:
-        super().__init__(Problem("not_found", f"node {node!r} holds no block {cidr}", field="cidr", value=cidr))
+        super().__init__(
+            Problem(ProblemCode.NOT_FOUND, f"node {node!r} holds no block {cidr}", field="cidr", value=cidr)
+        )
 
 
 class BadField(Refused):
     """A field of a request makes no sense."""
 
     def __init__(self, field: str, value: str, reason: str) -> None:
-        super().__init__(Problem("invalid", f"{field} {value!r}: {reason}", field=field, value=value))
+        super().__init__(Problem(ProblemCode.INVALID, f"{field} {value!r}: {reason}", field=field, value=value))
 
 
 class TooContended(Refused):
     """Other writers won every attempt."""
 
     def __init__(self, what: str, attempts: int) -> None:
-        super().__init__(Problem("busy", f"{what}: lost against other writers {attempts} times; try again"))
+        super().__init__(Problem(ProblemCode.BUSY, f"{what}: lost against other writers {attempts} times; try again"))

@@ -15,8 +15,8 @@ import msgspec
 
 from cilia.backoff import Backoff
 from cilia.contracts.ids import LeaseId, NodeName, Revision
+from cilia.contracts.ipam import Granted, RegisterNode
 from cilia.contracts.keys import Block, FormerGrant, Keys
-from cilia.contracts.messages import Granted, RegisterNode
 from cilia.contracts.tables import Node
 from cilia.kvstore import Etcd, LeaseNotFound, Txn, absent, delete, get, put, unchanged
 from services.ipam.cache import IpamCache

@@ -7,18 +7,9 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 
 from cilia.calls import Calls
+from cilia.contracts.ipam import Granted, GrowBlocks, Heartbeat, Registered, RegisterNode, ShrinkBlocks, UnregisterNode
 from cilia.contracts.labels import NODE, BadLabel, node
-from cilia.contracts.messages import (
-    Empty,
-    Granted,
-    GrowBlocks,
-    Heartbeat,
-    Registered,
-    RegisterNode,
-    Revised,
-    ShrinkBlocks,
-    UnregisterNode,
-)
+from cilia.contracts.messages import Empty, Revised
 from services.ipam.errors import BadField, NotRegistered
 from services.ipam.grants import Grants
 

@@ -3,7 +3,8 @@
 import time
 from typing import NoReturn
 
-from cilia.contracts.messages import ApplyPolicies, Problem
+from cilia.contracts.messages import Problem, ProblemCode
+from cilia.contracts.policies import ApplyPolicies
 from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.lifecycle import run_service
@@ -34,9 +35,9 @@ def read(request: ApplyPolicies, decoded: Decoded) -> list[PolicyObject]:
             allow_unenforced=request.allow_unenforced,
         )
     except BadPolicy as error:
-        raise Refused(Problem("invalid", str(error), error.path, error.value)) from error
+        raise Refused(Problem(ProblemCode.INVALID, str(error), error.path, error.value)) from error
     if not parsed:
-        raise Refused(Problem("invalid", f"{request.source or 'the text'} holds no policy", "text"))
+        raise Refused(Problem(ProblemCode.INVALID, f"{request.source or 'the text'} holds no policy", "text"))
     if request.shadow:
         parsed = [put_in_shadow(each, True) for each in parsed]
     now, cause = time.time_ns(), traceparent()

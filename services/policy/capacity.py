@@ -17,7 +17,8 @@ from cilia.abi.enums import PolicyLimit
 from cilia.bus import Bus
 from cilia.contracts.agent import MapList
 from cilia.contracts.ids import Identity, NodeName
-from cilia.contracts.messages import Empty, NodeForecast, Problem
+from cilia.contracts.messages import Empty, Problem, ProblemCode
+from cilia.contracts.policies import NodeForecast
 from cilia.contracts.tables import PolicyObject, policy_cookie
 from cilia.errors import Refused, Unavailable
 from services.policy.state import Places
@@ -39,7 +40,7 @@ class TooManyEntries(Refused):
             f"{policy}: its subject with identity {subject} wants {entries:,} entries; {node.node} would need "
             f"{node.peak:,} while it changes, {node.entries:,} afterwards, and holds {node.capacity:,}"
         )
-        super().__init__(Problem("exhausted", text, field=policy, value=str(entries)))
+        super().__init__(Problem(ProblemCode.EXHAUSTED, text, field=policy, value=str(entries)))
 
 
 @dataclass(frozen=True, slots=True)

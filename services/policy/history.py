@@ -20,7 +20,7 @@ from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.history import Blamed, HistoryQuery, HistoryRow, Origin, PolicyHistory, PolicyRevision, PolicyStep
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
-from cilia.contracts.messages import Problem
+from cilia.contracts.messages import Problem, ProblemCode
 from cilia.errors import Refused
 from cilia.kvstore import Etcd, Op, Record, put
 from cilia.policy.observed.revisions import find_origin
@@ -36,7 +36,7 @@ class HistoryTooShort(Refused):
     def __init__(self, revision: int, oldest: int) -> None:
         kept = f"is kept from revision {oldest} on" if oldest else "is empty"
         text = f"the history of policies {kept}; revision {revision} is unknown"
-        super().__init__(Problem("not_found", text, field="revision", value=str(revision)))
+        super().__init__(Problem(ProblemCode.NOT_FOUND, text, field="revision", value=str(revision)))
 
 
 def record_change(keys: Keys, change: PolicyRevision) -> Op:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from cilia.contracts.messages import Realised
+from cilia.contracts.realisation import Realised
 from cilia.metrics import Metrics, percentile
 
 

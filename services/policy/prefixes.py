@@ -16,8 +16,9 @@ from typing import Final
 
 from cilia.bus import Bus
 from cilia.contracts.agent import AwaitPrefixes
+from cilia.contracts.identity_service import AllocatePrefixes
 from cilia.contracts.ids import NodeName, Revision
-from cilia.contracts.messages import AllocatePrefixes, Empty, Revised
+from cilia.contracts.messages import Empty, Revised
 from cilia.errors import Refused, Unavailable
 from services.policy.state import Places
 

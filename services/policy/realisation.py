@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cilia.contracts.ids import Identity, NodeName, Revision
-from cilia.contracts.messages import Acknowledgement, NodeRealised, Realised
+from cilia.contracts.realisation import Acknowledgement, NodeRealised, Realised
 
 REMEMBERED_CHANGES: Final = 4096
 REMEMBERED_ACKNOWLEDGEMENTS: Final = 8

@@ -13,15 +13,9 @@ from cilia.bus import Bus
 from cilia.calls import Calls
 from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.history import Blamed, HistoryQuery, RollbackPolicies
-from cilia.contracts.messages import (
-    Acknowledgement,
-    ApplyPolicies,
-    DeletePolicies,
-    PoliciesChanged,
-    Problem,
-    SyncPolicies,
-    WaitRealised,
-)
+from cilia.contracts.messages import Problem, ProblemCode
+from cilia.contracts.policies import ApplyPolicies, DeletePolicies, PoliciesChanged, SyncPolicies
+from cilia.contracts.realisation import Acknowledgement, WaitRealised
 from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.policy.language.parse import decode_object
@@ -75,7 +69,7 @@ class Requests:
     async def sync(self, request: SyncPolicies) -> PoliciesChanged:
         """Make an owner's policies what its files say."""
         if not request.owner:
-            raise Refused(Problem("invalid", "'' is no owner", "owner", ""))
+            raise Refused(Problem(ProblemCode.INVALID, "'' is no owner", "owner", ""))
         rows: dict[str, PolicyObject] = {}
         for file in request.files:
             text = ApplyPolicies(
@@ -89,7 +83,7 @@ class Requests:
                 key = object_key(row)
                 if key in rows:
                     reason = f"{file.name}: {key} is in {rows[key].file}, too"
-                    raise Refused(Problem("invalid", reason, "metadata.name", row.name))
+                    raise Refused(Problem(ProblemCode.INVALID, reason, "metadata.name", row.name))
                 rows[key] = structs.replace(row, owner=request.owner, file=file.name)
         return await self.store.sync(request, rows)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import Identity
-from cilia.contracts.messages import Problem
+from cilia.contracts.messages import Problem, ProblemCode
 from cilia.contracts.protocols import TRANSPORTS
 from cilia.contracts.tables import Endpoint, EndpointKey, PolicyEntry, PolicyObject, SubjectKey
 from cilia.errors import Refused
@@ -125,7 +125,7 @@ class EngineResolver:
         try:
             return explain_flow(self._engine, request, self._find_pod)
         except PolicyError as error:
-            raise Refused(Problem("not_found", str(error))) from error
+            raise Refused(Problem(ProblemCode.NOT_FOUND, str(error))) from error
 
     def _find_pod(self, name: str) -> Identity | None:
         return next((row.identity for row in self._endpoints.values() if f"{row.namespace}/{row.name}" == name), None)

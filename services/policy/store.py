@@ -15,7 +15,8 @@ from cilia.contracts.history import PolicyRevision, PolicyStep, RollbackPolicies
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Cause as KnownCause
 from cilia.contracts.keys import Keys
-from cilia.contracts.messages import NodeForecast, PoliciesChanged, PolicyChange, Problem, SyncPolicies
+from cilia.contracts.messages import Problem, ProblemCode
+from cilia.contracts.policies import ChangeAction, NodeForecast, PoliciesChanged, PolicyChange, SyncPolicies
 from cilia.contracts.tables import PolicyObject, policy_object_key
 from cilia.errors import Refused
 from cilia.kvstore import Compare, Etcd, Op, TransactionTooLarge, Txn, absent, delete, get, put, unchanged
@@ -39,7 +40,7 @@ class TooManyPolicies(Refused):
 
     def __init__(self, count: int, most: int) -> None:
         text = f"{count:,} policies in one request; one transaction of etcd takes at most {most:,} (max-txn-ops)"
-        super().__init__(Problem("invalid", text, field="text", value=str(count)))
+        super().__init__(Problem(ProblemCode.INVALID, text, field="text", value=str(count)))
 
 
 class ChangeTooLarge(Refused):
@@ -49,7 +50,7 @@ class ChangeTooLarge(Refused):
 
     def __init__(self, count: int, error: TransactionTooLarge) -> None:
         text = f"a change of {count:,} policies is {error}; nothing was changed"
-        super().__init__(Problem("invalid", text, field="text", value=str(count)))
+        super().__init__(Problem(ProblemCode.INVALID, text, field="text", value=str(count)))
 
 
 class NoSuchPolicies(Refused):
@@ -57,7 +58,7 @@ class NoSuchPolicies(Refused):
 
     def __init__(self, keys: Sequence[str]) -> None:
         text = f"there is no policy {', '.join(keys)}; nothing was deleted"
-        super().__init__(Problem("not_found", text, field="keys", value=keys[0]))
+        super().__init__(Problem(ProblemCode.NOT_FOUND, text, field="keys", value=keys[0]))
 
 
 class OwnedByOthers(Refused):
@@ -66,14 +67,14 @@ class OwnedByOthers(Refused):
     def __init__(self, key: str, row: PolicyObject) -> None:
         whose = f"{row.owner} keeps" if row.owner else f"{row.author or 'somebody'} applied"
         text = f"{key} is a policy that {whose}; delete it first, or adopt what nobody owns"
-        super().__init__(Problem("conflict", text, field="metadata.name", value=row.name))
+        super().__init__(Problem(ProblemCode.CONFLICT, text, field="metadata.name", value=row.name))
 
 
 class PoliciesContended(Refused):
     """Others changed the same policies at the same time, time and again."""
 
     def __init__(self) -> None:
-        super().__init__(Problem("busy", f"the same policies changed {ATTEMPTS} times meanwhile; try again"))
+        super().__init__(Problem(ProblemCode.BUSY, f"the same policies changed {ATTEMPTS} times meanwhile; try again"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,9 @@ class Store:
             if found.row.owner == request.owner and key not in rows and found.row.file not in request.keep
         }
         planned = plan_apply({**rows, **gone}, stored)
-        changed = {change.key: rows.get(change.key) for change in planned if change.action != "unchanged"}
+        changed = {
+            change.key: rows.get(change.key) for change in planned if change.action is not ChangeAction.UNCHANGED
+        }
         if not changed:
             return PoliciesChanged(Revision(revision), planned)
         cause = Cause(f"sync of {request.owner}", request.author)
@@ -205,7 +208,7 @@ class Store:
                 raise NoSuchPolicies(missing)
             rows = _check_owners(wanted, stored, owner, adopt=adopt) if owner else _with_owners(wanted, stored)
             changes = plan_apply(rows, stored)
-            changed = [change.key for change in changes if change.action != "unchanged"]
+            changed = [change.key for change in changes if change.action is not ChangeAction.UNCHANGED]
             if not changed and not is_read:
                 continue
             if not changed:
@@ -327,14 +330,14 @@ def plan_apply(wanted: Mapping[str, PolicyObject | None], stored: Mapping[str, S
     go.
     """
 
-    def action(key: str, row: PolicyObject | None) -> str:
+    def action(key: str, row: PolicyObject | None) -> ChangeAction:
         if row is None:
-            return "deleted" if key in stored else "unchanged"
+            return ChangeAction.DELETED if key in stored else ChangeAction.UNCHANGED
         if key not in stored:
-            return "created"
+            return ChangeAction.CREATED
         before = stored[key].row
         is_same = (before.document, before.owner, before.file) == (row.document, row.owner, row.file)
-        return "unchanged" if is_same else "changed"
+        return ChangeAction.UNCHANGED if is_same else ChangeAction.CHANGED
 
     return tuple(PolicyChange(key, action(key, row)) for key, row in wanted.items())
 

@@ -15,7 +15,8 @@ from typing import Final
 from cilia.bus import Bus
 from cilia.contracts.agent import EndpointPolicy, EndpointReference, LocalEndpoint, LocalEndpoints
 from cilia.contracts.ids import Identity, NodeName, Revision
-from cilia.contracts.messages import Acknowledgement, Empty, Realised, WaitRealised
+from cilia.contracts.messages import Empty
+from cilia.contracts.realisation import Acknowledgement, Realised, WaitRealised
 from cilia.contracts.tables import PolicyEntry, SubjectKey
 from cilia.errors import Refused, Unavailable
 from services.policy.realisation import Places, Realisation

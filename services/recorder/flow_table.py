@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import structs
 
-from cilia.contracts.flows import FlowEnd, FlowPage, ListFlows, RecordedFlow, SeenEnd, SeenFlow
+from cilia.contracts.flows import DistinctFlow, FlowPage, FlowPeer, ListFlows, RecordedFlow, RecordedPeer
 from cilia.contracts.identities import Reserved, is_remote_node, is_reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import NAMESPACE
@@ -33,7 +33,7 @@ class FlowTable:
 
     def __init__(self, limit: int, *, since_ns: int) -> None:
         self._limit = limit
-        self._ends: dict[FlowEnd, FlowEnd] = {}
+        self._ends: dict[RecordedPeer, RecordedPeer] = {}
         self.since_ns = since_ns
         self.evicted = 0
         self._order: list[str] = []  # keys of rows
@@ -86,7 +86,7 @@ class FlowTable:
             ends = (flow.source, flow.destination)
             if (
                 flow.last_ns >= query.since_ns
-                and query.verdict in ("", flow.verdict)
+                and query.verdict in (None, flow.verdict)
                 and (not query.workload or query.workload in (end.workload for end in ends))
                 and (not query.namespace or any(namespace in end.labels for end in ends))
             ):
@@ -123,7 +123,7 @@ def key_of(flow: RecordedFlow) -> str:
     return blake2b(msgspec.msgpack.encode(parts), digest_size=12).hexdigest()
 
 
-def recorded(seen: SeenFlow, labels_of: LabelsOf) -> RecordedFlow | None:
+def recorded(seen: DistinctFlow, labels_of: LabelsOf) -> RecordedFlow | None:
     """Return what an agent saw, with labels; None while an identity isn't known."""
     source, destination = _end(seen.source, labels_of), _end(seen.destination, labels_of, seen.ports)
     if source is None or destination is None:
@@ -142,7 +142,7 @@ def recorded(seen: SeenFlow, labels_of: LabelsOf) -> RecordedFlow | None:
     )
 
 
-def _end(seen: SeenEnd, labels_of: LabelsOf, ports: tuple[tuple[str, str, int], ...] = ()) -> FlowEnd | None:
+def _end(seen: FlowPeer, labels_of: LabelsOf, ports: tuple[tuple[str, str, int], ...] = ()) -> RecordedPeer | None:
     identity = Identity(seen.identity)
     labels: tuple[str, ...] | None
     if seen.address and not (is_reserved(identity) or is_remote_node(identity)):
@@ -151,4 +151,4 @@ def _end(seen: SeenEnd, labels_of: LabelsOf, ports: tuple[tuple[str, str, int], 
         labels = (_RESERVED.get(identity, Reserved.UNMANAGED.label),)
     else:
         labels = labels_of(identity)
-    return None if labels is None else FlowEnd(labels, seen.workload, seen.address, identity, ports)
+    return None if labels is None else RecordedPeer(labels, seen.workload, seen.address, identity, ports)

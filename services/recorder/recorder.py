@@ -14,9 +14,9 @@ import msgspec
 
 from cilia.bus import Bus
 from cilia.calls import Calls, serve
-from cilia.contracts.flows import FlowPage, ListFlows, RecordedFlow, RecordFlows, SeenFlow, ShadowVerdicts
+from cilia.contracts.flows import DistinctFlow, FlowPage, ListFlows, RecordedFlow, RecordFlows, ShadowVerdicts
 from cilia.contracts.ids import Identity
-from cilia.contracts.messages import Empty, Problem
+from cilia.contracts.messages import Empty, Problem, ProblemCode
 from cilia.contracts.tables import IDENTITIES, IdentityRow
 from cilia.errors import Refused, Unavailable
 from cilia.lifecycle import supervise
@@ -135,13 +135,13 @@ class Recorder:
         try:
             verdicts = self._shadows.judge_all(flows)
         except BadFlows as error:
-            raise Refused(Problem("invalid", str(error), "flows")) from error
+            raise Refused(Problem(ProblemCode.INVALID, str(error), "flows")) from error
         if verdicts:
             message = msgspec.json.encode(ShadowVerdicts(report.node, verdicts))
             await self._bus.publish(self._bus.subjects.shadow(), message)
             self._counters.shadow_verdicts += len(verdicts)
 
-    async def _label(self, seen: SeenFlow) -> RecordedFlow | None:
+    async def _label(self, seen: DistinctFlow) -> RecordedFlow | None:
         """Return a flow with labels; None if an identity stays unknown, as a young one is at first."""
         flow = recorded(seen, self._labels_of)
         if flow is not None:

@@ -57,7 +57,7 @@ async def test_the_proposed_policy_opens_what_was_asked_and_a_rollback_closes_it
         policies.apply(WEB_FROM_CLIENTS)
         revision = json.loads(policies.cilia("policy", "history", "-o", "json").stdout)["rows"][0]["revision"]
         denied = explain(policies, "shop/web1", "shop/web2", f"{OTHER}/TCP")
-        policies.apply(denied["ingress"]["remedy"])  # type: ignore[index]
+        policies.apply(denied["ingress"]["suggestion"])  # type: ignore[index]
 
         def closed(attempt: Attempt) -> bool:
             if not attempt.destination.startswith("shop/web"):

@@ -49,17 +49,17 @@ def test_a_proposed_policy_allows_the_flow_and_takes_nothing_away(
     before = {subject: engine.map_state(subject) for subject in engine.subjects}
     for subject, peer, egress in product(before, ends, (False, True)):
         side = explain_side(engine, ends[subject], ends[peer], packet, egress=egress)
-        if not side.remedy:
+        if not side.suggestion:
             assert side.allowed or side.because == "rule"
             continue
-        (proposed,) = parse_policies(side.remedy)
+        (proposed,) = parse_policies(side.suggestion)
         changes = engine.apply([PolicyPut(proposed.policy)])
         opened = decide(engine.map_state(subject), peer, egress=egress, protocol=packet.protocol, port=packet.port)
-        assert opened.allowed, side.remedy
+        assert opened.allowed, side.suggestion
         for other, each, way, (protocol, port) in product(changes.keys() & before.keys(), ends, (False, True), FLOWS):
             decide_flow = partial(decide, egress=way, protocol=protocol, port=port)
             if decide_flow(before[other], each).allowed:
                 still = decide_flow(engine.map_state(other), each)
-                assert still.allowed, (side.remedy, other, each, way, protocol, port)
+                assert still.allowed, (side.suggestion, other, each, way, protocol, port)
         engine.apply([PolicyRemoved(proposed.key)])
         assert {each: engine.map_state(each) for each in before} == before

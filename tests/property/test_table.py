@@ -8,8 +8,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cilia.contracts.distribution import Beacon, Delta, SnapshotChunk, SnapshotRequest
 from cilia.contracts.subjects import EVERY_SHARD
-from cilia.contracts.tables import Beacon, Delta, SnapshotChunk, SnapshotRequest, Table
+from cilia.contracts.tables import Table
 from cilia.table.changelog import Changelog
 from cilia.table.shard import Change, Snapshot
 from cilia.table.shards import SubscribedShards

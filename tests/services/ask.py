@@ -6,16 +6,10 @@ import asyncio
 from typing import TypeVar
 
 from cilia.bus import Bus
+from cilia.contracts.identity_service import Allocated, AllocateIdentity, Published, PublishEndpoint
 from cilia.contracts.ids import EndpointId, Identity, LeaseId, NodeName
-from cilia.contracts.messages import (
-    Allocated,
-    AllocateIdentity,
-    Message,
-    Published,
-    PublishEndpoint,
-    Registered,
-    RegisterNode,
-)
+from cilia.contracts.ipam import Registered, RegisterNode
+from cilia.contracts.messages import Message, ProblemCode
 from cilia.contracts.tables import Endpoint
 from cilia.errors import Refused, Unavailable
 
@@ -31,7 +25,7 @@ async def ask(bus: Bus, service: str, call: str, message: Message, reply_type: t
             except Unavailable:
                 await asyncio.sleep(0.05)
             except Refused as refused:
-                if refused.problem.code not in ("busy", "unavailable"):
+                if refused.problem.code not in (ProblemCode.BUSY, ProblemCode.UNAVAILABLE):
                     raise
                 await asyncio.sleep(0.02)
 

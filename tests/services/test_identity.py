@@ -3,8 +3,9 @@ import random
 
 import pytest
 
-from cilia.contracts.ids import Identity, NodeName
-from cilia.contracts.messages import ReleaseIdentity, Revised, WithdrawEndpoint
+from cilia.contracts.identity_service import ReleaseIdentity, WithdrawEndpoint
+from cilia.contracts.ids import EndpointId, Identity, NodeName
+from cilia.contracts.messages import Revised
 from cilia.errors import Refused
 from laboratory.services import Stage
 from tests.services.ask import allocate, ask, publish, register
@@ -79,7 +80,7 @@ async def test_an_unused_identity_is_collected_and_a_used_one_stays(stage: Stage
         await ask(stage.bus, "identity", "release", ReleaseIdentity(gone, "n1"), Revised)
         await asyncio.sleep(2)
         assert await stage.identities() == {kept, row.endpoint.identity}
-        await ask(stage.bus, "identity", "withdraw", WithdrawEndpoint(NodeName("n1"), 7), Revised)
+        await ask(stage.bus, "identity", "withdraw", WithdrawEndpoint(NodeName("n1"), EndpointId(7)), Revised)
         await asyncio.sleep(2)
         assert await stage.identities() == {kept}
 
@@ -99,7 +100,9 @@ async def test_no_use_that_begins_during_collection_is_lost(stage: Stage) -> Non
                 published = await publish(stage.bus, "n1", number, lease, f"app=a{number}")
                 await asyncio.sleep(chance.uniform(0, 0.06))
                 assert published.endpoint.identity in await stage.identities()
-                await ask(stage.bus, "identity", "withdraw", WithdrawEndpoint(NodeName("n1"), number), Revised)
+                await ask(
+                    stage.bus, "identity", "withdraw", WithdrawEndpoint(NodeName("n1"), EndpointId(number)), Revised
+                )
                 await asyncio.sleep(chance.uniform(0, 0.08))
 
         await asyncio.gather(*(churn(number) for number in range(1, 9)))

@@ -4,17 +4,8 @@ from ipaddress import ip_network
 import pytest
 
 from cilia.contracts.ids import LeaseId, NodeName
-from cilia.contracts.messages import (
-    Empty,
-    Granted,
-    GrowBlocks,
-    Heartbeat,
-    Registered,
-    RegisterNode,
-    Revised,
-    ShrinkBlocks,
-    UnregisterNode,
-)
+from cilia.contracts.ipam import Granted, GrowBlocks, Heartbeat, Registered, RegisterNode, ShrinkBlocks, UnregisterNode
+from cilia.contracts.messages import Empty, Revised
 from cilia.errors import Refused
 from laboratory.services import Stage
 from tests.services.ask import ask, publish, register

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from cilia.bus import BusConfig
-from cilia.contracts.explanations import Explained, ExplainFlow, Party
+from cilia.contracts.explanations import Explained, ExplainFlow, PeerSelector
 from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.labels import canonical, workload
-from cilia.contracts.messages import ApplyPolicies, PoliciesChanged
+from cilia.contracts.policies import ApplyPolicies, PoliciesChanged
 from cilia.contracts.tables import Endpoint
 from cilia.errors import Refused
 from cilia.kvstore import EtcdConfig
@@ -57,7 +57,7 @@ async def place(stage: Stage, number: int, name: str, *ports: tuple[str, str, in
 
 
 async def explain(stage: Stage, source: str, port: str, at_least: int = 0) -> Explained:
-    request = ExplainFlow(Party(source), Party("shop/db"), port, Revision(at_least))
+    request = ExplainFlow(PeerSelector(source), PeerSelector("shop/db"), port, Revision(at_least))
     return await ask(stage.bus, "policy", "explain", request, Explained)
 
 

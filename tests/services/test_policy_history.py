@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cilia.contracts.explanations import ExplainFlow, Party
+from cilia.contracts.explanations import ExplainFlow, PeerSelector
 from cilia.contracts.history import Blamed, HistoryQuery, PolicyHistory, RollbackPolicies
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
-from cilia.contracts.messages import ApplyPolicies, DeletePolicies, PoliciesChanged
+from cilia.contracts.policies import ApplyPolicies, DeletePolicies, PoliciesChanged
 from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.kvstore import Etcd, EtcdConfig, connect_kvstore
@@ -128,7 +128,7 @@ async def test_the_service_tells_who_is_behind_the_rules_that_decide(stage: Stag
     async with policy_service(stage):
         first = await ask(stage.bus, "policy", "apply", ApplyPolicies(POLICY, author="ann"), PoliciesChanged)
         second = await ask(stage.bus, "policy", "apply", ApplyPolicies(widened, author="bob"), PoliciesChanged)
-        flow = ExplainFlow(Party("shop/web"), Party("shop/db"), "sql/TCP", second.revision)
+        flow = ExplainFlow(PeerSelector("shop/web"), PeerSelector("shop/db"), "sql/TCP", second.revision)
         (origin,) = (await ask(stage.bus, "policy", "blame", flow, Blamed)).origins
         assert origin.row is not None
         assert (origin.rule, origin.row.revision, origin.row.change.author) == (
@@ -136,7 +136,7 @@ async def test_the_service_tells_who_is_behind_the_rules_that_decide(stage: Stag
             first.revision,
             "ann",
         )
-        denied = ExplainFlow(Party("shop/web"), Party("shop/db"), "80/TCP", second.revision)
+        denied = ExplainFlow(PeerSelector("shop/web"), PeerSelector("shop/db"), "80/TCP", second.revision)
         (isolating,) = (await ask(stage.bus, "policy", "blame", denied, Blamed)).origins
         assert isolating.row is not None
         assert isolating.row.change.author == "bob"

@@ -23,16 +23,9 @@ from cilia.contracts.agent import (
 from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
 from cilia.contracts.keys import Keys
-from cilia.contracts.messages import (
-    Acknowledgement,
-    ApplyPolicies,
-    DeletePolicies,
-    Empty,
-    PoliciesChanged,
-    Problem,
-    Realised,
-    WaitRealised,
-)
+from cilia.contracts.messages import Empty, Problem, ProblemCode
+from cilia.contracts.policies import ApplyPolicies, DeletePolicies, PoliciesChanged
+from cilia.contracts.realisation import Acknowledgement, Realised, WaitRealised
 from cilia.contracts.tables import (
     Endpoint,
     PolicyEntry,
@@ -100,7 +93,7 @@ class OneRule:
         return Counter()
 
     def explain(self, request: ExplainFlow) -> Explained:
-        raise Refused(Problem("not_found", request.source.name))
+        raise Refused(Problem(ProblemCode.NOT_FOUND, request.source.name))
 
 
 @asynccontextmanager

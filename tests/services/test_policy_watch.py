@@ -14,7 +14,7 @@ import pytest
 
 from cilia.contracts.history import HistoryQuery, PolicyHistory
 from cilia.contracts.keys import Keys
-from cilia.contracts.messages import ApplyPolicies, PoliciesChanged, PolicyFile, SyncPolicies
+from cilia.contracts.policies import ApplyPolicies, PoliciesChanged, PolicyFile, SyncPolicies
 from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from laboratory.services import Stage

@@ -11,16 +11,18 @@ import msgspec
 import pytest
 
 from cilia.contracts.flows import (
+    DistinctFlow,
     FlowPage,
+    FlowPeer,
     ListFlows,
+    PolicyVerdict,
     RecordedFlow,
     RecordFlows,
-    SeenEnd,
-    SeenFlow,
     ShadowVerdicts,
 )
 from cilia.contracts.keys import Keys
-from cilia.contracts.messages import ApplyPolicies, Empty, PoliciesChanged
+from cilia.contracts.messages import Empty
+from cilia.contracts.policies import ApplyPolicies, PoliciesChanged
 from cilia.errors import Unavailable
 from cilia.kvstore import EtcdConfig, connect_kvstore
 from laboratory.servers import start_etcd
@@ -44,7 +46,16 @@ spec:
 
 def report(*ports: int, batch: str = "1", node: str = "node1", count: int = 1) -> RecordFlows:
     flows = tuple(
-        SeenFlow(SeenEnd(300, "shop/web"), SeenEnd(301, "shop/db"), 6, port, "allowed", False, count=count, last_ns=9)
+        DistinctFlow(
+            FlowPeer(300, "shop/web"),
+            FlowPeer(301, "shop/db"),
+            6,
+            port,
+            PolicyVerdict.ALLOWED,
+            False,
+            count=count,
+            last_ns=9,
+        )
         for port in ports
     )
     return RecordFlows(node, flows, batch)
@@ -126,7 +137,7 @@ async def test_a_policy_in_shadow_changes_nothing_and_tells_what_it_would_do(sta
 
 async def test_a_flow_of_an_identity_that_nobody_knows_is_left_out(stage: Stage) -> None:
     async with recorder(stage, "a"):
-        stranger = SeenFlow(SeenEnd(999), SeenEnd(301), 6, 99, "allowed", False)
+        stranger = DistinctFlow(FlowPeer(999), FlowPeer(301), 6, 99, PolicyVerdict.ALLOWED, False)
         known = report(80)
         await tell(stage, msgspec.structs.replace(known, flows=(stranger, *known.flows)))
         assert await flows(stage) == {80: 1}

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from cilia.contracts.ids import EndpointId, NodeName
-from cilia.contracts.messages import Revised, UnregisterNode
+from cilia.contracts.ipam import UnregisterNode
+from cilia.contracts.messages import Revised
 from cilia.contracts.tables import ENDPOINTS, IDENTITIES, NODES, POOLS, EndpointKey, Pool, Table
 from cilia.lifecycle import supervise
 from cilia.table.subscriber import ALL, TableSubscriber

@@ -8,7 +8,8 @@ from nats.aio.msg import Msg
 
 from cilia.bus import Bus, BusConfig, connect_bus
 from cilia.calls import serve
-from cilia.contracts.messages import Empty, Granted, GrowBlocks, Problem
+from cilia.contracts.ipam import Granted, GrowBlocks
+from cilia.contracts.messages import Empty, Problem, ProblemCode
 from cilia.errors import Refused, Unavailable
 from laboratory.servers import start_nats
 
@@ -22,7 +23,7 @@ async def bus() -> AsyncIterator[Bus]:
 
 async def grow(request: GrowBlocks) -> Granted:
     if request.pool == "empty":
-        raise Refused(Problem("exhausted", "the pool is used up"))
+        raise Refused(Problem(ProblemCode.EXHAUSTED, "the pool is used up"))
     if request.pool == "slow":
         await asyncio.sleep(0.3)
     if request.pool == "large":
@@ -55,8 +56,8 @@ async def test_a_request_is_answered_or_refused_with_its_reason(bus: Bus, served
 
 async def test_a_request_of_the_wrong_form_names_the_field(bus: Bus, served: str) -> None:
     with pytest.raises(Refused) as refused:
-        await bus.request(served, Problem("x", "y"), Granted)
-    assert refused.value.problem.code == "invalid"
+        await bus.request(served, Problem(ProblemCode.INTERNAL, "y"), Granted)
+    assert refused.value.problem.code is ProblemCode.INVALID
     assert "node" in refused.value.problem.message
 
 

@@ -10,7 +10,7 @@ import pytest
 from cilia.bus import Bus, BusConfig, connect_bus
 from cilia.calls import serve
 from cilia.contracts.ids import LeaseId, NodeName
-from cilia.contracts.messages import Granted, GrowBlocks
+from cilia.contracts.ipam import Granted, GrowBlocks
 from cilia.errors import Unavailable
 from laboratory.servers import Server, start_nats
 from tests.unit.kvstore.test_security import certificates

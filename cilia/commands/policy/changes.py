@@ -15,7 +15,8 @@ from cilia.commands.arguments import parse_seconds
 from cilia.commands.output import note, print_json
 from cilia.commands.session import Session
 from cilia.contracts.ids import Revision
-from cilia.contracts.messages import NodeForecast, PoliciesChanged, Realised, WaitRealised
+from cilia.contracts.policies import NodeForecast, PoliciesChanged
+from cilia.contracts.realisation import Realised, WaitRealised
 from cilia.errors import Failure
 from cilia.metrics import percentile
 

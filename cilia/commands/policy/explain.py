@@ -2,24 +2,15 @@
 
 import argparse
 from collections.abc import Iterator
+from typing import assert_never
 
 from cilia.commands.arguments import Nouns, add_output, command
 from cilia.commands.output import print_json
 from cilia.commands.policy.files import BadInput
 from cilia.commands.policy.verdicts import add_description, offline, read_cluster
 from cilia.commands.session import Session, with_session
-from cilia.contracts.explanations import Explained, ExplainFlow, Mismatch, Party, Side
+from cilia.contracts.explanations import Criterion, Explained, ExplainFlow, Mismatch, PeerSelector, Side, VerdictReason
 from cilia.policy.explain.explanation import explain_flow
-
-_REASONS = {
-    "rule": " by",
-    "default-deny": " by default: nothing allows it, and these policies isolate {subject}:",
-    "closed": " by default: nothing allows it, and the enforcement mode (or a pod without labels yet) closes {subject}",
-    "open": ": no rule denies it, and no policy isolates {subject} in this direction",
-    "host": ": a node always reaches its own pods",
-    "mode": ": enforcement is off",
-    "not-enforced": ": {subject} is no endpoint of the cluster; no policy is enforced there",
-}
 
 
 def add_verbs(verbs: Nouns) -> None:
@@ -67,9 +58,9 @@ def explain_described(arguments: argparse.Namespace) -> None:
 def _request(arguments: argparse.Namespace) -> ExplainFlow:
     values = vars(arguments)
 
-    def party(end: str) -> Party:
+    def party(end: str) -> PeerSelector:
         labels = tuple(filter(None, (values[f"{end}_labels"] or "").split(",")))
-        return Party(values[end] or "", labels, values[f"{end}_namespace"])
+        return PeerSelector(values[end] or "", labels, values[f"{end}_namespace"])
 
     return ExplainFlow(party("from"), party("to"), arguments.port)
 
@@ -91,27 +82,50 @@ def describe(explained: Explained) -> Iterator[str]:
 
 def _describe_side(side: Side) -> Iterator[str]:
     verdict = "denied, but let through by an audit" if side.audited else "allowed" if side.allowed else "denied"
-    yield f"{side.direction} of {side.subject}: {verdict}{_REASONS[side.because].format(subject=side.subject)}"
+    yield f"{side.direction} of {side.subject}: {verdict}{_describe_reason(side)}"
     yield from (f"    {place.policy}  {place.rule}" for place in side.rules)
     yield from (f"    {key}" for key in side.isolated_by)
     if side.allowed and not side.audited:
         return
-    if side.because == "rule":
+    if side.because is VerdictReason.RULE:
         yield "  no policy can allow it while this rule stands: deny wins"
     if side.nearest:
         yield "  the rules that come nearest:"
     for near in side.nearest:
         yield f"    {near.policy}  {near.rule}"
         yield from (f"      {_describe_mismatch(item)}" for item in near.mismatches)
-    if side.remedy:
+    if side.suggestion:
         yield "  the smallest policy that allows it on this side:"
-        yield from (f"    {line}" for line in side.remedy.splitlines())
+        yield from (f"    {line}" for line in side.suggestion.splitlines())
 
 
 def _describe_mismatch(item: Mismatch) -> str:
-    what = item.what.replace("-", " ")
-    return (
-        f"{item.end}: {what}: wants {item.wanted}; here {item.found}"
-        if item.end != "port"
-        else (f"{what}: wants {item.wanted}; here {item.found}")
-    )
+    difference = f"{item.kind.replace('-', ' ')}: wants {item.wanted}; here {item.found}"
+    match item.criterion:
+        case Criterion.SUBJECT | Criterion.PEER:
+            return f"{item.criterion}: {difference}"
+        case Criterion.PORT:
+            return difference
+        case _:
+            assert_never(item.criterion)
+
+
+def _describe_reason(side: Side) -> str:
+    match side.because:
+        case VerdictReason.RULE:
+            return " by"
+        case VerdictReason.DEFAULT_DENY:
+            return f" by default: nothing allows it, and these policies isolate {side.subject}:"
+        case VerdictReason.CLOSED:
+            closed = f"the enforcement mode (or a pod without labels yet) closes {side.subject}"
+            return f" by default: nothing allows it, and {closed}"
+        case VerdictReason.OPEN:
+            return f": no rule denies it, and no policy isolates {side.subject} in this direction"
+        case VerdictReason.HOST:
+            return ": a node always reaches its own pods"
+        case VerdictReason.MODE:
+            return ": enforcement is off"
+        case VerdictReason.NOT_ENFORCED:
+            return f": {side.subject} is no endpoint of the cluster; no policy is enforced there"
+        case _:
+            assert_never(side.because)

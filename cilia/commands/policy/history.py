@@ -9,7 +9,7 @@ from cilia.commands.output import print_json, print_table
 from cilia.commands.policy.changes import add_wait, conclude, diff
 from cilia.commands.policy.explain import describe
 from cilia.commands.session import CHANGE_SECONDS, Session, with_session
-from cilia.contracts.explanations import ExplainFlow, Party
+from cilia.contracts.explanations import ExplainFlow, PeerSelector
 from cilia.contracts.history import Blamed, HistoryQuery, HistoryRow, Origin, PolicyHistory, RollbackPolicies
 from cilia.contracts.ids import Revision
 
@@ -78,7 +78,7 @@ async def roll_back(arguments: argparse.Namespace, session: Session) -> int:
 
 async def show_blame(arguments: argparse.Namespace, session: Session) -> None:
     """Print why, and who."""
-    request = ExplainFlow(Party(arguments.source), Party(arguments.destination), arguments.port)
+    request = ExplainFlow(PeerSelector(arguments.source), PeerSelector(arguments.destination), arguments.port)
     blamed = await session.request("policy", "blame", request, Blamed)
     if arguments.output == "json":
         print_json(blamed)

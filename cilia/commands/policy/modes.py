@@ -10,7 +10,7 @@ from cilia.commands.arguments import Nouns, add_output, command
 from cilia.commands.output import print_json
 from cilia.commands.policy.changes import add_wait, conclude, find_key
 from cilia.commands.session import Session, with_session
-from cilia.contracts.messages import ApplyPolicies
+from cilia.contracts.policies import ApplyPolicies
 from cilia.contracts.tables import POLICIES, PolicyObject
 from cilia.policy.engine.engine import Mode
 from cilia.policy.language.enforcement import AUDIT, KEY, Enforcement

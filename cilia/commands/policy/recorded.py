@@ -18,7 +18,7 @@ from cilia.commands.output import note, note_if_slow
 from cilia.commands.policy.files import read_all, read_file
 from cilia.commands.policy.verdicts import offline
 from cilia.commands.session import Session, open_session
-from cilia.contracts.flows import FlowEnd, FlowPage, ListFlows, RecordedFlow
+from cilia.contracts.flows import FlowPage, ListFlows, RecordedFlow, RecordedPeer
 from cilia.contracts.tables import ENDPOINTS, IDENTITIES, POLICIES
 from cilia.errors import Unavailable
 from cilia.policy.engine.engine import Options
@@ -136,7 +136,7 @@ async def add_addresses(session: Session, flows: list[RecordedFlow]) -> list[Rec
         held[labels.get(row.identity, ())].update(filter(None, (row.ipv4, row.ipv6)))
     prefixes = {key: tuple(map(str, collapse(addresses))) for key, addresses in held.items() if key}
 
-    def completed(end: FlowEnd) -> FlowEnd:
+    def completed(end: RecordedPeer) -> RecordedPeer:
         return structs.replace(end, prefixes=prefixes[end.labels]) if end.labels in prefixes else end
 
     return [

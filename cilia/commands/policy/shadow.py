@@ -14,7 +14,7 @@ from cilia.commands.policy.recorded import Record, add_record, with_record
 from cilia.commands.policy.whatif import print_diff
 from cilia.commands.session import Session, with_session
 from cilia.contracts.flows import ShadowVerdict, ShadowVerdicts
-from cilia.contracts.messages import ApplyPolicies
+from cilia.contracts.policies import ApplyPolicies
 from cilia.contracts.tables import POLICIES, PolicyObject
 from cilia.policy.language.parse import decode_object, put_in_shadow
 from cilia.policy.observed.recorded import name_of

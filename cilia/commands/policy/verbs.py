@@ -22,7 +22,7 @@ from cilia.commands.policy.whatif import add_verbs as add_whatif
 from cilia.commands.session import Session, with_session
 from cilia.contracts.agent import EndpointPolicy
 from cilia.contracts.ids import Revision
-from cilia.contracts.messages import ApplyPolicies, DeletePolicies
+from cilia.contracts.policies import ApplyPolicies, DeletePolicies
 from cilia.contracts.tables import FIRST_PEER_SET, POLICIES, PolicyEntry, policy_cookie
 from cilia.telemetry import TelemetryConfig, open_telemetry, span
 

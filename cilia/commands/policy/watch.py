@@ -18,7 +18,8 @@ from cilia.commands.arguments import Nouns, add_output, command, parse_seconds
 from cilia.commands.output import note, print_json
 from cilia.commands.policy.files import SUFFIXES, BadInput, read_file
 from cilia.commands.session import Session, with_session
-from cilia.contracts.messages import ApplyPolicies, Message, PoliciesChanged, PolicyFile, SyncPolicies
+from cilia.contracts.messages import Message
+from cilia.contracts.policies import ApplyPolicies, ChangeAction, PoliciesChanged, PolicyFile, SyncPolicies
 from cilia.errors import Refused, Unavailable
 
 LOOK_SECONDS: Final = 0.2
@@ -179,7 +180,11 @@ class Watcher:
         return broken
 
     def _tell(self, synced: Synced) -> None:
-        changes = [each for each in synced.changed.changes if each.action != "unchanged"] if synced.changed else []
+        changes = (
+            [each for each in synced.changed.changes if each.action is not ChangeAction.UNCHANGED]
+            if synced.changed
+            else []
+        )
         if self.arguments.output == "json":
             if changes or synced.broken != self.told:
                 print_json(synced)

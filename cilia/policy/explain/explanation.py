@@ -9,7 +9,8 @@ from typing import Final
 
 from msgspec import structs
 
-from cilia.contracts.explanations import Explained, ExplainFlow, Mismatch, NearRule, Side
+from cilia.contracts.direction import Direction
+from cilia.contracts.explanations import Criterion, Explained, ExplainFlow, Mismatch, NearRule, Side
 from cilia.contracts.protocols import protocol_name
 from cilia.policy.engine.engine import Engine
 from cilia.policy.engine.groups import lookup_in
@@ -68,7 +69,7 @@ def explain_side(engine: Engine, subject: End, peer: End, packet: Packet, *, egr
     """Explain what the policies of one end say."""
     judged = Judge(engine).judge_side(subject, peer, packet, egress=egress)
     side = Side(
-        "egress" if egress else "ingress",
+        Direction.of(egress),
         subject.name,
         judged.allowed,
         judged.because,
@@ -81,7 +82,7 @@ def explain_side(engine: Engine, subject: End, peer: End, packet: Packet, *, egr
     return structs.replace(
         side,
         nearest=tuple(_nearest(engine, subject, peer, packet, egress=egress)),
-        remedy=allow_policy(subject, peer, packet, egress=egress),
+        suggestion=allow_policy(subject, peer, packet, egress=egress),
     )
 
 
@@ -100,7 +101,7 @@ def _nearest(engine: Engine, subject: End, peer: End, packet: Packet, *, egress:
     """Return the allow rules that come nearest to matching, the nearest first."""
     found: list[tuple[int, str, str, NearRule]] = []
     for key, spec in _specs(engine):
-        of_subject = differ_from_selector(spec.subject, subject, "subject")
+        of_subject = differ_from_selector(spec.subject, subject, Criterion.SUBJECT)
         for rule in spec.rules:
             if rule.deny or rule.egress != egress:
                 continue

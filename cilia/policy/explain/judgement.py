@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from cilia.contracts.explanations import RulePlace
+from cilia.contracts.explanations import RulePath, VerdictReason
 from cilia.policy.engine.engine import INIT, Engine, Mode
 from cilia.policy.engine.groups import HOST, lookup_in
 from cilia.policy.engine.mapstate import Match, broader, claim_rule
@@ -27,8 +27,8 @@ class SideVerdict:
     """
 
     allowed: bool
-    because: str
-    rules: tuple[RulePlace, ...] = ()
+    because: VerdictReason
+    rules: tuple[RulePath, ...] = ()
     isolated_by: tuple[str, ...] = ()
     audited: bool = False
     """It is denied, but an audit lets it through."""
@@ -54,7 +54,7 @@ class Judgement(NamedTuple):
 class Applying(NamedTuple):
     """What concerns one subject."""
 
-    rules: tuple[tuple[RulePlace, Rule], ...]
+    rules: tuple[tuple[RulePath, Rule], ...]
     isolated_by: tuple[tuple[str, ...], tuple[str, ...]]
     """Keys of the policies that isolate it for ingress, and for egress."""
     admits_host: bool
@@ -77,11 +77,11 @@ class Judge:
         self._matches: dict[tuple[int, Peer], frozenset[Match]] = {}  # rules and selectors by id(): they stay
 
     @property
-    def rules(self) -> Iterator[RulePlace]:
+    def rules(self) -> Iterator[RulePath]:
         """Every rule that can match something, once."""
         for key, policy in sorted(self._policies.items()):
             places = (rule.place for spec in policy.specs for rule in spec.rules if rule.peers != ())
-            yield from (RulePlace(key, place) for place in dict.fromkeys(places))
+            yield from (RulePath(key, place) for place in dict.fromkeys(places))
 
     def judge(self, source: End, destination: End, packet: Packet) -> Judgement:
         """Return the verdict on a flow."""
@@ -93,9 +93,9 @@ class Judge:
     def judge_side(self, subject: End, peer: End, packet: Packet, *, egress: bool) -> SideVerdict:
         """Return what the policies of one end say."""
         if not subject.is_subject:
-            return SideVerdict(True, "not-enforced")
+            return SideVerdict(True, VerdictReason.NOT_ENFORCED)
         if self._mode is Mode.NEVER:
-            return SideVerdict(True, "mode")
+            return SideVerdict(True, VerdictReason.MODE)
         applying = self.applying(subject)
         full = self._judge_under(applying, subject, peer, packet, egress=egress)
         if full.allowed:
@@ -113,13 +113,16 @@ class Judge:
         ]
         if matching:
             denied = any(deny for _, deny in matching)
-            return SideVerdict(not denied, "rule", tuple(place for place, deny in matching if deny == denied))
+            return SideVerdict(
+                not denied, VerdictReason.RULE, tuple(place for place, deny in matching if deny == denied)
+            )
         if not egress and peer.peer.identity == HOST and applying.admits_host:
-            return SideVerdict(True, "host")
+            return SideVerdict(True, VerdictReason.HOST)
         isolating = applying.isolated_by[egress]
         if not isolating and self._mode is not Mode.ALWAYS and subject.peer.identity != INIT:
-            return SideVerdict(True, "open")
-        return SideVerdict(False, "default-deny" if isolating else "closed", isolated_by=isolating)
+            return SideVerdict(True, VerdictReason.OPEN)
+        because = VerdictReason.DEFAULT_DENY if isolating else VerdictReason.CLOSED
+        return SideVerdict(False, because, isolated_by=isolating)
 
     def applying(self, subject: End) -> Applying:
         """Return what concerns a subject."""
@@ -170,7 +173,7 @@ class Judge:
 
 
 def _applying(specs: Sequence[tuple[str, Spec]], admits_host: bool) -> Applying:
-    rules = tuple((RulePlace(key, rule.place), rule) for key, spec in specs for rule in spec.rules)
+    rules = tuple((RulePath(key, rule.place), rule) for key, spec in specs for rule in spec.rules)
     return Applying(rules, (_isolating(specs, egress=False), _isolating(specs, egress=True)), admits_host)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cilia.contracts.explanations import Mismatch
+from cilia.contracts.explanations import Criterion, Mismatch, MismatchKind
 from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS
 from cilia.contracts.protocols import protocol_name
 from cilia.policy.engine.mapstate import NameLookup
@@ -33,31 +33,36 @@ class Packet:
         return f"{self.port}/{protocol_name(self.protocol)}"
 
 
-def differ_from_selector(selector: Selector, end: End, role: str) -> tuple[Mismatch, ...]:
-    """Return what keeps a selector from selecting an end; ``role`` is ``subject`` or ``peer``."""
-    found = [_unmet(item, end, role) for item in selector.requirements if not item.admits(end.peer.labels)]
-    return (*found, *_outside(selector.block, end, role))
+def differ_from_selector(selector: Selector, end: End, criterion: Criterion) -> tuple[Mismatch, ...]:
+    """Return what keeps a selector from selecting an end; ``criterion`` is its part of the rule."""
+    found = [_unmet(item, end, criterion) for item in selector.requirements if not item.admits(end.peer.labels)]
+    return (*found, *_outside(selector.block, end, criterion))
 
 
-def _unmet(item: Requirement, end: End, role: str) -> Mismatch:
+def _unmet(item: Requirement, end: End, criterion: Criterion) -> Mismatch:
     key = item.key if item.source in ("any", "k8s") else f"{item.source}:{item.key}"
     value = end.peer.labels.get((item.source, item.key))
     if item.source == RESERVED:
-        return Mismatch(role, "entity", f"{'not ' if item.operator is Operator.ABSENT else ''}{item.key}", _kind(end))
+        return Mismatch(
+            criterion,
+            MismatchKind.ENTITY,
+            f"{'not ' if item.operator is Operator.ABSENT else ''}{item.key}",
+            _kind(end),
+        )
     if item.source == CIDR:
         if item.operator is Operator.ABSENT:
-            return Mismatch(role, "except", f"an address outside of {item.key}", _addresses(end))
-        return Mismatch(role, "cidr", item.key, _addresses(end))
-    what = "label"
+            return Mismatch(criterion, MismatchKind.EXCEPT, f"an address outside of {item.key}", _addresses(end))
+        return Mismatch(criterion, MismatchKind.CIDR, item.key, _addresses(end))
+    kind = MismatchKind.LABEL
     if item.key in (NAMESPACE, CLUSTER):
-        what = "namespace" if item.key == NAMESPACE else "cluster"
-        key = what
+        kind = MismatchKind.NAMESPACE if item.key == NAMESPACE else MismatchKind.CLUSTER
+        key = kind.value
     elif item.key.startswith(NAMESPACE_LABELS):
-        what, key = "namespace", f"namespace's label {item.key.removeprefix(NAMESPACE_LABELS)}"
+        kind, key = MismatchKind.NAMESPACE, f"namespace's label {item.key.removeprefix(NAMESPACE_LABELS)}"
     found = f"no {key}" if value is None else f"{key}={value}"
-    if what == "namespace" and value is None and not end.namespace:
+    if kind is MismatchKind.NAMESPACE and value is None and not end.namespace:
         found = _kind(end)
-    return Mismatch(role, what, _wish(item, key), found)
+    return Mismatch(criterion, kind, _wish(item, key), found)
 
 
 def _wish(item: Requirement, key: str) -> str:
@@ -72,15 +77,15 @@ def _wish(item: Requirement, key: str) -> str:
             return f"no {key}"
 
 
-def _outside(block: Block | None, end: End, role: str) -> Iterator[Mismatch]:
+def _outside(block: Block | None, end: End, criterion: Criterion) -> Iterator[Mismatch]:
     if block is None or (end.peer.prefixes and all(map(block.holds, end.peer.prefixes))):
         return
     inside = end.peer.prefixes and all(within(prefix, block.cidr) for prefix in end.peer.prefixes)
     if inside:
         holes = ", ".join(map(str, block.excepts))
-        yield Mismatch(role, "except", f"an address outside of {holes}", _addresses(end))
+        yield Mismatch(criterion, MismatchKind.EXCEPT, f"an address outside of {holes}", _addresses(end))
     else:
-        yield Mismatch(role, "cidr", str(block.cidr), _addresses(end))
+        yield Mismatch(criterion, MismatchKind.CIDR, str(block.cidr), _addresses(end))
 
 
 def _kind(end: End) -> str:
@@ -101,8 +106,8 @@ def differ_from_peers(rule: Rule, peer: End) -> tuple[Mismatch, ...]:
     if rule.peers is None:
         return ()
     if not rule.peers:
-        return (Mismatch("peer", "nobody", "no peer at all", peer.name),)
-    return min((differ_from_selector(selector, peer, "peer") for selector in rule.peers), key=len)
+        return (Mismatch(Criterion.PEER, MismatchKind.NOBODY, "no peer at all", peer.name),)
+    return min((differ_from_selector(selector, peer, Criterion.PEER) for selector in rule.peers), key=len)
 
 
 def differ_from_ports(rule: Rule, packet: Packet, lookup: NameLookup) -> tuple[Mismatch, ...]:
@@ -122,7 +127,7 @@ def _port(port: PortRange | NamedPort, packet: Packet, lookup: NameLookup, deny:
         numbers = sorted(lookup(port))
         if not numbers or (len(numbers) > 1 and not deny):
             found = f"names {', '.join(map(str, numbers))}" if numbers else "nobody names it"
-            return 200_000, Mismatch("port", "port-name", f"{port.name}/{protocol}", found)
+            return 200_000, Mismatch(Criterion.PORT, MismatchKind.PORT_NAME, f"{port.name}/{protocol}", found)
         first = last = min(numbers, key=lambda number: abs(number - packet.port))
         wanted = f"{port.name}/{protocol} ({first})"
     else:
@@ -132,5 +137,7 @@ def _port(port: PortRange | NamedPort, packet: Packet, lookup: NameLookup, deny:
             wanted = f"any/{protocol}"
     distance = max(first - packet.port, packet.port - last, 0)
     if same_protocol:
-        return distance, Mismatch("port", "port", wanted, str(packet))
-    return 100_000 + distance, Mismatch("port", "protocol" if not distance else "port", wanted, str(packet))
+        return distance, Mismatch(Criterion.PORT, MismatchKind.PORT, wanted, str(packet))
+    return 100_000 + distance, Mismatch(
+        Criterion.PORT, MismatchKind.PORT if distance else MismatchKind.PROTOCOL, wanted, str(packet)
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_address, ip_network
 from typing import Final
 
-from cilia.contracts.explanations import Party
+from cilia.contracts.explanations import PeerSelector
 from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import NAMESPACE, NAMESPACE_LABELS, BadLabel, Label, parse_labels, workload
@@ -59,7 +59,7 @@ class End:
         return found.pop() if len(found) == 1 else None
 
 
-def find_end(engine: Engine, party: Party, find_pod: FindPod) -> End:
+def find_end(engine: Engine, party: PeerSelector, find_pod: FindPod) -> End:
     """Find an end of a flow.
 
     Raises:
@@ -107,7 +107,7 @@ def end_of_address(engine: Engine, address: Prefix) -> End:
     return End(str(address.network_address), peer, False, address)
 
 
-def _imagined(engine: Engine, party: Party) -> End:
+def _imagined(engine: Engine, party: PeerSelector) -> End:
     """Return what a pod with these labels would be; its namespace has the labels that other pods of
     it show.
     """

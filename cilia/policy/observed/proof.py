@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, Final
 
-from cilia.contracts.flows import ALLOWED, FlowEnd
+from cilia.contracts.flows import PolicyVerdict, RecordedPeer
 from cilia.contracts.messages import Message
 from cilia.policy.explain.mismatch import Packet
 from cilia.policy.language.parse import parse_policies
@@ -99,20 +99,22 @@ def _prove(policies: Sequence[dict[str, Any]], talks: Sequence[ObservedFlow], wa
     return Proposal(tuple(policies), Proof(kept, tuple(lost), refused, tuple(opened[:SHOWN]), len(opened)))
 
 
-def _passes(outlook: RecordedFlowJudge, source: FlowEnd, destination: FlowEnd, packet: Packet, egress: bool) -> bool:
+def _passes(
+    outlook: RecordedFlowJudge, source: RecordedPeer, destination: RecordedPeer, packet: Packet, egress: bool
+) -> bool:
     judged = outlook.judge(source, destination, packet)
     return (judged.egress if egress else judged.ingress).allowed
 
 
-def _sides(talks: Sequence[ObservedFlow], wanted: Wanted) -> Iterator[tuple[FlowEnd, FlowEnd, Packet, bool]]:
+def _sides(talks: Sequence[ObservedFlow], wanted: Wanted) -> Iterator[tuple[RecordedPeer, RecordedPeer, Packet, bool]]:
     for talk in talks:
-        if talk.verdict == ALLOWED:
+        if talk.verdict is PolicyVerdict.ALLOWED:
             for end, egress in ((talk.source, True), (talk.destination, False)):
                 if wanted.admits(end):
                     yield talk.source, talk.destination, talk.packet, egress
 
 
-def _probes(talks: Sequence[ObservedFlow], wanted: Wanted) -> Iterator[tuple[FlowEnd, FlowEnd, Packet, bool]]:
+def _probes(talks: Sequence[ObservedFlow], wanted: Wanted) -> Iterator[tuple[RecordedPeer, RecordedPeer, Packet, bool]]:
     """Yield flows between any of the recorded ends at any of the recorded ports, and one beside
     each.
     """
@@ -131,10 +133,10 @@ def _probes(talks: Sequence[ObservedFlow], wanted: Wanted) -> Iterator[tuple[Flo
         yield (subject, peer, packet, True) if egress else (peer, subject, packet, False)
 
 
-def _key(end: FlowEnd) -> tuple[tuple[str, ...], str]:
+def _key(end: RecordedPeer) -> tuple[tuple[str, ...], str]:
     """Return what policies can tell apart of an end."""
     return end.labels, end.address
 
 
-def _probed(source: FlowEnd, destination: FlowEnd, packet: Packet, egress: bool) -> ProbedFlow:
+def _probed(source: RecordedPeer, destination: RecordedPeer, packet: Packet, egress: bool) -> ProbedFlow:
     return ProbedFlow(name_of(source), name_of(destination), str(packet), "egress" if egress else "ingress")

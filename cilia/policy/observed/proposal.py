@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import collapse_addresses, ip_network
 from typing import Any, Final
 
-from cilia.contracts.flows import ALLOWED, FlowEnd
+from cilia.contracts.flows import PolicyVerdict, RecordedPeer
 from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS, Label, parse_labels
 from cilia.contracts.protocols import TRANSPORTS, IpProtocol, protocol_name
 from cilia.policy.engine.rules import RESERVED, Prefix
@@ -56,7 +56,7 @@ class Wanted:
     """``namespace/name``"""
     labels: frozenset[Label] = frozenset()
 
-    def admits(self, end: FlowEnd) -> bool:
+    def admits(self, end: RecordedPeer) -> bool:
         """Tell whether an end is such a workload."""
         return (
             is_workload(end)
@@ -75,7 +75,7 @@ class Sides:
     names: set[str] = field(default_factory=set)
 
 
-def is_workload(end: FlowEnd) -> bool:
+def is_workload(end: RecordedPeer) -> bool:
     """Tell whether an end is a pod in a namespace."""
     return not end.address and bool(_namespace(end)) and not _reserved(end)
 
@@ -92,7 +92,7 @@ def propose(
     """
     found: dict[Selection, Sides] = {}
 
-    def note(end: FlowEnd, peer: FlowEnd, packet: Packet, egress: bool) -> None:
+    def note(end: RecordedPeer, peer: RecordedPeer, packet: Packet, egress: bool) -> None:
         sides = found.setdefault(_select(end, every_label), Sides())
         sides.names.add(end.workload.rpartition("/")[2])
         to_node = not egress and _reserved(peer) == "host"  # a node always reaches its pods
@@ -101,7 +101,7 @@ def propose(
             peers.setdefault(_peer(peer, every_label), set()).add(packet)
 
     for talk in talks:
-        if talk.verdict != ALLOWED:
+        if talk.verdict is not PolicyVerdict.ALLOWED:
             continue
         for end, peer, egress in ((talk.source, talk.destination, True), (talk.destination, talk.source, False)):
             if wanted.admits(end):
@@ -201,7 +201,7 @@ def _order(packet: Packet) -> tuple[int, int]:
     return packet.protocol, packet.port
 
 
-def _peer(end: FlowEnd, every_label: bool) -> PeerKey:
+def _peer(end: RecordedPeer, every_label: bool) -> PeerKey:
     if is_workload(end):
         return "Endpoints", _select(end, every_label)
     if end.address and _reserved(end) in ("", *WORLD):
@@ -209,7 +209,7 @@ def _peer(end: FlowEnd, every_label: bool) -> PeerKey:
     return "Entities", _reserved(end)
 
 
-def _select(end: FlowEnd, every_label: bool) -> Selection:
+def _select(end: RecordedPeer, every_label: bool) -> Selection:
     labels = {
         label.key if label.source == "k8s" else f"{label.source}:{label.key}": label.value
         for label in parse_labels(end.labels)
@@ -220,12 +220,12 @@ def _select(end: FlowEnd, every_label: bool) -> Selection:
     return _namespace(end), tuple(sorted(labels.items()))
 
 
-def _namespace(end: FlowEnd) -> str:
+def _namespace(end: RecordedPeer) -> str:
     prefix = f"k8s:{NAMESPACE}="
     return next((label.removeprefix(prefix) for label in end.labels if label.startswith(prefix)), "")
 
 
-def _reserved(end: FlowEnd) -> str:
+def _reserved(end: RecordedPeer) -> str:
     prefix = f"{RESERVED}:"
     return next((label.removeprefix(prefix) for label in end.labels if label.startswith(prefix)), "")
 

@@ -2,6 +2,7 @@
 as one.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
@@ -9,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from cilia.contracts.flows import DENIED, FlowEnd, RecordedFlow
+from cilia.contracts.flows import PolicyVerdict, RecordedFlow, RecordedPeer
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import parse_labels
 from cilia.contracts.protocols import IpProtocol, protocol_number
@@ -20,6 +21,7 @@ from cilia.policy.errors import PolicyError
 from cilia.policy.explain.mismatch import Packet
 from cilia.policy.explain.parties import ENTITIES, NOT_ALLOCATED, End, end_of_address
 
+_BAD_VERDICT = re.compile(r"Invalid enum value (?P<value>.*) - at `\$\[(?P<flow>\d+)\]\.verdict`")
 _FLOWS: Final = msgspec.json.Decoder(list[RecordedFlow])
 
 
@@ -40,10 +42,10 @@ class ObservedFlow:
         first_ns, last_ns: Unix time.
     """
 
-    source: FlowEnd
-    destination: FlowEnd
+    source: RecordedPeer
+    destination: RecordedPeer
     packet: Packet
-    verdict: str
+    verdict: PolicyVerdict
     count: int
     first_ns: int
     last_ns: int
@@ -51,10 +53,10 @@ class ObservedFlow:
     @property
     def passed(self) -> bool:
         """Tell whether its packets passed."""
-        return self.verdict != DENIED
+        return self.verdict is not PolicyVerdict.DENIED
 
 
-def name_of(end: FlowEnd) -> str:
+def name_of(end: RecordedPeer) -> str:
     """Return how people call an end."""
     reserved = next((label.removeprefix("reserved:") for label in end.labels if label.startswith("reserved:")), "")
     return end.workload or end.address or reserved or f"identity {end.identity}"
@@ -69,7 +71,7 @@ def read_flows(text: str, source: str) -> list[RecordedFlow]:
     try:
         flows = _FLOWS.decode(text)
     except msgspec.DecodeError as error:
-        raise BadFlows(source, str(error)) from error
+        raise BadFlows(source, _describe(error)) from error
     for number, flow in enumerate(flows):
         try:
             _check(flow)
@@ -78,9 +80,15 @@ def read_flows(text: str, source: str) -> list[RecordedFlow]:
     return flows
 
 
+def _describe(error: msgspec.DecodeError) -> str:
+    """Return what is wrong, with an unknown verdict named as other wrong fields of a flow are."""
+    verdict = _BAD_VERDICT.fullmatch(str(error))
+    if verdict is None:
+        return str(error)
+    return f"flow {verdict['flow']}: verdict: {verdict['value']} is not {', '.join(PolicyVerdict)}"
+
+
 def _check(flow: RecordedFlow) -> None:
-    if flow.verdict not in ("allowed", "denied", "audited"):
-        raise ValueError(f"verdict: {flow.verdict!r} is not allowed, denied or audited")
     if not 0 <= flow.port <= 65_535:
         raise ValueError(f"port: {flow.port} is not in 0..65535")
     protocol_number(flow.protocol)
@@ -104,7 +112,7 @@ def gather(flows: Iterable[RecordedFlow]) -> list[ObservedFlow]:
     return sorted(talks, key=lambda talk: (-talk.count, name_of(talk.source), name_of(talk.destination)))
 
 
-def _key(end: FlowEnd) -> tuple[object, ...]:
+def _key(end: RecordedPeer) -> tuple[object, ...]:
     return end.labels, end.workload, end.address
 
 
@@ -117,14 +125,16 @@ def _join(group: list[RecordedFlow]) -> ObservedFlow:
     )
 
 
-def _verdict(group: list[RecordedFlow]) -> str:
+def _verdict(group: list[RecordedFlow]) -> PolicyVerdict:
     """Return the newest verdict: egress was asked first, so a later word of the other side means it
     had allowed.
     """
     egress = max((flow for flow in group if flow.egress), key=lambda flow: flow.last_ns, default=None)
     ingress = max((flow for flow in group if not flow.egress), key=lambda flow: flow.last_ns, default=None)
-    if ingress is None or (egress is not None and egress.verdict == DENIED and egress.last_ns > ingress.last_ns):
-        return egress.verdict if egress is not None else DENIED
+    if ingress is None or (
+        egress is not None and egress.verdict is PolicyVerdict.DENIED and egress.last_ns > ingress.last_ns
+    ):
+        return egress.verdict if egress is not None else PolicyVerdict.DENIED
     return ingress.verdict
 
 
@@ -133,7 +143,7 @@ def _count(group: list[RecordedFlow]) -> int:
     for ingress.
     """
     egress = sum(flow.count for flow in group if flow.egress)
-    stopped = sum(flow.count for flow in group if flow.egress and flow.verdict == DENIED)
+    stopped = sum(flow.count for flow in group if flow.egress and flow.verdict is PolicyVerdict.DENIED)
     return max(egress, stopped + sum(flow.count for flow in group if not flow.egress))
 
 
@@ -148,7 +158,7 @@ class Ends:
         self._engine = engine
         self._known: dict[tuple[object, ...], End] = {}
 
-    def find(self, end: FlowEnd) -> End:
+    def find(self, end: RecordedPeer) -> End:
         """Return an end.
 
         Raises:
@@ -163,7 +173,7 @@ class Ends:
                 raise BadFlows(name_of(end), str(error)) from error
         return found
 
-    def _make(self, end: FlowEnd) -> End:
+    def _make(self, end: RecordedPeer) -> End:
         labels = parse_labels(end.labels)
         reserved = next((label.key for label in labels if label.source == RESERVED), "")
         if end.address and (not reserved or reserved.startswith("world")):

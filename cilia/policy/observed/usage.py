@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cilia.contracts.explanations import RulePlace
+from cilia.contracts.explanations import RulePath
 from cilia.contracts.messages import Message
 from cilia.policy.observed.recorded import ObservedFlow
 from cilia.policy.simulate.whatif import RecordedFlowJudge
@@ -33,13 +33,13 @@ def use_rules(outlook: RecordedFlowJudge, talks: Iterable[ObservedFlow]) -> list
     Raises:
         BadFlows: An end of a flow is none.
     """
-    hits: dict[RulePlace, list[ObservedFlow]] = {place: [] for place in outlook.rules}
+    hits: dict[RulePath, list[ObservedFlow]] = {place: [] for place in outlook.rules}
     for talk in talks:
         for place in {place for side in outlook.judge_talk(talk).deciding for place in side.rules}:
             hits[place].append(talk)
     return [_use(place, talks) for place, talks in hits.items()]
 
 
-def _use(place: RulePlace, talks: list[ObservedFlow]) -> RuleUse:
+def _use(place: RulePath, talks: list[ObservedFlow]) -> RuleUse:
     last = max((talk.last_ns for talk in talks), default=0)
     return RuleUse(place.policy, place.rule, len(talks), sum(talk.count for talk in talks), last)

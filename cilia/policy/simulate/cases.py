@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from cilia.contracts.explanations import Explained, RulePlace
+from cilia.contracts.explanations import Explained, RulePath
 from cilia.policy.explain.explanation import explain
 from cilia.policy.explain.judgement import Judge
 from cilia.policy.explain.mismatch import Packet
@@ -41,11 +41,11 @@ class Results:
 
     flows: int
     broken: tuple[Broken, ...]
-    rules: tuple[RulePlace, ...]
-    hit: frozenset[RulePlace]
+    rules: tuple[RulePath, ...]
+    hit: frozenset[RulePath]
 
     @property
-    def missed(self) -> tuple[RulePlace, ...]:
+    def missed(self) -> tuple[RulePath, ...]:
         """Rules that no case touches."""
         return tuple(place for place in self.rules if place not in self.hit)
 
@@ -63,7 +63,7 @@ def run_cases(world: DescribedCluster) -> Results:
     """
     flows = 0
     broken: list[Broken] = []
-    hit: set[RulePlace] = set()
+    hit: set[RulePath] = set()
     for number, case in enumerate(world.description.cases, 1):
         for source, destination, port in _flows(world, case):
             flows += 1

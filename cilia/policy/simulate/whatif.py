@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from cilia.contracts.explanations import RulePlace
-from cilia.contracts.flows import FlowEnd
+from cilia.contracts.explanations import RulePath
+from cilia.contracts.flows import RecordedPeer
 from cilia.contracts.messages import Message
 from cilia.contracts.protocols import protocol_name
 from cilia.policy.engine.engine import Engine, Options, PolicyPut
@@ -23,11 +23,11 @@ class RecordedFlowJudge:
         self._ends = Ends(engine)
 
     @property
-    def rules(self) -> Iterable[RulePlace]:
+    def rules(self) -> Iterable[RulePath]:
         """Every rule that can match something."""
         return self._judge.rules
 
-    def judge(self, source: FlowEnd, destination: FlowEnd, packet: Packet) -> Judgement:
+    def judge(self, source: RecordedPeer, destination: RecordedPeer, packet: Packet) -> Judgement:
         """Return the verdict on a flow.
 
         Raises:
@@ -57,7 +57,7 @@ class FlowChange(Message, frozen=True):
     protocol: str
     port: int
     recorded: str
-    rules: tuple[RulePlace, ...]
+    rules: tuple[RulePath, ...]
     isolated_by: tuple[str, ...]
     count: int
     first_ns: int

@@ -23,7 +23,7 @@ from cilia.contracts.agent import (
 )
 from cilia.contracts.ids import NodeName, Revision
 from cilia.contracts.labels import BadLabel
-from cilia.contracts.messages import Empty, Message, Problem
+from cilia.contracts.messages import Empty, Message, Problem, ProblemCode
 from cilia.datapath.errors import DatapathError, MapFull
 from cilia.datapath.objects import LoadedObject
 from cilia.errors import Refused
@@ -91,9 +91,11 @@ class Api:
     async def _create(self, request: CreateEndpoint) -> LocalEndpoint:
         for field, value in (("namespace", request.namespace), ("name", request.name), ("netns", request.netns)):
             if not value or (field != "netns" and "/" in value):
-                raise Refused(Problem("invalid", f"{value!r} is no {field}", field, value))
+                raise Refused(Problem(ProblemCode.INVALID, f"{value!r} is no {field}", field, value))
         if not 0 < len(request.interface) < 16:
-            raise Refused(Problem("invalid", "a device's name has 1 to 15 bytes", "interface", request.interface))
+            raise Refused(
+                Problem(ProblemCode.INVALID, "a device's name has 1 to 15 bytes", "interface", request.interface)
+            )
         return self._describe(await self._connections.create(request))
 
     async def _delete(self, request: EndpointReference) -> Empty:
@@ -128,7 +130,9 @@ class Api:
     async def _map(self, request: MapQuery) -> MapContents:
         if request.name not in LAYOUTS:
             known = ", ".join(sorted(LAYOUTS))
-            raise Refused(Problem("not_found", f"no map {request.name!r}; there are {known}", "name", request.name))
+            raise Refused(
+                Problem(ProblemCode.NOT_FOUND, f"no map {request.name!r}; there are {known}", "name", request.name)
+            )
         return contents(self._objects, request.name, request.limit)
 
     async def _status(self, _request: Empty) -> AgentStatus:
@@ -169,25 +173,25 @@ def problem_of(error: AgentError | NoNetworkNamespace | BadLabel | DatapathError
     """Describe an error to a caller, with the field at fault."""
     match error:
         case UnknownEndpoint():
-            return Problem("not_found", str(error), error.field, error.value)
+            return Problem(ProblemCode.NOT_FOUND, str(error), error.field, error.value)
         case NameTaken():
-            return Problem("conflict", str(error), "name", error.name)
+            return Problem(ProblemCode.CONFLICT, str(error), "name", error.name)
         case BadField():
-            return Problem("invalid", str(error), error.field, error.value)
+            return Problem(ProblemCode.INVALID, str(error), error.field, error.value)
         case InterfaceTaken():
-            return Problem("conflict", str(error), "interface", error.interface)
+            return Problem(ProblemCode.CONFLICT, str(error), "interface", error.interface)
         case NoNetworkNamespace():
-            return Problem("invalid", str(error), "netns", error.path)
+            return Problem(ProblemCode.INVALID, str(error), "netns", error.path)
         case PoolExhausted() | NoEndpointId() | NoSlot() | PolicyDoesNotFit() | MapFull():
-            return Problem("exhausted", str(error))
+            return Problem(ProblemCode.EXHAUSTED, str(error))
         case BadLabel():
-            return Problem("invalid", str(error), "labels", error.text)
+            return Problem(ProblemCode.INVALID, str(error), "labels", error.text)
         case TooSlow():
-            return Problem("unavailable", str(error), "timeout_seconds", f"{error.seconds:g}")
+            return Problem(ProblemCode.UNAVAILABLE, str(error), "timeout_seconds", f"{error.seconds:g}")
         case TimeoutError():
-            return Problem("unavailable", "not done within the given time", "timeout_seconds")
+            return Problem(ProblemCode.UNAVAILABLE, "not done within the given time", "timeout_seconds")
         case _:
-            return Problem("internal", str(error))
+            return Problem(ProblemCode.INTERNAL, str(error))
 
 
 def _refusing(answer: Callable[[Any], Awaitable[M]]) -> Callable[[Any], Awaitable[M]]:

@@ -15,7 +15,8 @@ import msgspec
 
 from cilia.calls import BUSY, Calls, invalid
 from cilia.contracts.agent import Call, MonitorFilter
-from cilia.contracts.messages import Flow, Message, Problem, Reply
+from cilia.contracts.flow_events import Flow
+from cilia.contracts.messages import Message, Problem, ProblemCode, Reply
 from cilia.errors import Refused, Unavailable
 from cilia.telemetry import span
 from services.agent.flows.events import Flows
@@ -83,15 +84,15 @@ class Socket:
         except Refused as refused:
             reply = Reply(problem=refused.problem)
         except Unavailable as error:
-            reply = Reply(problem=Problem("unavailable", str(error)))
+            reply = Reply(problem=Problem(ProblemCode.UNAVAILABLE, str(error)))
         except Exception as error:  # a caller's border: one bad request must not end the agent
             log.exception("a call failed")
-            reply = Reply(problem=Problem("internal", f"{type(error).__name__}: {error}"))
+            reply = Reply(problem=Problem(ProblemCode.INTERNAL, f"{type(error).__name__}: {error}"))
         writer.write(_line(reply))
 
     async def _answer(self, call: Call) -> Message:
         if call.call not in self._calls:
-            raise Refused(Problem("invalid", f"no call {call.call!r}", "call", call.call))
+            raise Refused(Problem(ProblemCode.INVALID, f"no call {call.call!r}", "call", call.call))
         decoder, answer = self._calls[call.call]
         return await answer(decoder.decode(call.arguments))
 

@@ -22,9 +22,9 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 
 from cilia.contracts.agent import AuditEndpoint, CreateEndpoint, EndpointReference, RelabelEndpoint
+from cilia.contracts.identity_service import Published
 from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
 from cilia.contracts.labels import parse_labels, workload
-from cilia.contracts.messages import Published
 from cilia.datapath.errors import DatapathError
 from cilia.errors import Refused, Unavailable
 from cilia.netns import NoNetworkNamespace, open_netns

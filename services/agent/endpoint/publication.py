@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 from cilia.bus import Bus
+from cilia.contracts.identity_service import Published, PublishEndpoint, WithdrawEndpoint
 from cilia.contracts.ids import EndpointId, LeaseId, NodeName
-from cilia.contracts.messages import Published, PublishEndpoint, Revised, WithdrawEndpoint
+from cilia.contracts.messages import ProblemCode, Revised
 from cilia.contracts.tables import Endpoint
 from cilia.errors import Refused, Unavailable
 from services.agent.endpoint.store import Pod
@@ -75,5 +76,5 @@ class Publication:
             return False
         except Refused as refused:
             log.warning("endpoint %d is not withdrawn: %s", endpoint, refused)
-            return refused.problem.code == "not_found"
+            return refused.problem.code is ProblemCode.NOT_FOUND
         return True

@@ -14,10 +14,11 @@ from typing import Final
 
 from cilia.abi.enums import DropReason, EventKind
 from cilia.abi.structs import Event
-from cilia.contracts.flows import ALLOWED, AUDITED, DENIED, SeenEnd, SeenFlow
+from cilia.contracts.direction import Direction
+from cilia.contracts.flow_events import Flow
+from cilia.contracts.flows import DistinctFlow, FlowPeer, PolicyVerdict
 from cilia.contracts.identities import Reserved, is_remote_node, is_reserved
 from cilia.contracts.ids import Identity
-from cilia.contracts.messages import Flow
 from cilia.contracts.protocols import IpProtocol
 from cilia.metrics import counter
 
@@ -35,7 +36,7 @@ _COPY: Final = re.compile(rf"(-[{_RANDOM}]{{8,10}})?-[{_RANDOM}]{{5}}$|-\d+$")
 NamedPorts = tuple[tuple[str, str, int], ...]
 PortsOf = Callable[[int, bytes], NamedPorts]
 """Gives what a pod names, by local endpoint's id or by address."""
-Key = tuple[SeenEnd, SeenEnd, int, int, str, bool, str]
+Key = tuple[FlowPeer, FlowPeer, int, int, PolicyVerdict, bool, str]
 
 
 @dataclass(slots=True)
@@ -98,7 +99,7 @@ class DistinctFlows:
         row.last_ns = flow.time_ns
         rows.move_to_end(key)
 
-    def hand_over(self, most: int, *, everything: bool) -> tuple[tuple[SeenFlow, ...], int]:
+    def hand_over(self, most: int, *, everything: bool) -> tuple[tuple[DistinctFlow, ...], int]:
         """Return what the recorder hasn't heard of, and how many distinct flows were lost before;
         it counts as told.
 
@@ -106,7 +107,7 @@ class DistinctFlows:
             most: So many flows at a time.
             everything: What it has heard of before as well, if it was seen again.
         """
-        told: list[SeenFlow] = []
+        told: list[DistinctFlow] = []
         for rows in (self._inside, self._outside):
             for key, row in rows.items():
                 if len(told) == most:
@@ -137,9 +138,9 @@ def key_of(event: Event, flow: Flow) -> Key | None:
     if event.kind == EventKind.DROP:
         if event.reason not in BY_POLICY:
             return None
-        verdict = DENIED
+        verdict = PolicyVerdict.DENIED
     elif event.kind == EventKind.VERDICT:
-        verdict = AUDITED if event.audited else ALLOWED
+        verdict = PolicyVerdict.AUDITED if event.audited else PolicyVerdict.ALLOWED
     else:
         return None
     source = _end(flow.source_identity, flow.source_endpoint, flow.source)
@@ -148,7 +149,7 @@ def key_of(event: Event, flow: Flow) -> Key | None:
     if event.is_reply:
         source, destination = destination, source
         port = ECHO_REQUEST.get(event.protocol, flow.source_port)
-    return source, destination, event.protocol, port, verdict, flow.direction == "egress", flow.policy
+    return source, destination, event.protocol, port, verdict, flow.direction is Direction.EGRESS, flow.policy
 
 
 def workload_name(pod: str) -> str:
@@ -156,17 +157,17 @@ def workload_name(pod: str) -> str:
     return _COPY.sub("", pod)
 
 
-def _end(identity: int, pod: str, address: str) -> SeenEnd:
+def _end(identity: int, pod: str, address: str) -> FlowPeer:
     if is_remote_node(Identity(identity)):
-        return SeenEnd(identity, "")
+        return FlowPeer(identity, "")
     if identity in WORLD or identity > LAST_POD:
-        return SeenEnd(identity, "", address)
-    return SeenEnd(identity, "" if is_reserved(Identity(identity)) and not pod else workload_name(pod))
+        return FlowPeer(identity, "", address)
+    return FlowPeer(identity, "" if is_reserved(Identity(identity)) and not pod else workload_name(pod))
 
 
-def _seen(key: Key, row: Row) -> SeenFlow:
+def _seen(key: Key, row: Row) -> DistinctFlow:
     source, destination, protocol, port, verdict, egress, policy = key
-    return SeenFlow(
+    return DistinctFlow(
         source,
         destination,
         protocol,

@@ -19,8 +19,9 @@ import msgspec
 from cilia.abi.enums import EventKind, PolicyDirection
 from cilia.abi.structs import Event
 from cilia.bus import Bus
+from cilia.contracts.direction import Direction
+from cilia.contracts.flow_events import Flow, FlowBatch, FlowKind, FlowVerdict
 from cilia.contracts.ids import NodeName
-from cilia.contracts.messages import Flow, FlowBatch
 from cilia.contracts.protocols import protocol_name
 from cilia.datapath.clock import UnixClock
 from cilia.datapath.ring import RingBuffer
@@ -41,6 +42,11 @@ IDLE_SECONDS: Final = 0.5
 are only counted.
 """
 LISTENER_LIMIT: Final = 4096
+_KINDS: Final = {
+    EventKind.VERDICT: FlowKind.VERDICT,
+    EventKind.DROP: FlowKind.DROP,
+    EventKind.TRACE: FlowKind.TRACE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +80,8 @@ def flow_of(event: Event, node: NodeName, clock: UnixClock, names: Names) -> Flo
     return Flow(
         time_ns=clock.unix_ns(event.time_ns),
         node=node,
-        kind=EventKind(event.kind).name.lower(),
-        verdict="dropped" if dropped else "audit" if event.audited else "forwarded",
+        kind=_KINDS[EventKind(event.kind)],
+        verdict=FlowVerdict.DROPPED if dropped else FlowVerdict.AUDIT if event.audited else FlowVerdict.FORWARDED,
         protocol=protocol_name(event.protocol).lower(),
         source=source,
         destination=destination,
@@ -85,7 +91,7 @@ def flow_of(event: Event, node: NodeName, clock: UnixClock, names: Names) -> Flo
         destination_identity=event.identity[1],
         source_endpoint=_name(event.endpoint[0], event.source, names),
         destination_endpoint=_name(event.endpoint[1], event.destination, names),
-        direction="egress" if event.direction == PolicyDirection.EGRESS else "ingress",
+        direction=Direction.of(event.direction == PolicyDirection.EGRESS),
         reason=names.reason(event.reason) if dropped else "",
         policy=names.policy(event.cookie) if event.cookie else "",
         bytes=event.length,

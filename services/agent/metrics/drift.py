@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from cilia.bus import Bus
+from cilia.contracts.drift import ForeignChange
 from cilia.contracts.ids import NodeName
-from cilia.contracts.messages import ForeignChange
 from cilia.errors import Unavailable
 from cilia.metrics import counter
 

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from cilia.bus import Bus
 from cilia.contracts.ids import LeaseId, NodeName
-from cilia.contracts.messages import Empty, Granted, GrowBlocks, Heartbeat, Registered, RegisterNode
+from cilia.contracts.ipam import Granted, GrowBlocks, Heartbeat, Registered, RegisterNode
+from cilia.contracts.messages import Empty, ProblemCode
 from cilia.errors import Refused, Unavailable
 from services.agent.endpoint.pool import Addresses, AddressPool
 from services.agent.errors import PoolExhausted
@@ -153,7 +154,7 @@ class Registration:
                 await self._bus.request(subject, beat, Empty, timeout=max(1.0, answer.ttl_seconds / 3))
                 self.last_error = ""
             except Refused as refused:
-                if refused.problem.code == "not_found":
+                if refused.problem.code is ProblemCode.NOT_FOUND:
                     log.warning("the lease has expired; registering again")
                     return
                 self.last_error = str(refused)

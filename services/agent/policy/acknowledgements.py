@@ -8,7 +8,7 @@ import msgspec
 
 from cilia.bus import Bus
 from cilia.contracts.ids import Identity, NodeName, Revision
-from cilia.contracts.messages import Acknowledgement
+from cilia.contracts.realisation import Acknowledgement
 from cilia.errors import Unavailable
 from services.agent.endpoint.store import Endpoints
 

@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 
 from cilia.abi.enums import DropReason, EventKind, PolicyDirection
 from cilia.abi.structs import Event
-from cilia.contracts.explanations import Explained, Side
-from cilia.contracts.flows import FlowEnd
+from cilia.contracts.direction import Direction
+from cilia.contracts.explanations import Explained, Side, VerdictReason
+from cilia.contracts.flows import RecordedPeer
 from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import Label
@@ -45,7 +46,7 @@ class Party(NamedTuple):
     name: str
     address: str
     end: End
-    flow_end: FlowEnd
+    flow_end: RecordedPeer
     is_local: bool
 
 
@@ -106,16 +107,16 @@ class Trial:
             )
             ports = tuple((port.name, {6: "TCP", 17: "UDP"}[port.protocol], port.port) for port in end.peer.ports)
             prefixes = tuple(map(str, end.peer.prefixes))
-            flow_end = FlowEnd(tuple(labels), name, ports=ports, prefixes=prefixes)
+            flow_end = RecordedPeer(tuple(labels), name, ports=ports, prefixes=prefixes)
             yield Party(name, pod.addresses[0], end, flow_end, number < LOCAL_PODS)
 
     def _outsider(self, address: str) -> Party:
         end = end_of_address(self._world.engine, ip_network(address))
-        return Party(address, address, end, FlowEnd(("reserved:world",), address=address), False)
+        return Party(address, address, end, RecordedPeer(("reserved:world",), address=address), False)
 
     def _host(self) -> Party:
         end = end_of_identity(self._world.engine, Identity(Reserved.HOST), "host")
-        return Party("host", NODE, end, FlowEnd(("reserved:host",)), False)
+        return Party("host", NODE, end, RecordedPeer(("reserved:host",)), False)
 
     def compare_one(self, pick: Random) -> str:
         """Draw a flow, send it, compare; returns how it went."""
@@ -146,7 +147,7 @@ class Trial:
         if stopped is None and bool(event.audited) != audited:
             raise Difference("audit", bool(event.audited), audited, where)
         if stopped is not None:
-            reason = DropReason.DENIED_BY_RULE if stopped.because == "rule" else DropReason.POLICY_DENIED
+            reason = DropReason.DENIED_BY_RULE if stopped.because is VerdictReason.RULE else DropReason.POLICY_DENIED
             if event.reason != reason:
                 raise Difference("reason", event.reason, stopped, where)
         ends = (source, destination) if deciding is said.egress else (destination, source)
@@ -163,9 +164,9 @@ class Trial:
         if cookie and self._keys[cookie] not in policies:
             raise Difference("policy", self._keys[cookie], side, where)
         closed = self._judge.applying(subject.end).isolated_by[side.direction == "egress"]
-        from_node = side.direction == "ingress" and peer.name == "host"
+        from_node = side.direction is Direction.INGRESS and peer.name == "host"
         needless = side.allowed and (not closed or side.audited or from_node)
-        if not cookie and side.because == "rule" and not needless and not self._has_audits:
+        if not cookie and side.because is VerdictReason.RULE and not needless and not self._has_audits:
             raise Difference("policy", "none", side, where)
 
     def _compare_entry(self, event: Event, source: Party, destination: Party, packet: Packet, where: str) -> None:

@@ -11,20 +11,10 @@ import msgspec
 
 from cilia.bus import Bus
 from cilia.calls import serve
+from cilia.contracts.identity_service import Published, PublishEndpoint, WithdrawEndpoint
 from cilia.contracts.ids import EndpointId, Identity, LeaseId, NodeName, Revision
-from cilia.contracts.messages import (
-    Empty,
-    Granted,
-    GrowBlocks,
-    Heartbeat,
-    Problem,
-    Published,
-    PublishEndpoint,
-    Registered,
-    RegisterNode,
-    Revised,
-    WithdrawEndpoint,
-)
+from cilia.contracts.ipam import Granted, GrowBlocks, Heartbeat, Registered, RegisterNode
+from cilia.contracts.messages import Empty, Problem, ProblemCode, Revised
 from cilia.contracts.tables import (
     ENDPOINTS,
     NODES,
@@ -122,7 +112,7 @@ class Owners:
 
     async def _heartbeat(self, request: Heartbeat) -> Empty:
         if request.lease != self.lease:
-            raise Refused(Problem("not_found", "the lease has expired"))
+            raise Refused(Problem(ProblemCode.NOT_FOUND, "the lease has expired"))
         return Empty()
 
     async def _grow(self, _request: GrowBlocks) -> Granted:

@@ -13,7 +13,7 @@ import pytest
 from cilia.abi.maps import POLICY
 from cilia.abi.structs import PolicyEntry as EntryValue
 from cilia.contracts.ids import Identity, NodeName
-from cilia.contracts.messages import Acknowledgement
+from cilia.contracts.realisation import Acknowledgement
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.descriptor import get_pinned
 from cilia.datapath.maps import Map

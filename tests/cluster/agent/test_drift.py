@@ -14,7 +14,7 @@ from cilia.abi import maps
 from cilia.abi.enums import GatewayFamily
 from cilia.abi.structs import IpcacheEntry, IpcacheKey
 from cilia.bus import BusConfig, connect_bus
-from cilia.contracts.messages import ForeignChange
+from cilia.contracts.drift import ForeignChange
 from cilia.datapath.array_memory import ArrayMemory
 from cilia.datapath.descriptor import get_pinned
 from cilia.datapath.maps import Map

@@ -14,15 +14,17 @@ from cilia.commands.monitor import _is_wanted, add_parser, describe
 from cilia.commands.output import note_if_slow, print_json, print_table
 from cilia.commands.policy.changes import AmbiguousPolicy, NoSuchPolicy, find_key, remainder
 from cilia.commands.policy.changes import describe as describe_realised
+from cilia.contracts.direction import Direction
+from cilia.contracts.flow_events import Flow, FlowKind, FlowVerdict
 from cilia.contracts.ids import Identity, NodeName, Revision
-from cilia.contracts.messages import Flow, NodeRealised, Realised
+from cilia.contracts.realisation import NodeRealised, Realised
 from cilia.contracts.tables import Node, PolicyObject
 
 DROP = Flow(
     time_ns=0,
     node=NodeName("node1"),
-    kind="drop",
-    verdict="dropped",
+    kind=FlowKind.DROP,
+    verdict=FlowVerdict.DROPPED,
     protocol="TCP",
     source="10.244.0.2",
     destination="10.244.0.3",
@@ -32,7 +34,7 @@ DROP = Flow(
     destination_identity=400,
     source_endpoint="shop/web",
     destination_endpoint="shop/db",
-    direction="ingress",
+    direction=Direction.INGRESS,
     reason="policy-denied",
 )
 

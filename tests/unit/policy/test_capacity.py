@@ -9,6 +9,7 @@ import pytest
 
 from cilia.contracts.ids import EndpointId, Identity, NodeName
 from cilia.contracts.labels import parse_labels
+from cilia.contracts.messages import ProblemCode
 from cilia.contracts.tables import Endpoint, EndpointKey, PolicyObject
 from services.policy.capacity import Admission, TooManyEntries
 from services.policy.resolver import EngineResolver
@@ -102,7 +103,7 @@ async def test_what_does_not_fit_is_refused_with_policy_subject_node_and_numbers
     with pytest.raises(TooManyEntries) as refused:
         await admission(resolver, places, n2=250).admit(wanted)
     problem = refused.value.problem
-    assert problem.code == "exhausted"
+    assert problem.code is ProblemCode.EXHAUSTED
     assert problem.field == key("big")
     assert problem.message == (
         f"{key('big')}: its subject with identity 300 wants 252 entries; n2 would need 256 while it changes, "

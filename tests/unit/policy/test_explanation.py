@@ -10,7 +10,7 @@ import pytest
 import yaml
 from msgspec import convert
 
-from cilia.contracts.explanations import Explained, Party, Side
+from cilia.contracts.explanations import Explained, PeerSelector, Side
 from cilia.contracts.protocols import IpProtocol
 from cilia.policy.explain.explanation import explain
 from cilia.policy.explain.mismatch import Packet
@@ -125,15 +125,15 @@ def _ask(world: DescribedCluster, direction: str, other: str, port: str) -> Side
 def _explain(world: DescribedCluster, source: str, destination: str, port: str) -> Explained:
     number, protocol = port.split("/")
     packet = Packet(IpProtocol[protocol], int(number))
-    client, server = (find_end(world.engine, Party(name), world.pods.get) for name in (source, destination))
+    client, server = (find_end(world.engine, PeerSelector(name), world.pods.get) for name in (source, destination))
     explained = explain(world.engine, client, server, packet)
     by_maps = world.judge(world.find(source), world.find(destination), protocol=packet.protocol, port=packet.port)
     assert explained.allowed == by_maps.allowed
     return explained
 
 
-def _with_remedy(world: DescribedCluster, remedy: str) -> DescribedCluster:
-    return _build([*world.description.policies, yaml.safe_load(remedy)])
+def _with_suggestion(world: DescribedCluster, suggestion: str) -> DescribedCluster:
+    return _build([*world.description.policies, yaml.safe_load(suggestion)])
 
 
 def _check(world: DescribedCluster, direction: str, other: str, port: str, end: str, wish: Wish) -> None:
@@ -144,8 +144,13 @@ def _check(world: DescribedCluster, direction: str, other: str, port: str, end: 
     near = side.nearest[0]
     assert (near.policy, near.rule) == ("CiliumNetworkPolicy/shop/near", f"spec.{direction}[0]")
     (mismatch,) = near.mismatches
-    assert (mismatch.end, mismatch.what, mismatch.wanted, mismatch.found) == (end, wish.what, wish.wanted, wish.found)
-    healed = _with_remedy(world, side.remedy)
+    assert (mismatch.criterion, mismatch.kind, mismatch.wanted, mismatch.found) == (
+        end,
+        wish.what,
+        wish.wanted,
+        wish.found,
+    )
+    healed = _with_suggestion(world, side.suggestion)
     assert _ask(healed, direction, other, port).allowed
     assert _ask(healed, direction, other, "7/SCTP").allowed is False
 
@@ -191,7 +196,7 @@ def test_a_deny_rule_is_named_and_no_policy_is_proposed_against_it() -> None:
     deny = _policy("deny", {}, ingressDeny=[{"fromEndpoints": [{"matchLabels": {"app": "web"}}]}])
     allow = _policy("allow", {}, ingress=[{"fromEntities": ["all"]}])
     side = _ask(_build([deny, allow]), "ingress", "shop/web", "80/TCP")
-    assert (side.allowed, side.because, side.remedy) == (False, "rule", "")
+    assert (side.allowed, side.because, side.suggestion) == (False, "rule", "")
     assert [(place.policy, place.rule) for place in side.rules] == [
         ("CiliumNetworkPolicy/shop/deny", "spec.ingressDeny[0]")
     ]
@@ -223,11 +228,11 @@ def test_a_port_that_nobody_names_and_one_that_two_pods_name_differently_are_tol
     rule = {"toPorts": [{"ports": [{"port": "sql", "protocol": "TCP"}]}]}
     policy = _policy("named", {"app": "db"}, ingress=[rule])
     (unnamed,) = _ask(_build([policy]), "ingress", "lab/web", "5432/TCP").nearest[0].mismatches
-    assert (unnamed.what, unnamed.found) == ("port-name", "nobody names it")
+    assert (unnamed.kind, unnamed.found) == ("port-name", "nobody names it")
     twin = {**PODS[0], "name": "db-2", "ports": [{"name": "sql", "port": 5433}]}
     pods = [{**PODS[0], "ports": SQL}, twin, *PODS[1:]]
     (ambiguous,) = _ask(_build([policy], pods), "ingress", "lab/web", "5432/TCP").nearest[0].mismatches
-    assert (ambiguous.what, ambiguous.found) == ("port-name", "names 5432, 5433")
+    assert (ambiguous.kind, ambiguous.found) == ("port-name", "names 5432, 5433")
     other = _ask(_build([policy], [{**PODS[0], "ports": SQL}, *PODS[1:]]), "ingress", "lab/web", "80/TCP")
     assert other.nearest[0].mismatches[0].wanted == "sql/TCP (5432)"
 
@@ -250,7 +255,7 @@ def test_an_ip_block_means_pods_as_well_and_its_difference_shows_their_address()
     ):
         world = _build([policy], [{**pod, "addresses": [address]} if pod["name"] == "web" else pod for pod in PODS])
         side = _ask(world, "ingress", "lab/web", "80/TCP")
-        found = [(item.what, item.wanted, item.found) for near in side.nearest for item in near.mismatches]
+        found = [(item.kind, item.wanted, item.found) for near in side.nearest for item in near.mismatches]
         assert found == ([] if expected is None else [expected])
 
 
@@ -258,9 +263,9 @@ def test_an_imagined_pod_has_the_labels_of_its_namespace() -> None:
     labels = {"k8s:io.cilium.k8s.namespace.labels.team": "red", "app": "new"}
     policy = _policy("team", {"app": "db"}, ingress=[{"fromEndpoints": [{"matchLabels": labels}]}])
     world = _build([policy], namespaces={"lab": {"team": "red"}})
-    target = find_end(world.engine, Party("shop/db"), world.pods.get)
+    target = find_end(world.engine, PeerSelector("shop/db"), world.pods.get)
     for namespace, allowed in (("lab", True), ("attic", False)):
-        imagined = find_end(world.engine, Party(labels=("app=new",), namespace=namespace), world.pods.get)
+        imagined = find_end(world.engine, PeerSelector(labels=("app=new",), namespace=namespace), world.pods.get)
         assert explain(world.engine, imagined, target, Packet(6, 80)).allowed is allowed
 
 
@@ -268,12 +273,12 @@ def test_a_proposed_policy_isolates_nobody_that_was_open() -> None:
     isolate = _policy("isolate", {"tier": "back"}, ingress=[{}])
     pods = [*PODS, {"namespace": "shop", "name": "db-2", "labels": {"app": "db", "tier": "back", "more": "1"}}]
     world = _build([isolate], pods)
-    remedy = _ask(world, "ingress", "lab/web", "80/TCP").remedy
-    healed = _with_remedy(world, remedy)
+    suggestion = _ask(world, "ingress", "lab/web", "80/TCP").suggestion
+    healed = _with_suggestion(world, suggestion)
     assert _explain(healed, "shop/web", "shop/webb", "80/TCP").allowed
 
 
 def test_an_unknown_name_is_refused() -> None:
     world = _build([])
     with pytest.raises(UnknownParty, match="'moon'"):
-        find_end(world.engine, Party("moon"), world.pods.get)
+        find_end(world.engine, PeerSelector("moon"), world.pods.get)

@@ -1,5 +1,5 @@
 from cilia.contracts.ids import Identity, NodeName, Revision
-from cilia.contracts.messages import Acknowledgement, NodeRealised
+from cilia.contracts.realisation import Acknowledgement, NodeRealised
 from services.policy.realisation import REMEMBERED_CHANGES, Realisation
 
 WEB, DB = Identity(300), Identity(301)

@@ -7,7 +7,7 @@ import pytest
 from cilia.contracts.history import RollbackPolicies
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
-from cilia.contracts.messages import PolicyChange
+from cilia.contracts.policies import ChangeAction, PolicyChange
 from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.kvstore import EtcdConfig, connect_kvstore
@@ -47,8 +47,8 @@ async def test_policies_are_stored_and_removed_all_or_none(tmp_path: Path) -> No
             assert again.revision == applied.revision
             assert {change.action for change in again.changes} == {"unchanged"}
             dry = await store.apply([policy("a", "other")], dry_run=True)
-            assert dry.changes == (PolicyChange(key("a"), "changed", "{}", "other"),)
-            assert (await store.apply([policy("a")])).changes == (PolicyChange(key("a"), "unchanged"),)
+            assert dry.changes == (PolicyChange(key("a"), ChangeAction.CHANGED, "{}", "other"),)
+            assert (await store.apply([policy("a")])).changes == (PolicyChange(key("a"), ChangeAction.UNCHANGED),)
             with pytest.raises(Refused, match=r"not_found.*nope; nothing was deleted"):
                 await store.delete([key("a"), key("nope")])
             deleted = await store.delete([key("a"), key("b"), key("a")])

@@ -1,6 +1,6 @@
 """The record: flows add up, are found by page, and make room."""
 
-from cilia.contracts.flows import ListFlows, RecordedFlow, SeenEnd, SeenFlow
+from cilia.contracts.flows import DistinctFlow, FlowPeer, ListFlows, PolicyVerdict, RecordedFlow
 from cilia.contracts.ids import Identity
 from services.recorder.flow_table import FlowTable, recorded
 
@@ -11,13 +11,13 @@ LABELS = {
 }
 
 
-def seen(port: int = 80, *, source: SeenEnd | None = None, last_ns: int = 10, **more: object) -> RecordedFlow:
-    flow = SeenFlow(
-        source or SeenEnd(300, "shop/web"),
-        SeenEnd(301, "shop/db"),
+def seen(port: int = 80, *, source: FlowPeer | None = None, last_ns: int = 10, **more: object) -> RecordedFlow:
+    flow = DistinctFlow(
+        source or FlowPeer(300, "shop/web"),
+        FlowPeer(301, "shop/db"),
         6,
         port,
-        "allowed",
+        PolicyVerdict.ALLOWED,
         False,
         first_ns=min(5, last_ns),
         last_ns=last_ns,
@@ -35,7 +35,7 @@ def table(limit: int = 100) -> FlowTable:
 def test_what_several_nodes_saw_of_a_flow_adds_up_also_under_another_identity_of_the_same_labels() -> None:
     kept = table()
     kept.add(seen(count=2, last_ns=20))
-    kept.add(seen(source=SeenEnd(400, "shop/web"), count=3, last_ns=10))
+    kept.add(seen(source=FlowPeer(400, "shop/web"), count=3, last_ns=10))
     kept.add(seen(port=81))
     first, other = sorted(kept.page(ListFlows()).flows, key=lambda flow: flow.port)
     assert (first.count, first.first_ns, first.last_ns) == (5, 5, 20)
@@ -44,15 +44,17 @@ def test_what_several_nodes_saw_of_a_flow_adds_up_also_under_another_identity_of
 
 
 def test_an_identity_that_is_not_known_yet_gives_no_flow_and_an_outsider_is_the_world() -> None:
-    unknown = SeenFlow(SeenEnd(999), SeenEnd(301), 6, 80, "allowed", False)
+    unknown = DistinctFlow(FlowPeer(999), FlowPeer(301), 6, 80, PolicyVerdict.ALLOWED, False)
     assert recorded(unknown, lambda identity: LABELS.get(int(identity))) is None
-    outside = seen(source=SeenEnd(1 << 24 | 7, "", "192.0.2.9"))
+    outside = seen(source=FlowPeer(1 << 24 | 7, "", "192.0.2.9"))
     assert (outside.source.labels, outside.source.address) == (("reserved:world",), "192.0.2.9")
-    node = seen(source=SeenEnd(6))
+    node = seen(source=FlowPeer(6))
     assert node.source.labels == ("reserved:remote-node",)
     assert Identity(node.source.identity) == 6
     labels = ("node:zone=a", "reserved:remote-node")
-    labelled = recorded(SeenFlow(SeenEnd(2 << 24 | 1), SeenEnd(301), 6, 80, "allowed", False), lambda _: labels)
+    labelled = recorded(
+        DistinctFlow(FlowPeer(2 << 24 | 1), FlowPeer(301), 6, 80, PolicyVerdict.ALLOWED, False), lambda _: labels
+    )
     assert labelled is not None
     assert labelled.source.labels == labels
 
@@ -75,12 +77,12 @@ def test_pages_hold_every_flow_once_also_while_flows_come_in_between() -> None:
 def test_a_page_holds_what_is_asked_for() -> None:
     kept = table()
     kept.add(seen(80, last_ns=10))
-    kept.add(seen(81, last_ns=20, source=SeenEnd(2, "", "192.0.2.9")))
+    kept.add(seen(81, last_ns=20, source=FlowPeer(2, "", "192.0.2.9")))
     assert [flow.port for flow in kept.page(ListFlows(since_ns=15)).flows] == [81]
     assert [flow.port for flow in kept.page(ListFlows(workload="shop/web")).flows] == [80]
     assert len(kept.page(ListFlows(workload="shop/db", namespace="shop")).flows) == 2
     assert kept.page(ListFlows(namespace="lab")).flows == ()
-    assert kept.page(ListFlows(verdict="denied")).flows == ()
+    assert kept.page(ListFlows(verdict=PolicyVerdict.DENIED)).flows == ()
 
 
 def test_the_oldest_make_room_outsiders_first_and_are_counted() -> None:
@@ -88,7 +90,7 @@ def test_the_oldest_make_room_outsiders_first_and_are_counted() -> None:
     for port in range(60):
         kept.add(seen(port, last_ns=port))
     for port in range(1000, 1100):
-        kept.add(seen(port, last_ns=port, source=SeenEnd(2, "", "192.0.2.9")))
+        kept.add(seen(port, last_ns=port, source=FlowPeer(2, "", "192.0.2.9")))
     ports = {flow.port for flow in kept.rows.values()}
     assert set(range(60)) <= ports
     assert len(ports) <= 100

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from cilia.contracts.tables import Delta, DeltaBatch
+from cilia.contracts.distribution import Delta, DeltaBatch
 from cilia.table.batches import pack
 from cilia.table.changelog import Outgoing
 from cilia.table.wire import BLOCK_BYTES

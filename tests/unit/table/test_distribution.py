@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from cilia.bus import Bus, BusConfig, connect_bus
-from cilia.contracts.tables import Beacon, Delta, Table
+from cilia.contracts.distribution import Beacon, Delta
+from cilia.contracts.tables import Table
 from cilia.lifecycle import Loop, supervise
 from cilia.table.publisher import TablePublisher
 from cilia.table.subscriber import ALL, TableSubscriber

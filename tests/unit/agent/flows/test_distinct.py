@@ -6,7 +6,7 @@ import pytest
 
 from cilia.abi.enums import DropReason, EventKind
 from cilia.abi.structs import Event
-from cilia.contracts.flows import SeenEnd, SeenFlow
+from cilia.contracts.flows import DistinctFlow, FlowPeer
 from cilia.contracts.ids import NodeName
 from cilia.datapath.clock import UnixClock
 from services.agent.flows.distinct import DistinctFlows, workload_name
@@ -25,7 +25,7 @@ def distinct(limit: int = 100) -> DistinctFlows:
     return DistinctFlows(limit, lambda endpoint, address: PORTS if not endpoint else ())
 
 
-def told(flows: DistinctFlows, *, everything: bool = True) -> tuple[SeenFlow, ...]:
+def told(flows: DistinctFlows, *, everything: bool = True) -> tuple[DistinctFlow, ...]:
     return flows.hand_over(500, everything=everything)[0]
 
 
@@ -36,7 +36,7 @@ def test_the_same_flow_counts_up_whatever_its_source_port_and_another_port_is_an
     take(flows, event()._replace(port=(40000, 81)))
     first, other = told(flows)
     assert (first.count, first.first_ns, first.last_ns) == (3, 41000, 41002)
-    assert (first.source, first.destination) == (SeenEnd(300, "default/pod7"), SeenEnd(301, "default/remote"))
+    assert (first.source, first.destination) == (FlowPeer(300, "default/pod7"), FlowPeer(301, "default/remote"))
     assert (first.protocol, first.port, first.verdict, first.egress, first.ports) == (6, 80, "allowed", False, PORTS)
     assert (other.port, other.count) == (81, 1)
 
@@ -92,9 +92,9 @@ def test_outsiders_are_addresses_and_entities_are_not() -> None:
     for identity in (WORLD, 1 << 24 | 5, 1):
         take(flows, event()._replace(identity=(identity, 301), endpoint=(0, 0)))
     assert [flow.source for flow in told(flows)] == [
-        SeenEnd(1),
-        SeenEnd(WORLD, "", "10.1.0.5"),
-        SeenEnd(1 << 24 | 5, "", "10.1.0.5"),
+        FlowPeer(1),
+        FlowPeer(WORLD, "", "10.1.0.5"),
+        FlowPeer(1 << 24 | 5, "", "10.1.0.5"),
     ]
 
 

@@ -1,6 +1,6 @@
 from cilia.abi.structs import Event
+from cilia.contracts.flow_events import Flow
 from cilia.contracts.ids import NodeName
-from cilia.contracts.messages import Flow
 from cilia.datapath.clock import UnixClock
 from services.agent.address import number, packed
 from services.agent.flows.events import Names, flow_of
