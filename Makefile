@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 SOURCES := cilia services laboratory bench tests tools
 BPF_SOURCES := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h)
 
-.PHONY: help setup build demo test abi complexity kernels format check bench proofs clean
+.PHONY: help setup build demo test abi complexity kernels format figures check bench proofs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/'
@@ -31,6 +31,9 @@ kernels: setup ## the data plane on Debian's kernels 6.1 and 6.12, in QEMU; some
 format: setup ## format Python and C
 	@.venv/bin/ruff format $(SOURCES)
 	@clang-format -i $(BPF_SOURCES)
+
+figures: ## sizes, layers, prose, tests and copies, beside those of a revision (BASE=REV)
+	@$(PYTHON) -m tools.figures $(if $(BASE),--base $(BASE))
 
 check: setup ## lint, types, layers, generated files, what the programs cost the verifier
 	.venv/bin/ruff check $(SOURCES)
