@@ -40,6 +40,7 @@ check: setup ## lint, types, layers, generated files, what the programs cost the
 	.venv/bin/ruff format --check $(SOURCES)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	$(PYTHON) -m tools.bpf_access
 	clang-format --dry-run -Werror $(BPF_SOURCES)
 	$(PYTHON) -m tools.abi --check
 	$(PYTHON) -m tools.complexity --check

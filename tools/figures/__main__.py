@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tools.figures.figures import measure
 from tools.figures.limits import faults
 from tools.figures.report import as_json, table
-from tools.figures.tree import ROOT, checked_out
+from tools.tree import ROOT, checked_out
 
 
 def check(paths: Sequence[str]) -> int:

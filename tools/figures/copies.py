@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Final
 
 from tools.figures.passages import Kind, passages
-from tools.figures.tree import Source, parse
+from tools.tree import Source, parse
 
 LONGEST: Final = 10
 """Lines of code that may be equal in a row; more are a piece that wants a name."""

@@ -11,7 +11,7 @@ from tools.figures.passages import Kind, Passage, passages
 from tools.figures.prose import lacks_noun, wide_lines
 from tools.figures.ratio import Area, Lines, count
 from tools.figures.sizes import Function, broad_handlers, functions
-from tools.figures.tree import Source, read_tree
+from tools.tree import Source, read_tree
 
 
 @dataclass(frozen=True, slots=True)

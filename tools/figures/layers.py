@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.figures.tree import Source, parse
+from tools.tree import Source, parse
 
 LAYERED: Final = ("cilia", "services", "laboratory")
 """Packages that import-linter's contracts are about."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from tools.figures.tree import Source, parse
+from tools.tree import Source, parse
 
 _C_COMMENT: Final = re.compile(r'"(?:\\.|[^"\\\n])*"|/\*.*?\*/|//[^\n]*', re.S)
 _PRAGMA: Final = re.compile(r"noqa|type:|pragma|fmt:|SPDX|!")
@@ -17,7 +17,7 @@ _PRAGMA: Final = re.compile(r"noqa|type:|pragma|fmt:|SPDX|!")
 
 
 class Kind(StrEnum):
-    """Where a passage stands."""
+    """Place of a passage among code."""
 
     DOCSTRING = "docstring"
     NOTE = "note"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from tools.figures.passages import Kind, Passage
-from tools.figures.tree import Source
+from tools.tree import Source
 
 COLUMNS: Final = 100
 """Columns that a line of prose may take; code has more."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from tools.figures.tree import Source, parse
+from tools.tree import Source, parse
 
 
 class Area(StrEnum):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from tools.figures.tree import Source, parse
+from tools.tree import Source, parse
 
 BROAD: Final = frozenset({"Exception", "BaseException"})
 _C_NAME: Final = re.compile(r"(\w+)\(")

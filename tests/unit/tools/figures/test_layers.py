@@ -1,4 +1,4 @@
-"""Who imports whom, cycles, how full rooms are."""
+"""Imports between modules, cycles of them, and how full rooms are."""
 
 from pathlib import Path
 

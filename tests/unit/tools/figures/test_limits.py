@@ -5,7 +5,7 @@ import pytest
 from tests.unit.tools.figures.trees import numbered, python
 from tools.figures.figures import measure_sources
 from tools.figures.limits import LARGE_FILE, LONGEST_FUNCTION, MEDIAN_FILE, faults
-from tools.figures.tree import Source
+from tools.tree import Source
 
 
 def found(*sources: Source) -> list[str]:

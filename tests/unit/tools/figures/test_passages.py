@@ -2,7 +2,7 @@
 
 from tests.unit.tools.figures.trees import c, python
 from tools.figures.passages import Kind, Passage, passages
-from tools.figures.tree import Source
+from tools.tree import Source
 
 
 def found(source: Source) -> list[tuple[int, Kind, str]]:

@@ -5,7 +5,7 @@ import pytest
 from tests.unit.tools.figures.trees import c, python
 from tools.figures.passages import Kind, Passage, passages
 from tools.figures.prose import COLUMNS, lacks_noun, wide_lines
-from tools.figures.tree import Source
+from tools.tree import Source
 
 
 def passage(text: str, kind: Kind = Kind.DOCSTRING, lines: int = 1) -> Passage:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.tools.figures.trees import python
 from tools.figures.ratio import Area, Lines, area_of_source, area_of_test, count
-from tools.figures.tree import Source
+from tools.tree import Source
 
 
 @pytest.mark.parametrize(

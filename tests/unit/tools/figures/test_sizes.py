@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.unit.tools.figures.trees import c, python
 from tools.figures.sizes import broad_handlers, functions, percentile
-from tools.figures.tree import Source
+from tools.tree import Source
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from textwrap import dedent
 
-from tools.figures.tree import Source
+from tools.tree import Source
 
 
 def python(text: str, path: str = "cilia/one.py") -> Source:

@@ -1,4 +1,4 @@
-"""Files of a tree, as the figures count them: what is ours, what is a test, what is generated."""
+"""Files of a tree, as the checks read them: what is ours, what is a test, what is generated."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parent.parent
 SOURCE_ROOTS: Final = ("cilia", "services", "bpf", "tools")
 """Directories whose lines tests should outnumber: what ships, and what builds it."""
 ROOTS: Final = (*SOURCE_ROOTS, "laboratory", "bench", "tests")
@@ -90,7 +90,7 @@ def checked_out(revision: str, root: Path = ROOT) -> Iterator[Path]:
     if Path(revision).is_dir():
         yield Path(revision).resolve()
         return
-    with tempfile.TemporaryDirectory(prefix="cilia-figures-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="cilia-tree-") as scratch:
         archive = subprocess.run(["git", "archive", revision], cwd=root, check=True, capture_output=True)
         subprocess.run(["tar", "-x", "-C", scratch], input=archive.stdout, check=True)
         yield Path(scratch)

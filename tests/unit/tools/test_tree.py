@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.figures.tree import Source, checked_out, read_tree
+from tools.tree import Source, checked_out, read_tree
 
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
 
