@@ -1,4 +1,4 @@
-"""Pieces of command lines that several nouns share."""
+"""Pieces of command lines that several nouns share: arguments, and how their values are read."""
 
 import argparse
 import math
@@ -11,21 +11,28 @@ Nouns = Any
 """argparse's collection of subcommands, whose type has no public name."""
 
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-"""Of an age, in seconds."""
+"""Units of an age, in seconds."""
 
 
 class BadPair(argparse.ArgumentTypeError):
-    """Not a ``key=value``."""
+    """Error of a text that is no ``key=value``."""
 
     def __init__(self, text: str) -> None:
         super().__init__(f"{text!r} is not key=value")
 
 
 class BadNumber(argparse.ArgumentTypeError):
-    """Not a number of the kind that is wanted."""
+    """Error of a text that is no number of the wanted kind."""
 
     def __init__(self, text: str, wanted: str) -> None:
         super().__init__(f"{text!r} is not {wanted}")
+
+
+class BadTime(argparse.ArgumentTypeError):
+    """Error of a text that is neither an age nor a point in time."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text!r} is neither an age such as 90s, 30m, 24h or 7d, nor a time such as 2026-01-31T12:00")
 
 
 def command(
@@ -54,13 +61,58 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how to print the result")
 
 
+def add_node(parser: argparse.ArgumentParser, summary: str) -> None:
+    """Add ``--node``, which must be given."""
+    parser.add_argument("--node", required=True, metavar="NAME", help=summary)
+
+
+def add_namespace(parser: argparse.ArgumentParser) -> None:
+    """Add ``-n``, the namespace of policies that name none."""
+    parser.add_argument("-n", "--namespace", default="default", help="of policies that name none (default %(default)s)")
+
+
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dry-run``."""
+    parser.add_argument("--dry-run", action="store_true", help="only show what would change")
+
+
+def add_allow_unenforced(parser: argparse.ArgumentParser) -> None:
+    """Add ``--allow-unenforced``."""
+    parser.add_argument(
+        "--allow-unenforced", action="store_true", help="accept fields that are not enforced yet (docs/policy.md)"
+    )
+
+
+def add_since(parser: argparse.ArgumentParser) -> None:
+    """Add ``--since``, as Unix time in ns; 0 if it isn't given."""
+    parser.add_argument(
+        "--since",
+        type=parse_since,
+        default=0,
+        metavar="AGE",
+        help="only flows seen in the last 24h, 7d, or since a time such as 2026-01-31T12:00",
+    )
+
+
+def add_seconds(parser: argparse.ArgumentParser, option: str, default: float | None, summary: str) -> None:
+    """Add an option that is a time in seconds."""
+    parser.add_argument(option, type=parse_seconds, default=default, metavar="SECONDS", help=summary)
+
+
+def add_pairs(parser: argparse.ArgumentParser, *options: str, to: str, summary: str) -> None:
+    """Add a repeatable option of ``KEY=VALUE`` pairs, collected under the name ``to``."""
+    parser.add_argument(
+        *options, dest=to, metavar="KEY=VALUE", action="append", default=[], type=parse_pair, help=summary
+    )
+
+
 def parse_count(text: str) -> int:
     """Read a whole number above zero.
 
     Raises:
-        BadNumber: It is something else.
+        BadNumber: The text is something else.
     """
-    if not text.isdecimal() or int(text) == 0:
+    if not (text.isascii() and text.isdecimal()) or int(text) == 0:
         raise BadNumber(text, "a whole number above 0")
     return int(text)
 
@@ -69,7 +121,7 @@ def parse_seconds(text: str) -> float:
     """Read a time in seconds, above zero and finite.
 
     Raises:
-        BadNumber: It is something else.
+        BadNumber: The text is something else.
     """
     try:
         seconds = float(text)
@@ -80,18 +132,11 @@ def parse_seconds(text: str) -> float:
     return seconds
 
 
-class BadTime(argparse.ArgumentTypeError):
-    """Not a point in time."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(f"{text!r} is neither an age such as 90s, 30m, 24h or 7d, nor a time such as 2026-01-31T12:00")
-
-
 def parse_since(text: str) -> int:
     """Read an age or a point in time; returns Unix time in ns.
 
     Raises:
-        BadTime: It is something else.
+        BadTime: The text is something else.
     """
     if text[:-1].isdecimal() and text[-1] in UNITS:
         return time.time_ns() - int(text[:-1]) * UNITS[text[-1]] * 1_000_000_000

@@ -1,4 +1,4 @@
-"""``cilia``: the command line. Parses, dispatches, turns failures into one line and an exit code."""
+"""``cilia``: the command line; a failure is one line on stderr and an exit code."""
 
 import argparse
 import logging
@@ -39,9 +39,7 @@ exit codes: 0 done, 1 refused or failed, 2 wrong usage or input, 3 no answer in 
 
 
 def build_parser(nouns: Sequence[str] = _NOUNS) -> argparse.ArgumentParser:
-    """Return the parser of the command with some nouns, or all; each noun costs the import of what
-    it uses.
-    """
+    """Return the parser of the command with some nouns, or all; each costs the imports it uses."""
     parser = argparse.ArgumentParser(
         prog="cilia",
         description="Networking, security and observability for containers.",

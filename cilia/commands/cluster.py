@@ -10,7 +10,7 @@ from cilia.errors import Failure
 
 
 class NotRoot(Failure):
-    """Namespaces and eBPF want root."""
+    """Error of a user who may not make namespaces and load eBPF."""
 
     def __init__(self) -> None:
         super().__init__("a local cluster needs root: network namespaces and eBPF")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from cilia.commands.arguments import Nouns, add_output, command, noun, parse_pair
+from cilia.commands.arguments import Nouns, add_node, add_output, add_pairs, command, noun
 from cilia.commands.output import note, print_json, print_table
 from cilia.commands.session import Session, with_session
 from cilia.contracts.agent import AuditEndpoint, CreateEndpoint, EndpointReference, LocalEndpoint, RelabelEndpoint
@@ -15,7 +15,11 @@ def add_parser(nouns: Nouns) -> None:
     verbs = noun(nouns, "endpoint", "the pods that are connected")
     add_output(command(verbs, "list", with_session(show), "all endpoints", "  cilia endpoint list -o json\n"))
     get = command(
-        verbs, "get", with_session(show_one), "one endpoint, as its node knows it", "  cilia endpoint get shop/web\n"
+        verbs,
+        "get",
+        with_session(show_one),
+        "one endpoint, with all that its node knows of it",
+        "  cilia endpoint get shop/web\n",
     )
     _add_name(get)
     add_output(get)
@@ -26,7 +30,7 @@ def add_parser(nouns: Nouns) -> None:
         "connect a network namespace on a node",
         "  cilia endpoint create --node node1 shop/web --netns /run/netns/web -l app=web\n",
     )
-    create.add_argument("--node", required=True, help="node on whose machine the network namespace is")
+    add_node(create, "node on whose machine the network namespace is")
     create.add_argument("name", help="namespace/name, or a name in 'default'")
     create.add_argument("--netns", required=True, metavar="PATH", help="its network namespace")
     _add_labels(create)
@@ -49,10 +53,10 @@ def add_parser(nouns: Nouns) -> None:
         "  cilia endpoint audit shop/web on\n  cilia monitor --audited\n",
     )
     _add_name(audit)
-    audit.add_argument("state", choices=("on", "off"))
+    audit.add_argument("state", choices=("on", "off"), help="begin or end it")
     add_output(audit)
     delete = command(
-        verbs, "delete", with_session(delete_endpoint), "disconnect it", "  cilia endpoint delete shop/web\n"
+        verbs, "delete", with_session(delete_endpoint), "disconnect an endpoint", "  cilia endpoint delete shop/web\n"
     )
     _add_name(delete)
 
@@ -71,7 +75,7 @@ async def show(arguments: argparse.Namespace, session: Session) -> None:
 
 
 async def show_one(arguments: argparse.Namespace, session: Session) -> None:
-    """Print what a node knows of one endpoint."""
+    """Print one endpoint as its node knows it."""
     node, reference = await session.find_endpoint(arguments.name)
     _print(arguments, await session.ask_node(node, "endpoint-get", reference, LocalEndpoint))
 
@@ -111,25 +115,8 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_labels(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-l",
-        "--label",
-        dest="labels",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        type=parse_pair,
-        help="repeatable",
-    )
-    parser.add_argument(
-        "--namespace-label",
-        dest="namespace_labels",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        type=parse_pair,
-        help="label of its namespace; repeatable",
-    )
+    add_pairs(parser, "-l", "--label", to="labels", summary="label of the endpoint; repeatable")
+    add_pairs(parser, "--namespace-label", to="namespace_labels", summary="label of its namespace; repeatable")
 
 
 def _print(arguments: argparse.Namespace, endpoint: LocalEndpoint) -> None:

@@ -1,11 +1,11 @@
-"""``cilia flows``: the distinct flows that were recorded."""
+"""``cilia flows``: the distinct flows that the recorder has."""
 
 import argparse
 from dataclasses import dataclass
 
-from cilia.commands.arguments import Nouns, add_output, command, parse_since
-from cilia.commands.output import print_json, print_table
-from cilia.commands.policy.recorded import add_addresses, fetch_flows, moment
+from cilia.commands.arguments import Nouns, add_output, add_since, command
+from cilia.commands.output import format_time, print_json, print_table
+from cilia.commands.policy.recorded import add_addresses, fetch_flows
 from cilia.commands.session import Session, with_session
 from cilia.contracts.direction import Direction
 from cilia.contracts.flows import ListFlows, PolicyVerdict, RecordedFlow, RecordedPeer
@@ -14,7 +14,7 @@ from cilia.policy.observed.recorded import name_of
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What the recorder doesn't filter."""
+    """Filter beyond what the recorder filters by itself."""
 
     source: str | None
     destination: str | None
@@ -35,28 +35,28 @@ def add_parser(nouns: Nouns) -> None:
         nouns,
         "flows",
         with_session(show),
-        "who talked to whom: the distinct flows of the cluster, with counts and times",
+        "the distinct flows of the cluster: source, destination, port and verdict, with counts and times",
         "  cilia flows --namespace shop\n  cilia flows --verdict denied --since 1h\n"
         "  cilia flows --to shop/db --port 5432/TCP\n  cilia flows -o json > flows.json\n",
     )
-    parser.add_argument("--namespace", default="", help="of either end")
-    parser.add_argument("--workload", default="", metavar="NAMESPACE/NAME", help="of either end")
-    parser.add_argument("--from", dest="source", metavar="NAME", help="workload, address or entity that asks")
-    parser.add_argument("--to", dest="destination", metavar="NAME", help="workload, address or entity that is asked")
+    parser.add_argument("--namespace", default="", help="of the source or the destination")
+    parser.add_argument("--workload", default="", metavar="NAMESPACE/NAME", help="of the source or the destination")
+    parser.add_argument("--from", dest="source", metavar="NAME", help="source: a workload, address or entity")
+    parser.add_argument("--to", dest="destination", metavar="NAME", help="destination: a workload, address or entity")
     parser.add_argument("--port", help="80/TCP, 8/ICMP, or 80")
     parser.add_argument(
         "--verdict",
         type=PolicyVerdict,
         choices=tuple(PolicyVerdict),
         metavar="{allowed,denied,audited}",
-        help="what became of it",
+        help="only flows with this verdict",
     )
-    parser.add_argument("--since", type=parse_since, default=0, metavar="AGE", help="seen since: 24h, 7d, or a time")
+    add_since(parser)
     add_output(parser)
 
 
 async def show(arguments: argparse.Namespace, session: Session) -> None:
-    """Print the record."""
+    """Print the recorded flows."""
     query = ListFlows(
         namespace=arguments.namespace,
         workload=arguments.workload,
@@ -82,10 +82,10 @@ def _cells(flow: RecordedFlow) -> tuple[object, ...]:
         Direction.of(flow.egress),
         flow.policy or "-",
         flow.count,
-        moment(flow.first_ns),
-        moment(flow.last_ns),
+        format_time(flow.first_ns),
+        format_time(flow.last_ns),
     )
 
 
-def _is_named(end: RecordedPeer, name: str | None) -> bool:
-    return name in (None, end.workload, end.address, name_of(end))
+def _is_named(peer: RecordedPeer, name: str | None) -> bool:
+    return name in (None, peer.workload, peer.address, name_of(peer))

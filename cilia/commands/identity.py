@@ -12,10 +12,10 @@ from cilia.errors import Failure
 
 
 class NoSuchIdentity(Failure):
-    """No label set has this number."""
+    """Error of a number that no label set has."""
 
     def __init__(self, identity: int) -> None:
-        super().__init__(f"no identity {identity}")
+        super().__init__(f"no identity {identity}; 'cilia identity list' shows them")
 
 
 def add_parser(nouns: Nouns) -> None:
@@ -52,4 +52,6 @@ def _print(arguments: argparse.Namespace, rows: dict[Identity, IdentityRow]) -> 
             [{"identity": number, "labels": row.labels, "reserved": is_reserved(number)} for number, row in ordered]
         )
     else:
-        print_table(("identity", "labels"), [(number, " ".join(row.labels)) for number, row in ordered], empty="none")
+        print_table(
+            ("identity", "labels"), [(number, " ".join(row.labels)) for number, row in ordered], empty="no identities"
+        )

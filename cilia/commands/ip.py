@@ -1,4 +1,4 @@
-"""``cilia ip``: which addresses belong to whom."""
+"""``cilia ip``: addresses in use and their owners."""
 
 import argparse
 

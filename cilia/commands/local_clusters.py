@@ -23,7 +23,7 @@ _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 class BadClusterName(Failure):
-    """A cluster's name becomes part of subjects, keys, files and namespaces."""
+    """Error of a name that can't be part of subjects, keys, files and namespaces."""
 
     exit_code = 2
 
@@ -32,7 +32,7 @@ class BadClusterName(Failure):
 
 
 class NoSuchCluster(Failure):
-    """No local cluster has this name."""
+    """Error of a name that no local cluster has."""
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
         there = f"there are: {', '.join(known)}" if known else "none is running; start one with 'cilia cluster up'"
@@ -40,7 +40,7 @@ class NoSuchCluster(Failure):
 
 
 class Ambiguous(Failure):
-    """More than one cluster runs, and none was named."""
+    """Error of a command that names no cluster while several run."""
 
     exit_code = 2
 
@@ -49,7 +49,7 @@ class Ambiguous(Failure):
 
 
 class LaboratoryMissing(Failure):
-    """The package that makes local clusters is not installed."""
+    """Error of an installation without the package that makes local clusters."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -59,7 +59,7 @@ class LaboratoryMissing(Failure):
 
 
 class LocalClusterAddress(Struct, frozen=True):
-    """Where a local cluster is reached; the rest of its state file is the laboratory's."""
+    """Address of a local cluster; the rest of its state file is the laboratory's."""
 
     name: str
     nats: str

@@ -1,8 +1,8 @@
-"""``cilia map``: what is in a node's kernel."""
+"""``cilia map``: BPF maps of a node and their contents."""
 
 import argparse
 
-from cilia.commands.arguments import Nouns, add_output, command, noun, parse_count
+from cilia.commands.arguments import Nouns, add_node, add_output, command, noun, parse_count
 from cilia.commands.output import note, print_json, print_table
 from cilia.commands.session import Session, with_session
 from cilia.contracts.agent import MapContents, MapList, MapQuery
@@ -14,12 +14,12 @@ def add_parser(nouns: Nouns) -> None:
     """Add the noun."""
     verbs = noun(nouns, "map", "BPF maps of a node")
     listing = command(verbs, "list", with_session(show), "all maps of a node", "  cilia map list --node node1\n")
-    listing.add_argument("--node", required=True)
+    add_node(listing, "the node")
     add_output(listing)
     get = command(
         verbs, "get", with_session(show_one), "the contents of a map", "  cilia map get --node node1 cilia_ipcache\n"
     )
-    get.add_argument("--node", required=True)
+    add_node(get, "the node")
     get.add_argument("name", help="such as cilia_ipcache")
     get.add_argument("--limit", type=parse_count, default=1000, help="at most so many entries (default %(default)s)")
     add_output(get)

@@ -3,7 +3,7 @@
 import argparse
 
 from cilia.commands.arguments import Nouns, add_output, command, noun
-from cilia.commands.output import both, print_json, print_table
+from cilia.commands.output import join_addresses, print_json, print_table
 from cilia.commands.session import Session, with_session
 
 
@@ -19,5 +19,8 @@ async def show(arguments: argparse.Namespace, session: Session) -> None:
     if arguments.output == "json":
         print_json(nodes)
         return
-    rows = [(node.name, both(node.ipv4, node.ipv6), ",".join(node.pod_cidrs), ",".join(node.labels)) for node in nodes]
+    rows = [
+        (node.name, join_addresses(node.ipv4, node.ipv6), ",".join(node.pod_cidrs), ",".join(node.labels))
+        for node in nodes
+    ]
     print_table(("node", "address", "pod cidrs", "labels"), rows, empty="no nodes")

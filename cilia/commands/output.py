@@ -1,20 +1,28 @@
-"""How results look: tables for people, JSON for programs."""
+"""Output of results: tables for people, JSON for programs, notes beside them on stderr."""
 
 import asyncio
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 PATIENCE_SECONDS: Final = 1.0
+"""Time after which a command that waits says what for."""
 
 
 def print_json(value: Any) -> None:
     """Write a value as indented JSON."""
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(_named(value)), indent=2) + b"\n")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(_name_fields(value)), indent=2) + b"\n")
     sys.stdout.buffer.flush()
+
+
+def print_json_line(value: Any) -> None:
+    """Write a value as one line of JSON, for streams; fields with their default are left out."""
+    print(msgspec.json.encode(value).decode(), flush=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
@@ -28,21 +36,24 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def both(*addresses: str) -> str:
+def join_addresses(*addresses: str) -> str:
     """Return the addresses that are there, IPv4 and IPv6, as one cell."""
     return ",".join(filter(None, addresses))
 
 
+def format_time(unix_ns: int) -> str:
+    """Return a time as local date and time; ``-`` for none."""
+    return datetime.fromtimestamp(unix_ns / 1e9).strftime("%Y-%m-%d %H:%M:%S") if unix_ns else "-"
+
+
 def note(text: str) -> None:
-    """Say something beside the result."""
+    """Print a remark on stderr, beside the result."""
     print(text, file=sys.stderr)
 
 
 @contextmanager
 def note_if_slow(text: str) -> Iterator[None]:
-    """Say what the block, which must run in an event loop, is about if it takes longer than a
-    second.
-    """
+    """Print a remark if the block, which must run in an event loop, takes longer than a second."""
     timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, note, text)
     try:
         yield
@@ -50,14 +61,14 @@ def note_if_slow(text: str) -> Iterator[None]:
         timer.cancel()
 
 
-def _named(value: Any) -> Any:
-    """Return rows, which travel as arrays, as objects with their fields' names."""
+def _name_fields(value: Any) -> Any:
+    """Return a value with its rows, which travel as arrays, as objects with their fields' names."""
     match value:
         case msgspec.Struct():
-            return {field: _named(getattr(value, field)) for field in value.__struct_fields__}
+            return {field: _name_fields(getattr(value, field)) for field in value.__struct_fields__}
         case dict():
-            return {str(key): _named(item) for key, item in value.items()}
+            return {str(key): _name_fields(item) for key, item in value.items()}
         case list() | tuple():
-            return [_named(item) for item in value]
+            return [_name_fields(item) for item in value]
         case _:
             return value

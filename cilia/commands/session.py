@@ -1,14 +1,17 @@
-"""Which cluster a command means, and the way to it."""
+"""Connection of a command to the cluster that it is about."""
 
 import argparse
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TypeVar
+from typing import Final, TypeVar
+
+import msgspec
+from nats.aio.msg import Msg
 
 from cilia.bus import Bus, BusConfig, connect_bus
 from cilia.commands.local_clusters import find_cluster
-from cilia.commands.output import note_if_slow
+from cilia.commands.output import note, note_if_slow
 from cilia.contracts.agent import EndpointReference
 from cilia.contracts.ids import NodeName
 from cilia.contracts.messages import Message
@@ -24,13 +27,13 @@ R = TypeVar("R")
 
 READ_SECONDS = 5.0
 CHANGE_SECONDS = 60.0
-"""For a change of policies: some thousand take seconds to read, on a busy machine several times as
-many.
-"""
+"""Time for a change of policies: some thousand take seconds to read, more on a busy machine."""
+_PENDING: Final = 64
+"""Messages that may wait to be printed; the bus keeps the next ones, and drops them at last."""
 
 
 class NoSuchEndpoint(Failure):
-    """No endpoint of the cluster has this name."""
+    """Error of a name that no endpoint of the cluster has."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no endpoint {name!r}; 'cilia endpoint list' names them")
@@ -48,13 +51,27 @@ class Session:
         return await self.bus.request(self.bus.subjects.request(service, call), message, reply, timeout=timeout)
 
     async def change(self, call: str, message: Message) -> PoliciesChanged:
-        """Ask the policy service for a change: its ``apply``, ``sync``, ``delete`` or ``rollback``."""
+        """Ask the policy service to ``apply``, ``sync``, ``delete`` or ``rollback`` policies."""
         with note_if_slow("waiting for the policy service"):
             return await self.request("policy", call, message, PoliciesChanged, timeout=CHANGE_SECONDS)
 
     async def ask_node(self, node: NodeName, call: str, message: Message, reply: type[R], timeout: float = 15.0) -> R:
         """Ask a node's agent."""
         return await self.bus.request(self.bus.subjects.node(node, call), message, reply, timeout=timeout)
+
+    async def listen(self, subject: str, kind: type[R]) -> AsyncIterator[R]:
+        """Yield the messages on a subject as they are published, until the caller has enough."""
+        arrived: asyncio.Queue[R] = asyncio.Queue(_PENDING)
+        decoder = msgspec.json.Decoder(kind)
+
+        async def deliver(message: Msg) -> None:
+            await arrived.put(decoder.decode(message.data))
+
+        await self.bus.subscribe(subject, deliver)
+        await self.bus.flush()
+        note("listening; ^C ends")
+        while True:
+            yield await arrived.get()
 
     async def read(self, table: Table[K, V]) -> dict[K, V]:
         """Return a table as it is now.
@@ -90,10 +107,10 @@ class Session:
         Raises:
             NoSuchEndpoint: There is none.
         """
-        place, _, rest = name.rpartition("/")
+        prefix, _, last = name.rpartition("/")
         for endpoint in await self.endpoints():
-            if (endpoint.namespace, endpoint.name) == (place or "default", rest) or (
-                endpoint.node == place and str(endpoint.id) == rest
+            if (endpoint.namespace, endpoint.name) == (prefix or "default", last) or (
+                endpoint.node == prefix and str(endpoint.id) == last
             ):
                 return endpoint.node, EndpointReference(id=endpoint.id)
         raise NoSuchEndpoint(name)

@@ -1,10 +1,10 @@
-"""``cilia status``: is all of it well?"""
+"""``cilia status``: health of the nodes of a cluster."""
 
 import argparse
 import asyncio
 
 from cilia.commands.arguments import Nouns, add_output, command
-from cilia.commands.output import both, note, print_json, print_table
+from cilia.commands.output import join_addresses, note, print_json, print_table
 from cilia.commands.session import Session, with_session
 from cilia.contracts.agent import AgentState, AgentStatus
 from cilia.contracts.ids import NodeName
@@ -18,7 +18,7 @@ def add_parser(nouns: Nouns) -> None:
         nouns,
         "status",
         with_session(show),
-        "what every node says of itself",
+        "health of every node, as its agent sees it",
         "  cilia status\n  cilia status -o json\n",
     )
     add_output(parser)
@@ -48,7 +48,7 @@ async def _ask(session: Session, node: NodeName) -> AgentStatus | str:
 
 
 def note_repairs(answer: AgentStatus | str) -> None:
-    """Say what a node had to repair in its kernel since its agent started."""
+    """Print the foreign changes that an agent has repaired in its kernel since it started."""
     if isinstance(answer, str):
         return
     for loop in answer.loops:
@@ -64,7 +64,7 @@ def _row(node: NodeName, answer: AgentStatus | str) -> tuple[object, ...]:
     return (
         node,
         answer.state,
-        both(answer.ipv4, answer.ipv6),
+        join_addresses(answer.ipv4, answer.ipv6),
         ",".join(answer.pod_cidrs),
         f"{answer.endpoints_ready}/{answer.endpoints}",
         f"{answer.rss_bytes / 1e6:.0f} MB",

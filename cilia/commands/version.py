@@ -1,4 +1,4 @@
-"""``cilia version``: what is installed."""
+"""``cilia version``: version of the installed package."""
 
 import argparse
 from importlib import metadata
@@ -9,7 +9,7 @@ from cilia.commands.output import print_json
 
 def add_parser(nouns: Nouns) -> None:
     """Add the noun."""
-    add_output(command(nouns, "version", show, "what is installed", "  cilia version -o json\n"))
+    add_output(command(nouns, "version", show, "version of the installed package", "  cilia version -o json\n"))
 
 
 def show(arguments: argparse.Namespace) -> None:

@@ -42,7 +42,7 @@ class Delta(Row, Generic[K, V], frozen=True):
 
 
 class DeltaBatch(Row, Generic[K, V], frozen=True):
-    """Deltas of all changed shards that one subscriber is known to hold; each is applied by itself."""
+    """Deltas of all changed shards that one subscriber is known to hold; each stands by itself."""
 
     deltas: tuple[tuple[str, Delta[K, V]], ...]
     """(shard, delta)."""

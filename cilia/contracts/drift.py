@@ -11,8 +11,8 @@ class ForeignChange(Message, frozen=True):
     time_ns: int
     """Unix time in ns at which it was found."""
     part: str
-    """Part of the kernel's state: ``ipcache``, ``endpoints``, ``programs``, or the slot whose policy
-    it was, such as ``policy of slot 3``.
+    """Part of the kernel's state: ``ipcache``, ``endpoints``, ``programs``, or a slot's policy, such
+    as ``policy of slot 3``.
     """
     found: tuple[str, ...]
     """Differences for people: what there was, and what there ought to be; at most 20."""

@@ -16,7 +16,7 @@ class PolicyStep(Message, frozen=True):
 
 
 class PolicyRevision(Message, frozen=True):
-    """One change of policies, as etcd keeps it beside them; its revision is the one that wrote it."""
+    """One change of policies, kept in etcd; its revision is the one that wrote it."""
 
     author: str
     applied_ns: int
@@ -72,7 +72,7 @@ class Origin(Message, frozen=True):
 
 
 class Blamed(Message, frozen=True):
-    """Answer to ``policy.blame``: a flow's explanation, and the origin of each rule that decides."""
+    """Answer to ``policy.blame``: a flow's explanation, and the origins of the rules that decide."""
 
     explained: Explained
     origins: tuple[Origin, ...]

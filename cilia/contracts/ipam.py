@@ -42,7 +42,7 @@ class Heartbeat(Message, frozen=True):
 
 
 class GrowBlocks(Message, frozen=True):
-    """``ipam.grow``: grant the node one more block. Answered by exhausted when the pool is used up."""
+    """``ipam.grow``: grant the node one more block; answered by exhausted if the pool is used up."""
 
     node: NodeName
     lease: LeaseId
@@ -64,6 +64,6 @@ class ShrinkBlocks(Message, frozen=True):
 
 
 class UnregisterNode(Message, frozen=True):
-    """``ipam.unregister``: leave the cluster; the lease is revoked, and all that hangs on it goes."""
+    """``ipam.unregister``: leave the cluster; the lease is revoked, and all that it keeps goes."""
 
     node: NodeName

@@ -123,7 +123,7 @@ class Keys:
         return f"{self.identity_refs}{identity}/{holder}"
 
     def identity_unused(self, identity: Identity) -> str:
-        """Key of the mark of an identity that awaits its deletion; a user of it removes the mark."""
+        """Key of the mark of an identity that awaits its deletion; its next user removes it."""
         return f"{self.identities_unused}{identity}"
 
     def endpoint(self, node: NodeName, endpoint: EndpointId) -> str:

@@ -50,7 +50,7 @@ class SyncPolicies(Message, frozen=True):
 
 
 class DeletePolicies(Message, frozen=True):
-    """``policy.delete``: remove policies by key (:func:`~.tables.policy_object_key`), all or none."""
+    """``policy.delete``: remove policies by key, all or none."""
 
     keys: tuple[str, ...]
     author: str = ""

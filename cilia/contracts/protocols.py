@@ -1,4 +1,4 @@
-"""IP protocols by number and name: the one table of them that policies, flows and endpoints share."""
+"""IP protocols by number and name, as policies, flows and endpoints share them."""
 
 from enum import IntEnum
 from typing import Final

@@ -122,7 +122,7 @@ class PolicyEntry(Row, frozen=True):
 
     deny: bool
     precedence: int
-    """Rank between the entry of the peer's identity and the one of any: the higher wins; 32 bits."""
+    """Rank of the entry of the peer's identity against the one of any, 32 bits; the higher wins."""
     cookie: int = 0
     """Number of the policy object behind the entry (:func:`policy_cookie`); 0 means the default of
     the enforcement mode.

@@ -4,9 +4,9 @@ import argparse
 
 from cilia.commands.arguments import Nouns, add_output, command
 from cilia.commands.output import note, print_json
-from cilia.commands.policy.explain import describe
+from cilia.commands.policy.explain import describe_explanation
 from cilia.commands.policy.files import BadInput
-from cilia.commands.policy.verdicts import add_policies, offline, read_cluster
+from cilia.commands.policy.verdicts import add_policies, exit_on_policy_errors, read_cluster
 from cilia.policy.simulate.cases import Broken, Results, run_cases
 
 
@@ -15,7 +15,7 @@ def add_verbs(verbs: Nouns) -> None:
     parser = command(
         verbs,
         "test",
-        offline(run),
+        exit_on_policy_errors(run),
         "assert what policies mean, without a running cluster",
         "  cilia policy test cases.yaml\n"
         "  cilia policy test cases.yaml --policies policies/ --coverage 90\n\n"
@@ -31,10 +31,10 @@ def add_verbs(verbs: Nouns) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run all cases."""
-    world = read_cluster(arguments)
-    if not world.description.cases:
+    cluster = read_cluster(arguments)
+    if not cluster.description.cases:
         raise BadInput(arguments.file, "no cases")
-    results = run_cases(world)
+    results = run_cases(cluster)
     if arguments.output == "json":
         print_json(_as_json(results))
     else:
@@ -45,9 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _print(results: Results) -> None:
     for broken in results.broken:
         print(f"BROKEN {broken.case}: {broken.expected} is expected")
-        print("\n".join(f"  {line}" for line in _why(broken)))
-    for place in results.missed:
-        print(f"not covered: {place.policy}  {place.rule}")
+        print("\n".join(f"  {line}" for line in _explain(broken)))
+    for path in results.missed:
+        print(f"not covered: {path.policy}  {path.rule}")
     hit = len(results.rules) - len(results.missed)
     note(
         f"{results.flows} flows, {len(results.broken)} broken; "
@@ -55,10 +55,10 @@ def _print(results: Results) -> None:
     )
 
 
-def _why(broken: Broken) -> list[str]:
+def _explain(broken: Broken) -> list[str]:
     if broken.explained is None:
         return [f"{broken.source} -> {broken.destination}: it has no port {broken.port}"]
-    return list(describe(broken.explained))
+    return list(describe_explanation(broken.explained))
 
 
 def _as_json(results: Results) -> dict[str, object]:

@@ -1,6 +1,4 @@
-"""What commands that change policies have in common: show the plan, tell the revision, wait until
-it is in force.
-"""
+"""Changes of policies, as the commands that make them report them: plan, revision, realisation."""
 
 import argparse
 import asyncio
@@ -11,7 +9,7 @@ from difflib import unified_diff
 import msgspec
 import yaml
 
-from cilia.commands.arguments import parse_seconds
+from cilia.commands.arguments import add_seconds
 from cilia.commands.output import note, print_json
 from cilia.commands.session import Session
 from cilia.contracts.ids import Revision
@@ -23,18 +21,18 @@ from cilia.metrics import percentile
 SHOWN_NODES = 5
 _RULE = re.compile(r".*?\b(ingress|egress)(?P<deny>Deny)?\[\d+\]")
 PROGRESS_SECONDS = 1.0
-"""After so long, and then again and again, ``--wait`` says who is missing."""
+"""Interval at which ``--wait`` names the nodes that are missing."""
 
 
 class NoSuchPolicy(Failure):
-    """No policy has this name."""
+    """Error of a name that no policy has."""
 
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__(f"no policy {name!r}; there are: {', '.join(known) or 'none'}")
 
 
 class AmbiguousPolicy(Failure):
-    """Policies of several kinds or namespaces have this name."""
+    """Error of a name that policies of several kinds have."""
 
     exit_code = 2
 
@@ -45,13 +43,11 @@ class AmbiguousPolicy(Failure):
 def add_wait(parser: argparse.ArgumentParser) -> None:
     """Add ``--wait`` and its timeout."""
     parser.add_argument("--wait", action="store_true", help="return when it is in force on every concerned node")
-    parser.add_argument(
-        "--timeout", type=parse_seconds, default=10.0, metavar="SECONDS", help="of --wait (default %(default)s)"
-    )
+    add_seconds(parser, "--timeout", 10.0, "of --wait (default %(default)s)")
 
 
-async def conclude(arguments: argparse.Namespace, session: Session, changed: PoliciesChanged) -> int:
-    """Print what became of policies; wait if that is wanted. Returns the exit code."""
+async def report_change(arguments: argparse.Namespace, session: Session, changed: PoliciesChanged) -> int:
+    """Print the changes of policies; wait if that is wanted. Returns the exit code."""
     if arguments.output == "json" and not arguments.wait:
         print_json(changed)
     elif arguments.output == "table":
@@ -59,18 +55,18 @@ async def conclude(arguments: argparse.Namespace, session: Session, changed: Pol
             print(f"{change.action:10}{change.key}")
             print("".join(diff(change.key, change.before, change.after)), end="")
             for path in change.unenforced:
-                note(f"{change.key}: {path} is not enforced yet: {remainder(path)}")
+                note(f"{change.key}: {path} is not enforced yet: {describe_enforced_part(path)}")
         for line in describe_forecast(changed.forecast):
             note(line)
         dry = getattr(arguments, "dry_run", False)
         note("dry run: nothing was stored" if dry else f"revision {changed.revision}")
     if arguments.wait and not getattr(arguments, "dry_run", False):
-        return await wait_for(arguments, session, changed.revision)
+        return await wait_in_force(arguments, session, changed.revision)
     return 0
 
 
-async def wait_for(arguments: argparse.Namespace, session: Session, revision: Revision) -> int:
-    """Wait until a revision is in force, and print where. Returns the exit code."""
+async def wait_in_force(arguments: argparse.Namespace, session: Session, revision: Revision) -> int:
+    """Wait until a revision is in force, and print on which nodes. Returns the exit code."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + arguments.timeout
     while True:
@@ -83,12 +79,12 @@ async def wait_for(arguments: argparse.Namespace, session: Session, revision: Re
     if arguments.output == "json":
         print_json(realised)
     else:
-        note(describe(realised))
+        note(describe_realisation(realised))
     return 0 if realised.complete else 3
 
 
-def describe(realised: Realised) -> str:
-    """Return what became of a revision, for people."""
+def describe_realisation(realised: Realised) -> str:
+    """Return the state of a revision's realisation as one line for people."""
     times = sorted(node.milliseconds for node in realised.nodes)
     endpoints = sum(node.endpoints for node in realised.nodes)
     if realised.stragglers:
@@ -99,12 +95,13 @@ def describe(realised: Realised) -> str:
     return (
         f"revision {realised.revision} is in force for {endpoints} endpoints on {len(times)} nodes: "
         f"median {percentile(times, 50):.1f} ms, 99th percentile {percentile(times, 99):.1f} ms, "
-        f"slowest {slowest.milliseconds:.1f} ms ({slowest.node}), of which {realised.storing_milliseconds:.1f} ms to store it"
+        f"slowest {slowest.milliseconds:.1f} ms ({slowest.node}), "
+        f"of which {realised.storing_milliseconds:.1f} ms to store it"
     )
 
 
-def remainder(path: str) -> str:
-    """Return what is enforced of a policy, as to a field that has no effect yet."""
+def describe_enforced_part(path: str) -> str:
+    """Return the effect that a rule has without its field that is not enforced yet."""
     rule = _RULE.match(path)
     if rule is None:
         return "its spec selects nobody" if path.endswith("nodeSelector") else "no pod has a label of this source"
@@ -112,7 +109,7 @@ def remainder(path: str) -> str:
 
 
 def describe_forecast(nodes: Sequence[NodeForecast]) -> Iterator[str]:
-    """Yield what a change does to the policy maps of the nodes that it fills most, for people."""
+    """Yield a line for each of the nodes whose policy maps a change fills most."""
     for node in nodes[:SHOWN_NODES]:
         share = 100 * node.peak / node.capacity
         yield (

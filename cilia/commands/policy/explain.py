@@ -1,4 +1,4 @@
-"""``cilia policy explain``: why a flow is allowed or denied, and what would allow it."""
+"""``cilia policy explain``: explanation of a flow's verdict, and a policy that would allow it."""
 
 import argparse
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import assert_never
 from cilia.commands.arguments import Nouns, add_output, command
 from cilia.commands.output import print_json
 from cilia.commands.policy.files import BadInput
-from cilia.commands.policy.verdicts import add_description, offline, read_cluster
+from cilia.commands.policy.verdicts import add_description, exit_on_policy_errors, read_cluster
 from cilia.commands.session import Session, with_session
 from cilia.contracts.explanations import Criterion, Explained, ExplainFlow, Mismatch, PeerSelector, Side, VerdictReason
 from cilia.policy.explain.explanation import explain_flow
@@ -25,13 +25,18 @@ def add_verbs(verbs: Nouns) -> None:
         "  cilia policy explain --from-labels app=web --from-namespace lab --to shop/db --port 5432/TCP\n"
         "  cilia policy explain -f cluster.yaml --from host --to shop/db --port 8/ICMP    (needs no cluster)\n",
     )
-    for end in ("from", "to"):
-        who = parser.add_mutually_exclusive_group(required=True)
-        who.add_argument(
-            f"--{end}", metavar="NAME", help="pod as namespace/name, number of an identity, entity, or address"
+    for side in ("from", "to"):
+        peer = parser.add_mutually_exclusive_group(required=True)
+        peer.add_argument(
+            f"--{side}", metavar="NAME", help="pod as namespace/name, number of an identity, entity, or address"
         )
-        who.add_argument(f"--{end}-labels", metavar="KEY=VALUE,...", help="a pod that would have these labels")
-        parser.add_argument(f"--{end}-namespace", metavar="NAMESPACE", default="default", help="default %(default)s")
+        peer.add_argument(f"--{side}-labels", metavar="KEY=VALUE,...", help="a pod that would have these labels")
+        parser.add_argument(
+            f"--{side}-namespace",
+            metavar="NAMESPACE",
+            default="default",
+            help=f"namespace of --{side}-labels (default %(default)s)",
+        )
     parser.add_argument("--port", required=True, help="80/TCP, a name of the destination's such as http/TCP, or 8/ICMP")
     add_description(parser, required=False)
     add_output(parser)
@@ -39,7 +44,11 @@ def add_verbs(verbs: Nouns) -> None:
 
 def run(arguments: argparse.Namespace) -> int | None:
     """Explain in a described cluster if there is one, otherwise in a running one."""
-    return offline(explain_described)(arguments) if arguments.file else with_session(explain_running)(arguments)
+    return (
+        exit_on_policy_errors(explain_described)(arguments)
+        if arguments.file
+        else with_session(explain_running)(arguments)
+    )
 
 
 async def explain_running(arguments: argparse.Namespace, session: Session) -> None:
@@ -51,29 +60,29 @@ async def explain_running(arguments: argparse.Namespace, session: Session) -> No
 
 def explain_described(arguments: argparse.Namespace) -> None:
     """Ask the engine about a description."""
-    world = read_cluster(arguments)
-    _print(arguments, explain_flow(world.engine, _request(arguments), world.pods.get))
+    cluster = read_cluster(arguments)
+    _print(arguments, explain_flow(cluster.engine, _request(arguments), cluster.pods.get))
 
 
 def _request(arguments: argparse.Namespace) -> ExplainFlow:
     values = vars(arguments)
 
-    def party(end: str) -> PeerSelector:
-        labels = tuple(filter(None, (values[f"{end}_labels"] or "").split(",")))
-        return PeerSelector(values[end] or "", labels, values[f"{end}_namespace"])
+    def peer(side: str) -> PeerSelector:
+        labels = tuple(filter(None, (values[f"{side}_labels"] or "").split(",")))
+        return PeerSelector(values[side] or "", labels, values[f"{side}_namespace"])
 
-    return ExplainFlow(party("from"), party("to"), arguments.port)
+    return ExplainFlow(peer("from"), peer("to"), arguments.port)
 
 
 def _print(arguments: argparse.Namespace, explained: Explained) -> None:
     if arguments.output == "json":
         print_json(explained)
     else:
-        print("\n".join(describe(explained)))
+        print("\n".join(describe_explanation(explained)))
 
 
-def describe(explained: Explained) -> Iterator[str]:
-    """Yield the lines that tell a person the same."""
+def describe_explanation(explained: Explained) -> Iterator[str]:
+    """Yield an explanation as lines for people."""
     verdict = "ALLOWED" if explained.allowed else "DENIED"
     yield f"{explained.source} -> {explained.destination} {explained.port}/{explained.protocol}: {verdict}"
     for side in (explained.egress, explained.ingress):
@@ -83,7 +92,7 @@ def describe(explained: Explained) -> Iterator[str]:
 def _describe_side(side: Side) -> Iterator[str]:
     verdict = "denied, but let through by an audit" if side.audited else "allowed" if side.allowed else "denied"
     yield f"{side.direction} of {side.subject}: {verdict}{_describe_reason(side)}"
-    yield from (f"    {place.policy}  {place.rule}" for place in side.rules)
+    yield from (f"    {path.policy}  {path.rule}" for path in side.rules)
     yield from (f"    {key}" for key in side.isolated_by)
     if side.allowed and not side.audited:
         return

@@ -10,7 +10,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 
 
 class BadInput(Failure):
-    """What a user named can't be read, or makes no sense."""
+    """Error of a file or an argument that can't be read, or makes no sense."""
 
     exit_code = 2
 
@@ -19,7 +19,7 @@ class BadInput(Failure):
 
 
 def read_all(paths: Sequence[str]) -> tuple[str, str]:
-    """Return the text of all files as one stream of documents, and where it is from."""
+    """Return the text of all files as one stream of documents, and its source for messages."""
     files = [file for path in paths for file in _files(path)]
     texts = [read_file(file) for file in files]
     return "\n---\n".join(texts), files[0] if len(files) == 1 else ", ".join(paths)

@@ -7,7 +7,7 @@ import yaml
 from cilia.commands.arguments import Nouns, add_output, command, parse_count
 from cilia.commands.output import note, print_json
 from cilia.commands.policy.files import BadInput
-from cilia.commands.policy.recorded import Record, add_record, with_record
+from cilia.commands.policy.recorded import Recorded, add_recorded, with_recorded
 from cilia.contracts.labels import BadLabel, parse_labels
 from cilia.policy.observed.proof import Proof, generate
 from cilia.policy.observed.proposal import Wanted
@@ -18,7 +18,7 @@ def add_verbs(verbs: Nouns) -> None:
     parser = command(
         verbs,
         "generate",
-        with_record(run),
+        with_recorded(run),
         "policies that allow what was recorded as allowed, and nothing else",
         "  cilia policy generate --from-flows --namespace shop > shop.yaml\n"
         "  cilia policy generate --from-flows --workload shop/db --since 7d\n"
@@ -33,20 +33,20 @@ def add_verbs(verbs: Nouns) -> None:
         "--most-addresses",
         type=parse_count,
         default=16,
-        help="prefixes outside of the cluster that one rule may list; more become the entity world (default %(default)s)",
+        help="prefixes outside of the cluster that a rule lists; more become the entity world (default %(default)s)",
     )
-    add_record(parser, policies=False)
+    add_recorded(parser, policies=False)
     add_output(parser)
 
 
-def run(arguments: argparse.Namespace, record: Record) -> int:
+def run(arguments: argparse.Namespace, recorded: Recorded) -> int:
     """Propose policies and prove them."""
     try:
         labels = parse_labels(filter(None, arguments.labels.split(",")))
     except BadLabel as error:
         raise BadInput("--labels", str(error)) from error
     wanted = Wanted(arguments.namespace, arguments.workload, labels)
-    proposal = generate(record.talks, wanted, most_addresses=arguments.most_addresses)
+    proposal = generate(recorded.observed, wanted, most_addresses=arguments.most_addresses)
     if not proposal.policies:
         raise BadInput("policy generate", "no recorded allowed flow of such a workload")
     if arguments.output == "json":
@@ -59,8 +59,8 @@ def run(arguments: argparse.Namespace, record: Record) -> int:
 
 def _note(proof: Proof) -> None:
     note(
-        f"proven by the engine: {proof.kept} sides of recorded allowed flows stay allowed, {proof.refused} others that were "
-        "tried are denied"
+        f"proven by the engine: {proof.kept} sides of recorded allowed flows stay allowed, "
+        f"{proof.refused} others that were tried are denied"
     )
     for lost in proof.lost:
         note(f"NOT KEPT: {lost.source} -> {lost.destination} {lost.port} ({lost.side})")

@@ -1,13 +1,12 @@
-"""``cilia policy history``, ``rollback`` and ``blame``: who changed what, and the way back."""
+"""``cilia policy history``, ``rollback`` and ``blame``: revisions, authors, and the way back."""
 
 import argparse
 import getpass
-import time
 
-from cilia.commands.arguments import Nouns, add_output, command
-from cilia.commands.output import print_json, print_table
-from cilia.commands.policy.changes import add_wait, conclude, diff
-from cilia.commands.policy.explain import describe
+from cilia.commands.arguments import Nouns, add_dry_run, add_output, command, parse_count
+from cilia.commands.output import format_time, print_json, print_table
+from cilia.commands.policy.changes import add_wait, diff, report_change
+from cilia.commands.policy.explain import describe_explanation
 from cilia.commands.session import CHANGE_SECONDS, Session, with_session
 from cilia.contracts.explanations import ExplainFlow, PeerSelector
 from cilia.contracts.history import Blamed, HistoryQuery, HistoryRow, Origin, PolicyHistory, RollbackPolicies
@@ -27,7 +26,7 @@ def add_verbs(verbs: Nouns) -> None:
     )
     history.add_argument("revision", type=int, nargs="?", default=0, help="show this one, with its diff")
     history.add_argument("--policy", default="", metavar="KEY", help="kind/namespace/name: only what changed it")
-    history.add_argument("--limit", type=int, default=20, help="how many (default %(default)s)")
+    history.add_argument("--limit", type=parse_count, default=20, help="how many (default %(default)s)")
     add_output(history)
     rollback = command(
         verbs,
@@ -37,18 +36,18 @@ def add_verbs(verbs: Nouns) -> None:
         "  cilia policy rollback 4711 --dry-run\n  cilia policy rollback 4711 --wait\n",
     )
     rollback.add_argument("revision", type=int, help="as printed by 'history' and by 'apply'")
-    rollback.add_argument("--dry-run", action="store_true", help="only show what would change")
+    add_dry_run(rollback)
     add_wait(rollback)
     add_output(rollback)
     blame = command(
         verbs,
         "blame",
         with_session(show_blame),
-        "who is behind the rules that decide a flow",
+        "the revisions and authors of the rules that decide a flow",
         "  cilia policy blame shop/web shop/db 5432/TCP\n",
     )
     blame.add_argument("source", help="pod as namespace/name, identity, entity or address")
-    blame.add_argument("destination", help="likewise")
+    blame.add_argument("destination", help="pod as namespace/name, identity, entity or address")
     blame.add_argument("port", help="80/TCP, a name of the destination's, or 8/ICMP")
     add_output(blame)
 
@@ -71,37 +70,33 @@ async def show_history(arguments: argparse.Namespace, session: Session) -> None:
 
 
 async def roll_back(arguments: argparse.Namespace, session: Session) -> int:
-    """Go back."""
+    """Make all policies what they were at a revision."""
     request = RollbackPolicies(Revision(arguments.revision), getpass.getuser(), arguments.dry_run)
-    return await conclude(arguments, session, await session.change("rollback", request))
+    return await report_change(arguments, session, await session.change("rollback", request))
 
 
 async def show_blame(arguments: argparse.Namespace, session: Session) -> None:
-    """Print why, and who."""
+    """Print the rules that decide a flow, and the revisions behind them."""
     request = ExplainFlow(PeerSelector(arguments.source), PeerSelector(arguments.destination), arguments.port)
     blamed = await session.request("policy", "blame", request, Blamed)
     if arguments.output == "json":
         print_json(blamed)
         return
-    print(next(describe(blamed.explained)))
-    rows = [(origin.policy, origin.rule or "(isolates)", *_who(origin)) for origin in blamed.origins]
+    print(next(describe_explanation(blamed.explained)))
+    rows = [(origin.policy, origin.rule or "(isolates)", *_origin_cells(origin)) for origin in blamed.origins]
     print_table(("policy", "rule", "revision", "time", "author", "cause"), rows, empty="no policy has a say in it")
 
 
-def _who(origin: Origin) -> tuple[object, ...]:
+def _origin_cells(origin: Origin) -> tuple[object, ...]:
     return _cells(origin.row)[:4] if origin.row is not None else ("before the history", "-", "-", "-")
 
 
 def _cells(row: HistoryRow) -> tuple[object, ...]:
     keys = [step.key for step in row.change.steps]
     shown = keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more"
-    return row.revision, _time(row.change.applied_ns), row.change.author or "-", row.change.cause, shown
+    return row.revision, format_time(row.change.applied_ns), row.change.author or "-", row.change.cause, shown
 
 
 def _headline(row: HistoryRow) -> str:
     change = row.change
-    return f"revision {row.revision}, {_time(change.applied_ns)}, {change.author or 'unknown'}: {change.cause}"
-
-
-def _time(unix_ns: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_ns / 1e9))
+    return f"revision {row.revision}, {format_time(change.applied_ns)}, {change.author or 'unknown'}: {change.cause}"

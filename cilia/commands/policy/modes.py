@@ -1,6 +1,4 @@
-"""``cilia policy mode`` and ``audit``: when policies are enforced, and when their denials are only
-reported.
-"""
+"""``cilia policy mode`` and ``audit``: enforcement of policies, and audits of their denials."""
 
 import argparse
 import getpass
@@ -8,7 +6,7 @@ import json
 
 from cilia.commands.arguments import Nouns, add_output, command
 from cilia.commands.output import print_json
-from cilia.commands.policy.changes import add_wait, conclude, find_key
+from cilia.commands.policy.changes import add_wait, find_key, report_change
 from cilia.commands.session import Session, with_session
 from cilia.contracts.policies import ApplyPolicies
 from cilia.contracts.tables import POLICIES, PolicyObject
@@ -65,11 +63,11 @@ async def set_audit(arguments: argparse.Namespace, session: Session) -> int:
 
 async def _apply(arguments: argparse.Namespace, session: Session, text: str) -> int:
     request = ApplyPolicies(text, "the command line", author=getpass.getuser(), allow_unenforced=True)
-    return await conclude(arguments, session, await session.change("apply", request))
+    return await report_change(arguments, session, await session.change("apply", request))
 
 
 def enforcement_in(known: dict[str, PolicyObject]) -> Enforcement:
-    """Return what is set in the cluster; the default if nobody has set it."""
+    """Return the enforcement that is set in the cluster; the default if nobody has set it."""
     row = known.get(KEY)
     return (decode_object(row).enforcement if row is not None else None) or Enforcement()
 

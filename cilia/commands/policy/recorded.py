@@ -1,6 +1,4 @@
-"""Recorded flows and the policies in force, as commands need them: of a running cluster, or from
-files.
-"""
+"""Recorded flows and the policies in force, of a running cluster or from files."""
 
 import argparse
 import asyncio
@@ -8,15 +6,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Final
 
 from msgspec import structs
 
-from cilia.commands.arguments import parse_since
-from cilia.commands.output import note, note_if_slow
+from cilia.commands.arguments import add_since
+from cilia.commands.output import format_time, note, note_if_slow
 from cilia.commands.policy.files import read_all, read_file
-from cilia.commands.policy.verdicts import offline
+from cilia.commands.policy.verdicts import exit_on_policy_errors
 from cilia.commands.session import Session, open_session
 from cilia.contracts.flows import FlowPage, ListFlows, RecordedFlow, RecordedPeer
 from cilia.contracts.tables import ENDPOINTS, IDENTITIES, POLICIES
@@ -32,12 +29,12 @@ TAKE_OVER_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """What there is to judge.
+class Recorded:
+    """Recorded flows, and the policies to judge them by.
 
     Attributes:
-        policies: By key; None where none were given: what was recorded stands for them.
-        options: With the enforcement mode of the cluster.
+        policies: Policies by key; None where none were given: the recorded verdicts stand for them.
+        options: Options of the engine, with the enforcement mode of the cluster.
     """
 
     flows: list[RecordedFlow]
@@ -56,12 +53,12 @@ class Record:
         return {key: replace(policy, shadow=False) for key, policy in found if policy.shadow}
 
     @property
-    def talks(self) -> list[ObservedFlow]:
-        """The flows, joined."""
+    def observed(self) -> list[ObservedFlow]:
+        """The flows, with those of the same peers and port joined."""
         return gather(self.flows)
 
 
-def add_record(parser: argparse.ArgumentParser, *, policies: bool = True) -> None:
+def add_recorded(parser: argparse.ArgumentParser, *, policies: bool = True) -> None:
     """Add the arguments that say which flows, and which policies are in force."""
     parser.add_argument(
         "--flows", metavar="FILE", help="recorded flows as 'cilia flows -o json' prints them, instead of a cluster's"
@@ -74,45 +71,45 @@ def add_record(parser: argparse.ArgumentParser, *, policies: bool = True) -> Non
             metavar="FILE",
             help="with --flows: the policies in force; file or directory, repeatable",
         )
-    parser.add_argument(
-        "--since", type=parse_since, default=0, metavar="AGE", help="only flows seen since: 24h, 7d, or a time"
-    )
+    add_since(parser)
 
 
-def with_record(run: Callable[[argparse.Namespace, Record], int | None]) -> Callable[[argparse.Namespace], int | None]:
+def with_recorded(
+    run: Callable[[argparse.Namespace, Recorded], int | None],
+) -> Callable[[argparse.Namespace], int | None]:
     """Have a command run on recorded flows, from files if it names them, otherwise from a running
     cluster.
     """
 
     def command(arguments: argparse.Namespace) -> int | None:
-        record = _from_files(arguments) if arguments.flows else asyncio.run(_from_cluster(arguments))
-        return run(arguments, record)
+        recorded = _from_files(arguments) if arguments.flows else asyncio.run(_from_cluster(arguments))
+        return run(arguments, recorded)
 
-    return offline(command)
+    return exit_on_policy_errors(command)
 
 
-def _from_files(arguments: argparse.Namespace) -> Record:
+def _from_files(arguments: argparse.Namespace) -> Recorded:
     flows = [flow for flow in read_flows(read_file(arguments.flows), arguments.flows) if _is_since(arguments, flow)]
     files = getattr(arguments, "policies", [])
-    return Record(flows, read_policies(files) if files else None)
+    return Recorded(flows, read_policies(files) if files else None)
 
 
 def _is_since(arguments: argparse.Namespace, flow: RecordedFlow) -> bool:
     return bool(flow.last_ns >= arguments.since)
 
 
-async def _from_cluster(arguments: argparse.Namespace) -> Record:
+async def _from_cluster(arguments: argparse.Namespace) -> Recorded:
     async with open_session(arguments) as session:
         rows = await session.read(POLICIES)
         flows = await add_addresses(session, await fetch_flows(session, ListFlows(since_ns=arguments.since)))
         parsed = {key: decode_object(row) for key, row in rows.items()}
         modes = [each.enforcement.mode for each in parsed.values() if each.enforcement is not None]
         options = Options(mode=modes[0]) if modes else Options()
-        return Record(flows, {key: each.policy for key, each in parsed.items()}, options)
+        return Recorded(flows, {key: each.policy for key, each in parsed.items()}, options)
 
 
 async def fetch_flows(session: Session, query: ListFlows) -> list[RecordedFlow]:
-    """Return all recorded flows that a query means; what the record misses is said."""
+    """Return all recorded flows that match a query; a note says how many the record misses."""
     found: list[RecordedFlow] = []
     query = structs.replace(query, limit=PAGE)
     while True:
@@ -122,22 +119,20 @@ async def fetch_flows(session: Session, query: ListFlows) -> list[RecordedFlow]:
             break
         query = structs.replace(query, after=page.next)
     missed = f"; {page.evicted} had to make room, and are missing" if page.evicted else ""
-    note(f"{len(found)} distinct flows, recorded since {moment(page.since_ns)}{missed}")
+    note(f"{len(found)} distinct flows, recorded since {format_time(page.since_ns)}{missed}")
     return found
 
 
 async def add_addresses(session: Session, flows: list[RecordedFlow]) -> list[RecordedFlow]:
-    """Return flows whose ends tell all addresses of the pods with their labels, as an ``ipBlock``
-    asks for them.
-    """
+    """Return flows with the addresses of all pods that have a peer's labels, for an ``ipBlock``."""
     labels = {identity: row.labels for identity, row in (await session.read(IDENTITIES)).items()}
-    held: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+    addresses: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
     for row in (await session.read(ENDPOINTS)).values():
-        held[labels.get(row.identity, ())].update(filter(None, (row.ipv4, row.ipv6)))
-    prefixes = {key: tuple(map(str, collapse(addresses))) for key, addresses in held.items() if key}
+        addresses[labels.get(row.identity, ())].update(filter(None, (row.ipv4, row.ipv6)))
+    prefixes = {key: tuple(map(str, collapse(some))) for key, some in addresses.items() if key}
 
-    def completed(end: RecordedPeer) -> RecordedPeer:
-        return structs.replace(end, prefixes=prefixes[end.labels]) if end.labels in prefixes else end
+    def completed(peer: RecordedPeer) -> RecordedPeer:
+        return structs.replace(peer, prefixes=prefixes[peer.labels]) if peer.labels in prefixes else peer
 
     return [
         structs.replace(flow, source=completed(flow.source), destination=completed(flow.destination)) for flow in flows
@@ -145,7 +140,7 @@ async def add_addresses(session: Session, flows: list[RecordedFlow]) -> list[Rec
 
 
 async def _ask(session: Session, query: ListFlows) -> FlowPage:
-    """Ask for a page; while a replica takes over from another that died, again."""
+    """Ask for a page, and again while a replica takes over from another that died."""
     deadline = time.monotonic() + TAKE_OVER_SECONDS
     with note_if_slow("waiting for the recorder"):
         while True:
@@ -166,8 +161,3 @@ def read_policies(files: list[str], *, namespace: str = "default") -> dict[str, 
     text, source = read_all(files)
     parsed = parse_policies(text, source=source, namespace=namespace, allow_unenforced=True)
     return {each.key: each.policy for each in parsed}
-
-
-def moment(unix_ns: int) -> str:
-    """Return a time for people."""
-    return datetime.fromtimestamp(unix_ns / 1e9).strftime("%Y-%m-%d %H:%M:%S") if unix_ns else "-"

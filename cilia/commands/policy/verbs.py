@@ -1,14 +1,23 @@
-"""``cilia policy``: what may talk to what."""
+"""``cilia policy``: the noun with all its verbs; those that store, remove and show policies."""
 
 import argparse
 import getpass
 
 import msgspec
 
-from cilia.commands.arguments import Nouns, add_output, command, noun, parse_seconds
+from cilia.commands.arguments import (
+    Nouns,
+    add_allow_unenforced,
+    add_dry_run,
+    add_namespace,
+    add_output,
+    add_seconds,
+    command,
+    noun,
+)
 from cilia.commands.output import note, print_json, print_table
 from cilia.commands.policy.cases import add_verbs as add_test
-from cilia.commands.policy.changes import add_wait, as_yaml, conclude, find_key, wait_for
+from cilia.commands.policy.changes import add_wait, as_yaml, find_key, report_change, wait_in_force
 from cilia.commands.policy.explain import add_verbs as add_explain
 from cilia.commands.policy.files import BadInput, read_all
 from cilia.commands.policy.generate import add_verbs as add_generate
@@ -29,7 +38,7 @@ from cilia.telemetry import TelemetryConfig, open_telemetry, span
 
 def add_parser(nouns: Nouns) -> None:
     """Add the noun."""
-    verbs = noun(nouns, "policy", "what may talk to what")
+    verbs = noun(nouns, "policy", "policies: which traffic is allowed")
     apply = command(
         verbs,
         "apply",
@@ -42,10 +51,14 @@ def add_parser(nouns: Nouns) -> None:
     apply.add_argument(
         "-f", "--file", dest="files", action="append", required=True, help="file, directory or -; repeatable"
     )
-    apply.add_argument("-n", "--namespace", default="default", help="of policies that name none (default %(default)s)")
-    apply.add_argument("--dry-run", action="store_true", help="check, and say what would change")
-    apply.add_argument("--allow-unenforced", action="store_true", help="store what can't be enforced yet, too")
-    apply.add_argument("--shadow", action="store_true", help="in shadow: change nothing, tell what they would do")
+    add_namespace(apply)
+    add_dry_run(apply)
+    add_allow_unenforced(apply)
+    apply.add_argument(
+        "--shadow",
+        action="store_true",
+        help="put them in shadow: they change nothing, and report the verdicts that they would give",
+    )
     add_wait(apply)
     _add_otlp(apply)
     add_output(apply)
@@ -76,7 +89,7 @@ def add_parser(nouns: Nouns) -> None:
         verbs, "wait", with_session(wait_realised), "wait until a revision is in force", "  cilia policy wait 4711\n"
     )
     wait.add_argument("revision", type=int, nargs="?", default=0, help="as printed by apply (default: the newest)")
-    wait.add_argument("--timeout", type=parse_seconds, default=10.0, metavar="SECONDS", help="default %(default)s")
+    add_seconds(wait, "--timeout", 10.0, "give up after (default %(default)s)")
     add_output(wait)
     add_explain(verbs)
     add_history(verbs)
@@ -107,7 +120,7 @@ async def apply_policies(arguments: argparse.Namespace, session: Session) -> int
     )
     with open_telemetry(TelemetryConfig(otlp_endpoint=arguments.otlp), "cli"), span("policy apply"):
         changed = await session.change("apply", request)
-        return await conclude(arguments, session, changed)
+        return await report_change(arguments, session, changed)
 
 
 async def delete_policies(arguments: argparse.Namespace, session: Session) -> int:
@@ -117,7 +130,7 @@ async def delete_policies(arguments: argparse.Namespace, session: Session) -> in
     request = DeletePolicies(keys, author=getpass.getuser())
     with open_telemetry(TelemetryConfig(otlp_endpoint=arguments.otlp), "cli"), span("policy delete"):
         changed = await session.change("delete", request)
-        return await conclude(arguments, session, changed)
+        return await report_change(arguments, session, changed)
 
 
 async def show(arguments: argparse.Namespace, session: Session) -> None:
@@ -150,7 +163,7 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
     rows = [
         (
             "egress" if rule.key.egress else "ingress",
-            _effect(rule.entry),
+            _verdict(rule.entry),
             _peer(rule.key.identity),
             rule.key.protocol or "any",
             f"{rule.key.port}/{rule.key.port_bits}" if 0 < rule.key.port_bits < 16 else rule.key.port or "any",
@@ -164,7 +177,7 @@ async def show_one(arguments: argparse.Namespace, session: Session) -> None:
     )
 
 
-def _effect(entry: PolicyEntry) -> str:
+def _verdict(entry: PolicyEntry) -> str:
     if entry.peer_set:
         return f"as {_peer(entry.peer_set)}"
     return "audit" if entry.audit else "deny" if entry.deny else "allow"
@@ -177,4 +190,4 @@ def _peer(number: int) -> str:
 
 async def wait_realised(arguments: argparse.Namespace, session: Session) -> int:
     """Wait for a revision."""
-    return await wait_for(arguments, session, Revision(arguments.revision))
+    return await wait_in_force(arguments, session, Revision(arguments.revision))

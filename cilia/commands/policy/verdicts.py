@@ -1,4 +1,4 @@
-"""``cilia policy verdicts``: what policies mean for a described cluster, without a running one."""
+"""``cilia policy verdicts``: the verdicts of all flows in a described cluster."""
 
 import argparse
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from cilia.policy.simulate.verdicts import judge_all
 
 
 class WrongPolicy(Failure):
-    """A policy or a description is wrong."""
+    """Error in a policy or a description."""
 
     exit_code = 2
 
@@ -27,7 +27,7 @@ def add_verbs(verbs: Nouns) -> None:
     judge = command(
         verbs,
         "verdicts",
-        offline(print_verdicts),
+        exit_on_policy_errors(print_verdicts),
         "the verdict of every flow in a described cluster, as JSON; needs no running cluster",
         "  cilia policy verdicts -f cluster.json\n"
         "  cilia policy verdicts -f cluster.yaml --policies policies/ --port 80/TCP --port dns/UDP\n",
@@ -39,7 +39,7 @@ def add_verbs(verbs: Nouns) -> None:
 
 
 def add_description(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Add the arguments of which :func:`read_cluster` makes a world."""
+    """Add the arguments of which :func:`read_cluster` makes a cluster."""
     parser.add_argument("-f", "--file", required=required, help="description of a cluster (docs/policy.md), or -")
     add_policies(parser)
 
@@ -52,7 +52,7 @@ def add_policies(parser: argparse.ArgumentParser) -> None:
 
 
 def read_cluster(arguments: argparse.Namespace) -> DescribedCluster:
-    """Build the world that the arguments describe."""
+    """Build the cluster that the arguments describe."""
     description = read_description(read_file(arguments.file), arguments.file)
     text = read_all(arguments.policies)[0] if arguments.policies else ""
     return build_cluster(description, source=", ".join([arguments.file, *arguments.policies]), more_policies=text)
@@ -60,15 +60,17 @@ def read_cluster(arguments: argparse.Namespace) -> DescribedCluster:
 
 def print_verdicts(arguments: argparse.Namespace) -> None:
     """Print all verdicts."""
-    world = read_cluster(arguments)
-    probes = tuple(arguments.ports) or world.description.probes
+    cluster = read_cluster(arguments)
+    probes = tuple(arguments.ports) or cluster.description.probes
     if not probes:
         raise BadInput(arguments.file, "no probes: name ports there, or by --port 80/TCP")
-    print_json({"verdicts": list(judge_all(world, probes))})
+    print_json({"verdicts": list(judge_all(cluster, probes))})
 
 
-def offline(run: Callable[[argparse.Namespace], int | None]) -> Callable[[argparse.Namespace], int | None]:
-    """Have what is wrong with policies and descriptions end the command in one line."""
+def exit_on_policy_errors(
+    run: Callable[[argparse.Namespace], int | None],
+) -> Callable[[argparse.Namespace], int | None]:
+    """Make errors in policies and descriptions end a command in one line."""
 
     def guarded(arguments: argparse.Namespace) -> int | None:
         try:

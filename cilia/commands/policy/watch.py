@@ -1,9 +1,9 @@
-"""``cilia policy watch``: a directory's files are the policies, now and after each change.
+"""``cilia policy watch``: the policies are kept the same as the files of a directory.
 
-The files' stamps are compared again and again, which works on every file system, and for the links
-by which Kubernetes replaces a mounted volume. A change is taken once nothing changed for a moment,
-so that files saved together are one revision. What was applied is recorded with its owner and file,
-so a restarted watcher knows what is its own.
+Fingerprints of the files are compared again and again, which works on every file system, and for
+the links by which Kubernetes replaces a mounted volume. A change is applied once the files have
+stayed the same for a moment, so that files saved together are one revision. Policies are recorded
+with their owner and file, so a restarted watcher knows its own.
 """
 
 import argparse
@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from cilia.commands.arguments import Nouns, add_output, command, parse_seconds
+from cilia.commands.arguments import (
+    Nouns,
+    add_allow_unenforced,
+    add_namespace,
+    add_output,
+    add_seconds,
+    command,
+)
 from cilia.commands.output import note, print_json
 from cilia.commands.policy.files import SUFFIXES, BadInput, read_file
 from cilia.commands.session import Session, with_session
@@ -24,19 +31,19 @@ from cilia.errors import Refused, Unavailable
 
 LOOK_SECONDS: Final = 0.2
 RESYNC_SECONDS: Final = 60.0
-"""What others changed of the directory's policies is put right after so long."""
+"""Time after which policies of the directory that others changed are put right."""
 
-Stamps = Mapping[str, tuple[int, int, int]]
+Fingerprints = Mapping[str, tuple[int, int, int]]
 """File's name -> time of its last change in ns, size in bytes, inode."""
 
 
 class Synced(Message, frozen=True):
-    """What became of a directory."""
+    """Outcome of one sync of a directory."""
 
     changed: PoliciesChanged | None
-    """None: nothing, for the reason in ``broken``."""
+    """Changes of policies; None: there are none, for the reason in ``broken``."""
     broken: dict[str, str]
-    """File's name, or empty for all together -> what is wrong; its policies stay as they were."""
+    """File's name, or empty for all together -> the error; its policies stay as they were."""
 
 
 def add_verbs(verbs: Nouns) -> None:
@@ -45,21 +52,15 @@ def add_verbs(verbs: Nouns) -> None:
         verbs,
         "watch",
         with_session(watch_directory),
-        "keep the policies what the files of a directory say",
+        "keep the policies the same as the files of a directory",
         "  cilia policy watch /etc/cilia/policies\n  cilia policy watch policies/ --once\n",
     )
     watch.add_argument("directory", type=Path, help="its .yaml, .yml and .json files; not those below")
-    watch.add_argument("--owner", default="", help="under which the policies are recorded (default: the directory)")
-    watch.add_argument("-n", "--namespace", default="default", help="of policies that name none (default %(default)s)")
-    watch.add_argument(
-        "--debounce",
-        type=parse_seconds,
-        default=0.5,
-        metavar="SECONDS",
-        help="a change waits for (default %(default)s)",
-    )
+    watch.add_argument("--owner", default="", help="owner of the policies in their records (default: the directory)")
+    add_namespace(watch)
+    add_seconds(watch, "--debounce", 0.5, "apply a change once the files stay the same for (default %(default)s)")
     watch.add_argument("--adopt", action="store_true", help="take over policies of the same name that nobody owns")
-    watch.add_argument("--allow-unenforced", action="store_true", help="store what can't be enforced yet, too")
+    add_allow_unenforced(watch)
     watch.add_argument("--once", action="store_true", help="end after the first time; exit code 1 if a file is broken")
     add_output(watch)
 
@@ -73,63 +74,63 @@ async def watch_directory(arguments: argparse.Namespace, session: Session) -> in
     if arguments.once:
         return 1 if (await watcher.sync()).broken else 0
     loop = asyncio.get_running_loop()
-    last: Stamps | None = None
+    applied: Fingerprints | None = None
     synced = loop.time()
     note(f"watching {directory}; ^C ends")
     while True:
-        stamps = stamp(directory)
-        if stamps is not None and (stamps != last or loop.time() - synced > RESYNC_SECONDS):
-            last = await settle(directory, arguments.debounce)
+        now = read_fingerprints(directory)
+        if now is not None and (now != applied or loop.time() - synced > RESYNC_SECONDS):
+            applied = await wait_unchanged(directory, arguments.debounce)
             try:
-                if last is not None:
+                if applied is not None:
                     await watcher.sync()
             except Unavailable as error:
                 note(f"{error}; again in a moment")
-                last = None
+                applied = None
             synced = loop.time()
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def stamp(directory: Path) -> Stamps | None:
-    """Return the stamps of a directory's files; None if it isn't there, which deletes nothing."""
+def read_fingerprints(directory: Path) -> Fingerprints | None:
+    """Return the fingerprints of a directory's files; None if it is away, which deletes nothing."""
     try:
         found = [path for path in directory.iterdir() if path.suffix in SUFFIXES and not path.name.startswith(".")]
-        return {path.name: _stamp(path) for path in found}
+        return {path.name: _read_fingerprint(path) for path in found}
     except FileNotFoundError:
         return None
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def _read_fingerprint(path: Path) -> tuple[int, int, int]:
     found = path.stat()
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-async def settle(directory: Path, seconds: float) -> Stamps | None:
-    """Wait until nothing has changed for so long; return the stamps."""
-    stamps = stamp(directory)
+async def wait_unchanged(directory: Path, seconds: float) -> Fingerprints | None:
+    """Wait until the files have stayed the same for so long; return their fingerprints."""
+    before = read_fingerprints(directory)
     while True:
         await asyncio.sleep(seconds)
-        later = stamp(directory)
-        if later == stamps:
-            return later
-        stamps = later
+        now = read_fingerprints(directory)
+        if now == before:
+            return now
+        before = now
 
 
 @dataclass
 class Watcher:
-    """Makes the policies what the files say, and tells what came of it."""
+    """Syncs the policies with the files of a directory, and reports the outcome."""
 
     session: Session
     directory: Path
     arguments: argparse.Namespace
-    told: dict[str, str] = field(default_factory=dict)
-    """What was said to be broken."""
+    reported: dict[str, str] = field(default_factory=dict)
+    """Errors of the last sync, which are not reported again."""
 
     async def sync(self) -> Synced:
         """Read the files and sync once.
 
         Raises:
-            Unavailable: Nobody answers; nothing was changed.
+            Unavailable: The policy service doesn't answer; nothing was changed.
         """
         files, broken = self._read()
         try:
@@ -141,12 +142,12 @@ class Watcher:
                 synced = Synced(await self._request(whole, broken), broken)
             except Refused as refused:
                 synced = Synced(None, {**broken, "": str(refused)})
-        self._tell(synced)
+        self._report(synced)
         return synced
 
     def _read(self) -> tuple[tuple[PolicyFile, ...], dict[str, str]]:
         files, broken = [], {}
-        for name in sorted(stamp(self.directory) or ()):
+        for name in sorted(read_fingerprints(self.directory) or ()):
             try:
                 files.append(PolicyFile(name, read_file(str(self.directory / name))))
             except BadInput as error:
@@ -167,7 +168,7 @@ class Watcher:
         return await self.session.change("sync", request)
 
     async def _find_broken(self, files: tuple[PolicyFile, ...]) -> dict[str, str]:
-        """Return the files that are refused by themselves, and why."""
+        """Return the files that are refused each by itself, with the reason."""
         given, broken = self.arguments, {}
         for file in files:
             request = ApplyPolicies(
@@ -179,14 +180,14 @@ class Watcher:
                 broken[file.name] = str(refused)
         return broken
 
-    def _tell(self, synced: Synced) -> None:
+    def _report(self, synced: Synced) -> None:
         changes = (
             [each for each in synced.changed.changes if each.action is not ChangeAction.UNCHANGED]
             if synced.changed
             else []
         )
         if self.arguments.output == "json":
-            if changes or synced.broken != self.told:
+            if changes or synced.broken != self.reported:
                 print_json(synced)
         else:
             for change in changes:
@@ -194,6 +195,6 @@ class Watcher:
             if changes and synced.changed is not None:
                 note(f"revision {synced.changed.revision}")
             for name, reason in synced.broken.items():
-                if self.told.get(name) != reason:
+                if self.reported.get(name) != reason:
                     note(f"{name + ': ' if name else ''}{reason}; its policies stay as they are")
-        self.told = dict(synced.broken)
+        self.reported = dict(synced.broken)

@@ -1,16 +1,14 @@
-"""``cilia policy diff`` and ``unused``: what a change would do to recorded flows, and what none of
-them needs.
-"""
+"""``cilia policy diff`` and ``unused``: effect of a change on recorded flows, and idle rules."""
 
 import argparse
 from collections.abc import Iterable
 from dataclasses import replace
 
-from cilia.commands.arguments import Nouns, add_output, command
-from cilia.commands.output import note, print_json, print_table
+from cilia.commands.arguments import Nouns, add_namespace, add_output, command
+from cilia.commands.output import format_time, note, print_json, print_table
 from cilia.commands.policy.changes import find_key
 from cilia.commands.policy.files import BadInput
-from cilia.commands.policy.recorded import Record, add_record, moment, read_policies, with_record
+from cilia.commands.policy.recorded import Recorded, add_recorded, read_policies, with_recorded
 from cilia.policy.observed.usage import use_rules
 from cilia.policy.simulate.whatif import FlowChange, PolicyDiff, RecordedFlowJudge, change_policies, compare
 
@@ -22,44 +20,44 @@ def add_verbs(verbs: Nouns) -> None:
     diff = command(
         verbs,
         "diff",
-        with_record(run_diff),
-        "what a change of policies would do to the flows that were recorded",
+        with_recorded(run_diff),
+        "the recorded flows whose verdict a change of policies would change",
         "  cilia policy diff -f new.yaml\n"
         "  cilia policy diff --delete shop/db --delete shop/web\n"
         "  cilia policy diff --flows flows.json --policies now/ -f new.yaml    (needs no cluster)\n\n"
         "exit codes: 0 nothing that --fail-on names, 1 some flow's verdict changes so, 2 wrong input\n",
     )
     diff.add_argument("-f", "--file", dest="files", action="append", default=[], help="policies; repeatable, or -")
-    diff.add_argument("-n", "--namespace", default="default", help="of policies that name none (default %(default)s)")
+    add_namespace(diff)
     diff.add_argument("--delete", action="append", default=[], metavar="NAME", help="policy to remove; repeatable")
     diff.add_argument("--fail-on", choices=FAIL_ON, default="denied", help="exit code 1 for (default %(default)s)")
-    add_record(diff)
+    add_recorded(diff)
     add_output(diff)
     unused = command(
         verbs,
         "unused",
-        with_record(run_unused),
+        with_recorded(run_unused),
         "rules that no recorded flow has hit, and the last hit of the others",
         "  cilia policy unused\n  cilia policy unused --since 7d --fail\n"
         "  cilia policy unused --flows flows.json --policies now/    (needs no cluster)\n",
     )
     unused.add_argument("--fail", action="store_true", help="exit code 1 if there is one")
-    add_record(unused)
+    add_recorded(unused)
     add_output(unused)
 
 
-def run_diff(arguments: argparse.Namespace, record: Record) -> int:
+def run_diff(arguments: argparse.Namespace, recorded: Recorded) -> int:
     """Judge the recorded flows before and after."""
     if not arguments.files and not arguments.delete:
         raise BadInput("policy diff", "name new policies by -f, or policies to remove by --delete")
-    if record.policies is None and arguments.delete:
+    if recorded.policies is None and arguments.delete:
         raise BadInput("--delete", "with --flows, name the policies in force by --policies")
     puts = read_policies(arguments.files, namespace=arguments.namespace) if arguments.files else {}
-    removes = [find_key(record.policies or {}, name) for name in arguments.delete]
-    before = None if record.policies is None else RecordedFlowJudge(record.in_force.values(), record.options)
-    policies = change_policies(record.in_force, (replace(put, shadow=False) for put in puts.values()), removes)
-    after = RecordedFlowJudge(policies, record.options)
-    found = compare(record.talks, before, after)
+    removes = [find_key(recorded.policies or {}, name) for name in arguments.delete]
+    before = None if recorded.policies is None else RecordedFlowJudge(recorded.in_force.values(), recorded.options)
+    policies = change_policies(recorded.in_force, (replace(put, shadow=False) for put in puts.values()), removes)
+    after = RecordedFlowJudge(policies, recorded.options)
+    found = compare(recorded.observed, before, after)
     if arguments.output == "json":
         print_json(found)
     else:
@@ -82,7 +80,7 @@ def print_diff(found: PolicyDiff) -> None:
 
 
 def _cells(change: FlowChange) -> tuple[object, ...]:
-    because = [f"{place.policy} {place.rule}" for place in change.rules] or [
+    because = [f"{path.policy} {path.rule}" for path in change.rules] or [
         f"{key} (default deny)" for key in change.isolated_by
     ]
     return (
@@ -90,8 +88,8 @@ def _cells(change: FlowChange) -> tuple[object, ...]:
         change.destination,
         f"{change.port}/{change.protocol}",
         change.count,
-        moment(change.first_ns),
-        moment(change.last_ns),
+        format_time(change.first_ns),
+        format_time(change.last_ns),
         _first(because) or "no policy isolates any more",
     )
 
@@ -101,17 +99,17 @@ def _first(texts: Iterable[str]) -> str:
     return f"{found[0]} and {len(found) - 1} more" if len(found) > 1 else "".join(found)
 
 
-def run_unused(arguments: argparse.Namespace, record: Record) -> int:
-    """Find the rules that nobody needs."""
-    if record.policies is None:
+def run_unused(arguments: argparse.Namespace, recorded: Recorded) -> int:
+    """Print the rules with their last hits; exit code 1 with ``--fail`` if one has none."""
+    if recorded.policies is None:
         raise BadInput("--flows", "name the policies in force by --policies")
-    uses = use_rules(RecordedFlowJudge(record.in_force.values(), record.options), record.talks)
+    uses = use_rules(RecordedFlowJudge(recorded.in_force.values(), recorded.options), recorded.observed)
     unused = [use for use in uses if not use.flows]
     if arguments.output == "json":
         print_json({"unused": unused, "used": [use for use in uses if use.flows]})
     else:
         ordered = sorted(uses, key=lambda use: (use.last_ns, use.policy, use.rule))
-        rows = [(use.policy, use.rule, use.flows, use.count, moment(use.last_ns)) for use in ordered]
+        rows = [(use.policy, use.rule, use.flows, use.count, format_time(use.last_ns)) for use in ordered]
         print_table(("policy", "rule", "flows", "count", "last hit"), rows, empty="no rules")
         note(f"{len(unused)} of {len(uses)} rules unused")
     return int(arguments.fail and bool(unused))

@@ -10,10 +10,15 @@ import msgspec
 import pytest
 
 from cilia.commands.arguments import BadNumber, BadPair, parse_count, parse_pair, parse_seconds
-from cilia.commands.monitor import _is_wanted, add_parser, describe
+from cilia.commands.monitor import add_parser, describe_flow, is_wanted
 from cilia.commands.output import note_if_slow, print_json, print_table
-from cilia.commands.policy.changes import AmbiguousPolicy, NoSuchPolicy, find_key, remainder
-from cilia.commands.policy.changes import describe as describe_realised
+from cilia.commands.policy.changes import (
+    AmbiguousPolicy,
+    NoSuchPolicy,
+    describe_enforced_part,
+    describe_realisation,
+    find_key,
+)
 from cilia.contracts.direction import Direction
 from cilia.contracts.flow_events import Flow, FlowKind, FlowVerdict
 from cilia.contracts.ids import Identity, NodeName, Revision
@@ -81,15 +86,15 @@ async def test_only_what_takes_long_is_announced(
 
 
 def test_a_flow_is_one_line_with_both_ends_and_the_reason() -> None:
-    line = describe(DROP)
+    line = describe_flow(DROP)
     expected = "node1: shop/web:40000 [300] -> shop/db:5432 [400] TCP DROPPED (ingress, policy-denied)"
     assert line.partition(" ")[2] == expected
 
 
 def test_an_ipv6_address_is_set_apart_from_its_port() -> None:
     flow = msgspec.structs.replace(DROP, source="fd00::2", source_endpoint="", destination_endpoint="")
-    assert "node1: [fd00::2]:40000 [300] -> " in describe(flow)
-    assert "node1: fd00::2 [300] -> " in describe(msgspec.structs.replace(flow, protocol="icmpv6"))
+    assert "node1: [fd00::2]:40000 [300] -> " in describe_flow(flow)
+    assert "node1: fd00::2 [300] -> " in describe_flow(msgspec.structs.replace(flow, protocol="icmpv6"))
 
 
 @pytest.mark.parametrize(
@@ -109,12 +114,12 @@ def test_an_ipv6_address_is_set_apart_from_its_port() -> None:
     ],
 )
 def test_monitor_shows_what_passes_every_filter(words: tuple[str, ...], wanted: bool) -> None:
-    assert _is_wanted(monitor_arguments(*words), DROP) is wanted
+    assert is_wanted(monitor_arguments(*words), DROP) is wanted
 
 
 def test_what_was_realised_is_told_with_the_slowest_node() -> None:
     nodes = (NodeRealised(NodeName("node1"), 2, 3.0), NodeRealised(NodeName("node2"), 1, 7.25))
-    text = describe_realised(Realised(Revision(15), complete=True, nodes=nodes, storing_milliseconds=1.5))
+    text = describe_realisation(Realised(Revision(15), complete=True, nodes=nodes, storing_milliseconds=1.5))
     assert text == (
         "revision 15 is in force for 3 endpoints on 2 nodes: median 3.0 ms, 99th percentile 7.2 ms, "
         "slowest 7.2 ms (node2), of which 1.5 ms to store it"
@@ -123,7 +128,7 @@ def test_what_was_realised_is_told_with_the_slowest_node() -> None:
 
 def test_stragglers_are_named() -> None:
     realised = Realised(Revision(15), complete=False, nodes=(), stragglers=(NodeName("node2"), NodeName("node3")))
-    assert describe_realised(realised) == "revision 15 is NOT in force yet on node2, node3"
+    assert describe_realisation(realised) == "revision 15 is NOT in force yet on node2, node3"
 
 
 def test_a_policy_is_found_by_any_name_that_is_its_own_alone() -> None:
@@ -164,4 +169,4 @@ def test_arguments_are_read_or_refused() -> None:
     ],
 )
 def test_what_is_left_of_a_rule_that_is_not_enforced_yet(path: str, expected: str) -> None:
-    assert remainder(path) == expected
+    assert describe_enforced_part(path) == expected
