@@ -44,10 +44,12 @@ static __always_inline bool is_same_address(const struct address *one, const str
 
 static __always_inline bool is_no_address(const struct address *address)
 {
-	return !(word_of(address, 0) | word_of(address, 1) | word_of(address, 2) | word_of(address, 3));
+	return !(word_of(address, 0) | word_of(address, 1) | word_of(address, 2) |
+		 word_of(address, 3));
 }
 
-/* Index into cilia_addresses: the last two bytes of the address. The pods of a node differ in them. */
+/* Index into cilia_addresses: the last two bytes of the address. The pods of a node differ in them.
+ */
 static __always_inline __u32 bucket_of(const struct address *address)
 {
 	return bpf_ntohl(ipv4_of(address)) % ADDRESS_BUCKETS;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Answering ARP, where the packet lies: the gateway is every pod's only neighbour. */
+/* ARP (RFC 826), answered in place: the gateway is every pod's only neighbour. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -10,8 +10,9 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/config.h"
-#include "lib/drop.h"
-#include "lib/end.h"
+#include "lib/cursor.h"
+#include "lib/drop_reasons.h"
+#include "lib/locate.h"
 
 #define ARP_ETHERNET 1
 #define ARP_REQUEST  1
@@ -38,7 +39,7 @@ static __always_inline bool is_ipv4_over_ethernet(const struct arp_ipv4 *arp)
 	return arp->hardware == bpf_htons(ARP_ETHERNET) && arp->protocol == bpf_htons(ETH_P_IP);
 }
 
-static __always_inline void turn_into_answer(struct arp_ipv4 *arp)
+static __always_inline void turn_into_reply(struct arp_ipv4 *arp)
 {
 	__be32 target = arp->target;
 
@@ -51,25 +52,24 @@ static __always_inline void turn_into_answer(struct arp_ipv4 *arp)
 	arp->sender = target;
 }
 
-/* Answer what a pod asks; let its own answers to this host through. Returns 0, with `action` set, or a drop reason. */
-static __always_inline int handle_arp(struct __sk_buff *ctx, int *action)
+/* Answer a pod's request for the gateway; let its own replies to this host through. Returns a
+ * verdict. */
+static __always_inline int handle_arp(struct __sk_buff *ctx)
 {
-	struct arp_ipv4 *arp = (void *)(long)ctx->data;
+	struct arp_ipv4 *arp = frame_bytes(ctx, sizeof(*arp));
 	struct address sender, target;
 
-	if ((void *)(arp + 1) > (void *)(long)ctx->data_end || !is_ipv4_over_ethernet(arp))
-		return DROP_INVALID_PACKET;
+	if (!arp || !is_ipv4_over_ethernet(arp))
+		return -DROP_INVALID_PACKET;
 	if (arp->operation == bpf_htons(ARP_REPLY)) {
-		*action = TC_ACT_OK;
 		map_ipv4(&sender, arp->sender);
-		return is_pod_at(&sender, ctx->ifindex) ? 0 : DROP_INVALID_SOURCE;
+		return is_local_at(&sender, ctx->ifindex) ? TC_ACT_OK : -DROP_INVALID_SOURCE;
 	}
 	if (arp->operation != bpf_htons(ARP_REQUEST))
-		return DROP_INVALID_PACKET;
+		return -DROP_INVALID_PACKET;
 	map_ipv4(&target, arp->target);
 	if (!is_gateway(&target))
-		return DROP_UNKNOWN_TARGET;
-	turn_into_answer(arp);
-	*action = bpf_redirect(ctx->ifindex, 0);
-	return 0;
+		return -DROP_UNKNOWN_TARGET;
+	turn_into_reply(arp);
+	return bpf_redirect(ctx->ifindex, 0);
 }

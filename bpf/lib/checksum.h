@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Internet checksums (RFC 1071) of what the programs write themselves. */
+/* Internet checksums (RFC 1071) of headers that the programs write themselves. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -15,14 +15,15 @@ static __always_inline __sum16 fold(__u32 sum)
 	return ~sum;
 }
 
-/* Of `bytes`, a multiple of 4 and a constant, whose own checksum is 0. */
+/* Checksum of `bytes`, a multiple of 4 and a constant, whose own checksum field is 0. */
 static __always_inline __sum16 checksum(void *start, __u32 bytes)
 {
 	return fold(bpf_csum_diff(NULL, 0, start, bytes, 0));
 }
 
-/* Likewise, with the pseudo-header of RFC 8200, section 8.1; `ends` are both addresses, as the header has them. */
-static __always_inline __sum16 icmp6_checksum(void *ends, void *start, __u32 bytes)
+/* Checksum with the pseudo-header of RFC 8200, section 8.1; `addresses` are source and destination
+ * in a row, as the IPv6 header has them. */
+static __always_inline __sum16 icmp6_checksum(void *addresses, void *start, __u32 bytes)
 {
 	struct {
 		__be32 length;
@@ -30,7 +31,7 @@ static __always_inline __sum16 icmp6_checksum(void *ends, void *start, __u32 byt
 	} tail = {bpf_htonl(bytes), bpf_htonl(IPPROTO_ICMP6)};
 	__s64 sum;
 
-	sum = bpf_csum_diff(NULL, 0, ends, 2 * sizeof(struct address), 0);
+	sum = bpf_csum_diff(NULL, 0, addresses, 2 * sizeof(struct address), 0);
 	sum = bpf_csum_diff(NULL, 0, (void *)&tail, sizeof(tail), sum);
 	return fold(bpf_csum_diff(NULL, 0, start, bytes, sum));
 }

@@ -15,8 +15,8 @@ const volatile struct address node_ipv6 = {};
 /* What pods see as their neighbour: 02:"cilia". */
 const volatile __u8 gateway_mac[6] = {0x02, 'c', 'i', 'l', 'i', 'a'};
 
-/* The collect-metadata VXLAN device, 0: none; what pods must not send to, since nodes trust it; and the longest packet
- * in bytes that fits into the tunnel, 0: not checked. */
+/* The collect-metadata VXLAN device, 0: none; what pods must not send to, since nodes trust it; and
+ * the longest packet in bytes that fits into the tunnel, 0: not checked. */
 const volatile __u32 overlay_ifindex = 0;
 const volatile __u16 tunnel_port = 8472;
 const volatile __u32 overlay_mtu = 0;
@@ -24,23 +24,24 @@ const volatile __u32 overlay_mtu = 0;
 /* Packets between nodes' pods are routed by the underlay as they are. */
 const volatile bool is_native = false;
 
-/* Pods' packets to the world leave with the node's address, and a port from the first of these to the last, of which
- * the node's own connections take none. */
+/* Pods' packets to the world leave with the node's address, and a port from the first of these to
+ * the last, of which the node's own connections take none. */
 const volatile bool masquerades = false;
 const volatile __u16 nat_ports[2] = {61000, 65535};
 
-/* BPF_F_IPV6 where the kernel knows it (6.16): without it, IPv6 by devices that sum up whole packets
- * (CHECKSUM_COMPLETE) is logged as faulty and summed up again. */
+/* BPF_F_IPV6 where the kernel knows it (6.16): without it, IPv6 by devices that sum up whole
+ * packets (CHECKSUM_COMPLETE) is logged as faulty and summed up again. */
 const volatile __u64 ipv6_checksum_flag = 0;
 
 const volatile bool tracks_fragments = true;
 
-/* What a report costs a CPU of its time for reports: 10^9 / their highest rate; and how much of that time it may spend
- * at once. 0: no limit. */
+/* What a report costs a CPU of its time for reports: 10^9 / their highest rate; and how much of
+ * that time it may spend at once. 0: no limit. */
 const volatile __u64 event_cost_ns = 0;
 const volatile __u64 event_burst_ns = 0;
 
-/* Report an established flow that often, in units of 2^20 ns, and when TCP begins or ends; 0: only verdicts. */
+/* Report an established flow that often, in units of 2^20 ns, and when TCP begins or ends; 0: only
+ * verdicts. */
 const volatile __u32 trace_ticks = 0;
 
 static __always_inline void write_gateway_mac(__u8 *mac)

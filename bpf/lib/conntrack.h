@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Flows: their keys, whether what was decided still holds, and what a packet leaves behind. */
+/* Connection tracking: keys of flows, whether what was decided still holds, and accounting.
+ *
+ * Side: 0 or 1, one of a flow's two ends; which is which tells its key (maps/conntrack.h).
+ */
 #pragma once
 
 #include <linux/bpf.h>
@@ -9,12 +12,9 @@
 
 #include "lib/address.h"
 #include "lib/config.h"
-#include "lib/l4.h"
 #include "lib/packet.h"
 #include "lib/policy.h"
 #include "maps/conntrack.h"
-
-#define TICK_SHIFT 20
 
 /* Key of a flow of either family. */
 union ct_key {
@@ -22,15 +22,28 @@ union ct_key {
 	struct ct6_key ipv6;
 };
 
-static __always_inline __u64 end_order(const struct address *address, __be16 port)
+/* Side of a flow. Written as a choice of two, since the verifier knows no bounds of an index that
+ * the compiler has computed. */
+static __always_inline struct ct_side *side_of(struct ct_entry *entry, __u32 side)
+{
+	return side ? &entry->side[1] : &entry->side[0];
+}
+
+static __always_inline __u32 identity_of(const struct ct_entry *entry, __u32 side)
+{
+	return side ? entry->identity[1] : entry->identity[0];
+}
+
+/* Number by which the ends of an IPv4 flow are ordered. */
+static __always_inline __u64 ct4_order(const struct address *address, __be16 port)
 {
 	return (__u64)bpf_ntohl(ipv4_of(address)) << 16 | bpf_ntohs(port);
 }
 
 static __always_inline __u32 ct4_key_of(const struct packet *packet, struct ct4_key *key)
 {
-	__u32 from =
-	    end_order(&packet->source, packet->source_port) > end_order(&packet->destination, packet->destination_port);
+	__u32 from = ct4_order(&packet->source, packet->source_port) >
+		     ct4_order(&packet->destination, packet->destination_port);
 
 	key->protocol = packet->protocol;
 	key->pad[0] = key->pad[1] = key->pad[2] = 0;
@@ -85,15 +98,17 @@ static __always_inline __u32 ct6_key_of(const struct packet *packet, struct ct6_
 	return 1;
 }
 
-/* Make the key of a packet's flow; returns the end that sent it. */
+/* Make the key of a packet's flow; returns the side that sent it. */
 static __always_inline __u32 ct_key_of(const struct packet *packet, union ct_key *key)
 {
-	return packet->family == 6 ? ct6_key_of(packet, &key->ipv6) : ct4_key_of(packet, &key->ipv4);
+	return packet->family == 6 ? ct6_key_of(packet, &key->ipv6)
+				   : ct4_key_of(packet, &key->ipv4);
 }
 
-/* The barrier keeps the compiler from making one call with either map of the two: it couldn't be inlined, and cost
- * 22 ns more. */
-static __always_inline struct ct_entry *find_flow(const struct packet *packet, const union ct_key *key)
+/* Look a flow up. The barrier keeps the compiler from making one call with either map of the two:
+ * it couldn't be inlined, and cost 22 ns more. */
+static __always_inline struct ct_entry *lookup_flow(const struct packet *packet,
+						    const union ct_key *key)
 {
 	struct ct_entry *entry;
 
@@ -105,14 +120,15 @@ static __always_inline struct ct_entry *find_flow(const struct packet *packet, c
 	return bpf_map_lookup_elem(&cilia_ct4, &key->ipv4);
 }
 
-static __always_inline int keep_flow(const struct packet *packet, const union ct_key *key, const struct ct_entry *entry)
+static __always_inline int update_flow(const struct packet *packet, const union ct_key *key,
+				       const struct ct_entry *entry)
 {
 	if (packet->family == 6)
 		return bpf_map_update_elem(&cilia_ct6, &key->ipv6, entry, BPF_ANY);
 	return bpf_map_update_elem(&cilia_ct4, &key->ipv4, entry, BPF_ANY);
 }
 
-static __always_inline void forget_flow(const struct packet *packet, const union ct_key *key)
+static __always_inline void delete_flow(const struct packet *packet, const union ct_key *key)
 {
 	if (packet->family == 6)
 		bpf_map_delete_elem(&cilia_ct6, &key->ipv6);
@@ -127,34 +143,36 @@ static __always_inline __u32 owner_changes(__u32 bucket)
 	return changes ? *(volatile __u32 *)changes : 0;
 }
 
-static __always_inline __u32 changes_of(__u32 bucket, __u32 other_bucket)
+/* Make the generation of a flow: the sum of the revisions of its local sides' policies, which are
+ * read into `low` and `high`, and of `changes`, how often the owners of its addresses changed. All
+ * of them only grow. Returns 0, which no flow's generation is, if a slot has no policy in force;
+ * slot 0: that side isn't local. */
+static __always_inline __u32 generation_of(const __u16 *slot, __u32 changes,
+					   struct policy_version *low, struct policy_version *high)
 {
-	return owner_changes(bucket) + owner_changes(other_bucket);
-}
+	__u32 epoch = policy_epoch(), sum = changes;
 
-/* Never 0, which no flow's generation is. */
-static __always_inline __u32 generation_of(__u32 sum)
-{
+	if (slot[0]) {
+		if (!version_at(slot[0], epoch, low))
+			return 0;
+		sum += low->revision;
+	}
+	if (slot[1]) {
+		if (!version_at(slot[1], epoch, high))
+			return 0;
+		sum += high->revision;
+	}
 	return sum ? sum : 1;
 }
 
-/* Tell whether nothing has changed since the flow was decided. A local end whose policy is withdrawn is a change. */
+/* Tell whether nothing has changed since the flow was decided. A local side whose policy is
+ * withdrawn is a change. */
 static __always_inline bool is_current(const struct ct_entry *entry)
 {
-	__u32 epoch = epoch_now(), sum = 0;
-	struct policy_version version;
+	__u32 changes = owner_changes(entry->bucket[0]) + owner_changes(entry->bucket[1]);
+	struct policy_version low, high;
 
-	if (entry->policy_slot[0]) {
-		if (!version_at(entry->policy_slot[0], epoch, &version))
-			return false;
-		sum = version.revision;
-	}
-	if (entry->policy_slot[1]) {
-		if (!version_at(entry->policy_slot[1], epoch, &version))
-			return false;
-		sum += version.revision;
-	}
-	return entry->generation == generation_of(sum + changes_of(entry->bucket[0], entry->bucket[1]));
+	return entry->generation == generation_of(entry->policy_slot, changes, &low, &high);
 }
 
 static __always_inline bool is_closed(const struct ct_entry *entry)
@@ -164,23 +182,26 @@ static __always_inline bool is_closed(const struct ct_entry *entry)
 	return (one | other) & TCP_RST || one & other & TCP_FIN;
 }
 
-/* Tell whether a packet begins a new connection where a former one has ended. */
+/* Tell whether a packet begins a new connection where a former one has been closed. */
 static __always_inline bool is_reopening(const struct ct_entry *entry, const struct packet *packet)
 {
 	return (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && is_closed(entry);
 }
 
+/* Time in the units of last_seen. */
 static __always_inline __u32 coarse_now(void)
 {
-	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
+	return bpf_ktime_get_coarse_ns() >> CT_CLOCK_TICK_SHIFT;
 }
 
 #define TRACE_FLAGS (TCP_FIN | TCP_SYN | TCP_RST)
 
-/* Account for a packet; tells whether it is time to trace the flow: its side shows one of TRACE_FLAGS for the first
- * time, or was last reported `trace_ticks` ago. Plain adds: two CPUs that carry the same direction of a flow may lose a
- * count, and a TCP flag of one packet; FIN and RST that are lost so leave the flow to its longer timeout. */
-static __always_inline bool ct_account(struct ct_entry *entry, struct ct_side *side, __u8 tcp_flags, __u32 bytes)
+/* Account for a packet; tells whether it is time to trace the flow: its side shows one of
+ * TRACE_FLAGS for the first time, or was last reported `trace_ticks` ago. Plain adds: two CPUs that
+ * carry the same direction of a flow may lose a count, and a TCP flag of one packet; FIN and RST
+ * that are lost so leave the flow to its longer timeout. */
+static __always_inline bool ct_account(struct ct_entry *entry, struct ct_side *side, __u8 tcp_flags,
+				       __u32 bytes)
 {
 	__u8 fresh = tcp_flags & ~side->tcp_flags;
 	__u32 now = coarse_now();

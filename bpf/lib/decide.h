@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The slow path: the first packet of a flow, and the next one after something has changed.
+/* Slow path: the first packet of a flow, and the next one after something has changed.
  *
- * Both local ends' policies are consulted at once, and both directions are written into the flow, so that replies need
- * no policy. A flow that is decided anew is decided in the direction of its initiator, whichever end sent the packet.
+ * Both local ends' policies are consulted at once, and both directions are written into the flow,
+ * so that replies need no policy. A flow that is decided anew is decided in the direction of its
+ * initiator, whichever end sent the packet.
  */
 #pragma once
 
@@ -10,21 +11,37 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/pkt_cls.h>
+#include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "lib/conntrack.h"
 #include "lib/count.h"
-#include "lib/end.h"
+#include "lib/cursor.h"
+#include "lib/drop.h"
 #include "lib/event.h"
 #include "lib/forward.h"
+#include "lib/locate.h"
 #include "lib/policy.h"
 
-static __always_inline bool has_mac(struct __sk_buff *ctx, const __u8 *mac)
-{
-	const struct ethhdr *ethernet = (void *)(long)ctx->data;
+/* Decision about a flow while it is made. */
+struct decision {
+	struct location source;
+	struct location destination;
+	__u32 changes; /* of the owners of both addresses, read before these were located */
+	__u32 generation;
+	__u32 cookie;
+	__u8 direction; /* enum policy_direction */
+	__u8 audited;
+	__u8 initiator; /* side of the flow */
+	__u8 is_reply;
+};
 
-	if ((void *)(ethernet + 1) > (void *)(long)ctx->data_end)
+static __always_inline bool has_source_mac(struct __sk_buff *ctx, const __u8 *mac)
+{
+	const struct ethhdr *ethernet = frame_bytes(ctx, sizeof(*ethernet));
+
+	if (!ethernet)
 		return false;
 	for (int i = 0; i < ETH_ALEN; i++)
 		if (ethernet->h_source[i] != mac[i])
@@ -32,22 +49,26 @@ static __always_inline bool has_mac(struct __sk_buff *ctx, const __u8 *mac)
 	return true;
 }
 
-/* A pod sends from its own address. With an overlay, which marks its packets as such, nodes trust what comes to the
- * tunnel's port. */
-static __always_inline int locate_sender(struct __sk_buff *ctx, const struct packet *packet, struct end *source)
+/* Locate the pod that sends: from its own addresses. With an overlay, which marks its packets as
+ * such, nodes trust what comes to the tunnel's port. */
+static __always_inline int locate_sender(struct __sk_buff *ctx, const struct packet *packet,
+					 struct location *source)
 {
-	if (!locate_pod(&packet->source, source) || source->ifindex != ctx->ifindex)
-		return DROP_INVALID_SOURCE;
-	if (!has_mac(ctx, source->mac))
-		return DROP_INVALID_MAC;
-	if (overlay_ifindex && packet->protocol == IPPROTO_UDP && packet->destination_port == bpf_htons(tunnel_port))
-		return DROP_ENCAP_PROHIBITED;
+	if (!locate_local(&packet->source, source) || source->ifindex != ctx->ifindex)
+		return -DROP_INVALID_SOURCE;
+	if (!has_source_mac(ctx, source->mac))
+		return -DROP_INVALID_MAC;
+	if (overlay_ifindex && packet->protocol == IPPROTO_UDP &&
+	    packet->destination_port == bpf_htons(tunnel_port))
+		return -DROP_ENCAP_PROHIBITED;
 	return 0;
 }
 
-/* Pods come to this host's stack and its uplinks neither by their own link (they are redirected past it) nor, with an
- * overlay, from another node; who has the address of one there is not it. */
-static __always_inline int locate_source(struct __sk_buff *ctx, const struct packet *packet, struct end *source)
+/* Locate a packet's source. Pods come to this host's stack and its uplinks neither by their own
+ * link (they are redirected past it) nor, with an overlay, from another node; who has the address
+ * of one there is not it. Returns 0 or a verdict. */
+static __always_inline int locate_source(struct __sk_buff *ctx, const struct packet *packet,
+					 struct location *source)
 {
 	if (packet->hook == HOOK_FROM_OVERLAY) {
 		source->identity = packet->identity;
@@ -58,88 +79,88 @@ static __always_inline int locate_source(struct __sk_buff *ctx, const struct pac
 	if (packet->hook == HOOK_FROM_POD)
 		return locate_sender(ctx, packet, source);
 	locate(&packet->source, source);
-	return source->ifindex || source->tunnel ? DROP_INVALID_SOURCE : 0;
+	return source->ifindex || source->tunnel ? -DROP_INVALID_SOURCE : 0;
 }
 
 static __always_inline int locate_destination(struct __sk_buff *ctx, const struct packet *packet,
-					      struct end *destination)
+					      struct location *destination)
 {
+	bool is_here;
+
 	locate(&packet->destination, destination);
 	if (packet->hook == HOOK_TO_POD)
-		return destination->ifindex == ctx->ifindex ? 0 : DROP_NO_ENDPOINT;
+		return destination->ifindex == ctx->ifindex ? 0 : -DROP_NO_ENDPOINT;
+	is_here = destination->ifindex || destination->identity == IDENTITY_HOST;
 	if (packet->hook == HOOK_FROM_OVERLAY)
-		return destination->ifindex || destination->identity == IDENTITY_HOST ? 0 : DROP_NO_ENDPOINT;
-	return is_nowhere(destination) ? DROP_NO_ENDPOINT : 0;
+		return is_here ? 0 : -DROP_NO_ENDPOINT;
+	return is_nowhere(destination) ? -DROP_NO_ENDPOINT : 0;
 }
 
-static __always_inline int locate_ends(struct __sk_buff *ctx, const struct packet *packet, struct decision *decision)
+/* Locate both ends of a packet; returns 0 or a verdict. */
+static __always_inline int locate_ends(struct __sk_buff *ctx, const struct packet *packet,
+				       struct decision *decision)
 {
-	int reason;
+	int verdict;
 
 	decision->source.bucket = bucket_of(&packet->source);
 	decision->destination.bucket = bucket_of(&packet->destination);
-	decision->generation = changes_of(decision->source.bucket, decision->destination.bucket);
-	reason = locate_source(ctx, packet, &decision->source);
-	return reason ? reason : locate_destination(ctx, packet, &decision->destination);
+	decision->changes =
+	    owner_changes(decision->source.bucket) + owner_changes(decision->destination.bucket);
+	verdict = locate_source(ctx, packet, &decision->source);
+	return verdict ? verdict : locate_destination(ctx, packet, &decision->destination);
 }
 
-static __always_inline bool add_revision(const struct end *end, __u32 epoch, struct policy_version *version, __u32 *sum)
-{
-	if (!end->ifindex)
-		return true;
-	if (!version_at(end->policy_slot, epoch, version))
-		return false;
-	*sum += version->revision;
-	return true;
-}
-
-static __always_inline int consult_one(struct decision *decision, struct policy_query *query, const struct end *subject,
-				       const struct end *peer)
+/* Consult the policy of one local end about the other. */
+static __always_inline int consult_end(struct decision *decision, struct policy_query *query,
+				       const struct location *local, const struct location *peer)
 {
 	struct policy_answer answer = {};
 
-	query->slot = subject->policy_slot;
+	query->slot = local->policy_slot;
 	query->identity = peer->identity;
-	query->is_audited = subject->flags & ENDPOINT_AUDIT;
+	query->is_audited = local->flags & ENDPOINT_AUDIT;
 	decision->direction = query->direction;
-	consult(query, &answer);
+	consult_policy(query, &answer);
 	decision->cookie = answer.cookie;
 	decision->audited |= answer.audited;
-	return answer.reason;
+	return answer.verdict;
 }
 
-/* Consult the policies of both ends. Of the generation each part is read before what it stands for, the changes of
- * addresses before the ends are located: what changes in between makes the flow stale at its next packet. */
-static __always_inline int judge(struct decision *decision, const struct packet *packet, const struct end *initiator,
-				 const struct end *responder, __be16 port)
+/* Consult the policies of both ends; returns 0 or a verdict. Of the generation each part is read
+ * before what it stands for, the changes of addresses before the ends are located: what changes in
+ * between makes the flow stale at its next packet. */
+static __always_inline int consult_ends(struct decision *decision, const struct packet *packet,
+					const struct location *initiator,
+					const struct location *responder, __be16 port)
 {
 	struct policy_query query = {.protocol = packet->protocol, .port = port};
+	__u16 slot[2] = {initiator->policy_slot, responder->policy_slot};
 	struct policy_version egress = {}, ingress = {};
-	__u32 epoch = epoch_now(), sum = 0;
-	int reason;
+	int verdict;
 
+	decision->generation = generation_of(slot, decision->changes, &egress, &ingress);
 	decision->direction = POLICY_EGRESS;
-	if (!add_revision(initiator, epoch, &egress, &sum))
-		return DROP_POLICY_NOT_READY;
+	if (initiator->ifindex && !egress.revision)
+		return -DROP_POLICY_NOT_READY;
 	decision->direction = POLICY_INGRESS;
-	if (!add_revision(responder, epoch, &ingress, &sum))
-		return DROP_POLICY_NOT_READY;
-	decision->generation = generation_of(decision->generation + sum);
+	if (responder->ifindex && !ingress.revision)
+		return -DROP_POLICY_NOT_READY;
 	if (initiator->ifindex) {
 		query.version = egress;
 		query.direction = POLICY_EGRESS;
-		reason = consult_one(decision, &query, initiator, responder);
-		if (reason)
-			return reason;
+		verdict = consult_end(decision, &query, initiator, responder);
+		if (verdict)
+			return verdict;
 	}
 	if (!responder->ifindex)
 		return 0;
 	query.version = ingress;
 	query.direction = POLICY_INGRESS;
-	return consult_one(decision, &query, responder, initiator);
+	return consult_end(decision, &query, responder, initiator);
 }
 
-static __always_inline void fill_side(struct ct_side *side, const struct end *from, const struct end *to)
+static __always_inline void fill_side(struct ct_side *side, const struct location *from,
+				      const struct location *to)
 {
 	side->source_ifindex = from->tunnel ? overlay_ifindex : from->ifindex;
 	side->ifindex = to->ifindex;
@@ -147,19 +168,18 @@ static __always_inline void fill_side(struct ct_side *side, const struct end *fr
 	__builtin_memcpy(side->mac, to->mac, sizeof(side->mac));
 }
 
-static __always_inline void keep_counts(struct ct_entry *fresh, const struct ct_entry *former)
+static __always_inline void keep_counts(struct ct_side *fresh, const struct ct_side *former)
 {
-	fresh->side[0].packets = former->side[0].packets;
-	fresh->side[0].bytes = former->side[0].bytes;
-	fresh->side[0].tcp_flags = former->side[0].tcp_flags;
-	fresh->side[1].packets = former->side[1].packets;
-	fresh->side[1].bytes = former->side[1].bytes;
-	fresh->side[1].tcp_flags = former->side[1].tcp_flags;
+	fresh->packets = former->packets;
+	fresh->bytes = former->bytes;
+	fresh->tcp_flags = former->tcp_flags;
 }
 
-/* A function of its own, since the compiler must not know where on the stack the ends lie: it would choose between the
- * two by arithmetic on pointers that the verifier refuses. */
-static __noinline void fill_entry(struct ct_entry *entry, const struct end *low, const struct end *high)
+/* Write both ends into a flow. A function of its own, since the compiler must not know where on the
+ * stack they lie: it would choose between the two by arithmetic on pointers that the verifier
+ * refuses. */
+static __noinline void fill_entry(struct ct_entry *entry, const struct location *low,
+				  const struct location *high)
 {
 	entry->policy_slot[0] = low->policy_slot;
 	entry->policy_slot[1] = high->policy_slot;
@@ -171,41 +191,17 @@ static __noinline void fill_entry(struct ct_entry *entry, const struct end *low,
 	fill_side(&entry->side[1], high, low);
 }
 
-/* A flow that came by the overlay keeps what its packets said of their sender while the ipcache doesn't know it. */
-static __always_inline void recall_remote(struct end *end, const struct ct_entry *former, __u32 which)
+/* Fill in what the ipcache doesn't know of a remote end, whose packets came by the overlay and said
+ * it: the flow keeps it. */
+static __always_inline void recall_remote(struct location *end, const struct ct_entry *former,
+					  __u32 side)
 {
-	const struct ct_side *towards = which ? &former->side[0] : &former->side[1];
+	const struct ct_side *towards = side ? &former->side[0] : &former->side[1];
 
 	if (end->ifindex || end->tunnel || !towards->tunnel)
 		return;
-	end->identity = which ? former->identity[1] : former->identity[0];
+	end->identity = identity_of(former, side);
 	end->tunnel = towards->tunnel;
-}
-
-static __always_inline int decide_ends(struct decision *decision, const struct packet *packet, bool is_reply)
-{
-	__be16 port = is_reply ? packet->source_port : packet->destination_port;
-
-	if (is_icmp(packet))
-		port = bpf_htons(echo_type(packet));
-	if (is_reply)
-		return judge(decision, packet, &decision->destination, &decision->source, port);
-	return judge(decision, packet, &decision->source, &decision->destination, port);
-}
-
-static __always_inline int send(struct __sk_buff *ctx, const struct packet *packet, const struct ct_entry *entry,
-				__u32 from, const struct decision *decision)
-{
-	const struct ct_side *side = from ? &entry->side[1] : &entry->side[0];
-	int action = forward(ctx, packet, side, decision->source.identity);
-
-	if (action < 0)
-		return refuse(ctx, packet, decision, action);
-	report(ctx, packet, decision, EVENT_VERDICT, 0);
-	if (decision->audited)
-		count(AUDITED, packet->hook, ctx->len);
-	count(FORWARDED, packet->hook, ctx->len);
-	return action;
 }
 
 static __always_inline struct ct_scratch *scratch(void)
@@ -215,80 +211,120 @@ static __always_inline struct ct_scratch *scratch(void)
 	return bpf_map_lookup_elem(&cilia_scratch, &zero);
 }
 
-/* Remember what was decided; `former` is what was known of the flow, or NULL. Returns its entry, or NULL without room
- * for it. */
-static __always_inline struct ct_entry *enter(const struct packet *packet, const union ct_key *key, __u32 from,
-					      const struct ct_entry *former, const struct decision *decision,
-					      __u32 bytes)
+/* Create a flow, or replace what was decided about it; `former` is what was known of it, or NULL.
+ * The entry is made in `entry`. Returns 0 or a verdict. */
+static __always_inline int create_flow(const struct packet *packet, const union ct_key *key,
+				       __u32 from, const struct ct_entry *former,
+				       const struct decision *decision, struct ct_entry *entry,
+				       __u32 bytes)
 {
-	struct ct_scratch *room = scratch();
-	struct ct_entry *entry;
 	struct ct_side *side;
 
-	if (!room)
-		return NULL;
-	entry = &room->entry;
 	__builtin_memset(entry, 0, sizeof(*entry));
-	if (former)
-		keep_counts(entry, former);
+	if (former) {
+		keep_counts(&entry->side[0], &former->side[0]);
+		keep_counts(&entry->side[1], &former->side[1]);
+	}
 	entry->generation = decision->generation;
 	entry->initiator = decision->initiator;
 	if (from)
 		fill_entry(entry, &decision->destination, &decision->source);
 	else
 		fill_entry(entry, &decision->source, &decision->destination);
-	side = from ? &entry->side[1] : &entry->side[0];
+	side = side_of(entry, from);
 	ct_account(entry, side, packet->tcp_flags, bytes);
 	side->traced = entry->last_seen; /* its verdict is reported */
-	return keep_flow(packet, key, entry) ? NULL : entry;
+	return update_flow(packet, key, entry) ? -DROP_CT_CREATE : 0;
 }
 
-/* Decide about a packet whose flow isn't known, isn't current, or came from where it shouldn't; returns a TC action.
- *
- * Two CPUs may decide about one flow at the same time: the later entry stays, and the earlier packet isn't counted. If
- * they carry its two directions, the answer may stand as the initiator; such a flow is denied after a change that
- * wouldn't have denied it, and begins anew with the next packet of the real initiator.
- *
- * Global, so that the verifier looks at it once, not on each way that leads here. What such a function is given can't
- * be the key of a map before Linux 6.2, so keys are copied. */
-__noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const union ct_key *flow, __u32 from)
+/* Decide about a flow whose ends are located, and create it in `entry`, or delete it; returns 0 or
+ * a verdict. */
+static __always_inline int decide_flow(const struct packet *packet, const union ct_key *key,
+				       __u32 from, struct decision *decision,
+				       struct ct_entry *entry, __u32 bytes)
 {
-	const struct ct_entry *former, *entry;
-	struct decision decision = {};
-	struct ct_scratch *room = scratch();
-	union ct_key *key;
+	struct location *source = &decision->source, *destination = &decision->destination;
+	const struct ct_entry *former = packet->is_known ? lookup_flow(packet, key) : NULL;
 	bool is_reply;
-	int reason;
+	__be16 port;
+	int verdict;
+
+	if (former && is_reopening(former, packet))
+		former = NULL;
+	if (former)
+		recall_remote(destination, former, !from);
+	else if (is_echo_reply(packet))
+		return -DROP_CT_INVALID;
+	is_reply = former && former->initiator != from;
+	decision->initiator = is_reply ? !from : from;
+	decision->is_reply = is_reply;
+	port = is_reply ? packet->source_port : packet->destination_port;
+	if (is_icmp(packet))
+		port = bpf_htons(echo_type(packet));
+	if (is_reply)
+		verdict = consult_ends(decision, packet, destination, source, port);
+	else
+		verdict = consult_ends(decision, packet, source, destination, port);
+	if (!verdict)
+		return create_flow(packet, key, from, former, decision, entry, bytes);
+	if (packet->is_known)
+		delete_flow(packet, key);
+	return verdict;
+}
+
+static __always_inline void fill_findings_of(struct findings *findings,
+					     const struct decision *decision)
+{
+	findings->identity[0] = decision->source.identity;
+	findings->identity[1] = decision->destination.identity;
+	findings->endpoint[0] = decision->source.endpoint;
+	findings->endpoint[1] = decision->destination.endpoint;
+	findings->cookie = decision->cookie;
+	findings->direction = decision->direction;
+	findings->audited = decision->audited;
+	findings->is_reply = decision->is_reply;
+}
+
+/* Decide about a packet whose flow isn't known, isn't current, or came from where it shouldn't;
+ * returns a TC action.
+ *
+ * Two CPUs may decide about one flow at the same time: the later entry stays, and the earlier
+ * packet isn't counted. If they carry its two directions, the answer may stand as the initiator;
+ * such a flow is denied after a change that wouldn't have denied it, and begins anew with the next
+ * packet of the real initiator.
+ *
+ * Global, so that the verifier looks at it once, not on each way that leads here. What such a
+ * function is given can't be the key of a map before Linux 6.2, so keys are copied. */
+__noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const union ct_key *flow,
+		      __u32 from)
+{
+	struct ct_scratch *room = scratch();
+	struct decision decision = {};
+	struct findings findings = {};
+	union ct_key *key;
+	int verdict;
 
 	if (!packet || !flow || !room)
 		return TC_ACT_SHOT;
 	key = (union ct_key *)&room->key;
 	*key = *flow;
-	reason = locate_ends(ctx, packet, &decision);
-	if (reason)
-		return drop(ctx, packet, &decision, reason);
-	if (!decision.source.ifindex && !decision.destination.ifindex) {
-		count(FORWARDED, packet->hook, ctx->len);
-		return hand_up(ctx); /* from another node to this host: no pod's policy is concerned */
+	verdict = locate_ends(ctx, packet, &decision);
+	if (verdict) {
+		fill_findings_of(&findings, &decision);
+		return drop(ctx, packet, &findings, verdict);
 	}
-	former = packet->is_known ? find_flow(packet, key) : NULL;
-	if (former && is_reopening(former, packet))
-		former = NULL;
-	if (former)
-		recall_remote(&decision.destination, former, !from);
-	else if (is_echo_reply(packet))
-		return drop(ctx, packet, &decision, DROP_CT_INVALID);
-	is_reply = former && former->initiator != from;
-	decision.initiator = is_reply ? !from : from;
-	decision.is_reply = is_reply;
-	reason = decide_ends(&decision, packet, is_reply);
-	if (reason) {
-		if (packet->is_known)
-			forget_flow(packet, key);
-		return drop(ctx, packet, &decision, reason);
-	}
-	entry = enter(packet, key, from, former, &decision, ctx->len);
-	if (!entry)
-		return drop(ctx, packet, &decision, DROP_CT_CREATE);
-	return send(ctx, packet, entry, from, &decision);
+	/* from another node to this host: no pod's policy is concerned */
+	if (!decision.source.ifindex && !decision.destination.ifindex)
+		return forwarded(ctx, packet, deliver_to_host(ctx));
+	verdict = decide_flow(packet, key, from, &decision, &room->entry, ctx->len);
+	if (!verdict)
+		verdict =
+		    forward(ctx, packet, side_of(&room->entry, from), decision.source.identity);
+	fill_findings_of(&findings, &decision);
+	if (verdict < 0)
+		return drop_of_flow(ctx, packet, &findings, verdict);
+	report(ctx, packet, &findings, EVENT_VERDICT, 0);
+	if (decision.audited)
+		count(AUDITED, packet->hook, ctx->len);
+	return forwarded(ctx, packet, verdict);
 }

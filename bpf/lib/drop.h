@@ -1,28 +1,46 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Why a packet was dropped. Numbers are those of the peer (bpf/lib/drop_reasons.h there), so that its tools name them.
- */
+/* Exit of every packet that is dropped: counted, reported, and its sender told where that helps. */
 #pragma once
 
-enum drop_reason {
-	DROP_INVALID_MAC = 130,    /* not the MAC address of the pod that sent it */
-	DROP_INVALID_SOURCE = 132, /* not the address of the pod that sent it */
-	DROP_POLICY_DENIED = 133,  /* no rule allows it */
-	DROP_INVALID_PACKET = 134, /* ends before its headers do, or they contradict each other */
-	DROP_CT_INVALID = 135,     /* answers what nobody asked */
-	DROP_UNKNOWN_L3 = 139,     /* neither IP nor ARP */
-	DROP_UNKNOWN_L4 = 142,
-	DROP_UNKNOWN_ICMP_TYPE = 144,
-	DROP_NO_TUNNEL_KEY = 147,
-	DROP_UNKNOWN_TARGET = 150,    /* question for another neighbour than the gateway */
-	DROP_NO_ENDPOINT = 152,       /* destination should live here and doesn't */
-	DROP_CT_CREATE = 155,         /* no room for the flow */
-	DROP_INVALID_EXTENSION = 156, /* too many or too long headers of IPv6 */
-	DROP_FRAGMENT = 157,          /* fragments are not supported */
-	DROP_NO_OVERLAY = 160,        /* destination lives behind a tunnel and there is no tunnel device */
-	DROP_TOO_BIG = 161,           /* longer than the tunnel takes; the sender was told */
-	DROP_NAT_NO_PORT = 167,       /* all ports to the destination are in use */
-	DROP_ENCAP_PROHIBITED = 170,  /* a pod sends to the tunnel's port */
-	DROP_FRAGMENT_UNKNOWN = 175,  /* its first fragment wasn't seen */
-	DROP_DENIED_BY_RULE = 181,    /* a rule denies it */
-	DROP_POLICY_NOT_READY = 203,  /* the policy of a local end is not realised yet */
-};
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/pkt_cls.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/count.h"
+#include "lib/drop_reasons.h"
+#include "lib/event.h"
+#include "lib/icmp.h"
+#include "lib/packet.h"
+#include "lib/pmtu.h"
+
+/* Drop a packet for the reason that `verdict` is the negative of; returns a TC action. `findings`
+ * is NULL where the packet's ends aren't known. What every link says when it comes up is counted,
+ * but nobody wants to read of it.
+ *
+ * Global, so that the verifier looks at it once, not on each way that leads here. */
+__noinline int drop(struct __sk_buff *ctx, const struct packet *packet,
+		    const struct findings *findings, int verdict)
+{
+	int reason = -verdict;
+
+	if (!packet)
+		return TC_ACT_SHOT;
+	count(reason, packet->hook, ctx->len);
+	if (reason != DROP_UNKNOWN_ICMP_TYPE || !is_autoconfiguration(packet))
+		report(ctx, packet, findings ? findings : &NO_FINDINGS, EVENT_DROP, reason);
+	return TC_ACT_SHOT;
+}
+
+/* Drop a packet that is of a flow, and tell a pod whose packet is too big for the tunnel so;
+ * returns a TC action. */
+static __always_inline int drop_of_flow(struct __sk_buff *ctx, const struct packet *packet,
+					const struct findings *findings, int verdict)
+{
+	int action = drop(ctx, packet, findings, verdict);
+
+	if (verdict == -DROP_TOO_BIG && packet->hook == HOOK_FROM_POD)
+		return answer_too_big(ctx, packet);
+	return action;
+}

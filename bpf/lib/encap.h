@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Through the VXLAN device: the sender's identity travels as the tunnel's key. */
+/* Encapsulation by the VXLAN device: the sender's identity travels as the tunnel's key. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -9,15 +9,16 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/config.h"
-#include "lib/drop.h"
-#include "lib/end.h"
+#include "lib/drop_reasons.h"
 #include "lib/packet.h"
-#include "lib/toobig.h"
+#include "lib/pmtu.h"
+#include "maps/identity.h"
 
-#define TUNNEL_TTL       64
-#define TUNNEL_KEY_BYTES offsetof(struct bpf_tunnel_key, local_ipv4) /* what 6.1 and later agree on */
+#define TUNNEL_TTL 64
+#define TUNNEL_KEY_BYTES                                                                           \
+	offsetof(struct bpf_tunnel_key, local_ipv4) /* what 6.1 and later agree on */
 
-/* Have the VXLAN device send a packet to a node; returns 0 or a drop reason. */
+/* Have the VXLAN device send a packet to a node; returns 0 or a verdict. */
 static __always_inline int set_tunnel(struct __sk_buff *ctx, __u32 identity, __be32 node)
 {
 	struct bpf_tunnel_key key = {
@@ -26,11 +27,14 @@ static __always_inline int set_tunnel(struct __sk_buff *ctx, __u32 identity, __b
 	    .tunnel_ttl = TUNNEL_TTL,
 	};
 
-	return bpf_skb_set_tunnel_key(ctx, &key, TUNNEL_KEY_BYTES, BPF_F_ZERO_CSUM_TX) ? DROP_NO_OVERLAY : 0;
+	return bpf_skb_set_tunnel_key(ctx, &key, TUNNEL_KEY_BYTES, BPF_F_ZERO_CSUM_TX)
+		   ? -DROP_NO_OVERLAY
+		   : 0;
 }
 
-/* Returns a TC action, or the negative of a drop reason. */
-static __always_inline int encapsulate(struct __sk_buff *ctx, const struct packet *packet, __u32 identity, __be32 node)
+/* Send a packet to a node through the tunnel; returns a verdict. */
+static __always_inline int encapsulate(struct __sk_buff *ctx, const struct packet *packet,
+				       __u32 identity, __be32 node)
 {
 	if (is_too_big(ctx, packet))
 		return -DROP_TOO_BIG;
@@ -39,7 +43,8 @@ static __always_inline int encapsulate(struct __sk_buff *ctx, const struct packe
 	return bpf_redirect(overlay_ifindex, 0);
 }
 
-/* What is another node's host to us is not ours, whatever it calls itself. */
+/* Read who sent a packet, and from which node; false if it doesn't come by the tunnel. A host that
+ * sends through the tunnel is another node's, and not ours, whatever it calls itself. */
 static __always_inline bool read_tunnel(struct __sk_buff *ctx, struct packet *packet)
 {
 	struct bpf_tunnel_key key = {};

@@ -1,40 +1,40 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The one exit of what is dropped, and the reports of what was decided. */
+/* Reports of verdicts, drops and flows that go on, through the ring buffer cilia_events. */
 #pragma once
 
 #include <linux/bpf.h>
-#include <linux/in.h>
-#include <linux/pkt_cls.h>
+#include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "lib/address.h"
+#include "lib/config.h"
 #include "lib/count.h"
-#include "lib/drop.h"
-#include "lib/end.h"
 #include "lib/packet.h"
-#include "maps/conntrack.h"
 #include "maps/event.h"
 
-/* The reader is woken once in so many bytes; what is less it finds when it looks by itself. A wake-up costs the sender
- * some 6 us, twenty times what dropping a packet and reporting it does otherwise. A power of two. */
+/* Pending bytes at whose multiples the reader is woken; for what is less it comes by itself. A
+ * wake-up costs the sender some 6 us, twenty times what dropping a packet and reporting it does
+ * otherwise. A power of two. */
 #define WAKE_BYTES   (1 << 16)
 #define RECORD_BYTES (sizeof(struct event) + BPF_RINGBUF_HDR_SZ)
 
-/* What was found out about a packet and decided about its flow. */
-struct decision {
-	struct end source;
-	struct end destination;
-	__u32 generation;
-	__u32 cookie;
-	__u8 direction; /* enum policy_direction */
+/* Findings about a packet that its report tells beside its headers. */
+struct findings {
+	__u32 identity[2]; /* source's, destination's */
+	__u16 endpoint[2]; /* ids of those that are local */
+	__u32 cookie;      /* of the policy that decided; 0: none */
+	__u8 direction;    /* enum policy_direction: the side that decided */
 	__u8 audited;
-	__u8 initiator; /* end of the flow's key */
 	__u8 is_reply;
+	__u8 pad;
 };
 
-/* Whoever brings the pending bytes across a multiple of WAKE_BYTES wakes the reader. Two CPUs that report at the same
- * time may both see it crossed, or neither; then the reader comes by itself, or at the next multiple. */
+/* Findings about a packet whose ends aren't known; read-only data, since the stack is short. */
+static const struct findings NO_FINDINGS = {};
+
+/* Flags of a submission: it wakes the reader if it brings the pending bytes across a multiple of
+ * WAKE_BYTES. Two CPUs that report at the same time may both see it crossed, or neither; then the
+ * reader comes by itself, or at the next multiple. */
 static __always_inline __u64 wake_flags(void)
 {
 	__u64 pending = bpf_ringbuf_query(&cilia_events, BPF_RB_AVAIL_DATA);
@@ -72,20 +72,21 @@ static __always_inline void fill_packet(struct event *event, const struct packet
 	event->destination = packet->destination;
 }
 
-static __always_inline void fill_decision(struct event *event, const struct decision *decision)
+static __always_inline void fill_findings(struct event *event, const struct findings *findings)
 {
-	event->direction = decision->direction;
-	event->audited = decision->audited;
-	event->is_reply = decision->is_reply;
-	event->identity[0] = decision->source.identity;
-	event->identity[1] = decision->destination.identity;
-	event->endpoint[0] = decision->source.endpoint;
-	event->endpoint[1] = decision->destination.endpoint;
-	event->cookie = decision->cookie;
+	event->direction = findings->direction;
+	event->audited = findings->audited;
+	event->is_reply = findings->is_reply;
+	event->identity[0] = findings->identity[0];
+	event->identity[1] = findings->identity[1];
+	event->endpoint[0] = findings->endpoint[0];
+	event->endpoint[1] = findings->endpoint[1];
+	event->cookie = findings->cookie;
 }
 
-static __always_inline void report(struct __sk_buff *ctx, const struct packet *packet, const struct decision *decision,
-				   __u32 kind, __u32 reason)
+/* Report a packet; one that finds no room, or is above the limit, is counted instead. */
+static __always_inline void report(struct __sk_buff *ctx, const struct packet *packet,
+				   const struct findings *findings, __u32 kind, __u32 reason)
 {
 	__u64 now_ns = bpf_ktime_get_ns(), flags;
 	struct event *event;
@@ -107,40 +108,6 @@ static __always_inline void report(struct __sk_buff *ctx, const struct packet *p
 	event->ifindex = ctx->ifindex;
 	event->pad[0] = event->pad[1] = event->pad[2] = 0;
 	fill_packet(event, packet);
-	fill_decision(event, decision);
+	fill_findings(event, findings);
 	bpf_ringbuf_submit(event, flags);
-}
-
-static __noinline int drop(struct __sk_buff *ctx, const struct packet *packet, const struct decision *decision,
-			   __u32 reason)
-{
-	count(reason, packet->hook, ctx->len);
-	report(ctx, packet, decision, EVENT_DROP, reason);
-	return TC_ACT_SHOT;
-}
-
-/* Drop what was not looked at far enough to know its ends. */
-static __noinline int drop_unseen(struct __sk_buff *ctx, const struct packet *packet, __u32 reason)
-{
-	struct decision nothing = {};
-
-	return drop(ctx, packet, &nothing, reason);
-}
-
-/* What a known flow remembers of its ends; `from` is the end that sent the packet. */
-static __always_inline void recall(struct decision *decision, const struct ct_entry *entry, __u32 from)
-{
-	decision->source.identity = from ? entry->identity[1] : entry->identity[0];
-	decision->destination.identity = from ? entry->identity[0] : entry->identity[1];
-	decision->is_reply = entry->initiator != from;
-}
-
-/* Report that an established flow goes on. */
-static __noinline void trace(struct __sk_buff *ctx, const struct packet *packet, const struct ct_entry *entry,
-			     __u32 from)
-{
-	struct decision known = {};
-
-	recall(&known, entry, from);
-	report(ctx, packet, &known, EVENT_TRACE, 0);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Masquerading at the uplinks: what the world sees of pods is their node. */
+/* Masquerading at the uplinks: pods' packets to the world have their node's address. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -10,16 +10,17 @@
 #include "lib/address.h"
 #include "lib/config.h"
 #include "lib/conntrack.h"
-#include "lib/drop.h"
-#include "lib/end.h"
+#include "lib/drop_reasons.h"
+#include "lib/locate.h"
 #include "lib/packet.h"
 #include "lib/rewrite.h"
 #include "maps/nat.h"
 
 #define NAT_TRIES      32
-#define NAT_FREE_TRIES 24 /* of them, for a port that no flow has had of late */
+#define NAT_FREE_TRIES 24 /* how many of them are for a port that has no mapping */
 
-static __always_inline bool is_excluded(const struct packet *packet)
+/* Tell whether pods are known by their own addresses where a packet goes. */
+static __always_inline bool is_non_masquerade(const struct packet *packet)
 {
 	struct ipcache_key key = {.prefixlen = 128, .address = packet->destination};
 	const struct ipcache_entry *entry;
@@ -31,18 +32,18 @@ static __always_inline bool is_excluded(const struct packet *packet)
 		return false;
 	if (is_remote_node(entry->identity))
 		return is_native;
-	return entry->identity >= IDENTITY_ALLOCATED && !(entry->identity >> IDENTITY_SCOPE_SHIFT);
+	return is_allocated(entry->identity);
 }
 
-/* Tell whether a pod answers somebody who knows it by its own address. */
-static __always_inline bool is_answer(const struct packet *packet)
+/* Tell whether a packet is a reply to somebody who knows the pod by its own address. */
+static __always_inline bool is_reply(const struct packet *packet)
 {
 	const struct ct_entry *entry;
 	union ct_key key;
 	__u32 from;
 
 	from = ct_key_of(packet, &key);
-	entry = find_flow(packet, &key);
+	entry = lookup_flow(packet, &key);
 	return entry && entry->initiator != from;
 }
 
@@ -58,7 +59,8 @@ static __always_inline void node_address(const struct packet *packet, struct add
 		words_of(address)[i] = word[i];
 }
 
-/* The key of what a pod sends. An echo's identifier stands where a port would. */
+/* Make the key of the mapping of what a pod sends; an echo's identifier stands where a port would.
+ */
 static __always_inline void nat_key_of(const struct packet *packet, struct nat_key *key)
 {
 	key->remote = packet->destination;
@@ -70,9 +72,9 @@ static __always_inline void nat_key_of(const struct packet *packet, struct nat_k
 	key->pad[0] = key->pad[1] = 0;
 }
 
-/* Give up what is known of the flow that comes back under `reply` if it has ended; returns whether it has. Global, so
- * that the verifier looks at it once, not at each try. */
-__noinline int end_mapping(const struct nat_key *reply, __u8 family)
+/* Remove the mapping under whose key `reply` packets come back if its flow is closed or gone;
+ * returns whether it was. Global, so that the verifier looks at it once, not at each try. */
+__noinline int reclaim_mapping(const struct nat_key *reply, __u8 family)
 {
 	struct packet former = {.family = family};
 	const struct nat_entry *back;
@@ -92,7 +94,7 @@ __noinline int end_mapping(const struct nat_key *reply, __u8 family)
 	former.destination = reply->remote;
 	former.destination_port = reply->remote_port;
 	ct_key_of(&former, &key);
-	flow = find_flow(&former, &key);
+	flow = lookup_flow(&former, &key);
 	if (flow && !is_closed(flow))
 		return false;
 	bpf_map_delete_elem(&cilia_nat, &own);
@@ -101,7 +103,7 @@ __noinline int end_mapping(const struct nat_key *reply, __u8 family)
 	return true;
 }
 
-/* What is looked for: a port under which nothing comes back yet. */
+/* Search of a port under which nothing comes back yet. */
 struct port_search {
 	struct nat_key reply; /* with the port, once it is found */
 	struct nat_entry back;
@@ -111,7 +113,7 @@ struct port_search {
 	__u8 pad[2];
 };
 
-/* One try, called by bpf_loop: the verifier looks at it once. Returns 1 to end the search. */
+/* Try a port, called by bpf_loop: the verifier looks at it once. Returns 1 to end the search. */
 static long try_port(__u32 number, struct port_search *search)
 {
 	__u32 ports = nat_ports[1] - nat_ports[0] + 1;
@@ -121,21 +123,24 @@ static long try_port(__u32 number, struct port_search *search)
 	if (reply->local_port == bpf_htons(tunnel_port))
 		return 0;
 	if (bpf_map_update_elem(&cilia_nat, reply, &search->back, BPF_NOEXIST) &&
-	    (number < NAT_FREE_TRIES || !end_mapping(reply, search->family) ||
+	    (number < NAT_FREE_TRIES || !reclaim_mapping(reply, search->family) ||
 	     bpf_map_update_elem(&cilia_nat, reply, &search->back, BPF_NOEXIST)))
 		return 0;
 	search->is_found = true;
 	return 1;
 }
 
-/* Take a port that no other flow to the same remote end has, or at last one whose flow has ended: the remote end may
- * remember that one for a minute (TIME_WAIT), and then answers only what the client sends a second time. Two CPUs may
- * do so for one flow at the same time; the first to enter what it sends has made the mapping. If two take over the port
- * of one ended flow at the same time, the answers go to the later of the two, and the other's connection has to be
- * tried again. Returns the mapping, or NULL. */
-static __noinline const struct nat_entry *open_mapping(const struct packet *packet, const struct nat_key *key)
+/* Take a port that no other flow to the same remote address and port has, or at last one whose flow
+ * is closed: the remote may remember that one for a minute (TIME_WAIT), and then answers only what
+ * the client sends a second time. Two CPUs may do so for one flow at the same time; the first to
+ * enter what it sends has made the mapping. If two take over the port of one ended flow at the same
+ * time, the answers go to the later of the two, and the other's connection has to be tried again.
+ * Returns the mapping, or NULL. */
+static __noinline const struct nat_entry *open_mapping(const struct packet *packet,
+						       const struct nat_key *key)
 {
-	struct port_search search = {.reply = *key, .first = bpf_get_prandom_u32(), .family = packet->family};
+	struct port_search search = {
+	    .reply = *key, .first = bpf_get_prandom_u32(), .family = packet->family};
 	struct nat_entry out = {};
 
 	search.back.address = key->local;
@@ -152,28 +157,31 @@ static __noinline const struct nat_entry *open_mapping(const struct packet *pack
 	return bpf_map_lookup_elem(&cilia_nat, key);
 }
 
-static __always_inline int rewrite(struct __sk_buff *ctx, const struct packet *packet, const struct rewrite *rewrite)
+static __always_inline int rewrite(struct __sk_buff *ctx, const struct packet *packet,
+				   const struct rewrite *rewrite)
 {
-	return packet->is_error ? rewrite_error(ctx, packet, rewrite) : rewrite_packet(ctx, packet, rewrite);
+	return packet->is_error ? rewrite_error(ctx, packet, rewrite)
+				: rewrite_packet(ctx, packet, rewrite);
 }
 
-/* Give what a local pod sends to the world the node's address. Returns 0, also if the packet is left as it is, or a
- * drop reason. */
+/* Masquerade what a local pod sends to the world. Returns 0, also if the packet is left as it is,
+ * or a verdict. */
 static __noinline int masquerade(struct __sk_buff *ctx, const struct packet *packet)
 {
-	struct rewrite source = {.is_source = true, .is_ipv6 = packet->family == 6, .protocol = packet->protocol};
+	struct rewrite source = {
+	    .is_source = true, .is_ipv6 = packet->family == 6, .protocol = packet->protocol};
 	const struct nat_entry *entry;
 	struct nat_key key;
 
 	nat_key_of(packet, &key);
 	entry = bpf_map_lookup_elem(&cilia_nat, &key);
 	if (!entry) {
-		if (is_excluded(packet) || is_answer(packet))
+		if (is_non_masquerade(packet) || is_reply(packet))
 			return 0;
 		entry = packet->is_error ? NULL : open_mapping(packet, &key);
 	}
 	if (!entry)
-		return packet->is_error ? DROP_CT_INVALID : DROP_NAT_NO_PORT;
+		return packet->is_error ? -DROP_CT_INVALID : -DROP_NAT_NO_PORT;
 	source.from = packet->source;
 	source.to = entry->address;
 	source.port_from = packet->source_port;
@@ -181,14 +189,14 @@ static __noinline int masquerade(struct __sk_buff *ctx, const struct packet *pac
 	return rewrite(ctx, packet, &source);
 }
 
-/* Give what comes back the pod's address, in `packet` too. Returns 0, also if it is nothing that came back, or a drop
- * reason. */
-static __noinline int unmasquerade(struct __sk_buff *ctx, struct packet *packet)
+/* Give what comes back the pod's address, in `packet` too. Returns 0, also if nothing is mapped
+ * there, or a verdict. */
+static __noinline int reverse_masquerade(struct __sk_buff *ctx, struct packet *packet)
 {
 	struct rewrite destination = {.is_ipv6 = packet->family == 6, .protocol = packet->protocol};
 	struct nat_key key = {.is_reply = 1};
 	const struct nat_entry *entry;
-	int reason;
+	int verdict;
 
 	key.remote = packet->source;
 	key.local = packet->destination;
@@ -202,8 +210,8 @@ static __noinline int unmasquerade(struct __sk_buff *ctx, struct packet *packet)
 	destination.to = entry->address;
 	destination.port_from = packet->destination_port;
 	destination.port_to = entry->port;
-	reason = rewrite(ctx, packet, &destination);
+	verdict = rewrite(ctx, packet, &destination);
 	packet->destination = destination.to;
 	packet->destination_port = destination.port_to;
-	return reason;
+	return verdict;
 }

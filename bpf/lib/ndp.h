@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Neighbour discovery (RFC 4861), answered where the packet lies: the gateway is every pod's only neighbour. */
+/* Neighbour discovery (RFC 4861), answered in place: the gateway is every pod's only neighbour. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -14,25 +14,17 @@
 #include "lib/address.h"
 #include "lib/checksum.h"
 #include "lib/config.h"
-#include "lib/drop.h"
-#include "lib/end.h"
+#include "lib/cursor.h"
+#include "lib/drop_reasons.h"
+#include "lib/icmp.h"
+#include "lib/locate.h"
 #include "lib/packet.h"
-
-enum {
-	MLD_QUERY = 130,
-	MLD_DONE = 132,
-	ND_ROUTER_SOLICIT = 133,
-	ND_NEIGHBOUR_SOLICIT = 135,
-	ND_NEIGHBOUR_ADVERT = 136,
-	ND_REDIRECT = 137,
-	MLD2_REPORT = 143,
-};
 
 #define ND_TARGET_MAC                     2
 #define ND_FROM_ROUTER_SOLICITED_OVERRIDE 0xe0000000
 #define ND_HOP_LIMIT                      255
 
-/* A solicitation, or its answer, with the one option that matters. */
+/* Solicitation, or its advertisement, with the one option that matters. */
 struct neighbour_message {
 	struct ethhdr ethernet;
 	struct ipv6hdr ip;
@@ -47,27 +39,10 @@ struct neighbour_message {
 } __attribute__((packed));
 
 #define ND_BYTES           (sizeof(struct neighbour_message) - sizeof(struct ethhdr) - sizeof(struct ipv6hdr))
-#define ENDS_OFFSET        (sizeof(struct ethhdr) + offsetof(struct ipv6hdr, saddr))
+#define ADDRESSES_OFFSET   (sizeof(struct ethhdr) + offsetof(struct ipv6hdr, saddr))
 #define ND_BYTES_NO_OPTION (sizeof(struct neighbour_message) - 8)
 
 _Static_assert(sizeof(struct neighbour_message) == 86, "neighbour_message");
-
-static __always_inline bool is_neighbour_discovery(const struct packet *packet)
-{
-	return packet->protocol == IPPROTO_ICMP6 && packet->icmp_type >= ND_ROUTER_SOLICIT &&
-	       packet->icmp_type <= ND_REDIRECT;
-}
-
-/* What every host says when a link comes up, and nobody here listens to. */
-static __always_inline bool is_chatter(const struct packet *packet)
-{
-	if (packet->protocol != IPPROTO_ICMP6)
-		return false;
-	if (packet->icmp_type == ND_NEIGHBOUR_SOLICIT) /* who looks for its own address has none */
-		return is_no_address(&packet->source);
-	return packet->icmp_type == ND_ROUTER_SOLICIT || packet->icmp_type == MLD2_REPORT ||
-	       (packet->icmp_type >= MLD_QUERY && packet->icmp_type <= MLD_DONE);
-}
 
 static __always_inline void write_advertisement(struct neighbour_message *message)
 {
@@ -83,33 +58,33 @@ static __always_inline void write_advertisement(struct neighbour_message *messag
 	message->option_length = 1;
 	write_gateway_mac(message->mac);
 	message->checksum = 0;
-	message->checksum = icmp6_checksum((void *)message + ENDS_OFFSET, &message->type, ND_BYTES);
+	message->checksum =
+	    icmp6_checksum((void *)message + ADDRESSES_OFFSET, &message->type, ND_BYTES);
 }
 
-/* Answer what a pod asks; let its own answers to this host through. Returns 0, with `action` set, or a drop reason. */
-static __always_inline int handle_ndp(struct __sk_buff *ctx, const struct packet *packet, int *action)
+/* Answer a pod's solicitation of the gateway; let its own advertisements to this host through.
+ * Returns a verdict. */
+static __always_inline int handle_ndp(struct __sk_buff *ctx, const struct packet *packet)
 {
 	struct neighbour_message *message;
 	struct address target;
 
-	if (packet->icmp_type == ND_NEIGHBOUR_ADVERT) {
-		*action = TC_ACT_OK;
-		return is_pod_at(&packet->source, ctx->ifindex) ? 0 : DROP_INVALID_SOURCE;
-	}
+	if (packet->icmp_type == ND_NEIGHBOUR_ADVERT)
+		return is_local_at(&packet->source, ctx->ifindex) ? TC_ACT_OK
+								  : -DROP_INVALID_SOURCE;
 	if (packet->icmp_type != ND_NEIGHBOUR_SOLICIT)
-		return DROP_UNKNOWN_ICMP_TYPE;
-	message = (void *)(long)ctx->data;
-	if ((void *)message + ND_BYTES_NO_OPTION > (void *)(long)ctx->data_end || packet->offset != ETH_HLEN + 40)
-		return DROP_INVALID_PACKET;
+		return -DROP_UNKNOWN_ICMP_TYPE;
+	message = frame_bytes(ctx, ND_BYTES_NO_OPTION);
+	if (!message || packet->offset != ETH_HLEN + sizeof(struct ipv6hdr))
+		return -DROP_INVALID_PACKET;
 	__builtin_memcpy(&target, &message->target, sizeof(target));
 	if (is_no_address(&target) || !is_gateway(&target))
-		return DROP_UNKNOWN_TARGET;
+		return -DROP_UNKNOWN_TARGET;
 	if (bpf_skb_change_tail(ctx, sizeof(*message), 0))
-		return DROP_INVALID_PACKET;
-	message = (void *)(long)ctx->data;
-	if ((void *)(message + 1) > (void *)(long)ctx->data_end)
-		return DROP_INVALID_PACKET;
+		return -DROP_INVALID_PACKET;
+	message = frame_bytes(ctx, sizeof(*message));
+	if (!message)
+		return -DROP_INVALID_PACKET;
 	write_advertisement(message);
-	*action = bpf_redirect(ctx->ifindex, 0);
-	return 0;
+	return bpf_redirect(ctx->ifindex, 0);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What is known of a packet: the fields that decide, and where they were found. */
+/* Fields of a packet that decide about it, and where they were found. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -23,7 +23,8 @@ struct packet {
 	__u8 tcp_flags;
 	__u8 icmp_type;
 	__u8 is_known; /* its flow was found */
-	__u8 is_error; /* ICMP error: the ends above are those of an answer to the packet that it is about */
+	__u8 is_error; /* ICMP error: addresses and ports are those of a reply to the packet that
+			  it is about */
 	__u8 hook;     /* enum hook */
 	__u8 fragment; /* enum fragment_kind */
 	__be16 ethernet_protocol;

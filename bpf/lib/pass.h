@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The way of a packet through any of the programs: one lookup if its flow is known and current. */
+/* Path of a packet through any of the programs: one lookup if its flow is known and current. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -7,13 +7,16 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/conntrack.h"
-#include "lib/count.h"
 #include "lib/decide.h"
+#include "lib/drop.h"
+#include "lib/event.h"
 #include "lib/forward.h"
+#include "lib/locate.h"
 
-/* Tell whether the packet comes from where the flow's packets come from, and its sender is who it was. */
-static __always_inline bool is_from(const struct ct_side *side, __u32 identity, const struct packet *packet,
-				    __u32 source_ifindex)
+/* Tell whether the packet comes from where the flow's packets come from, and its sender is who it
+ * was. */
+static __always_inline bool is_from(const struct ct_side *side, __u32 identity,
+				    const struct packet *packet, __u32 source_ifindex)
 {
 	if (side->source_ifindex != source_ifindex)
 		return false;
@@ -22,47 +25,69 @@ static __always_inline bool is_from(const struct ct_side *side, __u32 identity, 
 	return packet->identity == IDENTITY_REMOTE_NODE && is_remote_node(identity);
 }
 
-/* The slow path. An error is no beginning, and nothing is decided anew on its account. */
-static __always_inline int pass_slowly(struct __sk_buff *ctx, const struct packet *packet, const union ct_key *key,
-				       __u32 from)
+/* Take the slow path. An error is no beginning, and nothing is decided anew on its account. */
+static __always_inline int pass_slowly(struct __sk_buff *ctx, const struct packet *packet,
+				       const union ct_key *key, __u32 from)
 {
 	if (packet->is_error)
-		return drop_unseen(ctx, packet, DROP_CT_INVALID);
+		return drop(ctx, packet, NULL, -DROP_CT_INVALID);
 	return decide(ctx, packet, key, from);
 }
 
-/* A packet of a known flow that couldn't be forwarded. */
-static __noinline int refuse_known(struct __sk_buff *ctx, const struct packet *packet, const struct ct_entry *entry,
-				   __u32 from, int reason)
+/* Findings that a known flow remembers, about a packet that side `from` sent. */
+static __always_inline void recall_findings(struct findings *findings, const struct ct_entry *entry,
+					    __u32 from)
 {
-	struct decision known = {};
-
-	recall(&known, entry, from);
-	return refuse(ctx, packet, &known, reason);
+	findings->identity[0] = identity_of(entry, from);
+	findings->identity[1] = identity_of(entry, !from);
+	findings->is_reply = entry->initiator != from;
 }
 
+/* Report that an established flow goes on. */
+static __noinline void trace(struct __sk_buff *ctx, const struct packet *packet,
+			     const struct ct_entry *entry, __u32 from)
+{
+	struct findings known = {};
+
+	recall_findings(&known, entry, from);
+	report(ctx, packet, &known, EVENT_TRACE, 0);
+}
+
+/* Drop a packet of a known flow; a function of its own for the room that findings take on the
+ * stack. */
+static __noinline int drop_known(struct __sk_buff *ctx, const struct packet *packet,
+				 const struct ct_entry *entry, __u32 from, int verdict)
+{
+	struct findings known = {};
+
+	recall_findings(&known, entry, from);
+	return drop_of_flow(ctx, packet, &known, verdict);
+}
+
+/* Pass a packet of a flow, or decide about it; returns a TC action. `source_ifindex`: as in struct
+ * ct_side. */
 static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __u32 source_ifindex)
 {
 	struct ct_entry *entry;
 	struct ct_side *side;
 	__u32 from, identity;
 	union ct_key key;
-	int action;
+	int verdict;
 
 	from = ct_key_of(packet, &key);
-	entry = find_flow(packet, &key);
+	entry = lookup_flow(packet, &key);
 	if (!entry)
 		return pass_slowly(ctx, packet, &key, from);
 	packet->is_known = true;
-	side = from ? &entry->side[1] : &entry->side[0];
-	identity = from ? entry->identity[1] : entry->identity[0];
-	if (!is_from(side, identity, packet, source_ifindex) || !is_current(entry) || is_reopening(entry, packet))
+	side = side_of(entry, from);
+	identity = identity_of(entry, from);
+	if (!is_from(side, identity, packet, source_ifindex) || !is_current(entry) ||
+	    is_reopening(entry, packet))
 		return pass_slowly(ctx, packet, &key, from);
 	if (ct_account(entry, side, packet->tcp_flags, ctx->len))
 		trace(ctx, packet, entry, from);
-	action = forward(ctx, packet, side, identity);
-	if (action < 0)
-		return refuse_known(ctx, packet, entry, from, action);
-	count(FORWARDED, packet->hook, ctx->len);
-	return action;
+	verdict = forward(ctx, packet, side, identity);
+	if (verdict < 0)
+		return drop_known(ctx, packet, entry, from, verdict);
+	return forwarded(ctx, packet, verdict);
 }

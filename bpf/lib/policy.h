@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What the policy of one subject says about one peer. */
+/* Policy lookup: the verdict of one slot's policy on one peer, protocol and port. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -7,10 +7,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "lib/drop.h"
+#include "lib/drop_reasons.h"
 #include "maps/policy.h"
-
-#define PRECEDENCE_FINAL 0xffffffff /* of a deny that nothing overrules */
 
 struct policy_query {
 	struct policy_version version;
@@ -24,23 +22,23 @@ struct policy_query {
 };
 
 struct policy_answer {
+	__s32 verdict; /* 0 or the negative of a drop reason */
 	__u32 cookie;
-	__u8 reason; /* 0 or enum drop_reason */
 	__u8 audited;
-	__u8 pad[2];
+	__u8 pad[3];
 };
 
-static __always_inline __u32 epoch_now(void)
+static __always_inline __u32 policy_epoch(void)
 {
 	__u32 zero = 0, *epoch = bpf_map_lookup_elem(&cilia_policy_epoch, &zero);
 
 	return epoch ? *(volatile __u32 *)epoch : 0;
 }
 
-/* The version in force at `epoch`; false if there is none, which denies.
+/* Read the version in force at `epoch`; false if there is none, which denies.
  *
- * The agent ends a switch by storing `next` as `current` and only then 0 as `epoch`; so `epoch` is read first: who
- * still sees it takes `next`, who doesn't sees the same word in `current`. */
+ * The agent ends a switch by storing `next` as `current` and only then 0 as `epoch`; so `epoch` is
+ * read first: who still sees it takes `next`, who doesn't sees the same word in `current`. */
 static __always_inline bool version_at(__u32 index, __u32 epoch, struct policy_version *version)
 {
 	const struct policy_slot *slot = bpf_map_lookup_elem(&cilia_policy_slots, &index);
@@ -49,7 +47,8 @@ static __always_inline bool version_at(__u32 index, __u32 epoch, struct policy_v
 	if (!slot || !index)
 		return false;
 	due = *(const volatile __u32 *)&slot->epoch;
-	*(__u64 *)version = *(const volatile __u64 *)(due && epoch >= due ? &slot->next : &slot->current);
+	*(__u64 *)version =
+	    *(const volatile __u64 *)(due && epoch >= due ? &slot->next : &slot->current);
 	return version->revision;
 }
 
@@ -59,7 +58,7 @@ static __always_inline const struct policy_entry *find_entry(struct policy_key *
 	return bpf_map_lookup_elem(&cilia_policy, key);
 }
 
-/* The longest match of the peer's identity and of any peer, so far. */
+/* Longest match of the peer's identity, and of any peer, so far. */
 struct policy_matches {
 	const struct policy_entry *exact;
 	const struct policy_entry *any;
@@ -67,7 +66,8 @@ struct policy_matches {
 };
 
 /* Probe one shape for what isn't found yet; tells whether both are. */
-static __always_inline bool probe(struct policy_matches *found, struct policy_key *key, __u32 identity, __u8 shape)
+static __always_inline bool probe(struct policy_matches *found, struct policy_key *key,
+				  __u32 identity, __u8 shape)
 {
 	key->shape = shape;
 	if (!found->exact)
@@ -79,17 +79,19 @@ static __always_inline bool probe(struct policy_matches *found, struct policy_ke
 	return found->exact && found->any;
 }
 
-/* Probe the shape that nearly all entries have, where none is for any peer. To do so for the others as well would save
- * little, and the verifier a third more states to look at. */
-static __always_inline bool probe_named(struct policy_matches *found, struct policy_key *key, __u32 identity)
+/* Probe the shape that nearly all entries have, where none is for any peer. To do so for the others
+ * as well would save little, and the verifier a third more states to look at. */
+static __always_inline bool probe_named(struct policy_matches *found, struct policy_key *key,
+					__u32 identity)
 {
 	key->shape = SHAPE_PORT;
 	found->exact = find_entry(key, identity);
 	return found->exact;
 }
 
-/* The peer's identity, or the number of the set of peers whose entries it shares. */
-static __always_inline __u32 whose_entries(const struct policy_query *query)
+/* Identity whose entries are probed: the peer's, or the number of the set of peers whose entries it
+ * shares. */
+static __always_inline __u32 identity_of_entries(const struct policy_query *query)
 {
 	struct policy_key key = {
 	    .slot = query->slot,
@@ -104,9 +106,10 @@ static __always_inline __u32 whose_entries(const struct policy_query *query)
 	return own && own->is_member ? own->cookie : query->identity;
 }
 
-static __always_inline void find_matches(const struct policy_query *query, struct policy_matches *found)
+static __always_inline void find_matches(const struct policy_query *query,
+					 struct policy_matches *found)
 {
-	__u32 identity = whose_entries(query);
+	__u32 identity = identity_of_entries(query);
 	struct policy_key key = {
 	    .slot = query->slot,
 	    .set = query->version.set,
@@ -119,7 +122,8 @@ static __always_inline void find_matches(const struct policy_query *query, struc
 	__u32 shape;
 
 	if (shapes & 1 << SHAPE_PORT)
-		if (is_named_only ? probe_named(found, &key, identity) : probe(found, &key, identity, SHAPE_PORT))
+		if (is_named_only ? probe_named(found, &key, identity)
+				  : probe(found, &key, identity, SHAPE_PORT))
 			return;
 	if (shapes >> 2 & (1 << (SHAPE_PORT - 2)) - 1) {
 		for (shape = SHAPE_PORT - 1; shape > SHAPE_PROTOCOL; shape--) {
@@ -143,7 +147,7 @@ static __always_inline const struct policy_entry *choose(const struct policy_mat
 {
 	if (!found->exact)
 		return found->any;
-	if (!found->any || found->exact->precedence == PRECEDENCE_FINAL)
+	if (!found->any || found->exact->precedence == PRECEDENCE_DENY)
 		return found->exact;
 	if (found->any->precedence > found->exact->precedence)
 		return found->any;
@@ -152,26 +156,27 @@ static __always_inline const struct policy_entry *choose(const struct policy_mat
 	return found->exact;
 }
 
-/* Returns 0 or a drop reason. Global, so that the verifier looks at it once, not on each way that leads here. */
-__noinline int consult(const struct policy_query *query, struct policy_answer *answer)
+/* Consult a policy; returns the verdict, 0 to allow. Global, so that the verifier looks at it once,
+ * not on each way that leads here. */
+__noinline int consult_policy(const struct policy_query *query, struct policy_answer *answer)
 {
 	struct policy_matches found = {};
 	const struct policy_entry *entry;
 	bool is_audited;
 
 	if (!query || !answer)
-		return DROP_POLICY_NOT_READY;
+		return -DROP_POLICY_NOT_READY;
 	is_audited = query->is_audited || query->version.audit;
 	find_matches(query, &found);
 	entry = choose(&found);
-	answer->reason = DROP_POLICY_DENIED;
+	answer->verdict = -DROP_POLICY_DENIED;
 	if (entry) {
 		answer->cookie = entry->cookie;
-		answer->reason = entry->deny ? DROP_DENIED_BY_RULE : 0;
+		answer->verdict = entry->deny ? -DROP_DENIED_BY_RULE : 0;
 		is_audited |= entry->audit;
 	}
-	answer->audited = answer->reason && is_audited;
+	answer->audited = answer->verdict && is_audited;
 	if (answer->audited)
-		answer->reason = 0;
-	return answer->reason;
+		answer->verdict = 0;
+	return answer->verdict;
 }

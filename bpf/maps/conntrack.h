@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Flows: what was decided about them, and where their packets go.
+/* Conntrack: what was decided about each flow, and where its packets go.
  *
- * One entry a flow, under a key that both directions share: the end that is lower in memory order of {address, port} is
- * end 0. A packet of an established flow costs one lookup here, the check that `generation` still is the sum that it
- * was, and a redirect. Counters are plain adds: two CPUs that carry one direction of one flow at the same time may lose
- * a count, never a verdict.
+ * One entry a flow, under a key that both directions share: the end that is lower in memory order
+ * of {address, port} is end 0. A packet of an established flow costs one lookup here, the check
+ * that `generation` still is the sum that it was, and a redirect. Counters are plain adds: two CPUs
+ * that carry one direction of one flow at the same time may lose a count, never a verdict.
  *
  * Writers: the programs; the agent removes what has expired. Lifetime: pinned; outlives the agent.
  */
@@ -14,6 +14,19 @@
 #include <bpf/bpf_helpers.h>
 
 #include "maps/address.h"
+
+enum tcp_flag {
+	TCP_FIN = 0x01,
+	TCP_SYN = 0x02,
+	TCP_RST = 0x04,
+	TCP_ACK = 0x10,
+};
+
+/* Clock of last_seen and `traced`: coarse CLOCK_MONOTONIC in ns, shifted: about ms, and wraps in 52
+ * days. */
+enum ct_clock {
+	CT_CLOCK_TICK_SHIFT = 20,
+};
 
 struct ct4_key {
 	__be32 address[2];
@@ -47,7 +60,7 @@ struct ct_entry {
 	__u16 policy_slot[2]; /* slot of each end; 0 where it isn't local */
 	__u32 bucket[2];      /* of each end's address in cilia_addresses */
 	__u32 identity[2];    /* of each end */
-	__u32 last_seen;      /* coarse CLOCK_MONOTONIC in ns >> 20: about ms, wraps in 52 days */
+	__u32 last_seen;      /* see enum ct_clock */
 	__u8 initiator;       /* end that sent the first packet */
 	__u8 pad[3];
 	struct ct_side side[2];
@@ -72,7 +85,8 @@ struct {
 	__type(value, struct ct_entry);
 } cilia_ct6 SEC(".maps");
 
-/* Room that the stack hasn't, to make an entry in. Programs of one CPU don't interrupt each other. */
+/* Room that the stack hasn't, to make an entry in. Programs of one CPU don't interrupt each other.
+ */
 struct ct_scratch {
 	struct ct_entry entry;
 	struct ct6_key key; /* of either family */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What the programs report: the verdict on each new flow, each drop, and now and then that a flow goes on.
+/* What the programs report: the verdict on each new flow, each drop, and now and then that a flow
+ * goes on.
  *
- * Writers: the programs; what finds no room is counted under LOST_EVENT in cilia_metrics. Reader: the agent. It is
- * woken once in 64 KiB of pending events, and has to look by itself for what is less: a wake-up costs
- * the sender some 6 us.
+ * Writers: the programs; what finds no room is counted under LOST_EVENT in cilia_metrics. Reader:
+ * the agent. It is woken once in 64 KiB of pending events, and has to look by itself for what is
+ * less: a wake-up costs the sender some 6 us.
  */
 #pragma once
 
@@ -15,7 +16,8 @@
 enum event_kind {
 	EVENT_VERDICT = 1, /* first packet of a flow, or a flow decided anew */
 	EVENT_DROP = 2,
-	EVENT_TRACE = 3, /* of an established flow: TCP begins or ends, or it has gone on for a while */
+	EVENT_TRACE =
+	    3, /* of an established flow: TCP begins or ends, or it has gone on for a while */
 };
 
 struct event {
@@ -47,7 +49,8 @@ struct {
 	__uint(max_entries, 1 << 22);
 } cilia_events SEC(".maps");
 
-/* Until when each CPU has spent its share of reports, in ns of CLOCK_MONOTONIC; see event_cost_ns. */
+/* Until when each CPU has spent its share of reports, in ns of CLOCK_MONOTONIC; see event_cost_ns.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

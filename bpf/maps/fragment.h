@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Ports of fragmented packets: only the first fragment has them.
  *
- * Keyed by the device also, so that a pod can't speak for another one. Entries go when newer ones need the room.
+ * Keyed by the device also, so that a pod can't speak for another one. Entries go when newer ones
+ * need the room.
  *
  * Writers and readers: the programs. Lifetime: pinned; outlives the agent.
  */

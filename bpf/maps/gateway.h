@@ -2,8 +2,8 @@
 /* What this node's pods have as their gateway: an address of this node for each family, or none.
  *
  * Writer: the agent, once the node has a block of addresses.
- * Readers: every program, for the first packet of a flow, questions about neighbours, and errors that it sends.
- * Lifetime: pinned; outlives the agent.
+ * Readers: every program, for the first packet of a flow, questions about neighbours, and errors
+ * that it sends. Lifetime: pinned; outlives the agent.
  */
 #pragma once
 

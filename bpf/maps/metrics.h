@@ -33,7 +33,8 @@ struct metric {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 256 * HOOKS); /* outcome * HOOKS + hook; outcome: enum outcome or drop_reason */
+	__uint(max_entries,
+	       256 * HOOKS); /* outcome * HOOKS + hook; outcome: enum outcome or drop_reason */
 	__type(key, __u32);
 	__type(value, struct metric);
 } cilia_metrics SEC(".maps");

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Masquerading: pods' packets to the world leave with the node's address and a port of ours.
  *
- * Each flow has two entries: one for what the pod sends, and one for what comes back to the node. The ports are ours
- * alone (nat_ports), so that no socket of the node has one of them.
+ * Each flow has two entries: one for what the pod sends, and one for what comes back to the node.
+ * The ports are ours alone (nat_ports), so that no socket of the node has one of them.
  *
- * Writers: the programs at the uplinks; the agent removes what belongs to no flow of cilia_ct4 or cilia_ct6 any more.
- * Lifetime: pinned; outlives the agent.
+ * Writers: the programs at the uplinks; the agent removes what belongs to no flow of cilia_ct4 or
+ * cilia_ct6 any more. Lifetime: pinned; outlives the agent.
  */
 #pragma once
 
@@ -42,7 +42,8 @@ struct {
 	__type(value, struct nat_entry);
 } cilia_nat SEC(".maps");
 
-/* Where pods are known by their own addresses. Writer: the agent, from its settings. The value means nothing. */
+/* Where pods are known by their own addresses. Writer: the agent, from its settings. The value
+ * means nothing. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 16384);

@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Policy of the identities that live on this node.
  *
- * Slot: the index that the agent gives to an identity with local endpoints. The identity's entries stand in
- * cilia_policy under {slot, set}; its word in cilia_policy_slots says which of the two sets is in force. A change of
- * rules is written into the other set and becomes visible when the word is stored: a packet sees the old policy or the
- * new one. Slots that change together store their word as `next`, in force from `epoch` on, and then one store to
- * cilia_policy_epoch switches all of them.
+ * Slot: the index that the agent gives to an identity with local endpoints. The identity's entries
+ * stand in cilia_policy under {slot, set}; its word in cilia_policy_slots says which of the two
+ * sets is in force. A change of rules is written into the other set and becomes visible when the
+ * word is stored: a packet sees the old policy or the new one. Slots that change together store
+ * their word as `next`, in force from `epoch` on, and then one store to cilia_policy_epoch switches
+ * all of them.
  *
- * Lookup: for each shape in use, longest first, probe the entry of the peer's identity and, unless all entries are for
- * named peers, the one of any peer; between the two longest matches the higher precedence wins, then the longer, then
- * the peer's own.
+ * Lookup: for each shape in use, longest first, probe the entry of the peer's identity and, unless
+ * all entries are for named peers, the one of any peer; between the two longest matches the higher
+ * precedence wins, then the longer, then the peer's own.
  *
- * Peers with the same entries share them: the one entry of such a peer (SHAPE_ANY, `is_member`) names their set by a
- * number that no identity has, and in the lookup the number takes the place of the peer's identity. So 10,000 peers
- * with 200 ports are 10,200 entries, and one store makes an identity a peer.
+ * Peers with the same entries share them: the one entry of such a peer (SHAPE_ANY, `is_member`)
+ * names their set by a number that no identity has, and in the lookup the number takes the place of
+ * the peer's identity. So 10,000 peers with 200 ports are 10,200 entries, and one store makes an
+ * identity a peer.
  *
- * Writer: the agent, from the resolved policy. Readers: every program, for the first packet of a flow and for the next
- * packet of a flow after a change. Lifetime: pinned; outlives the agent.
+ * Writer: the agent, from the resolved policy. Readers: every program, for the first packet of a
+ * flow and for the next packet of a flow after a change. Lifetime: pinned; outlives the agent.
  */
 #pragma once
 
@@ -29,8 +31,17 @@ enum policy_limit {
 	ADDRESS_BUCKETS = 65536,
 };
 
-/* Shape: how much of {protocol, port} an entry gives. 0: any protocol; 1 + n: a protocol and n leading bits of the
- * port. */
+/* Precedence of an entry: level 0 in bits 31 to 8; between the values of the low byte there is room
+ * for redirections (the peer's pkg/policy/types/entry.go). */
+enum policy_precedence {
+	PRECEDENCE_AUDITED_DEFAULT = 0xffffff00, /* default deny of a policy under audit */
+	PRECEDENCE_ALLOW = 0xffffff01,
+	PRECEDENCE_AUDITED_DENY = 0xfffffffe,
+	PRECEDENCE_DENY = 0xffffffff, /* nothing overrules it: the search may end */
+};
+
+/* Shape: how much of {protocol, port} an entry gives. 0: any protocol; 1 + n: a protocol and n
+ * leading bits of the port. */
 enum policy_shape {
 	SHAPE_ANY = 0,
 	SHAPE_PROTOCOL = 1,
@@ -45,18 +56,20 @@ enum policy_direction {
 
 /* One version of a slot's policy; a single 64-bit word, so that it changes at once. */
 struct policy_version {
-	__u32 revision;       /* grows with each change that can alter a verdict; 0: not realised, deny */
-	__u32 set : 1;        /* which entries are in force */
+	__u32 revision; /* grows with each change that can alter a verdict; 0: not realised, deny */
+	__u32 set : 1;  /* which entries are in force */
 	__u32 audit : 1;      /* would-be drops are reported and let through */
-	__u32 named_only : 2; /* bit d: no entry of enum policy_direction d is for any peer (none may be set) */
+	__u32 named_only : 2; /* bit d: no entry of enum policy_direction d is for any peer (none
+				 may be set) */
 	__u32 unused : 10;
 	__u32 shapes : 18; /* bit s: entries of shape s exist (a superset is allowed) */
 };
 
 struct policy_slot {
 	struct policy_version current;
-	struct policy_version next; /* in force instead once cilia_policy_epoch has reached `epoch` */
-	__u32 epoch;                /* 0: there is no next */
+	struct policy_version
+	    next;    /* in force instead once cilia_policy_epoch has reached `epoch` */
+	__u32 epoch; /* 0: there is no next */
 	__u32 identity;
 };
 
@@ -79,9 +92,10 @@ struct {
 	__type(value, __u32);
 } cilia_policy_epoch SEC(".maps");
 
-/* How often the owner of an address changed, by bucket: an IPv4 address belongs to the one that its last two bytes
- * name, in network order. A flow remembers the sum of the revisions of its two slots and the counts of its two
- * addresses: all only grow, so an equal sum means that nothing changed. */
+/* How often the owner of an address changed, by bucket: an IPv4 address belongs to the one that its
+ * last two bytes name, in network order. A flow remembers the sum of the revisions of its two slots
+ * and the counts of its two addresses: all only grow, so an equal sum means that nothing changed.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, ADDRESS_BUCKETS);

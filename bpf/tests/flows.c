@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* The data plane with programs that take a packet for one of another flow, for bench.datapath: for the first of a flow
- * of its own, or for one of 100,000 flows in random order, which no cache holds. */
+/* The data plane with programs that take a packet for one of another flow, for bench.datapath: for
+ * the first of a flow of its own, or for one of 100,000 flows in random order, which no cache
+ * holds. */
 #include "cilia.c"
 
 #include "minimal.h"
@@ -9,7 +10,8 @@
 
 __u32 next_flow = 0;
 
-/* Of pod A in the tests: a run that is repeated finds the packet as it was delivered, with the gateway's. */
+/* Of pod A in the tests: a run that is repeated finds the packet as it was delivered, with the
+ * gateway's. */
 const __u8 sender_mac[6] = {0x02, 0xaa, 0, 0, 0, 0x01};
 
 static __always_inline void restore_sender(struct __sk_buff *ctx)

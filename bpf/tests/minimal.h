@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The least that forwards a known IPv4 flow: find addresses and ports, look one LRU entry up, redirect. */
+/* The least that forwards a known IPv4 flow: find addresses and ports, look one LRU entry up,
+ * redirect. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -29,7 +30,8 @@ static __always_inline bool read_ends(struct __sk_buff *ctx, struct ends *ends)
 
 	if ((void *)(port + 2) > (void *)(long)ctx->data_end)
 		return false;
-	if (ethernet->h_proto != bpf_htons(ETH_P_IP) || ip->ihl != 5 || (ip->protocol != 6 && ip->protocol != 17))
+	if (ethernet->h_proto != bpf_htons(ETH_P_IP) || ip->ihl != 5 ||
+	    (ip->protocol != 6 && ip->protocol != 17))
 		return false;
 	ends->source = ip->saddr;
 	ends->destination = ip->daddr;
@@ -51,7 +53,8 @@ static __always_inline int forward_between(const struct ends *ends)
 	const struct ct_entry *entry;
 	__u32 from;
 
-	from = end_number(ends->source, ends->source_port) > end_number(ends->destination, ends->destination_port);
+	from = end_number(ends->source, ends->source_port) >
+	       end_number(ends->destination, ends->destination_port);
 	key.address[0] = from ? ends->destination : ends->source;
 	key.address[1] = from ? ends->source : ends->destination;
 	key.port[0] = from ? ends->destination_port : ends->source_port;

@@ -3,6 +3,12 @@
 from enum import IntEnum
 
 
+class CtClock(IntEnum):
+    """``enum ct_clock``."""
+
+    TICK_SHIFT = 20
+
+
 class DropReason(IntEnum):
     """``enum drop_reason``."""
 
@@ -71,6 +77,24 @@ class Hook(IntEnum):
     HOOKS = 8
 
 
+class Identity(IntEnum):
+    """``enum identity``."""
+
+    UNKNOWN = 0
+    HOST = 1
+    WORLD = 2
+    REMOTE_NODE = 6
+    ALLOCATED = 256
+
+
+class IdentityScope(IntEnum):
+    """``enum identity_scope``."""
+
+    PREFIX = 1
+    NODE = 2
+    SHIFT = 24
+
+
 class Outcome(IntEnum):
     """``enum outcome``."""
 
@@ -95,6 +119,15 @@ class PolicyLimit(IntEnum):
     ADDRESS_BUCKETS = 65536
 
 
+class PolicyPrecedence(IntEnum):
+    """``enum policy_precedence``."""
+
+    AUDITED_DEFAULT = 4294967040
+    ALLOW = 4294967041
+    AUDITED_DENY = 4294967294
+    DENY = 4294967295
+
+
 class PolicyShape(IntEnum):
     """``enum policy_shape``."""
 
@@ -102,3 +135,12 @@ class PolicyShape(IntEnum):
     PROTOCOL = 1
     PORT = 17
     SHAPES = 18
+
+
+class TcpFlag(IntEnum):
+    """``enum tcp_flag``."""
+
+    FIN = 1
+    SYN = 2
+    RST = 4
+    ACK = 16

@@ -68,13 +68,15 @@ class Record:
 
     Attributes:
         size: In bytes, or the number of the type it refers to.
+        kind_flag: Of a struct, that it has bitfields; of an enum, that it is signed (compilers
+            before LLVM 15 don't say so).
         rest: What follows, one tuple a member.
     """
 
     kind: Kind
     name: str
     size: int
-    has_bitfields: bool
+    kind_flag: bool
     rest: tuple[tuple[int, ...], ...]
 
 
@@ -145,12 +147,13 @@ class Btf:
 
     def enum(self, one: Record) -> Enum:
         """Return an enum of its record."""
-        return Enum(one.name, one.size, tuple((self.text(name), value) for name, value in one.rest))
+        mask = -1 if one.kind_flag else (1 << 8 * one.size) - 1
+        return Enum(one.name, one.size, tuple((self.text(name), value & mask) for name, value in one.rest))
 
     def struct(self, one: Record) -> Struct:
         """Return a struct of its record."""
         members = []
         for name, number, offset in one.rest:
-            bits = (offset & 0xFFFFFF, offset >> 24) if one.has_bitfields else (offset, 0)
+            bits = (offset & 0xFFFFFF, offset >> 24) if one.kind_flag else (offset, 0)
             members.append(Member(self.text(name), self.type(number), *bits))
         return Struct(one.name, one.size, tuple(members))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Path MTU: telling a pod that its packet doesn't fit into the tunnel (RFC 1191, RFC 4443). */
+/* Path MTU discovery: errors to pods whose packets don't fit into the tunnel (RFC 1191, RFC 4443).
+ */
 #pragma once
 
 #include <linux/bpf.h>
@@ -15,18 +16,20 @@
 
 #include "lib/checksum.h"
 #include "lib/config.h"
-#include "lib/end.h"
+#include "lib/cursor.h"
+#include "lib/icmp.h"
 #include "lib/l4.h"
+#include "lib/locate.h"
 #include "lib/packet.h"
 
-#define IP_DONT_FRAGMENT     0x4000
-#define TCP_LENGTH_OFFSET    12
-#define ICMP_FRAGMENTATION   4
-#define ICMP6_PACKET_TOO_BIG 2
-#define QUOTED_IPV4          68 /* the longest header and 8 bytes */
-#define QUOTED_IPV6          88 /* the header and 48 bytes */
-#define ERROR_HOPS           64
+#define IP_DONT_FRAGMENT   0x4000
+#define TCP_LENGTH_OFFSET  12
+#define ICMP_FRAGMENTATION 4
+#define QUOTED_IPV4        68 /* the longest header and 8 bytes */
+#define QUOTED_IPV6        88 /* the header and 48 bytes */
+#define ERROR_HOPS         64
 
+/* Header of both errors. */
 struct too_big_error {
 	__u8 type;
 	__u8 code;
@@ -48,21 +51,21 @@ struct too_big_ipv6 {
 	__u8 quoted[QUOTED_IPV6];
 } __attribute__((packed));
 
-/* Bytes of IP in the longest packet that this one becomes on the wire. */
+/* Bytes from the IP header on of the longest packet that this one becomes on the wire. */
 static __always_inline __u32 wire_bytes(struct __sk_buff *ctx, const struct packet *packet)
 {
 	__u32 header = packet->offset - ETH_HLEN;
-	__u8 words = 0;
+	__u8 tcp_words = 0;
 
 	if (!ctx->gso_size)
 		return ctx->len - ETH_HLEN;
 	if (packet->protocol != IPPROTO_TCP)
-		return header + PORTS_BYTES + ctx->gso_size;
-	bpf_skb_load_bytes(ctx, packet->offset + TCP_LENGTH_OFFSET, &words, sizeof(words));
-	return header + (words >> 4) * 4 + ctx->gso_size;
+		return header + L4_PORTS_BYTES + ctx->gso_size;
+	bpf_skb_load_bytes(ctx, packet->offset + TCP_LENGTH_OFFSET, &tcp_words, sizeof(tcp_words));
+	return header + (tcp_words >> 4) * 4 + ctx->gso_size;
 }
 
-/* IPv4 that may be fragmented is, by the tunnel. */
+/* Tell whether no fragment of a packet fits; IPv4 that may be fragmented is, by the tunnel. */
 static __noinline bool is_over_mtu(struct __sk_buff *ctx, const struct packet *packet)
 {
 	__be16 flags = 0;
@@ -86,7 +89,7 @@ static __always_inline void turn_around(struct ethhdr *ethernet)
 	write_gateway_mac(ethernet->h_source);
 }
 
-/* Cut a packet to what an error quotes of it, and make room before it. */
+/* Cut a packet to what an error quotes of it, and make room for headers before it. */
 static __always_inline int quote(struct __sk_buff *ctx, __u32 whole, __u32 room)
 {
 	if (bpf_skb_change_tail(ctx, whole - room, 0))
@@ -103,8 +106,8 @@ static __always_inline int answer_ipv4(struct __sk_buff *ctx, const struct packe
 
 	if (!gateway || quote(ctx, sizeof(*answer), sizeof(answer->ip) + sizeof(answer->error)))
 		return -1;
-	answer = (void *)(long)ctx->data;
-	if ((void *)(answer + 1) > (void *)(long)ctx->data_end)
+	answer = frame_bytes(ctx, sizeof(*answer));
+	if (!answer)
 		return -1;
 	turn_around(&answer->ethernet);
 	answer->ip = (struct iphdr){
@@ -122,8 +125,8 @@ static __always_inline int answer_ipv4(struct __sk_buff *ctx, const struct packe
 	    .code = ICMP_FRAGMENTATION,
 	    .mtu = bpf_htonl(overlay_mtu),
 	};
-	answer->error.checksum =
-	    checksum((void *)answer + offsetof(struct too_big_ipv4, error), sizeof(answer->error) + QUOTED_IPV4);
+	answer->error.checksum = checksum((void *)answer + offsetof(struct too_big_ipv4, error),
+					  sizeof(answer->error) + QUOTED_IPV4);
 	return 0;
 }
 
@@ -135,8 +138,8 @@ static __always_inline int answer_ipv6(struct __sk_buff *ctx, const struct packe
 
 	if (!gateway || quote(ctx, sizeof(*answer), sizeof(answer->ip) + sizeof(answer->error)))
 		return -1;
-	answer = (void *)(long)ctx->data;
-	if ((void *)(answer + 1) > (void *)(long)ctx->data_end)
+	answer = frame_bytes(ctx, sizeof(*answer));
+	if (!answer)
 		return -1;
 	turn_around(&answer->ethernet);
 	answer->ip = (struct ipv6hdr){
@@ -149,17 +152,18 @@ static __always_inline int answer_ipv6(struct __sk_buff *ctx, const struct packe
 		answer->ip.saddr.s6_addr32[i] = word_of(gateway, i);
 		answer->ip.daddr.s6_addr32[i] = word_of(&packet->source, i);
 	}
-	answer->error = (struct too_big_error){.type = ICMP6_PACKET_TOO_BIG, .mtu = bpf_htonl(overlay_mtu)};
-	answer->error.checksum = icmp6_checksum((void *)answer + ETH_HLEN + offsetof(struct ipv6hdr, saddr),
-						(void *)answer + offsetof(struct too_big_ipv6, error), bytes);
+	answer->error =
+	    (struct too_big_error){.type = ICMP6_PACKET_TOO_BIG, .mtu = bpf_htonl(overlay_mtu)};
+	answer->error.checksum =
+	    icmp6_checksum((void *)answer + ETH_HLEN + offsetof(struct ipv6hdr, saddr),
+			   (void *)answer + offsetof(struct too_big_ipv6, error), bytes);
 	return 0;
 }
 
-/* Turn a packet of a pod into the error about it, and send that back; returns a TC action. */
+/* Turn a packet of a pod, already dropped, into the error about it, and send that back; returns a
+ * TC action. */
 static __noinline int answer_too_big(struct __sk_buff *ctx, const struct packet *packet)
 {
-	if (packet->hook != HOOK_FROM_POD)
-		return TC_ACT_SHOT;
 	if (packet->family == 6 ? answer_ipv6(ctx, packet) : answer_ipv4(ctx, packet))
 		return TC_ACT_SHOT;
 	return bpf_redirect_peer(ctx->ifindex, 0);
