@@ -16,16 +16,17 @@ from dataclasses import dataclass
 from itertools import chain, product
 from typing import Final, NamedTuple
 
+from cilia.abi.enums import PolicyPrecedence
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.engine.port_ranges import PORT_BITS, split_range
 from cilia.policy.engine.rules import NamedPort, PortRange, Rule
 
 ANY_PEER: Final = Identity(0)
-DENY: Final = 0xFFFF_FFFF
-AUDITED_DENY: Final = 0xFFFF_FFFE
-ALLOW: Final = 0xFFFF_FF01
-AUDITED_DEFAULT: Final = 0xFFFF_FF00
+DENY: Final = PolicyPrecedence.DENY.value
+AUDITED_DENY: Final = PolicyPrecedence.AUDITED_DENY.value
+ALLOW: Final = PolicyPrecedence.ALLOW.value
+AUDITED_DEFAULT: Final = PolicyPrecedence.AUDITED_DEFAULT.value
 """Precedence words: level 0 in bits 31..8; in the low byte 255 is deny, 254 an audited one, 1 a
 plain allow, 0 an audited default deny, between them room for redirections (the peer's
 pkg/policy/types/entry.go).

@@ -13,6 +13,7 @@ from typing import Any, Final, Generic
 
 from cilia.abi import maps
 from cilia.abi.codec import Buffer, K
+from cilia.abi.enums import CtClock, TcpFlag
 from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry
 from cilia.datapath.errors import MapError
 from cilia.datapath.maps import Map
@@ -27,10 +28,8 @@ STEP: Final = 256
 GATHER_SECONDS: Final = 1.0
 """Pods that go together share a sweep."""
 TCP: Final = 6
-FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
-TICK_SHIFT: Final = 20
-"""``last_seen`` counts ns >> 20."""
-TICKS_PER_SECOND: Final = 1_000_000_000 / (1 << TICK_SHIFT)
+FIN, SYN, RST, ACK = (flag.value for flag in TcpFlag)
+TICKS_PER_SECOND: Final = 1_000_000_000 / (1 << CtClock.TICK_SHIFT)
 WRAP: Final = 1 << 32
 
 
@@ -126,7 +125,7 @@ class Conntrack:
     async def _sweep_one(self, table: "Flows[Any]", gone: set[int]) -> int:
         found = 0
         for keys, values in table.map.batches(STEP):
-            now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) >> TICK_SHIFT
+            now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) >> CtClock.TICK_SHIFT
             dead = [
                 key
                 for key, entry in zip(table.keys(keys), CtEntry.unpack_each(values), strict=True)

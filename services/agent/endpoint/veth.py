@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cilia.abi import defaults
 from cilia.netns import inside, open_netns
 from services.agent.errors import InterfaceTaken, WiringFailed
 from services.agent.netlink.requests import (
@@ -39,10 +40,8 @@ from services.agent.netlink.requests import (
 from services.agent.netlink.rtnetlink import Request, RtNetlink
 from services.agent.netlink.tc import TrafficControl
 
-GATEWAY_MAC: Final = "02:63:69:6c:69:61"
-"""Of the host's end of every pod's link: what the programs give as the gateway's
-(bpf/lib/config.h).
-"""
+GATEWAY_MAC: Final = defaults.GATEWAY_MAC.hex(":")
+"""MAC address of the host's end of every pod's link, which the programs give as the gateway's."""
 LOOPBACK: Final = 1
 
 
