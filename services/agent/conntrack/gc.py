@@ -15,6 +15,7 @@ from cilia.abi import maps
 from cilia.abi.codec import Buffer, K
 from cilia.abi.enums import CtClock, TcpFlag
 from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry
+from cilia.datapath.clock import TICKS_PER_SECOND
 from cilia.datapath.errors import MapError
 from cilia.datapath.maps import Map
 from cilia.datapath.objects import LoadedObject
@@ -29,7 +30,6 @@ GATHER_SECONDS: Final = 1.0
 """Pods that go together share a sweep."""
 TCP: Final = 6
 FIN, SYN, RST, ACK = (flag.value for flag in TcpFlag)
-TICKS_PER_SECOND: Final = 1_000_000_000 / (1 << CtClock.TICK_SHIFT)
 WRAP: Final = 1 << 32
 
 

@@ -34,11 +34,11 @@ from services.agent.netlink.requests import (
     set_host_route,
     set_neighbour,
     set_up,
-    settle,
+    sync_link_state,
     without_link_local,
 )
 from services.agent.netlink.rtnetlink import Request, RtNetlink
-from services.agent.netlink.tc import TrafficControl
+from services.agent.netlink.tc import TcBlocks, TrafficControl
 
 GATEWAY_MAC: Final = defaults.GATEWAY_MAC.hex(":")
 """MAC address of the host's end of every pod's link, which the programs give as the gateway's."""
@@ -56,14 +56,6 @@ class PodLink:
     """(the pod's address, its gateway) of each family, as text."""
     host_interface: str
     mtu_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class TcBlocks:
-    """Numbers of the tc blocks that all pods' devices share."""
-
-    ingress: int
-    egress: int
 
 
 class PodLinks:
@@ -134,7 +126,7 @@ class PodLinks:
             raise WiringFailed("attachment", link.host_interface, "", str(error)) from error
         _carry_out(self._host, "configuration", link.host_interface, "", _requests_outside(link, host_index))
         _carry_out(pod, "configuration", link.interface, link.netns, _requests_inside(link, pod_index))
-        _carry_out(self._host, "configuration", link.host_interface, "", [settle(host_index)])
+        _carry_out(self._host, "configuration", link.host_interface, "", [sync_link_state(host_index)])
         return host_index
 
 

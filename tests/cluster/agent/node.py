@@ -133,14 +133,21 @@ class Node:
 
 @asynccontextmanager
 async def monitor(node: Node, kind: str) -> AsyncIterator[asyncio.StreamReader]:
-    reader, writer = await asyncio.open_unix_connection(node.socket)
-    writer.write(json.dumps({"call": "monitor", "arguments": {"kinds": [kind]}}).encode() + b"\n")
-    await writer.drain()
+    """Give the flows of a kind that the agent publishes from now on, a line of JSON each."""
+    reader = asyncio.StreamReader()
+
+    async def deliver(message: Any) -> None:
+        for flow in json.loads(message.data)["flows"]:
+            if flow["kind"] == kind:
+                reader.feed_data(json.dumps(flow).encode() + b"\n")
+
+    bus = node.owners.bus
+    subscription = await bus.subscribe(bus.subjects.flow("node1"), deliver)
+    await bus.flush()
     try:
         yield reader
     finally:
-        writer.close()
-        await writer.wait_closed()
+        await bus.unsubscribe(subscription)
 
 
 async def until(look: Callable[[], Awaitable[Any]], *, gone: bool = False) -> Any:

@@ -15,7 +15,7 @@ from laboratory.bulk_transfer import transfer
 from laboratory.cluster import LocalCluster
 from laboratory.external_host import PORT
 from laboratory.machine import Machine
-from services.agent.loader.loading import local_ports, masquerade_ports
+from services.agent.loader.datapath import local_ports, masquerade_ports
 from tests.cluster.routing.peers import PORT as ECHO
 from tests.cluster.routing.peers import WAYS, Peers, answering, is_native, reached, unfragmented
 

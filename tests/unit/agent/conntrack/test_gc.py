@@ -1,8 +1,9 @@
 import pytest
 
 from cilia.abi.structs import CtEntry, CtSide
+from cilia.datapath.clock import TICKS_PER_SECOND
 from services.agent.config import TimeoutConfig
-from services.agent.conntrack.gc import ACK, FIN, RST, SYN, TICKS_PER_SECOND, is_expired, lifetime_seconds
+from services.agent.conntrack.gc import ACK, FIN, RST, SYN, is_expired, lifetime_seconds
 
 TIMEOUTS = TimeoutConfig()
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.agent.endpoint.pool import LOW_WATER, Addresses, AddressPool
 from services.agent.errors import PoolExhausted, UnknownBlock
+from services.agent.node.pool import LOW_WATER, Addresses, AddressPool
 
 
 def pool_of(*blocks: str) -> AddressPool:

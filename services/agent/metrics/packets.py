@@ -1,6 +1,4 @@
-"""What became of packets, as cilia_metrics counts it: read from the kernel when someone asks, at
-most once a second.
-"""
+"""Packet counters of cilia_metrics: read from the kernel when someone asks, at most once a second."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +14,7 @@ FRESH_SECONDS: Final = 1.0
 HOOKS: Final = tuple(hook for hook in Hook if hook is not Hook.HOOKS)
 
 
-class Outcomes:
+class PacketCounters:
     """Sums of cilia_metrics over all CPUs."""
 
     def __init__(self, objects: LoadedObject, clock: Callable[[], float] = time.monotonic) -> None:

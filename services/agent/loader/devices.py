@@ -22,11 +22,10 @@ from typing import Final
 from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from services.agent.endpoint.veth import TcBlocks
 from services.agent.errors import WiringFailed
 from services.agent.netlink.requests import add_address, without_link_local
 from services.agent.netlink.rtnetlink import RtNetlink
-from services.agent.netlink.tc import TrafficControl
+from services.agent.netlink.tc import TcBlocks, TrafficControl
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
-"""Distinct flows of this node: who talked to whom about what and what became of it, counted. Pure.
+"""Aggregation of events into distinct flows: ends, port, verdict and policy, with counts. Pure.
 
 Events come by the million, distinct flows by the thousand: what is new goes to the recorder at
-once, what repeats only adds up, and goes along now and then. The memory is bounded; what was not
-seen longest makes room, flows with outsiders first, since a scan from outside must not push out
+once, what repeats only adds up, and goes along now and then. The memory is bounded; what has not
+been seen for longest makes room, flows with outsiders first, since a scan from outside must not push out
 what the cluster's own workloads do.
 """
 
@@ -31,17 +31,17 @@ ECHO_REQUEST: Final[dict[int, int]] = {IpProtocol.ICMP: 8, IpProtocol.ICMPV6: 12
 """Type of an echo request, by protocol: an answer belongs to the flow of its request."""
 _RANDOM: Final = "bcdfghjklmnpqrstvwxz2456789"
 _COPY: Final = re.compile(rf"(-[{_RANDOM}]{{8,10}})?-[{_RANDOM}]{{5}}$|-\d+$")
-"""What Kubernetes' controllers end the names of pods with."""
+"""Endings that Kubernetes' controllers give to the names of pods."""
 
 NamedPorts = tuple[tuple[str, str, int], ...]
 PortsOf = Callable[[int, bytes], NamedPorts]
-"""Gives what a pod names, by local endpoint's id or by address."""
+"""Lookup of a pod's named ports, by local endpoint's id or by address."""
 Key = tuple[FlowPeer, FlowPeer, int, int, PolicyVerdict, bool, str]
 
 
 @dataclass(slots=True)
 class DistinctCounters:
-    """What became of distinct flows."""
+    """Counts of distinct flows that made room."""
 
     evicted: int = counter("distinct flows that made room for others in the agent")
     lost: int = counter("distinct flows that made room before the recorder had heard of them")
@@ -81,8 +81,8 @@ class DistinctFlows:
         """Tell whether there is one that the recorder has never heard of."""
         return self._fresh > 0
 
-    def take(self, event: Event, flow: Flow) -> None:
-        """Count an event, and the same as a flow with names."""
+    def add(self, event: Event, flow: Flow) -> None:
+        """Count an event, which is also given as a flow with names."""
         key = key_of(event, flow)
         if key is None:
             return
@@ -99,25 +99,25 @@ class DistinctFlows:
         row.last_ns = flow.time_ns
         rows.move_to_end(key)
 
-    def hand_over(self, most: int, *, everything: bool) -> tuple[tuple[DistinctFlow, ...], int]:
+    def take_unreported(self, most: int, *, everything: bool) -> tuple[tuple[DistinctFlow, ...], int]:
         """Return what the recorder hasn't heard of, and how many distinct flows were lost before;
-        it counts as told.
+        it counts as reported.
 
         Args:
             most: So many flows at a time.
             everything: What it has heard of before as well, if it was seen again.
         """
-        told: list[DistinctFlow] = []
+        taken: list[DistinctFlow] = []
         for rows in (self._inside, self._outside):
             for key, row in rows.items():
-                if len(told) == most:
+                if len(taken) == most:
                     break
                 if row.pending and (everything or not row.is_known):
-                    told.append(_seen(key, row))
+                    taken.append(_seen(key, row))
                     self._fresh -= not row.is_known
                     row.pending, row.is_known = 0, True
         lost, self._lost = self._lost, 0
-        return tuple(told), lost
+        return tuple(taken), lost
 
     def _make_room(self) -> None:
         if len(self) < self._limit:

@@ -1,6 +1,6 @@
 import pytest
 
-from services.agent.loader.loading import masquerade_ports
+from services.agent.loader.datapath import masquerade_ports
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,13 @@ from cilia.contracts.flow_events import Flow
 from cilia.contracts.ids import NodeName
 from cilia.datapath.clock import UnixClock
 from services.agent.address import number, packed
-from services.agent.flows.events import Names, flow_of
+from services.agent.flows.naming import Names, flow_of
 
 REMOTE = (number("10.2.0.5"), number("fd00:2::5"))
 NAMES = Names(
     endpoint=lambda number: f"default/pod{number}",
     address=lambda address: "default/remote" if address in REMOTE else "",
     policy=lambda cookie: f"policy {cookie}",
-    reason=lambda reason: f"reason {reason}",
 )
 
 
@@ -18,7 +17,7 @@ def event(kind: int = 1, *, cookie: int = 0, audited: int = 0, direction: int = 
     return Event(
         time_ns=5,
         kind=kind,
-        reason=3 if kind == 2 else 0,
+        reason=133 if kind == 2 else 0,
         direction=direction,
         audited=audited,
         family=4,
@@ -50,7 +49,12 @@ def test_a_verdict_names_both_ends() -> None:
 
 def test_a_drop_has_its_reason_and_the_policy_that_decided() -> None:
     flow = named(event(2, cookie=9, direction=1))
-    assert (flow.verdict, flow.reason, flow.policy, flow.direction) == ("dropped", "reason 3", "policy 9", "egress")
+    assert (flow.verdict, flow.reason, flow.policy, flow.direction) == (
+        "dropped",
+        "policy-denied",
+        "policy 9",
+        "egress",
+    )
 
 
 def test_what_would_have_been_dropped_is_an_audit() -> None:

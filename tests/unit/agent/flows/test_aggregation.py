@@ -9,16 +9,16 @@ from cilia.abi.structs import Event
 from cilia.contracts.flows import DistinctFlow, FlowPeer
 from cilia.contracts.ids import NodeName
 from cilia.datapath.clock import UnixClock
-from services.agent.flows.distinct import DistinctFlows, workload_name
-from services.agent.flows.events import flow_of
-from tests.unit.agent.flows.test_events import NAMES, event
+from services.agent.flows.aggregation import DistinctFlows, workload_name
+from services.agent.flows.naming import flow_of
+from tests.unit.agent.flows.test_naming import NAMES, event
 
 PORTS = (("http", "TCP", 80),)
 WORLD = 2
 
 
 def take(flows: DistinctFlows, which: Event) -> None:
-    flows.take(which, flow_of(which, NodeName("node1"), UnixClock(1000), NAMES))
+    flows.add(which, flow_of(which, NodeName("node1"), UnixClock(1000), NAMES))
 
 
 def distinct(limit: int = 100) -> DistinctFlows:
@@ -26,7 +26,7 @@ def distinct(limit: int = 100) -> DistinctFlows:
 
 
 def told(flows: DistinctFlows, *, everything: bool = True) -> tuple[DistinctFlow, ...]:
-    return flows.hand_over(500, everything=everything)[0]
+    return flows.take_unreported(500, everything=everything)[0]
 
 
 def test_the_same_flow_counts_up_whatever_its_source_port_and_another_port_is_another_flow() -> None:
@@ -114,8 +114,8 @@ def test_a_batch_holds_so_many_and_the_next_one_the_rest() -> None:
     flows = distinct()
     for port in range(1, 11):
         take(flows, event()._replace(port=(1, port)))
-    first, _ = flows.hand_over(6, everything=False)
-    second, _ = flows.hand_over(6, everything=False)
+    first, _ = flows.take_unreported(6, everything=False)
+    second, _ = flows.take_unreported(6, everything=False)
     assert sorted(flow.port for flow in (*first, *second)) == list(range(1, 11))
     assert not flows.has_fresh
 
@@ -127,10 +127,10 @@ def test_a_scan_from_outside_makes_room_for_itself_and_what_was_lost_is_told() -
     for port in range(1000, 1100):
         take(flows, event()._replace(port=(1, port), identity=(WORLD, 301)))
     assert len(flows) == 10
-    seen, lost = flows.hand_over(500, everything=True)
+    seen, lost = flows.take_unreported(500, everything=True)
     assert [flow.port for flow in seen] == [*range(1, 9), 1098, 1099]
     assert (lost, flows.counters.lost, flows.counters.evicted) == (98, 98, 98)
-    assert flows.hand_over(500, everything=True) == ((), 0)
+    assert flows.take_unreported(500, everything=True) == ((), 0)
     assert not flows.has_fresh
 
 
