@@ -47,12 +47,8 @@ PATIENT_SECONDS = 0.9
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[LocalCluster]:
-    cluster = LocalCluster.up(f"dual-{os.getpid()}", nodes=2)
-    try:
-        yield cluster
-    finally:
-        cluster.down()
+def shared(shared_cluster: LocalCluster) -> LocalCluster:
+    return shared_cluster
 
 
 @pytest.fixture(scope="module")

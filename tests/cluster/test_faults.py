@@ -17,6 +17,7 @@ from laboratory.traffic import Tally, reaches_tcp, serve_tcp, serve_udp, steady_
 from tests.cluster.convergence import converge
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos, pytest.mark.timeout(300)]
+ALTERS_CLUSTER = True
 
 PORT = 80
 WEB = """

@@ -3,7 +3,6 @@ never was never does.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from ipaddress import ip_address
@@ -17,6 +16,7 @@ from laboratory.namespaces import ip
 from laboratory.pod import Pod
 from laboratory.policies import Policies
 from laboratory.traffic import reaches_tcp, serve_tcp, serve_udp, steady_udp
+from tests.cluster.pool import ClusterPool, Configuration
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -30,16 +30,18 @@ def addresses(*last: int) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def shared_cluster() -> Iterator[LocalCluster]:
-    cluster = LocalCluster.up(f"cidr-{os.getpid()}", nodes=2, replicas=2, external_host=True)
-    try:
+def configuration() -> Configuration:
+    return Configuration(nodes=2, replicas=2, external_host=True)
+
+
+@pytest.fixture(scope="module")
+def shared_cluster(cluster_pool: ClusterPool, configuration: Configuration) -> Iterator[LocalCluster]:
+    with cluster_pool.lend(configuration, alters_cluster=True) as cluster:
         outside = cluster.layout.external_host
         for last in LAST[1:]:
             ip(f"-n {outside}", [f"addr add 198.51.100.{last}/24 dev eth0"])
             ip(f"-n {outside}", [f"addr add 2001:db8:100::{last}/64 dev eth0 nodad"])
         yield cluster
-    finally:
-        cluster.down()
 
 
 def policy(name: str, rules: str) -> str:

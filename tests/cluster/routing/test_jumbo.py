@@ -13,6 +13,7 @@ from laboratory.namespaces import ip
 from tests.cluster.routing.peers import PORT, Peers, answering, is_native, make_peers, unfragmented
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+ALTERS_CLUSTER = True
 
 UNDERLAY_BYTES = 9000
 VXLAN_OVERHEAD_BYTES = 50

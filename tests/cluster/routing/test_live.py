@@ -15,6 +15,7 @@ from laboratory.traffic import Tally, steady_connections, steady_udp
 from tests.cluster.routing.peers import ALL, PORT, Peers, answering, reached_by
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos, pytest.mark.timeout(180)]
+ALTERS_CLUSTER = True
 
 MOVED = "172.31.9.12"
 SETTLED_SECONDS = 1.5

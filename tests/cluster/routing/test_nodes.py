@@ -14,6 +14,7 @@ from laboratory.traffic import steady_udp
 from tests.cluster.routing.peers import ALL, NONE, PORT, Peers, answering, reached, reached_by
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+ALTERS_CLUSTER = True
 
 NAMED_SECONDS = 10.0
 FROM_NODES = """
