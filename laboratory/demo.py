@@ -23,9 +23,11 @@ from rich.table import Table
 
 from cilia.contracts.flow_events import Flow
 from cilia.errors import Failure
+from laboratory.attempts import get
 from laboratory.cluster import LocalCluster
+from laboratory.echo_servers import serve_udp
 from laboratory.pod import Pod
-from laboratory.traffic import Tally, get, serve_udp, steady_udp
+from laboratory.streams import Tally, steady_udp
 
 NAME: Final = "demo"
 EXAMPLES: Final = Path(__file__).parent.parent / "examples"

@@ -21,7 +21,7 @@ from services.policy.resolution.events import read_event
 from services.policy.resolution.parse_cache import ParseCache
 from services.policy.resolution.resolver import EngineResolver
 
-CONVERGENCE_SECONDS = 30.0
+CONVERGENCE_SECONDS = 60.0
 
 K = TypeVar("K")
 Resolved = Mapping[Identity, Mapping[PolicyKey, PolicyEntry]]

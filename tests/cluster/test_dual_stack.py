@@ -11,13 +11,14 @@ from itertools import product
 import pytest
 
 from laboratory import connectivity
+from laboratory.attempts import reaches_icmp, reaches_tcp, reaches_udp
 from laboratory.cluster import LocalCluster
 from laboratory.connectivity import DNS, HTTP, Attempt
+from laboratory.echo_servers import serve_tcp, serve_udp
 from laboratory.layout import Families
 from laboratory.machine import Machine
 from laboratory.pod import Pod
 from laboratory.policies import Policies
-from laboratory.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
 from tests.cluster.convergence import converge
 
 pytestmark = pytest.mark.cluster

@@ -9,15 +9,16 @@ from ipaddress import ip_network
 
 import pytest
 
+from laboratory.attempts import reaches_tcp
 from laboratory.cluster import LocalCluster
+from laboratory.echo_servers import serve_tcp
 from laboratory.machine import Machine
 from laboratory.namespaces import ip
 from laboratory.pod import Pod
 from laboratory.policies import Policies
-from laboratory.traffic import reaches_tcp, serve_tcp
 from tests.cluster.pool import Configuration
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PORT = 7000
 NEAR, INNER, FAR = "198.51.100.10", "198.51.100.130", "198.51.100.250"

@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
+from laboratory.attempts import reaches_tcp
 from laboratory.cluster import LocalCluster
+from laboratory.echo_servers import serve_tcp
 from laboratory.policies import Policies
-from laboratory.traffic import reaches_tcp, serve_tcp
 from tests.cluster.convergence import converge
 from tests.cluster.pool import Configuration
 

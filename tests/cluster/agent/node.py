@@ -18,6 +18,7 @@ from typing import Any
 from cilia.bus import BusConfig, connect_bus
 from cilia.netns import inside
 from laboratory.servers import Server, start_nats
+from laboratory.wait import wait_until, wait_while
 from tests.cluster.agent.owners import Owners
 
 ROOT = Path(__file__).parents[3]
@@ -152,12 +153,7 @@ async def monitor(node: Node, kind: str) -> AsyncIterator[asyncio.StreamReader]:
 
 async def until(look: Callable[[], Awaitable[Any]], *, gone: bool = False) -> Any:
     """Look until there is something, or nothing any more; return it."""
-    for _ in range(300):
-        seen = await look()
-        if bool(seen) is not gone:
-            return seen
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"still {seen!r}")
+    return await (wait_while(look) if gone else wait_until(look))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from laboratory.cluster import LocalCluster
 from tests.cluster.kubernetes.conformance import Stage
 from tests.unit.policy.corpus import load
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 ALTERS_CLUSTER = True  # prefixes of its pods keep their identities for a while
 
 EVERY = 23

@@ -7,7 +7,7 @@ from tests.cluster.pool import Configuration
 from tests.cluster.scenarios.stage import Stage
 from tests.cluster.scenarios.table import SCENARIOS, Scenario
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 EVERY = 5
 
