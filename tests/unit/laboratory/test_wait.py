@@ -25,7 +25,7 @@ async def test_a_condition_may_be_a_coroutine_function() -> None:
 
 async def test_waiting_while_something_holds_ends_when_it_does_not() -> None:
     left = [0, 1, 2, 3]
-    await wait_while(lambda: left.pop())
+    await wait_while(left.pop)
     assert left == []
 
 
