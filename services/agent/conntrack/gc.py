@@ -1,6 +1,6 @@
-"""Forgetting flows: those that idled too long, and those of a pod that is gone.
+"""Garbage collection of conntrack: flows that idled too long, and flows of pods that are gone.
 
-The programs create and refresh entries; this loop sweeps the table in small steps, so that neither
+The programs create and refresh entries; this loop sweeps the tables in small steps, so that neither
 the event loop nor a CPU is held for long. Lifetimes are the peer's (pkg/maps/ctmap).
 """
 
@@ -13,13 +13,12 @@ from typing import Any, Final, Generic
 
 from cilia.abi import maps
 from cilia.abi.codec import Buffer, K
-from cilia.abi.enums import CtClock, TcpFlag
 from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry
-from cilia.datapath.clock import TICKS_PER_SECOND
 from cilia.datapath.errors import MapError
 from cilia.datapath.maps import Map
 from cilia.datapath.objects import LoadedObject
 from cilia.metrics import counter
+from cilia.notify import Wakeup
 from services.agent.address import MAPPED, unpacked
 from services.agent.config import TimeoutConfig
 
@@ -29,7 +28,10 @@ STEP: Final = 256
 GATHER_SECONDS: Final = 1.0
 """Pods that go together share a sweep."""
 TCP: Final = 6
-FIN, SYN, RST, ACK = (flag.value for flag in TcpFlag)
+FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+TICK_SHIFT: Final = 20
+"""``last_seen`` counts ns >> 20."""
+TICKS_PER_SECOND: Final = 1_000_000_000 / (1 << TICK_SHIFT)
 WRAP: Final = 1 << 32
 
 
@@ -55,15 +57,15 @@ def is_expired(protocol: int, entry: CtEntry, now_ticks: int, timeouts: TimeoutC
 
 @dataclass(slots=True)
 class ConntrackCounters:
-    """What the sweeps did."""
+    """Counters of the sweeps."""
 
     sweeps: int = counter("sweeps of the table of flows")
     removed: int = counter("flows forgotten since they idled too long or their pod is gone")
 
 
 @dataclass(frozen=True, slots=True)
-class Flows(Generic[K]):
-    """The flows of one family, and how to read their keys."""
+class FlowTable(Generic[K]):
+    """Flows of one family, and functions that read their keys."""
 
     map: Map[K, CtEntry]
     keys: Callable[[Buffer], Iterable[K]]
@@ -73,15 +75,22 @@ class Flows(Generic[K]):
 class Conntrack:
     """Sweeps cilia_ct4 and cilia_ct6. ``run`` goes to the supervisor."""
 
-    def __init__(self, objects: LoadedObject, timeouts: TimeoutConfig, sweep_seconds: float) -> None:
+    def __init__(
+        self,
+        objects: LoadedObject,
+        timeouts: TimeoutConfig,
+        sweep_seconds: float,
+        clock_ns: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+    ) -> None:
         self._tables = (
-            Flows(objects.map(maps.CT4), Ct4Key.unpack_each, lambda key: map(MAPPED.__or__, key.address)),
-            Flows(objects.map(maps.CT6), Ct6Key.unpack_each, lambda key: map(unpacked, key.address)),
+            FlowTable(objects.map(maps.CT4), Ct4Key.unpack_each, lambda key: map(MAPPED.__or__, key.address)),
+            FlowTable(objects.map(maps.CT6), Ct6Key.unpack_each, lambda key: map(unpacked, key.address)),
         )
         self._timeouts = timeouts
         self._sweep_seconds = sweep_seconds
+        self._clock_ns = clock_ns
         self._gone: set[int] = set()
-        self._wake = asyncio.Event()
+        self._wakeup = Wakeup()
         self.found = dict.fromkeys((table.map.name for table in self._tables), 0)
         """Map -> flows found by the latest sweep."""
         self.counters = ConntrackCounters()
@@ -96,36 +105,41 @@ class Conntrack:
         for table in self._tables:
             table.map.close()
 
-    def scrub(self, address: int) -> None:
+    def purge(self, address: int) -> None:
         """Forget the flows of an address, soon."""
         self._gone.add(address)
-        self._wake.set()
+        self._wakeup.set()
 
     async def run(self) -> None:
         """Sweep now and then, and soon after a pod has gone, until cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(self._sweep_seconds):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await self._wakeup.wait(self._sweep_seconds)
             await asyncio.sleep(GATHER_SECONDS)
-            self._wake.clear()
+            await self._wakeup.wait(0.0)  # pods that went meanwhile are in this sweep
             try:
-                await self._sweep()
+                await self.sweep()
             except MapError as error:
-                log.warning("the sweep ended early: %s", error)
+                log.warning("the sweep of flows ended early: %s", error)
 
-    async def _sweep(self) -> None:
+    async def sweep(self) -> None:
+        """Look at every flow once, in small steps.
+
+        Raises:
+            MapError: The kernel refused a read; pods that are gone are left to the next sweep.
+        """
         gone, self._gone = self._gone, set()
-        for table in self._tables:
-            self.found[table.map.name] = await self._sweep_one(table, gone)
+        try:
+            for table in self._tables:
+                self.found[table.map.name] = await self._sweep_one(table, gone)
+        except MapError:
+            self._gone |= gone
+            raise
         self.counters.sweeps += 1
 
-    async def _sweep_one(self, table: "Flows[Any]", gone: set[int]) -> int:
+    async def _sweep_one(self, table: FlowTable[Any], gone: set[int]) -> int:
         found = 0
         for keys, values in table.map.batches(STEP):
-            now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) >> CtClock.TICK_SHIFT
+            now = self._clock_ns() >> TICK_SHIFT
             dead = [
                 key
                 for key, entry in zip(table.keys(keys), CtEntry.unpack_each(values), strict=True)

@@ -1,5 +1,4 @@
-"""Forgetting mappings of masqueraded flows: those whose flow is forgotten, and halves whose other
-half is gone.
+"""Garbage collection of NAT: mappings whose flow is forgotten, and halves without the other half.
 
 A mapping is two entries of cilia_nat, one for what the pod sends and one for what comes back
 (bpf/maps/nat.h). What is found unused goes only if the next sweep finds it so again: the programs
@@ -46,7 +45,7 @@ def other_half(key: NatKey, entry: NatEntry) -> tuple[NatKey, NatEntry]:
 
 @dataclass(slots=True)
 class NatGcCounters:
-    """What the sweeps did."""
+    """Counters of the sweeps."""
 
     removed: int = counter("entries of cilia_nat removed since their flow or their other half is gone")
 
@@ -60,9 +59,9 @@ class NatGc:
         self._flows6: Map[Ct6Key, CtEntry] = objects.map(maps.CT6)
         self._sweep_seconds = sweep_seconds
         self._unused: set[NatKey] = set()
-        """What the latest sweep found without its flow or its other half."""
+        """Entries that the latest sweep found without their flow or their other half."""
         self.entries = 0
-        """Found by the latest sweep."""
+        """Entries found by the latest sweep."""
         self.counters = NatGcCounters()
 
     def close(self) -> None:
@@ -77,7 +76,7 @@ class NatGc:
             try:
                 await self.sweep()
             except MapError as error:
-                log.warning("the sweep of mappings ended early: %s", error)
+                log.warning("the sweep of NAT mappings ended early: %s", error)
 
     async def sweep(self) -> None:
         """Look at every entry once, in small steps."""

@@ -1,9 +1,18 @@
+"""Flows are forgotten after their lifetime, and soon when their pod is gone."""
+
+import asyncio
+
 import pytest
 
-from cilia.abi.structs import CtEntry, CtSide
-from cilia.datapath.clock import TICKS_PER_SECOND
+from cilia.abi import maps
+from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry, CtSide
+from cilia.datapath.errors import MapError
+from services.agent.address import number, packed
 from services.agent.config import TimeoutConfig
-from services.agent.conntrack.gc import ACK, FIN, RST, SYN, is_expired, lifetime_seconds
+from services.agent.conntrack import gc as module
+from services.agent.conntrack.gc import ACK, FIN, RST, SYN, TICKS_PER_SECOND, Conntrack, is_expired, lifetime_seconds
+from tests.unit.agent.loops import running, until
+from tests.unit.agent.maps import FakeObjects
 
 TIMEOUTS = TimeoutConfig()
 
@@ -45,3 +54,103 @@ def test_a_clock_that_wrapped_is_no_reason_to_forget_a_flow() -> None:
 
 def test_a_flow_seen_after_our_reading_of_the_clock_is_alive() -> None:
     assert not is_expired(*flow(17, last_seen=1001), 1000, TIMEOUTS)
+
+
+POD, OTHER, WORLD = (number(address) for address in ("10.1.0.5", "10.1.0.6", "198.51.100.7"))
+POD6, WORLD6 = number("fd00::5"), number("2001:db8::7")
+UDP = 17
+
+
+class Table:
+    """Both tables of flows, and a clock that the test moves, in seconds."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        objects = FakeObjects()
+        self.gc = Conntrack(objects.loaded, TIMEOUTS, 30.0, clock_ns=lambda: int(self.now * 1e9))
+        self.ct4, self.ct6 = objects.map(maps.CT4), objects.map(maps.CT6)
+
+    def enter(self, *ends: int, port: int = 5000) -> None:
+        """Enter a flow of UDP that was seen now."""
+        entry = flow(UDP, last_seen=int(self.now * TICKS_PER_SECOND))[1]
+        low, high = sorted(ends)
+        if low >> 32 == 0xFFFF:
+            self.ct4.held[Ct4Key((low & 0xFFFF_FFFF, high & 0xFFFF_FFFF), (53, port), UDP)] = entry
+        else:
+            self.ct6.held[Ct6Key((packed(low), packed(high)), (53, port), UDP)] = entry
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+async def test_a_sweep_forgets_what_idled_too_long_in_both_families(table: Table) -> None:
+    table.enter(POD, WORLD)
+    table.enter(POD6, WORLD6)
+    table.now += 61
+    table.enter(POD, WORLD, port=5001)
+    await table.gc.sweep()
+    assert [key.port for key in table.ct4.held] == [(53, 5001)]
+    assert table.ct6.held == {}
+    assert (table.gc.counters.removed, table.gc.counters.sweeps) == (2, 1)
+    assert (table.gc.found, table.gc.flows) == ({"cilia_ct4": 2, "cilia_ct6": 1}, 3)
+
+
+async def test_flows_of_a_pod_that_is_gone_are_forgotten_whichever_end_it_was(table: Table) -> None:
+    table.enter(POD, WORLD)
+    table.enter(number("10.0.0.1"), POD)
+    table.enter(OTHER, WORLD)
+    table.enter(POD6, WORLD6)
+    table.gc.purge(POD)
+    await table.gc.sweep()
+    assert len(table.ct4.held) == len(table.ct6.held) == 1
+    table.gc.purge(POD6)
+    await table.gc.sweep()
+    assert table.ct6.held == {}
+
+
+async def test_a_purge_concerns_one_sweep_only(table: Table) -> None:
+    table.gc.purge(POD)
+    await table.gc.sweep()
+    table.enter(POD, WORLD)
+    await table.gc.sweep()
+    assert len(table.ct4.held) == 1
+
+
+async def test_the_loop_sweeps_soon_after_a_purge_and_goes_on_after_a_refusal(
+    table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "GATHER_SECONDS", 0.0)
+    table.ct4.refusals = 1
+    async with running(table.gc.run):
+        table.gc.purge(POD)
+        await until(lambda: "the sweep of flows ended early" in caplog.text)
+        table.enter(OTHER, WORLD)
+        table.gc.purge(OTHER)
+        await until(lambda: not table.ct4.held)
+
+
+async def test_a_purge_whose_sweep_was_refused_is_made_good_by_the_next(table: Table) -> None:
+    table.enter(POD, WORLD)
+    table.gc.purge(POD)
+    table.ct4.refusals = 1
+    with pytest.raises(MapError):
+        await table.gc.sweep()
+    await table.gc.sweep()
+    assert table.ct4.held == {}
+
+
+async def test_large_tables_are_swept_in_steps_between_which_others_run(table: Table) -> None:
+    for port in range(3 * module.STEP):
+        table.enter(POD, WORLD, port=port)
+    turns = [0]
+
+    async def other() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    async with running(other):
+        await table.gc.sweep()
+    assert turns[0] >= 3

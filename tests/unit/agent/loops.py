@@ -1,0 +1,28 @@
+"""Supervision of a test's loops: they run beside it, and a failure of theirs is the test's."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+
+@asynccontextmanager
+async def running(*loops: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run loops until the end of the block; raise what one of them raised."""
+    tasks = [asyncio.create_task(loop()) for loop in loops]
+    try:
+        yield
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, for at most 30 s."""
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0)

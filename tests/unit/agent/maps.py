@@ -1,0 +1,82 @@
+"""Maps of the data plane in memory, by their layouts, with failures to order."""
+
+import errno
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar, cast
+
+from cilia.abi.codec import MapLayout
+from cilia.datapath.errors import MapError, MapFull
+from cilia.datapath.objects import LoadedObject
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class FakeMap(Generic[K, V]):
+    """A map; ``refusals`` is for how many reads the kernel refuses."""
+
+    def __init__(self, layout: MapLayout[K, V], capacity: int | None = None) -> None:
+        self.layout = layout
+        self.name = layout.name
+        self.capacity = layout.max_entries if capacity is None else capacity
+        self.held: dict[K, V] = {}
+        self.refusals = 0
+        self.between_batches: Callable[[], None] = lambda: None
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def lookup(self, key: K) -> V | None:
+        return self.held.get(key)
+
+    def items(self) -> list[tuple[K, V]]:
+        return list(self.held.items())
+
+    def batches(self, step: int) -> Iterator[tuple[bytes, bytes]]:
+        """Give what was held at the start, in packed steps."""
+        entries = list(self.held.items())
+        for at in range(0, max(len(entries), 1), step):
+            if self.refusals:
+                self.refusals -= 1
+                raise MapError(self.name, "read", errno.EINTR)
+            some = entries[at : at + step]
+            keys = b"".join(self.layout.key.pack(key) for key, _ in some)
+            yield keys, b"".join(self.layout.value.pack(value) for _, value in some)
+            self.between_batches()
+
+    def update(self, key: K, value: V) -> None:
+        self.update_many([(key, value)])
+
+    def update_many(self, entries: Iterable[tuple[K, V]]) -> int:
+        done = 0
+        for key, value in entries:
+            if key not in self.held and len(self.held) >= self.capacity:
+                raise MapFull(self.name, self.capacity, errno.E2BIG, key=self.layout.key.pack(key), done=done)
+            self.held[key] = value
+            done += 1
+        return done
+
+    def delete(self, key: K) -> bool:
+        return self.held.pop(key, None) is not None
+
+    def delete_many(self, keys: Iterable[K]) -> int:
+        return sum(self.delete(key) for key in keys)
+
+
+class FakeObjects:
+    """Loaded data plane whose maps are in memory; a map that is opened twice is one map."""
+
+    def __init__(self, **capacities: int) -> None:
+        self._capacities = capacities
+        self._maps: dict[str, FakeMap[Any, Any]] = {}
+
+    def map(self, layout: MapLayout[K, V]) -> FakeMap[K, V]:
+        if layout.name not in self._maps:
+            self._maps[layout.name] = FakeMap(layout, self._capacities.get(layout.name))
+        return self._maps[layout.name]
+
+    @property
+    def loaded(self) -> LoadedObject:
+        """Itself, for code under test."""
+        return cast(LoadedObject, self)
