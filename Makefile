@@ -3,13 +3,10 @@ PYTHON := .venv/bin/python
 SOURCES := cilia services laboratory bench tests tools
 BPF_SOURCES := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h)
 
-# Tests mostly wait, for processes and for the kernel: more of them at a time than processors.
-PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
-
-.PHONY: help setup build demo test test-cluster abi complexity kernels format figures check bench proofs clean
+.PHONY: help setup build demo test abi complexity kernels format figures check bench proofs clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/'
 
 setup: ## install what is missing: packages, .venv, compiled parts
 	@tools/bootstrap
@@ -20,10 +17,7 @@ demo: setup ## three nodes, a dozen pods, real policy on real traffic (KEEP=1 le
 	@$(PYTHON) -m laboratory.demo $(if $(KEEP),--keep)
 
 test: setup ## all tests, on real kernels, brokers and kvstores
-	@$(PYTHON) -m pytest $(PARALLEL)
-
-test-cluster: setup ## only the tests that start clusters or agents
-	@$(PYTHON) -m pytest $(PARALLEL) tests/cluster
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 abi: setup ## generate cilia/abi from the C objects' BTF
 	@$(PYTHON) -m tools.abi

@@ -122,10 +122,7 @@ async def measure(config: EtcdConfig) -> list[Figure]:
 
 def main() -> None:
     """Measure and report."""
-    with (
-        tempfile.TemporaryDirectory(prefix="cilia-bench-") as directory,
-        start_etcd(Path(directory), durable=True) as server,
-    ):
+    with tempfile.TemporaryDirectory(prefix="cilia-bench-") as directory, start_etcd(Path(directory)) as server:
         report(uvloop.run(measure(EtcdConfig(endpoints=(server.address,)))))
 
 

@@ -1,9 +1,7 @@
-"""Keys, values and events of the data plane.
+"""Keys, values and events of the data plane. Generated from BTF by tools/abi.py (make abi); don't edit.
 
-Generated from BTF by tools/abi.py (make abi); don't edit.
-
-Integers are in host order, also where C keeps them in network order; ``unpack`` takes exactly
-one struct, ``unpack_each`` any number of them in a row.
+Integers are in host order, also where C keeps them in network order; ``unpack`` takes exactly one struct,
+``unpack_each`` any number of them in a row.
 """
 
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from struct import Struct
 from typing import Any, Final, NamedTuple, Self
 
 from cilia.abi.codec import Buffer, Codec, exact, fit
+
 
 _CT4_KEY = Struct("=IIHHB3x")
 

@@ -52,7 +52,7 @@ def note_repairs(answer: AgentStatus | str) -> None:
     if isinstance(answer, str):
         return
     for loop in answer.loops:
-        if loop.name == "audit" and loop.failures:
+        if loop.name == "drift" and loop.failures:
             changes = f"{loop.failures} foreign changes in its kernel, repaired"
             note(f"{answer.node}: {changes}; the last: {loop.last_error}")
 

@@ -13,7 +13,7 @@ subject                               payload                                   
 ``<root>.node.<node>.<call>``         JSON request and reply, to one agent         CLI, operator
 ``<root>.ack.<node>``                 JSON :class:`~.realisation.Acknowledgement`  agents
 ``<root>.flow.<node>``                JSON :class:`~.flow_events.FlowBatch`        agents
-``<root>.audit.<node>``               JSON :class:`~.drift.ForeignChange`          agents
+``<root>.drift.<node>``               JSON :class:`~.drift.ForeignChange`          agents
 ``<root>.shadow``                     JSON :class:`~.flows.ShadowVerdicts`         recorder
 ====================================  ===========================================  ================
 """
@@ -60,9 +60,9 @@ class Subjects:
         """Subject of a node's acknowledgements."""
         return f"{self._prefix}.ack.{node}"
 
-    def audit(self, node: str = "*") -> str:
-        """Subject of foreign changes that a node's agent finds in its kernel."""
-        return f"{self._prefix}.audit.{node}"
+    def drift(self, node: str = "*") -> str:
+        """Subject of the changes by others that a node's agent finds in its kernel."""
+        return f"{self._prefix}.drift.{node}"
 
     def flow(self, node: str = "*") -> str:
         """Subject of a node's flows."""

@@ -94,6 +94,11 @@ class Plan(Generic[K, V]):
         """Refusals of objects, and of batches by a full table, so far."""
 
     @property
+    def desired(self) -> int:
+        """Number of desired objects."""
+        return len(self._desired)
+
+    @property
     def pending(self) -> int:
         """Number of objects that are not applied yet, or refused."""
         return len(self._pending) + sum(key not in self._pending for key in self._refused)
@@ -110,7 +115,7 @@ class Plan(Generic[K, V]):
         return Status.ERROR if key in self._refused or (self.full and key in self._pending) else Status.PENDING
 
     def touch(self, keys: Iterable[K]) -> None:
-        """Note objects whose desired state may have changed; refused ones are tried again at once."""
+        """Note objects whose desired state may have changed; refused ones are retried at once."""
         for key in keys:
             self._pending[key] = None
             self._refused.pop(key, None)
@@ -201,7 +206,7 @@ class Plan(Generic[K, V]):
         """Adopt the objects that a look found, and have those mended that are not as desired.
 
         Objects written since :meth:`begin_look` are left to the next look. Until desired state is
-        complete, those that it doesn't name stay as they were found.
+        complete, those of a former process that it doesn't name stay as they were found.
 
         Returns:
             Object -> (found, applied) where the two differ; None: missing.
@@ -216,7 +221,11 @@ class Plan(Generic[K, V]):
                 del self.applied[key]
             else:
                 self.applied[key] = present
-        self.touch(key for key in differences if self.is_complete or key in self._desired)
+        self.touch(
+            key
+            for key, (_, applied) in differences.items()
+            if self.is_complete or applied is None or key in self._desired
+        )
         return differences
 
     def _refuse(self, key: K, reason: str, now: float) -> None:

@@ -32,12 +32,13 @@ class Target(Protocol[K, V_contra]):
 
 
 class Reconciler(Generic[K, V]):
-    """Keeps a kernel table as desired. ``run`` goes to the supervisor.
+    """Keeps a kernel table as desired. ``run`` and ``prune`` go to the supervisor.
 
     Args:
         name: Noun for one object, as users read it in errors.
         take_changes: Returns the objects whose desired state changed since the last call.
         batch: Most objects of one call of the target.
+        wait_complete: Waits until desired state is known whole.
         in_thread: Runs a function of the target in a worker thread; None: calls don't block.
     """
 
@@ -49,6 +50,7 @@ class Reconciler(Generic[K, V]):
         take_changes: Callable[[], Iterable[K]],
         *,
         batch: int,
+        wait_complete: Callable[[], Awaitable[None]],
         describe: Callable[[K], str] = str,
         in_thread: Callable[..., Awaitable[Any]] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -58,6 +60,7 @@ class Reconciler(Generic[K, V]):
         self._target = target
         self._take_changes = take_changes
         self._batch = batch
+        self._wait_complete = wait_complete
         self._describe = describe
         self._in_thread = in_thread
         self._clock = clock
@@ -65,6 +68,21 @@ class Reconciler(Generic[K, V]):
         self._wakeup.set()
         self.written = Broadcast()
         """Notification after each step."""
+
+    @property
+    def desired(self) -> int:
+        """Number of desired objects."""
+        return self.plan.desired
+
+    @property
+    def pending(self) -> int:
+        """Number of objects that are not applied yet, or refused."""
+        return self.plan.pending
+
+    @property
+    def failures(self) -> int:
+        """Refusals of objects, and of batches by a full table, so far."""
+        return self.plan.failures
 
     @property
     def last_error(self) -> str:
@@ -108,26 +126,30 @@ class Reconciler(Generic[K, V]):
         return bool(batch)
 
     def write_now(self, urgent: Iterable[K] | None = None) -> bool:
-        """Write a batch at once, of all pending objects or of ``urgent``; tell whether they found room.
+        """Write a batch at once, of all pending objects or of ``urgent``.
 
         For targets that need no worker thread.
+
+        Returns:
+            A batch was written, and found room: there may be another.
         """
         self.take_changes()
         batch = self.plan.take(self._clock(), self._batch, urgent)
         if not batch:
-            return True
+            return False
         result = self._target.write(batch)
         self._finish(batch, result)
         return not result.full
 
-    async def prune(self, wait_complete: Callable[[], Awaitable[None]]) -> None:
-        """Once desired state is complete, have removed what it doesn't name; return then."""
-        await wait_complete()
+    async def prune(self) -> None:
+        """Once desired state is complete, have removed what it doesn't name; then idle."""
+        await self._wait_complete()
         await asyncio.sleep(LINGER_SECONDS)
         self.take_changes()
         pruned = self.plan.complete()
         self.wake()
-        log.info("%s table is complete", self._name, extra={"entries": len(self.plan.applied), "pruned": pruned})
+        log.info("%s table is complete", self._name, extra={"entries": self.desired, "pruned": pruned})
+        await asyncio.Event().wait()
 
     def _finish(self, batch: Mapping[K, V | None], result: WriteResult[K]) -> None:
         was_well = not self.last_error

@@ -69,3 +69,9 @@ def prefix(cidr: str) -> Prefix:
     network = ip_network(cidr)
     length = network.prefixlen + (MAPPED_BITS if network.version == 4 else 0)
     return Prefix(number(str(network.network_address)), length)
+
+
+def cidr_of(prefix: Prefix) -> str:
+    """Return a prefix as CIDR, with the length that its family has outside of the maps."""
+    is_mapped = prefix.length >= MAPPED_BITS and is_ipv4(prefix.address)
+    return f"{text(prefix.address)}/{prefix.length - (MAPPED_BITS if is_mapped else 0)}"

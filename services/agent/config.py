@@ -47,12 +47,12 @@ class MapSizes(Struct, frozen=True, kw_only=True):
     endpoints: int = 0
     ipcache: int = 0
     policy: int = 0
-    unmasqueraded: int = 0
+    non_masquerade: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.memory_share <= 0.5:
             _refuse("maps.memory_share", self.memory_share, "a part of the memory, 0 to 0.5")
-        for name in ("conntrack", "nat", "endpoints", "ipcache", "policy", "unmasqueraded"):
+        for name in ("conntrack", "nat", "endpoints", "ipcache", "policy", "non_masquerade"):
             if not 0 <= getattr(self, name) <= LARGEST_MAP:
                 _refuse(f"maps.{name}", getattr(self, name), f"entries, 0 to {LARGEST_MAP}")
         if not 0 < self.least_entries <= self.most_entries <= LARGEST_MAP:
@@ -100,7 +100,7 @@ class Config(Struct, frozen=True, kw_only=True):
     """Networks, such as ``192.0.2.0/24``, where pods are known by their own addresses; the pods'
     own always are.
     """
-    routes_repair_seconds: float = 30.0
+    routes_refresh_seconds: float = 30.0
     """Between two comparisons of the kernel's routes to other nodes' pods with what they ought to
     be.
     """
@@ -108,7 +108,7 @@ class Config(Struct, frozen=True, kw_only=True):
     block: int = 0xC111A
     """Number of the pods' ingress tc block; the next is the egress block."""
     conntrack_sweep_seconds: float = 30.0
-    audit_seconds: float = 5.0
+    drift_seconds: float = 5.0
     """Between two comparisons of the kernel's maps and programs with what they ought to be."""
     trace_seconds: float = 5.0
     """Between two reports of an established flow; TCP's beginning and end are reported at once.

@@ -20,5 +20,4 @@ class Config(OwnerConfig, frozen=True, kw_only=True):
     concurrency: int = 512
 
     def __post_init__(self) -> None:
-        OwnerConfig.__post_init__(self)
-        self.require_positive("gc_seconds", "gc_per_second")
+        self.require_positive("gc_seconds", "gc_per_second", "concurrency")

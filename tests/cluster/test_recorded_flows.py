@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from laboratory.cluster import LocalCluster
 from laboratory.connectivity import HTTP, OTHER, reaches, serving
 from laboratory.pod import Pod
 from laboratory.policies import Policies
-from laboratory.wait import block_until
 
 pytestmark = pytest.mark.cluster
 
@@ -48,8 +48,13 @@ def recorded(policies: Policies, *arguments: str) -> dict[tuple[str, str, int, s
 
 
 def wait_for(policies: Policies, *wanted: tuple[str, str, int, str]) -> dict[tuple[str, str, int, str], Json]:
-    block_until(lambda: set(wanted) <= recorded(policies).keys())
-    return recorded(policies)
+    deadline = time.monotonic() + 30
+    while True:
+        found = recorded(policies)
+        if set(wanted) <= found.keys():
+            return found
+        assert time.monotonic() < deadline, (wanted, found.keys())
+        time.sleep(0.3)
 
 
 def make_pods(cluster: LocalCluster) -> list[Pod]:

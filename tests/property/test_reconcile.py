@@ -132,14 +132,14 @@ def test_the_table_ends_as_desired_whatever_failed_before(
 
 @settings(max_examples=120, deadline=None)
 @given(tables, steps, st.integers(1, 5))
-def test_before_completeness_only_what_was_named_and_dropped_is_removed(
+def test_before_completeness_only_what_was_dropped_or_came_from_others_is_removed(
     left: dict[str, str], history: list[Step], batch: int
 ) -> None:
     run, dropped = Run(Bench(left), batch), set[str]()
     for step in history:
         if step[0] == "complete":
             continue
-        if step[0] == "drop":
+        if step[0] in ("drop", "foreign"):
             dropped.add(step[1])
         run.perform(step)
     removed = {key for write in run.bench.kernel.writes for key, value in write.items() if value is None}

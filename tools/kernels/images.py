@@ -1,4 +1,5 @@
-"""Bootable kernels out of Debian's packages: an image, and an initramfs with the tests' modules.
+"""A bootable kernel out of Debian's package: its image, and an initramfs with the modules that the
+tests need.
 
 ``apt-get download`` checks the package against the archive's signature. The initramfs holds a
 static busybox, the modules and tools/kernels/init; everything else comes from this machine's own
@@ -22,21 +23,21 @@ PACKAGES: Final = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
 """Version -> Debian 12's package that depends on the newest kernel of it."""
 MODULES: Final = (
     *("virtio_pci", "9pnet_virtio", "9p", "overlay"),  # this machine's root
-    *("veth", "vxlan", "cls_bpf", "sch_ingress", "tun", "bridge"),  # the data plane and its tests
+    *("veth", "vxlan", "cls_bpf", "sch_ingress", "tun", "bridge"),  # what the data plane and its tests use
 )
 BUSYBOX: Final = Path("/bin/busybox")
 
 
 class CannotPrepare(Exception):
-    """A kernel isn't to be had, or this machine lacks a tool."""
+    """A kernel can't be had, or this machine lacks a tool."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """Kernel and first root that QEMU boots."""
+    """What QEMU boots."""
 
     release: str
-    """Release of the kernel, as ``uname -r`` says it."""
+    """As ``uname -r`` says it."""
     kernel: Path
     initramfs: Path
 
@@ -60,8 +61,7 @@ def _modules(release: str) -> Path:
     return CACHE / f"{release}.modules"
 
 
-def run(command: list[str], directory: Path | None = None) -> str:
-    """Run a tool of this machine and return its output; raises CannotPrepare."""
+def _run(command: list[str], directory: Path | None = None) -> str:
     try:
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=directory)
     except FileNotFoundError as missing:
@@ -72,16 +72,9 @@ def run(command: list[str], directory: Path | None = None) -> str:
 
 
 def _package_of(meta_package: str) -> str:
-    return kernel_package(meta_package, run(["apt-cache", "depends", meta_package]))
-
-
-def kernel_package(meta_package: str, dependencies: str) -> str:
-    """Return the package of the newest kernel: the one on which ``meta_package`` depends.
-
-    Raises:
-        CannotPrepare: apt lists no kernel among the dependencies.
-    """
-    found = re.search(r"Depends: (linux-image-\S+)", dependencies)
+    """Return the package of the newest kernel, on which ``meta_package`` depends."""
+    text = _run(["apt-cache", "depends", meta_package])
+    found = re.search(r"Depends: (linux-image-\S+)", text)
     if not found:
         raise CannotPrepare(f"apt knows no kernel behind {meta_package}; try apt-get update")
     return found[1]
@@ -91,9 +84,9 @@ def _unpack(package: str, image: Image) -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         root = Path(scratch)
-        run(["apt-get", "download", "-o", "APT::Sandbox::User=root", package], root)
+        _run(["apt-get", "download", "-o", "APT::Sandbox::User=root", package], root)
         (archive,) = root.glob("*.deb")
-        run(["dpkg-deb", "-x", str(archive), scratch])
+        _run(["dpkg-deb", "-x", str(archive), scratch])
         files = {path.name.split(".ko")[0]: path for path in root.glob("lib/modules/**/*.ko*")}
         target = root / "modules"
         target.mkdir()
@@ -105,7 +98,9 @@ def _unpack(package: str, image: Image) -> None:
 
 
 def dependencies_first(wanted: Iterable[str], files: Mapping[str, Path]) -> dict[str, bytes]:
-    """Return name -> module, uncompressed, dependencies first; one without a file is built in."""
+    """Return name -> module, uncompressed, each behind those that it depends on; what has no file
+    is built in.
+    """
     ordered: dict[str, bytes] = {}
 
     def visit(name: str) -> None:
@@ -123,7 +118,7 @@ def dependencies_first(wanted: Iterable[str], files: Mapping[str, Path]) -> dict
 
 
 def _pack(image: Image) -> None:
-    if not BUSYBOX.exists() or "dynamically" in run(["file", "-L", str(BUSYBOX)]):
+    if not BUSYBOX.exists() or "dynamically" in _run(["file", "-L", str(BUSYBOX)]):
         raise CannotPrepare("a static busybox is needed: apt-get install busybox-static")
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         root = Path(scratch)

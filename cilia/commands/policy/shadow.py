@@ -14,9 +14,8 @@ from cilia.contracts.flows import ShadowVerdict, ShadowVerdicts
 from cilia.contracts.policies import ApplyPolicies
 from cilia.contracts.tables import POLICIES, PolicyObject
 from cilia.policy.language.parse import decode_object, put_in_shadow
-from cilia.policy.observed.comparison import FlowChange, change_policies, compare
-from cilia.policy.observed.flows import name_of
-from cilia.policy.observed.judge import FlowJudge
+from cilia.policy.observed.recorded import name_of
+from cilia.policy.simulate.whatif import FlowChange, RecordedFlowJudge, change_policies, compare
 
 
 def add_verbs(verbs: Nouns) -> None:
@@ -68,9 +67,11 @@ def show(arguments: argparse.Namespace, recorded: Recorded) -> None:
     if arguments.name:
         key = find_key(shadows, arguments.name)
         shadows = {key: shadows[key]}
-    before, observed = FlowJudge(recorded.in_force.values(), recorded.options), recorded.observed
+    before, observed = RecordedFlowJudge(recorded.in_force.values(), recorded.options), recorded.observed
     found = {
-        key: compare(observed, before, FlowJudge(change_policies(recorded.in_force, [policy], ()), recorded.options))
+        key: compare(
+            observed, before, RecordedFlowJudge(change_policies(recorded.in_force, [policy], ()), recorded.options)
+        )
         for key, policy in sorted(shadows.items())
     }
     if arguments.output == "json":

@@ -23,7 +23,7 @@ Anchor = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerPort:
+class NamedPortOf:
     """A port that the pods of an identity name."""
 
     name: str
@@ -43,7 +43,7 @@ class Peer:
     identity: Identity
     labels: LabelView
     prefixes: tuple[Prefix, ...] = ()
-    ports: frozenset[ContainerPort] = frozenset()
+    ports: frozenset[NamedPortOf] = frozenset()
 
 
 NOTHING_NAMED: Final[Mapping[Prefix, LabelView]] = {}
@@ -54,7 +54,7 @@ def view_peer(
     labels: Labels,
     *,
     addresses: Iterable[str] = (),
-    ports: frozenset[ContainerPort] = frozenset(),
+    ports: frozenset[NamedPortOf] = frozenset(),
     named: Mapping[Prefix, LabelView] = NOTHING_NAMED,
 ) -> Peer:
     """Prepare an identity for matching.

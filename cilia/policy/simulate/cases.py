@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 from cilia.contracts.explanations import Explained, RulePath
 from cilia.policy.explain.explanation import explain
 from cilia.policy.explain.judgement import Judge
-from cilia.policy.explain.packet import Packet, read_port
-from cilia.policy.explain.parties import Party, party_of_address, party_of_identity
-from cilia.policy.simulate.cluster import DescribedCluster, DescribedParty
-from cilia.policy.simulate.description import BadDescription, Expectation
+from cilia.policy.explain.mismatch import Packet
+from cilia.policy.explain.parties import End, end_of_address, end_of_identity
+from cilia.policy.simulate.cluster import DescribedCluster, Party
+from cilia.policy.simulate.description import BadDescription, Expectation, read_probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def run_cases(world: DescribedCluster) -> Results:
     """Judge every flow of every case.
 
     Raises:
-        BadDescription, BadPort: A case names nobody, or no port.
+        BadDescription: A case names nobody, or no port.
     """
     flows = 0
     broken: list[Broken] = []
@@ -76,7 +76,7 @@ def run_cases(world: DescribedCluster) -> Results:
     return Results(flows, tuple(broken), tuple(Judge(world.engine).rules), frozenset(hit))
 
 
-def _flows(world: DescribedCluster, case: Expectation) -> Iterator[tuple[DescribedParty, DescribedParty, str]]:
+def _flows(world: DescribedCluster, case: Expectation) -> Iterator[tuple[Party, Party, str]]:
     destinations = [party for name in case.destinations for party in _find(world, name)]
     for name in case.sources:
         for source in _find(world, name):
@@ -84,7 +84,7 @@ def _flows(world: DescribedCluster, case: Expectation) -> Iterator[tuple[Describ
                 yield from ((source, destination, port) for port in case.ports if source != destination)
 
 
-def _find(world: DescribedCluster, name: str) -> list[DescribedParty]:
+def _find(world: DescribedCluster, name: str) -> list[Party]:
     """Return whom a name means; ``shop/*`` means all pods of a namespace."""
     if "*" not in name:
         return [world.find(name)]
@@ -94,17 +94,15 @@ def _find(world: DescribedCluster, name: str) -> list[DescribedParty]:
     return found
 
 
-def _explain(
-    world: DescribedCluster, source: DescribedParty, destination: DescribedParty, port: str
-) -> Explained | None:
-    name, protocol = read_port(port)
+def _explain(world: DescribedCluster, source: Party, destination: Party, port: str) -> Explained | None:
+    name, protocol = read_probe(port)
     number = destination.number(name, protocol)
     if number is None:
         return None
     return explain(world.engine, _end(world, source), _end(world, destination), Packet(protocol, number))
 
 
-def _end(world: DescribedCluster, party: DescribedParty) -> Party:
+def _end(world: DescribedCluster, party: Party) -> End:
     if party.address is not None:
-        return party_of_address(world.engine, party.address)
-    return party_of_identity(world.engine, party.identity, party.name)
+        return end_of_address(world.engine, party.address)
+    return end_of_identity(world.engine, party.identity, party.name)

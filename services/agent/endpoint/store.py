@@ -15,8 +15,8 @@ from msgspec import Struct
 from cilia.contracts.agent import EndpointReference
 from cilia.contracts.ids import EndpointId, Identity
 from services.agent.address import number
+from services.agent.endpoint.pool import Addresses
 from services.agent.errors import NameTaken, NoEndpointId, UnknownEndpoint
-from services.agent.node.pool import Addresses
 
 LAST_ID: Final = 65_535
 UNALLOCATED: Final = Identity(0)
@@ -114,6 +114,10 @@ class Endpoints:
     def identities(self) -> frozenset[Identity]:
         """Return the identities that live here."""
         return frozenset(pod.identity for pod in self._pods.values() if pod.identity)
+
+    def devices(self) -> dict[int, str]:
+        """Return the host's ends of the links of pods that aren't disconnecting: index -> name."""
+        return {pod.ifindex: pod.host_interface for pod in self if pod.ifindex and not pod.disconnecting}
 
     def next_id(self) -> EndpointId:
         """Return an id that has been unused for long.

@@ -1,5 +1,4 @@
-"""Which identity each address belongs to, and behind which node it lives: tables in, entries of
-cilia_ipcache out.
+"""Desired entries of cilia_ipcache: identity of each address, and the node behind which it lives.
 
 Pure. The node's own pods come from the agent itself, not from the table, so that they are known at
 once and stay known while the bus is away. Where two rows claim an address (a pod's successor is
@@ -17,27 +16,26 @@ from services.agent.address import prefix as parse_prefix
 
 
 class Location(NamedTuple):
-    """An entry of cilia_ipcache: whose the address is, and behind which node (IPv4 in host order,
-    0: no tunnel).
-    """
+    """Entry of cilia_ipcache: identity of the addresses, and the node behind which they live."""
 
     identity: int
     tunnel: int = 0
+    """IPv4 address of the tunnel's other end, in host order; 0: no tunnel."""
 
 
-WORLD: Final[Mapping[Prefix, Location]] = {
+WORLD_LOCATIONS: Final[Mapping[Prefix, Location]] = {
     Prefix(number("0.0.0.0"), MAPPED_BITS): Location(Reserved.WORLD_IPV4),
     Prefix(number("::"), 0): Location(Reserved.WORLD_IPV6),
 }
-"""What holds where nothing longer does."""
+"""Entries that hold where no longer prefix does."""
 
 
 class Ipcache:
-    """The desired entries, kept up to date row by row.
+    """Desired entries, kept up to date row by row.
 
     Args:
-        addresses: Of the node itself.
-        tunnels: Pods of other nodes are behind tunnels; otherwise the routes know the way.
+        addresses: Addresses of the node itself.
+        tunnels: Whether pods of other nodes are behind tunnels; otherwise routes lead to them.
     """
 
     def __init__(self, node: NodeName, *addresses: str, tunnels: bool = True) -> None:
@@ -48,17 +46,17 @@ class Ipcache:
         self._owners: dict[int, list[EndpointKey]] = {}
         self._local: dict[int, Identity] = {}
         self._hosts: dict[int, Location] = {}
-        self._own = dict(WORLD)
+        self._own = dict(WORLD_LOCATIONS)
         self._outside: dict[Prefix, Location] = {}
         self.desired: dict[Prefix, Location] = {}
         self._changed: set[Prefix] = set()
-        for outside in WORLD:
-            self._settle(outside)
+        for outside in WORLD_LOCATIONS:
+            self._update(outside)
         for address in addresses:
             self.set_host(number(address))
 
     def take_changes(self) -> dict[Prefix, Location | None]:
-        """Return what changed since the last call; None where an entry shall go."""
+        """Return the entries that changed since the last call; None: desired no more."""
         changed, self._changed = self._changed, set()
         return {prefix: self.desired.get(prefix) for prefix in changed}
 
@@ -71,7 +69,7 @@ class Ipcache:
         """Note an address of this node itself."""
         prefix = Prefix(address)
         self._own[prefix] = Location(Reserved.HOST)
-        self._settle(prefix)
+        self._update(prefix)
 
     def set_local(self, address: int, identity: Identity | None) -> None:
         """Note an address of a pod of this node, or with None that it is gone."""
@@ -79,7 +77,7 @@ class Ipcache:
             self._local.pop(address, None)
         else:
             self._local[address] = identity
-        self._settle(Prefix(address))
+        self._update(Prefix(address))
 
     def feed_nodes(self, upserts: Mapping[NodeName, Node], removes: Iterable[NodeName]) -> None:
         """Take changes of the table of nodes; the pods of a node that moves move with it."""
@@ -92,14 +90,14 @@ class Ipcache:
                 self._hosts.pop(address, None)
             self._hosts.update(self._host_locations(new))
             for address in {*_addresses(old), *_addresses(new)}:
-                self._settle(Prefix(address))
+                self._update(Prefix(address))
             if (old and old.ipv4) != (new and new.ipv4):
                 moved.add(name)
         if moved:
             for key, (addresses, _) in self._rows.items():
                 if key.node in moved:
                     for address in addresses:
-                        self._settle(Prefix(address))
+                        self._update(Prefix(address))
 
     def feed_prefixes(self, upserts: Mapping[str, PrefixRow], removes: Iterable[str]) -> None:
         """Take changes of the table of prefixes; pods and nodes keep their own, but for what nodes'
@@ -107,10 +105,10 @@ class Ipcache:
         """
         for text in removes:
             self._outside.pop(parse_prefix(text), None)
-            self._settle(parse_prefix(text))
+            self._update(parse_prefix(text))
         for text, row in upserts.items():
             self._outside[parse_prefix(text)] = Location(row.identity)
-            self._settle(parse_prefix(text))
+            self._update(parse_prefix(text))
 
     def has_prefix(self, cidr: str) -> bool:
         """Tell whether a prefix outside of the cluster is known."""
@@ -132,7 +130,7 @@ class Ipcache:
                 owners = self._owners.setdefault(address, [])
                 if key not in owners:
                     owners.append(key)
-                self._settle(Prefix(address))
+                self._update(Prefix(address))
 
     def _forget(self, key: EndpointKey) -> None:
         addresses, _ = self._rows.pop(key, ((), None))
@@ -141,9 +139,9 @@ class Ipcache:
             owners.remove(key)
             if not owners:
                 del self._owners[address]
-            self._settle(Prefix(address))
+            self._update(Prefix(address))
 
-    def _settle(self, prefix: Prefix) -> None:
+    def _update(self, prefix: Prefix) -> None:
         """Compute one entry anew."""
         wanted = self._own.get(prefix)
         if wanted is None and prefix.length == HOST_BITS:
@@ -197,6 +195,6 @@ def _gateways(row: Node) -> tuple[int, ...]:
 
 
 def covering(entries: Mapping[Prefix, Location], prefix: Prefix) -> Identity:
-    """Return the identity of the longest entry that covers a prefix; the world's if there is none."""
+    """Return the identity of the longest entry that covers a prefix, or of the world."""
     found = [each for each in entries if each.length < HOST_BITS and each.holds(prefix)]
     return Identity(entries[max(found, key=lambda each: each.length)].identity if found else Reserved.WORLD_IPV6)

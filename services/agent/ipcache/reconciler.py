@@ -1,4 +1,4 @@
-"""The ipcache loop: tables of nodes, endpoints and prefixes, and the node's own pods, into
+"""Reconciler of the ipcache: tables of nodes, endpoints and prefixes, and the node's own pods, into
 cilia_ipcache.
 
 After a restart the kernel's entries stay until all tables are complete; then what they don't name
@@ -7,123 +7,137 @@ goes. An entry that is already there is not written, so that no flow is decided 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from itertools import islice
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
+from cilia.backoff import Backoff
 from cilia.contracts.identities import Reserved, is_remote_node
 from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.contracts.tables import ONE_SHARD, Endpoint, EndpointKey, Node, PrefixRow
-from cilia.datapath.errors import MapFull
+from cilia.reconcile.plan import Plan, Status
+from cilia.reconcile.reconciler import Reconciler, Target
 from cilia.table.subscriber import TableSubscriber
-from services.agent.address import Prefix
+from services.agent.address import Prefix, cidr_of
 from services.agent.address import prefix as parse_prefix
 from services.agent.ipcache.desired import Ipcache, Location, covering
-from services.agent.ipcache.maps import BATCH, AddressMaps
 
 log = logging.getLogger(__name__)
 
+BATCH: Final = 4096
 RETRY_SECONDS: Final = 5.0
-SETTLE_SECONDS: Final = 5.0
-"""A restarted agent waits so long for the table of prefixes before it brings newer policy into
-force.
-"""
-LINGER_SECONDS: Final = 1.0
-"""Between the completion of the tables and the removal of what they don't name; the watchers run
-meanwhile.
-"""
+"""Longest pause after which a full map is tried again."""
+PREFIXES_SECONDS: Final = 5.0
+"""Longest wait of a restarted agent for the table of prefixes, before newer policy is in force."""
 
 
-class IpcacheReconciler:
+class IpcacheTable(Target[Prefix, Location], Protocol):
+    """Kernel table of addresses, such as :class:`~services.agent.ipcache.maps.IpcacheMap`."""
+
+    @property
+    def entries(self) -> dict[Prefix, Location]:
+        """Entries that it held at first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IpcacheSources:
+    """Tables from which the ipcache follows."""
+
+    nodes: TableSubscriber[NodeName, Node]
+    endpoints: TableSubscriber[EndpointKey, Endpoint]
+    prefixes: TableSubscriber[str, PrefixRow]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInForce:
+    """Policy of the identities that live here, as far as the order of writes depends on it."""
+
+    wait_reached: Callable[[Revision], Awaitable[None]]
+    """Waits until what a revision implies is in force."""
+    inherit: Callable[[Mapping[Identity, Identity]], None]
+    """Gives new identities the verdicts of others."""
+
+
+class IpcacheReconciler(Reconciler[Prefix, Location]):
     """Keeps cilia_ipcache as desired.
 
-    ``run``, ``watch_endpoints`` and ``prune`` go to the supervisor.
+    ``run``, ``prune``, ``watch_endpoints`` and ``watch_prefixes`` go to the supervisor, the table
+    of nodes to ``feed_nodes``.
     """
 
     def __init__(
         self,
-        maps: AddressMaps,
         ipcache: Ipcache,
-        nodes: TableSubscriber[NodeName, Node],
-        endpoints: TableSubscriber[EndpointKey, Endpoint],
-        prefixes: TableSubscriber[str, PrefixRow],
-        reached: Callable[[Revision], Awaitable[None]],
-        inherit: Callable[[Mapping[Identity, Identity]], None],
+        table: IpcacheTable,
+        sources: IpcacheSources,
+        policy: PolicyInForce,
+        **clock: Any,
     ) -> None:
-        self._maps = maps
+        plan = Plan(ipcache.desired, table.entries, new_backoff=lambda: Backoff(1.0, RETRY_SECONDS))
+        super().__init__(
+            "ipcache entry",
+            plan,
+            table,
+            ipcache.take_changes,
+            batch=BATCH,
+            wait_complete=self._wait_complete,
+            describe=cidr_of,
+            **clock,
+        )
         self._ipcache = ipcache
-        self._nodes = nodes
-        self._endpoints = endpoints
-        self._prefixes = prefixes
-        self._reached = reached
-        self._inherit = inherit
-        self._present: dict[Prefix, Location] | None = maps.read_ipcache()
-        self._pending: dict[Prefix, Location | None] = {}
-        self._written = asyncio.Event()
-        self._wake = asyncio.Event()
-        self._wake.set()
-        self.last_error = ""
-        self.failures = 0
-
-    @property
-    def desired(self) -> int:
-        """Entries that shall be."""
-        return len(self._ipcache.desired)
-
-    @property
-    def pending(self) -> int:
-        """Entries that are not written yet."""
-        return len(self._pending)
+        self._sources = sources
+        self._policy = policy
 
     def set_local(self, addresses: Iterable[int], identity: Identity | None) -> None:
         """Note a pod of this node, or that it is gone, and write it at once."""
+        addresses = tuple(addresses)
         for address in addresses:
             self._ipcache.set_local(address, identity)
-        self._take()
-        self._write(BATCH)
+        self.write_now(map(Prefix, addresses))
+        self.wake()
 
-    def set_gateways(self, gateways: Collection[int]) -> None:
-        """Have the programs know the pods' gateways, which are this node's own addresses."""
-        self._maps.set_gateways(gateways)
-        for address in gateways:
+    def set_hosts(self, addresses: Iterable[int]) -> None:
+        """Note addresses of this node itself, such as the pods' gateways."""
+        for address in addresses:
             self._ipcache.set_host(address)
-        self._wake.set()
+        self.wake()
 
     def feed_nodes(self, upserts: Mapping[NodeName, Node], removes: Iterable[NodeName]) -> None:
         """Take changes of the table of nodes."""
         self._ipcache.feed_nodes(upserts, removes)
-        self._wake.set()
+        self.wake()
 
-    async def settle_prefixes(self) -> None:
-        """Have the prefixes that came while no agent ran told apart, before the policy that came
-        meanwhile is in force.
+    async def write_new_prefixes(self) -> None:
+        """Write the prefixes that came while no agent ran, before the policy that came meanwhile is
+        in force.
 
         They inherit the verdicts that their addresses have until now, so nothing changes for them
         before that policy.
         """
-        if not self._present:
+        if self.plan.is_complete or not self.plan.applied:
             return
+        prefixes = self._sources.prefixes
         try:
-            async with asyncio.timeout(SETTLE_SECONDS):
-                await self._prefixes.wait_complete()
+            async with asyncio.timeout(PREFIXES_SECONDS):
+                await prefixes.wait_complete()
         except TimeoutError:
-            log.warning("the table of prefixes is not complete after %g s", SETTLE_SECONDS)
+            log.warning("the table of prefixes is not complete after %g s", PREFIXES_SECONDS)
             return
-        fresh = {text: row for text, row in self._prefixes.rows(ONE_SHARD).items() if not self._is_present(text, row)}
-        self._inherit({row.identity: self._former(text, row) for text, row in fresh.items()})
-        self._ipcache.feed_prefixes(fresh, ())
-        self._take()
-        while self._pending and self._write(BATCH):
+        new = {cidr: row for cidr, row in prefixes.rows(ONE_SHARD).items() if not self._is_applied(cidr, row)}
+        self._policy.inherit({row.identity: self._former_identity(cidr, row) for cidr, row in new.items()})
+        self._ipcache.feed_prefixes(new, ())
+        while self.write_now():
             pass
 
-    def _former(self, cidr: str, row: PrefixRow) -> Identity:
-        """Return what the addresses of a prefix were until now."""
+    def _former_identity(self, cidr: str, row: PrefixRow) -> Identity:
+        """Return the identity that the addresses of a prefix had until now."""
         if is_remote_node(row.identity):
             return Identity(Reserved.REMOTE_NODE)
-        return covering(self._present or {}, parse_prefix(cidr))
+        return covering(self.plan.applied, parse_prefix(cidr))
 
-    def _is_present(self, cidr: str, row: PrefixRow) -> bool:
-        found = (self._present or {}).get(parse_prefix(cidr))
+    def _is_applied(self, cidr: str, row: PrefixRow) -> bool:
+        found = self.plan.applied.get(parse_prefix(cidr))
         return found is not None and found.identity == row.identity
 
     async def watch_prefixes(self) -> None:
@@ -132,85 +146,33 @@ class IpcacheReconciler:
         A prefix comes to be known once every policy here knows of its identity: until then its
         addresses are what they were. One that goes, goes at once, long before its identity does.
         """
-        async for changes in self._prefixes.changes():
+        async for changes in self._sources.prefixes.changes():
             for change in changes:
                 self._ipcache.feed_prefixes({}, change.removes)
-                self._wake.set()
-                await self._reached(Revision(change.sequence))
+                self.wake()
+                await self._policy.wait_reached(Revision(change.sequence))
                 self._ipcache.feed_prefixes(change.upserts, ())
-                self._wake.set()
+                self.wake()
 
     async def wait_prefixes(self, cidrs: Iterable[str]) -> None:
         """Wait until the kernel knows the identities of prefixes; bound it with
         ``asyncio.timeout``.
         """
         for cidr in cidrs:
-            while self._wake.is_set() or not self._ipcache.has_prefix(cidr) or parse_prefix(cidr) in self._pending:
-                await self._written.wait()
+            prefix = parse_prefix(cidr)
+            while not self._ipcache.has_prefix(cidr) or self.plan.status(prefix) is not Status.DONE:
+                await self.written.wait()
 
     async def watch_endpoints(self) -> None:
         """Take changes of the table of endpoints until cancelled."""
-        async for changes in self._endpoints.changes():
+        async for changes in self._sources.endpoints.changes():
             for change in changes:
                 self._ipcache.feed_endpoints(change.upserts, change.removes)
-            self._wake.set()
+            self.wake()
 
-    async def run(self) -> None:
-        """Write what changed, until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            self._take()
-            if self._pending and not self._write(BATCH):
-                await asyncio.sleep(RETRY_SECONDS)
-            self._written.set()
-            self._written = asyncio.Event()
-            if self._pending:
-                self._wake.set()
-                await asyncio.sleep(0)
-
-    async def prune(self) -> None:
-        """Once all tables are complete, remove what a former agent left and they don't name; then
-        idle.
-        """
-        await self._nodes.wait_complete()
-        await self._endpoints.wait_complete()
-        await self._prefixes.wait_complete()
-        await self._reached(Revision(self._prefixes.sequence(ONE_SHARD)))
-        await asyncio.sleep(LINGER_SECONDS)
-        self._take()
-        present, self._present = self._present or {}, None
-        stale = present.keys() - self._ipcache.desired.keys()
-        self._pending.update(dict.fromkeys(stale))
-        self._wake.set()
-        log.info("the ipcache is complete", extra={"entries": self.desired, "pruned": len(stale)})
-        await asyncio.Event().wait()
-
-    def _take(self) -> None:
-        for prefix, location in self._ipcache.take_changes().items():
-            if self._present is not None and self._present.get(prefix) == location:
-                self._pending.pop(prefix, None)
-            else:
-                self._pending[prefix] = location
-
-    def _write(self, limit: int) -> bool:
-        """Write some of what is pending; return False if there was no room."""
-        some = dict(islice(self._pending.items(), limit))
-        try:
-            self._maps.write_ipcache(some)
-        except MapFull as full:
-            self.failures += 1
-            if not self.last_error:
-                log.error("%s; %d entries wait", full, len(self._pending))
-            self.last_error = str(full)
-            return False
-        self.last_error = ""
-        if self._present is not None:
-            for prefix, location in some.items():
-                if location is None:
-                    self._present.pop(prefix, None)
-                else:
-                    self._present[prefix] = location
-        for prefix in some:
-            del self._pending[prefix]
-        return True
+    async def _wait_complete(self) -> None:
+        sources = self._sources
+        await sources.nodes.wait_complete()
+        await sources.endpoints.wait_complete()
+        await sources.prefixes.wait_complete()
+        await self._policy.wait_reached(Revision(sources.prefixes.sequence(ONE_SHARD)))

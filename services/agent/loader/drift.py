@@ -1,41 +1,34 @@
-"""The loop that audits programs in their places; see :mod:`services.agent.loader.programs`."""
+"""Drift of the programs: those that are no longer in their places, and filters of others before ours."""
 
-import asyncio
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
-from cilia.datapath.errors import DatapathError
-from services.agent.loader.programs import Programs
-from services.agent.metrics.drift import DriftReports
-from services.agent.netlink.worker import Worker
+from services.agent.drift.reporter import Drift
 
-log = logging.getLogger(__name__)
+
+class Placed(Protocol):
+    """Programs in their places, such as :class:`~services.agent.loader.placement.Placement`."""
+
+    def repair(self, pods: Mapping[int, str], /) -> list[str]:
+        """Look at every place and repair; return in words what was wrong."""
+        ...
 
 
 class ProgramDrift:
-    """Looks every few seconds. ``run`` goes to the supervisor."""
+    """Looks at the places of programs, and has mended what differs.
+
+    Args:
+        pods: Returns the devices of pods: index -> name.
+        in_thread: Runs a function in the thread of links, since it blocks on RTNL.
+    """
 
     def __init__(
-        self,
-        programs: Programs,
-        worker: Worker,
-        faults: DriftReports,
-        *,
-        pods: Callable[[], Mapping[int, str]],
-        seconds: float,
+        self, placed: Placed, pods: Callable[[], Mapping[int, str]], in_thread: Callable[..., Awaitable[Any]]
     ) -> None:
-        self._programs = programs
+        self._placed = placed
         self._pods = pods
-        self._worker = worker
-        self._faults = faults
-        self._seconds = seconds
+        self._in_thread = in_thread
 
-    async def run(self) -> None:
-        """Look every few seconds, until cancelled."""
-        while True:
-            await asyncio.sleep(self._seconds)
-            try:
-                self._faults.report("programs", await self._worker.run(self._programs.repair, self._pods()))
-            except (DatapathError, OSError) as error:
-                log.error("the programs' places can't be audited: %s", error)
-            self._faults.counters.looks += 1
+    async def look(self) -> list[Drift]:
+        """Compare once; return what was wrong."""
+        return [Drift("programs", tuple(await self._in_thread(self._placed.repair, self._pods())))]

@@ -1,5 +1,6 @@
-"""Tables of the cluster that an agent hears, and its interest in each."""
+"""The tables that an agent hears, and its interest in each."""
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -20,12 +21,16 @@ from cilia.contracts.tables import (
     PrefixRow,
     SubjectKey,
 )
+from cilia.lifecycle import Loop
 from cilia.table.subscriber import ALL, TableSubscriber
 
 GATHER_SECONDS: Final = 0.02
-"""Longest wait for the other shards that one revision of policies changed, so that all come into
-force at once.
+"""How long the shards that one revision of policies changed are waited for, to come into force at
+once.
 """
+
+FeedNodes = Callable[[Mapping[NodeName, Node], Iterable[NodeName]], None]
+"""Takes changes of the table of nodes: upserts and removes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,10 @@ class Tables:
     nodes: TableSubscriber[NodeName, Node]
     endpoints: TableSubscriber[EndpointKey, Endpoint]
     resolved: TableSubscriber[SubjectKey, PolicyEntry]
-    """Policy of the identities that live here; its reconciler adds and drops shards."""
+    """Only the subjects that live here; their realiser adds and drops shards."""
     prefixes: TableSubscriber[str, PrefixRow]
     policies: TableSubscriber[str, PolicyObject]
-    """Policies, for the names behind cookies."""
+    """For the names behind cookies."""
 
     @classmethod
     def subscribe(cls, bus: Bus, node: NodeName) -> Self:
@@ -60,3 +65,16 @@ class Tables:
             "prefixes": self.prefixes,
             "policies": self.policies,
         }
+
+    def loops(self) -> dict[str, Loop]:
+        """Return the loops to supervise."""
+        return {f"table {name}": table.run for name, table in self.named().items()}
+
+
+async def watch_nodes(nodes: TableSubscriber[NodeName, Node], feeds: Iterable[FeedNodes]) -> None:
+    """Hand each change of the table of nodes to all who need it, until cancelled."""
+    feeds = tuple(feeds)
+    async for changes in nodes.changes():
+        for change in changes:
+            for feed in feeds:
+                feed(change.upserts, change.removes)

@@ -1,14 +1,10 @@
-"""Audit of the kernel's policy: whether cilia_policy and cilia_policy_slots still hold what the
-realiser wrote.
+"""Drift of the policy maps: what cilia_policy and cilia_policy_slots hold otherwise than the reconciler
+wrote it.
 
-Nobody else should write these maps; who does, by mistake or on purpose, opens or closes the node.
-The entries are read in a worker thread; what changed by ourselves meanwhile is left to the next
-look.
+Entries are read in a worker thread; slots that change by ourselves meanwhile are left to the next look.
 """
 
-import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -17,7 +13,7 @@ from msgspec.structs import replace
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.errors import MapFull
-from services.agent.metrics.drift import PAUSES, DriftReports
+from services.agent.drift.reporter import Drift
 from services.agent.policy.maps import PolicyMaps, Sets, Subject
 from services.agent.policy.plan import UNREALISED, Forget, Instruction, Name, Put, Remove, SlotState, Store
 from services.agent.policy.reconciler import PolicyReconciler
@@ -35,60 +31,42 @@ class Repair:
 
 
 class PolicyDrift:
-    """Compares and repairs. ``run`` goes to the supervisor.
+    """Looks at the policy maps, and mends what differs.
 
     Args:
-        read: Gives the entries in the kernel, without blocking the loop.
-        seconds: Between two looks.
+        read: Returns the entries in the kernel, without blocking the loop.
     """
 
-    def __init__(
-        self,
-        maps: PolicyMaps,
-        realiser: PolicyReconciler,
-        read: Callable[[], Awaitable[Sets]],
-        faults: DriftReports,
-        *,
-        seconds: float,
-    ) -> None:
+    def __init__(self, maps: PolicyMaps, reconciler: PolicyReconciler, read: Callable[[], Awaitable[Sets]]) -> None:
         self._maps = maps
-        self._realiser = realiser
+        self._reconciler = reconciler
         self._read = read
-        self._faults = faults
-        self._seconds = seconds
 
-    async def run(self) -> None:
-        """Look every few seconds, until cancelled."""
-        seconds = self._seconds
-        while True:
-            await asyncio.sleep(seconds)
-            began = time.monotonic()
-            await self.look()
-            seconds = max(self._seconds, (time.monotonic() - began) * PAUSES)
-
-    async def look(self) -> None:
-        """Compare once, and repair what is wrong."""
-        before, busy = self._realiser.held(), set(self._realiser.cleanups.busy)
+    async def look(self) -> list[Drift]:
+        """Compare once; return what was wrong, by slot."""
+        reconciler = self._reconciler
+        before, busy = reconciler.held(), set(reconciler.cleanups.busy)
         sets = await self._read()
-        after, busy = self._realiser.held(), busy | self._realiser.cleanups.busy
-        owners = self._realiser.owners()
-        for slot in (after.keys() | owners.keys() | {slot for slot, _ in sets}) - busy:
+        after, busy = reconciler.held(), busy | reconciler.cleanups.busy
+        owners = reconciler.owners()
+        found = []
+        for slot in sorted((after.keys() | owners.keys() | {slot for slot, _ in sets}) - busy):
             held = after.get(slot, UNREALISED)
             if before.get(slot, UNREALISED) is held:
-                owner = owners.get(slot, Identity(0))
-                self._repair(slot, plan_repair(slot, held, self._maps.subject(slot), sets, owner=owner))
-        self._faults.counters.looks += 1
+                repair = plan_repair(slot, held, self._maps.subject(slot), sets, owner=owners.get(slot, Identity(0)))
+                found += self._repair(slot, repair)
+        return found
 
-    def _repair(self, slot: int, repair: Repair) -> None:
+    def _repair(self, slot: int, repair: Repair) -> list[Drift]:
         if not repair.faults:
-            return
+            return []
         try:
             self._maps.perform(repair.instructions)
         except MapFull as full:  # of foreign entries; those of the next slots go first then
             log.error("the policy of slot %d can't be repaired yet: %s", slot, full)
-            return
-        self._realiser.repaired(slot, repair.held)
-        self._faults.report(f"policy of slot {slot}", repair.faults)
+            return []
+        self._reconciler.repaired(slot, repair.held)
+        return [Drift(f"policy of slot {slot}", repair.faults)]
 
 
 def plan_repair(slot: int, held: SlotState, subject: Subject, sets: Sets, *, owner: Identity) -> Repair:

@@ -1,5 +1,4 @@
-"""Which routes the node needs to reach the pods of other nodes: the table of nodes in, changes of
-routes out.
+"""Desired routes to the pods of other nodes: the table of nodes in, changes of routes out.
 
 Pure. There is one route for each block of another node, of either family:
 
@@ -22,32 +21,32 @@ from cilia.contracts.tables import Node
 
 Network = IPv4Network | IPv6Network
 NEXT_HOP: Final[Mapping[int, str]] = {4: "169.254.1.1", 6: "fe80::1"}
-"""By IP version; nobody has it, and the VXLAN device asks nobody for its MAC address."""
+"""Next hop by IP version; nobody has it, and the VXLAN device asks nobody for its MAC address."""
 
 
 class Route(NamedTuple):
-    """Where packets to a block go."""
+    """Next hop of the packets to a block."""
 
     gateway: str
     device: int = 0
-    """Index; 0: the one by which the gateway is reached."""
+    """Index of the device; 0: the one by which the gateway is reached."""
     source: str = ""
-    """Of the node's own packets; empty: as the kernel chooses."""
+    """Source address of the node's own packets; empty: as the kernel chooses."""
     onlink: bool = False
-    """The gateway is on the device, whatever the addresses say."""
+    """Whether the gateway is on the device, whatever the addresses say."""
 
 
 class Way(Protocol):
-    """How the pods of other nodes are reached."""
+    """Way to the pods of other nodes."""
 
     def route_to(self, node: Node, block: Network) -> Route | None:
-        """Return the route to a block of another node; None: there is none (yet)."""
+        """Return the route to a block of another node; None: there is none yet."""
         ...
 
 
 @dataclass(slots=True)
 class NativeWay:
-    """By the node's own address; the network between knows nothing of pods."""
+    """Way by the other node's own address; the network between knows nothing of pods."""
 
     def route_to(self, node: Node, block: Network) -> Route | None:
         """Return the route by the node's address of that family; None if it has none."""
@@ -57,11 +56,11 @@ class NativeWay:
 
 @dataclass(slots=True)
 class OverlayWay:
-    """Into the VXLAN device."""
+    """Way into the VXLAN device."""
 
     device: int
     sources: dict[int, str] = field(default_factory=dict)
-    """The pods' gateway by IP version, as far as it is known."""
+    """Pods' gateway by IP version, as far as it is known."""
 
     def route_to(self, node: Node, block: Network) -> Route | None:
         """Return the route into the tunnel; None while the node has no address to send from."""
@@ -70,7 +69,7 @@ class OverlayWay:
 
 
 class Routes:
-    """The desired routes, kept up to date row by row."""
+    """Desired routes, kept up to date row by row."""
 
     def __init__(self, node: NodeName, way: Way) -> None:
         self._node = node
@@ -92,15 +91,15 @@ class Routes:
             for block in after - before:
                 self._holders.setdefault(block, []).append(name)
             for block in before | after:
-                self._settle(block)
+                self._update(block)
 
     def renew(self) -> None:
         """Compute all routes anew: the way has learned something."""
         for block in self._holders:
-            self._settle(block)
+            self._update(block)
 
     def take_changes(self) -> dict[Network, Route | None]:
-        """Return what changed since the last call; None where a route shall go."""
+        """Return the routes that changed since the last call; None where one is desired no more."""
         changed, self._changed = self._changed, set()
         return {block: self.desired.get(block) for block in changed}
 
@@ -110,7 +109,7 @@ class Routes:
         if not holders:
             del self._holders[block]
 
-    def _settle(self, block: Network) -> None:
+    def _update(self, block: Network) -> None:
         holders = self._holders.get(block)
         wanted = None
         if holders and holders[-1] != self._node:

@@ -1,147 +1,148 @@
-"""The loop of routes: the table of nodes into the kernel's routes to other nodes' pods.
+"""Reconciler of routes: the table of nodes into the kernel's routes to other nodes' pods.
 
-What changed is written in batches; nothing is read again for it. After a restart the routes of a
-former agent stay until the table is complete, then what it doesn't name goes. Now and then the
-kernel's routes are compared with the desired ones, since a link that went down has taken its routes
-along without a word.
+After a restart the routes of a former agent stay until the node is registered and the table is
+complete, then what it doesn't name goes. Now and then the kernel's routes are read again, since a
+link that went down has taken its routes along without a word.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
-from itertools import islice
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
 
+from cilia.backoff import Backoff
 from cilia.contracts.ids import NodeName
 from cilia.contracts.tables import Node
-from cilia.table.subscriber import TableSubscriber
+from cilia.reconcile.plan import Plan
+from cilia.reconcile.reconciler import Reconciler, Target
 from services.agent.netlink.worker import Worker
-from services.agent.routes.desired import Network, Route, Routes
+from services.agent.routes.desired import NativeWay, Network, OverlayWay, Route, Routes
 from services.agent.routes.table import RouteTable, is_as_wanted
 
 log = logging.getLogger(__name__)
 
 BATCH: Final = 512
-RETRY_SECONDS: Final = 5.0
-LINGER_SECONDS: Final = 1.0
+FIRST_RETRY_SECONDS: Final = 1.0
+LONGEST_RETRY_SECONDS: Final = 5.0
 
 
-class RouteReconciler:
+class Table(Target[Network, Route], Protocol):
+    """Kernel table of routes, such as :class:`~services.agent.routes.table.RouteTable`."""
+
+    def read(self) -> dict[Network, Route]:
+        """Return the routes of our protocol number."""
+        ...
+
+
+class RouteReconciler(Reconciler[Network, Route]):
     """Keeps the routes as desired.
 
-    ``run`` and ``repair`` go to the supervisor, the table of nodes to ``feed``.
+    ``run``, ``prune`` and ``refresh`` go to the supervisor, the table of nodes to ``feed``.
+
+    Args:
+        sources: Source addresses of the node's own packets, by IP version, as the way of ``routes``
+            reads them.
+        applied: Routes that the table holds at the start.
+        in_thread: Runs a function of the table in its thread.
     """
 
     def __init__(
         self,
         routes: Routes,
-        table: RouteTable,
-        worker: Worker,
-        nodes: TableSubscriber[NodeName, Node],
-        repair_seconds: float,
+        sources: dict[int, str],
+        table: Table,
+        applied: dict[Network, Route],
+        in_thread: Callable[..., Awaitable[Any]],
+        *,
+        nodes_complete: Callable[[], Awaitable[None]],
+        refresh_seconds: float,
     ) -> None:
+        plan = Plan(
+            routes.desired,
+            applied,
+            new_backoff=lambda: Backoff(FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS),
+            matches=is_as_wanted,
+        )
+        super().__init__(
+            "route to",
+            plan,
+            table,
+            routes.take_changes,
+            batch=BATCH,
+            wait_complete=self._wait_complete_routes,
+            in_thread=in_thread,
+        )
+        self._nodes_complete = nodes_complete
         self._routes = routes
+        self._sources = sources
         self._table = table
-        self._worker = worker
-        self._nodes = nodes
-        self._repair_seconds = repair_seconds
-        self._pending: dict[Network, Route | None] = {}
-        self._refused: dict[Network, str] = {}
-        self._touched: set[Network] = set()
-        """Written since the kernel's routes were last read."""
-        self._wake = asyncio.Event()
+        self._read_in_thread = in_thread
+        self._refresh_seconds = refresh_seconds
         self._registered = asyncio.Event()
-        self.failures = 0
         self.repaired = 0
-
-    @property
-    def desired(self) -> int:
-        """Routes that shall be."""
-        return len(self._routes.desired)
-
-    @property
-    def pending(self) -> int:
-        """Routes that are not written yet, or that the kernel refused."""
-        return len(self._pending) + len(self._refused)
-
-    @property
-    def last_error(self) -> str:
-        """Why routes are missing; empty if none is."""
-        if not self._refused:
-            return ""
-        network, reason = next(iter(self._refused.items()))
-        others = f" (and {len(self._refused) - 1} more)" if len(self._refused) > 1 else ""
-        return f"route to {network}{others}: {reason}"
+        """Routes that the kernel had otherwise, so far."""
 
     def feed(self, upserts: Mapping[NodeName, Node], removes: Iterable[NodeName]) -> None:
         """Take changes of the table of nodes."""
         self._routes.feed(upserts, removes)
-        self._wake.set()
+        self.wake()
 
-    def renew(self) -> None:
-        """Note that the node is registered, and have all routes computed anew: the way may have
-        learned something.
-        """
+    def register(self, sources: Mapping[int, str]) -> None:
+        """Note that the node is registered, and the source addresses of its own packets to pods."""
+        self._sources.update(sources)
         self._routes.renew()
         self._registered.set()
-        self._wake.set()
+        self.wake()
 
-    async def run(self) -> None:
-        """Write what changed, until cancelled."""
+    async def _wait_complete_routes(self) -> None:
+        await self._registered.wait()  # before, routes that need a source are not desired
+        await self._nodes_complete()
+
+    async def refresh(self) -> None:
+        """Have mended, every few seconds, what the kernel has otherwise; until cancelled."""
         while True:
-            await self._wait()
-            self._take()
-            while self._pending:
-                await self._write(dict(islice(self._pending.items(), BATCH)))
-                self._take()
+            await asyncio.sleep(self._refresh_seconds)
+            await self.look()
 
-    async def repair(self) -> None:
-        """Once all is known, and then now and then, mend what the kernel has otherwise; until
-        cancelled.
-        """
-        await self._registered.wait()
-        await self._nodes.wait_complete()
-        await asyncio.sleep(LINGER_SECONDS)
-        while True:
-            self._touched.clear()
-            self._compare(await self._worker.run(self._table.read))
-            await asyncio.sleep(self._repair_seconds)
-
-    async def _wait(self) -> None:
-        """Wait for a change; when routes were refused, try them again after a while."""
-        try:
-            async with asyncio.timeout(RETRY_SECONDS if self._refused else None):
-                await self._wake.wait()
-        except TimeoutError:
-            self._pending = dict.fromkeys(self._refused) | self._pending
-            self._pending = {network: self._routes.desired.get(network) for network in self._pending}
-        self._wake.clear()
-
-    def _take(self) -> None:
-        self._pending.update(self._routes.take_changes())
-
-    async def _write(self, some: dict[Network, Route | None]) -> None:
-        self._touched.update(some)
-        for network in some:
-            del self._pending[network]
-            self._refused.pop(network, None)
-        refused = await self._worker.run(self._table.write, some)
-        if refused:
-            self.failures += len(refused)
-            self._refused.update(refused)
-            log.warning("%s", self.last_error)
-
-    def _compare(self, present: Mapping[Network, Route]) -> None:
-        self._take()
-        desired = self._routes.desired
-        settled = (present.keys() | desired.keys()) - self._pending.keys() - self._refused.keys() - self._touched
-        wrong = {
-            network: desired.get(network)
-            for network in settled
-            if not is_as_wanted(present.get(network), desired.get(network))
-        }
+    async def look(self) -> None:
+        """Read the kernel's routes and have mended what differs, unless written meanwhile."""
+        self.plan.begin_look()
+        wrong = self.plan.compare(await self._read_in_thread(self._table.read))
         if wrong:
             self.repaired += len(wrong)
-            self._pending.update(wrong)
-            self._wake.set()
+            self.wake()
             log.info("routes mended", extra={"routes": len(wrong)})
+
+
+@asynccontextmanager
+async def open_routes(
+    node: NodeName,
+    vxlan_ifindex: int | None,
+    worker: Worker,
+    *,
+    nodes_complete: Callable[[], Awaitable[None]],
+    refresh_seconds: float,
+) -> AsyncIterator[RouteReconciler]:
+    """Open the node's routes, in the worker's thread and network namespace; they stay afterwards.
+
+    Args:
+        vxlan_ifindex: Device into which routes lead; None: they lead to other nodes' own addresses.
+    """
+    sources: dict[int, str] = {}
+    way = NativeWay() if vxlan_ifindex is None else OverlayWay(vxlan_ifindex, sources)
+    table = await worker.run(RouteTable)
+    try:
+        applied = await worker.run(table.read)
+        routes = Routes(node, way)
+        yield RouteReconciler(
+            routes,
+            sources,
+            table,
+            applied,
+            worker.run,
+            nodes_complete=nodes_complete,
+            refresh_seconds=refresh_seconds,
+        )
+    finally:
+        await worker.run(table.close)

@@ -1,5 +1,4 @@
-"""The node's routes to other nodes' pods, in the kernel: those of our protocol number, and no
-others.
+"""Table of the node's routes to other nodes' pods: those of our protocol number in the kernel.
 
 By that number a restarted agent finds what a former one left. Blocks on RTNL: for the worker
 thread.
@@ -13,11 +12,12 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from typing import Final
 
+from cilia.reconcile.plan import WriteResult
 from services.agent.netlink.rtnetlink import NLM_F_CREATE, NLM_F_REPLACE, Request, RtNetlink, attribute, attributes
 from services.agent.routes.desired import Network, Route
 
 PROTOCOL: Final = 0xC1
-"""Who made a route (rtm_protocol); none of those that iproute2 names."""
+"""Origin of our routes (rtm_protocol); none of those that iproute2 names."""
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RT_TABLE_MAIN: Final = 254
 RT_SCOPE_UNIVERSE: Final = 0
@@ -30,7 +30,7 @@ FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 class RouteTable:
-    """Reads and writes them. Lives in the worker thread that made it, in the node's namespace."""
+    """Reads and writes routes. Lives in the worker thread that made it, in the node's namespace."""
 
     def __init__(self) -> None:
         self._netlink = RtNetlink()
@@ -50,23 +50,20 @@ class RouteTable:
                     found[network] = route
         return found
 
-    def write(self, changes: Mapping[Network, Route | None]) -> dict[Network, str]:
-        """Make and remove (None) routes; return why, for each that the kernel refused."""
+    def write(self, changes: Mapping[Network, Route | None]) -> WriteResult[Network]:
+        """Make and remove (None) routes."""
         errors = self._netlink.call_many([_request(network, route) for network, route in changes.items()])
-        return {
+        refused = {
             network: os.strerror(error)
             for (network, route), error in zip(changes.items(), errors, strict=True)
             if error and not (route is None and error == errno.ESRCH)
         }
+        return WriteResult(refused)
 
 
-def is_as_wanted(present: Route | None, wanted: Route | None) -> bool:
-    """Tell whether a route of the kernel's is what was asked for, if it was asked for with any
-    device.
-    """
-    if present is None or wanted is None or wanted.device:
-        return present == wanted
-    return present._replace(device=0) == wanted
+def is_as_wanted(present: Route, wanted: Route) -> bool:
+    """Tell whether a route of the kernel's is the wanted one, which may leave the device open."""
+    return (present if wanted.device else present._replace(device=0)) == wanted
 
 
 def _request(network: Network, route: Route | None) -> Request:

@@ -13,7 +13,8 @@ from cilia.policy.engine.rules import Prefix as Network
 from cilia.policy.simulate.cluster import DescribedCluster
 from services.agent.address import Prefix, prefix
 from services.agent.ipcache.desired import Location
-from services.agent.ipcache.maps import AddressMaps
+from services.agent.ipcache.maps import IpcacheMap
+from services.agent.ipcache.revisions import AddressRevisions
 from services.agent.policy.maps import PolicyMaps
 from services.agent.policy.plan import UNREALISED, Change, SlotState, Wait, plan, plan_release
 from tests.bpf.agreement.draw import LOCAL_PODS
@@ -44,7 +45,8 @@ class Kernel:
 
     node: Node
     policy: PolicyMaps
-    addresses: AddressMaps
+    ipcache: IpcacheMap
+    revisions: AddressRevisions
     held: dict[int, SlotState] = field(default_factory=dict)
     epoch: int = 0
     ports: "count[int]" = field(default_factory=lambda: count(FIRST_SOURCE_PORT))
@@ -52,12 +54,14 @@ class Kernel:
     @classmethod
     def over(cls, node: Node) -> "Kernel":
         """Write the maps of a loaded data plane."""
-        return cls(node, PolicyMaps(node.objects), AddressMaps(node.objects))
+        revisions = AddressRevisions(node.objects)
+        return cls(node, PolicyMaps(node.objects), IpcacheMap(node.objects, revisions), revisions)
 
     def close(self) -> None:
         """Give the maps back."""
         self.policy.close()
-        self.addresses.close()
+        self.ipcache.close()
+        self.revisions.close()
 
     def realise(self, world: DescribedCluster) -> None:
         """Bring a cluster into the maps: places of addresses, pods, and each subject's map state by
@@ -66,7 +70,7 @@ class Kernel:
         empty(self.node.flows)
         empty(self.node.endpoints)
         empty(self.node.ipcache)
-        self.addresses.write_ipcache(dict(self._locations(world)))
+        self.ipcache.write(dict(self._locations(world)))
         slots = self._slots(world)
         for pod in PODS:
             identity = _identity_at(world, pod.address)

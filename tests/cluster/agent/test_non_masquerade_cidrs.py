@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from laboratory.wait import wait_until
 from services.agent.address import MAPPED_BITS
 from tests.cluster.agent.node import Node
-from tests.cluster.agent.test_routes import A, publish, row
+from tests.cluster.agent.test_routes import A, publish, row, settle
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[3]
@@ -26,7 +25,7 @@ async def settle_at(node: Node, *wanted: str) -> None:
         return await excluded(node) == set(wanted)
 
     try:
-        await wait_until(is_so)
+        await settle(is_so)
     except AssertionError:
         assert await excluded(node) == set(wanted)
 

@@ -24,5 +24,7 @@ async def running(*loops: Callable[[], Coroutine[Any, Any, None]]) -> AsyncItera
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until something holds, for at most 30 s."""
     async with asyncio.timeout(30):
-        while not holds():
+        while True:
+            if holds():
+                return
             await asyncio.sleep(0)

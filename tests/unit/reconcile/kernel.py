@@ -1,5 +1,6 @@
 """Kernel table in memory, with failures to order."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -54,16 +55,29 @@ class Bench:
     def __init__(self, held: Mapping[str, str] = {}, batch: int = 100) -> None:
         self.kernel = KernelTable(dict(held))
         self.now = 0.0
+        self.known = asyncio.Event()
+        """Set once desired state is known whole."""
+        self.on_known: Callable[[], None] = lambda: None
         self.desired: dict[str, str] = {}
         self.changed: set[str] = set()
         self.plan = Plan(self.desired, self.kernel.read(), new_backoff=new_backoff)
         self.reconciler = Reconciler(
-            "entry", self.plan, self.kernel, self._take_changes, batch=batch, clock=lambda: self.now
+            "entry",
+            self.plan,
+            self.kernel,
+            self._take_changes,
+            batch=batch,
+            wait_complete=self.wait_complete,
+            clock=lambda: self.now,
         )
 
     def _take_changes(self) -> Iterable[str]:
         changed, self.changed = self.changed, set()
         return sorted(changed)
+
+    async def wait_complete(self) -> None:
+        await self.known.wait()
+        self.on_known()
 
     def want(self, key: str, value: str | None) -> None:
         """Change desired state, as rows of a table would."""

@@ -135,25 +135,21 @@ async def test_an_urgent_object_is_in_the_table_when_the_call_returns() -> None:
         bench.want(key, "1")
     assert bench.reconciler.write_now(["c"])
     assert bench.kernel.held == {"c": "1"}
-    assert bench.reconciler.write_now(["c"])
+    assert not bench.reconciler.write_now(["c"])
     assert len(bench.kernel.writes) == 1
 
 
 @pytest.mark.usefixtures("no_linger")
 async def test_what_a_former_process_left_goes_once_desired_state_is_complete() -> None:
-    bench, known = Bench({"a": "1", "old": "1"}), asyncio.Event()
+    bench = Bench({"a": "1", "old": "1"})
     bench.want("a", "1")
-
-    async def wait_complete() -> None:
-        await known.wait()
-
-    prune = asyncio.create_task(bench.reconciler.prune(wait_complete))
+    prune = asyncio.create_task(bench.reconciler.prune())
     await running(bench, lambda: None)
     assert bench.kernel.held == {"a": "1", "old": "1"}
-    known.set()
-    async with asyncio.timeout(30):
-        await prune
+    bench.known.set()
     await running(bench, lambda: None)
+    prune.cancel()
+    await asyncio.gather(prune, return_exceptions=True)
     assert bench.kernel.held == {"a": "1"}
     assert bench.kernel.writes == [{"old": None}]
 
@@ -162,11 +158,13 @@ async def test_what_a_former_process_left_goes_once_desired_state_is_complete() 
 async def test_a_change_that_came_with_completeness_is_known_before_anything_is_pruned() -> None:
     bench = Bench({"late": "1"})
 
-    async def wait_complete() -> None:
-        bench.want("late", "1")
-
-    await bench.reconciler.prune(wait_complete)
+    bench.on_known = lambda: bench.want("late", "1")
+    bench.known.set()
+    prune = asyncio.create_task(bench.reconciler.prune())
     await running(bench, lambda: None)
+    prune.cancel()
+    await asyncio.gather(prune, return_exceptions=True)
+    assert bench.plan.is_complete
     assert bench.kernel.writes == []
 
 
@@ -180,7 +178,14 @@ async def test_calls_that_block_run_elsewhere_and_changes_meanwhile_follow() -> 
         return write(batch)
 
     bench.reconciler = Reconciler(
-        "entry", bench.plan, bench.kernel, bench._take_changes, batch=9, in_thread=in_thread, clock=lambda: 0.0
+        "entry",
+        bench.plan,
+        bench.kernel,
+        bench._take_changes,
+        batch=9,
+        wait_complete=bench.wait_complete,
+        in_thread=in_thread,
+        clock=lambda: 0.0,
     )
     bench.want("a", "1")
 

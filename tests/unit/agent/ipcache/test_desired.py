@@ -3,7 +3,7 @@ import pytest
 from cilia.contracts.ids import EndpointId, Identity, NodeName
 from cilia.contracts.tables import Endpoint, EndpointKey, Node, PrefixRow
 from services.agent.address import Prefix, ipv4_number, number, prefix
-from services.agent.ipcache.desired import WORLD, Ipcache, Location, covering
+from services.agent.ipcache.desired import WORLD_LOCATIONS, Ipcache, Location, covering
 
 ME, PEER = NodeName("node1"), NodeName("node2")
 NODE2 = Node(PEER, "192.0.2.2", "2001:db8::2", pod_cidrs=("10.2.0.0/26", "10.3.0.0/26", "fd00:2::/64", "fd00:3::/64"))
@@ -30,8 +30,8 @@ def at(ipcache: Ipcache, address: str) -> Location | None:
 
 def test_the_world_and_the_node_itself_are_known_from_the_start() -> None:
     changes = Ipcache(ME, "192.0.2.1").take_changes()
-    assert changes == {**WORLD, Prefix(number("192.0.2.1")): Location(1)}
-    assert (WORLD[prefix("0.0.0.0/0")], WORLD[prefix("::/0")]) == (Location(9), Location(10))
+    assert changes == {**WORLD_LOCATIONS, Prefix(number("192.0.2.1")): Location(1)}
+    assert (WORLD_LOCATIONS[prefix("0.0.0.0/0")], WORLD_LOCATIONS[prefix("::/0")]) == (Location(9), Location(10))
 
 
 def test_a_prefix_is_known_while_policies_name_it_and_a_host_within_keeps_its_own(ipcache: Ipcache) -> None:
@@ -42,7 +42,7 @@ def test_a_prefix_is_known_while_policies_name_it_and_a_host_within_keeps_its_ow
     ipcache.set_local(number("10.1.0.5"), None)
     assert at(ipcache, "10.1.0.5") == Location(78)
     ipcache.feed_prefixes({}, ("10.0.0.0/8", "10.1.0.5/32"))
-    assert ipcache.desired.keys() == {*WORLD, Prefix(number("192.0.2.1"))}
+    assert ipcache.desired.keys() == {*WORLD_LOCATIONS, Prefix(number("192.0.2.1"))}
 
 
 def test_a_remote_pod_lives_behind_its_node(ipcache: Ipcache) -> None:
@@ -131,7 +131,11 @@ def test_the_ipv6_addresses_of_a_node_are_known_like_the_others(ipcache: Ipcache
 
 
 def test_the_longest_entry_that_covers_a_prefix_is_its_parent() -> None:
-    entries = {**WORLD, prefix("10.0.0.0/8"): Location(1 << 24 | 1), Prefix(number("10.1.0.0")): Location(300)}
+    entries = {
+        **WORLD_LOCATIONS,
+        prefix("10.0.0.0/8"): Location(1 << 24 | 1),
+        Prefix(number("10.1.0.0")): Location(300),
+    }
     assert covering(entries, prefix("10.1.0.0/16")) == 1 << 24 | 1
     assert covering(entries, prefix("10.1.0.0/32")) == 1 << 24 | 1
     assert covering(entries, prefix("192.0.2.0/24")) == 9
