@@ -25,6 +25,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 R = TypeVar("R")
 
+CONNECT_SECONDS = 3.0
 READ_SECONDS = 5.0
 CHANGE_SECONDS = 60.0
 """Time for a change of policies: some thousand take seconds to read, more on a busy machine."""
@@ -127,7 +128,7 @@ async def open_session(arguments: argparse.Namespace) -> AsyncIterator[Session]:
         local = find_cluster(arguments.cluster)
         enter(local.hub_path)
         cluster, url = local.name, local.nats
-    config = BusConfig(urls=(url,), connect_seconds=3.0)
+    config = BusConfig(urls=(url,), connect_seconds=CONNECT_SECONDS)
     async with AsyncExitStack() as stack:
         with note_if_slow(f"connecting to {url}"):
             bus = await stack.enter_async_context(connect_bus(config, cluster=cluster, name="cilia-cli"))

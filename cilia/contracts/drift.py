@@ -11,7 +11,7 @@ class ForeignChange(Message, frozen=True):
     time_ns: int
     """Unix time in ns at which it was found."""
     part: str
-    """Part of the kernel's state: ``ipcache``, ``endpoints``, ``programs``, or a slot's policy, such
+    """Part of the kernel's state: ``ipcache``, ``endpoints``, ``programs``, or a policy, such
     as ``policy of slot 3``.
     """
     found: tuple[str, ...]

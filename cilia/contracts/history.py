@@ -72,7 +72,7 @@ class Origin(Message, frozen=True):
 
 
 class Blamed(Message, frozen=True):
-    """Answer to ``policy.blame``: a flow's explanation, and the origins of the rules that decide."""
+    """Answer to ``policy.blame``: a flow's explanation, and the origins of its rules."""
 
     explained: Explained
     origins: tuple[Origin, ...]

@@ -42,7 +42,7 @@ class Heartbeat(Message, frozen=True):
 
 
 class GrowBlocks(Message, frozen=True):
-    """``ipam.grow``: grant the node one more block; answered by exhausted if the pool is used up."""
+    """``ipam.grow``: grant the node one more block; exhausted if the pool is used up."""
 
     node: NodeName
     lease: LeaseId

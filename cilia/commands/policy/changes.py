@@ -48,7 +48,9 @@ def add_wait(parser: argparse.ArgumentParser) -> None:
 
 async def report_change(arguments: argparse.Namespace, session: Session, changed: PoliciesChanged) -> int:
     """Print the changes of policies; wait if that is wanted. Returns the exit code."""
-    if arguments.output == "json" and not arguments.wait:
+    is_dry = getattr(arguments, "dry_run", False)
+    waits = arguments.wait and not is_dry
+    if arguments.output == "json" and not waits:
         print_json(changed)
     elif arguments.output == "table":
         for change in changed.changes:
@@ -58,9 +60,8 @@ async def report_change(arguments: argparse.Namespace, session: Session, changed
                 note(f"{change.key}: {path} is not enforced yet: {describe_enforced_part(path)}")
         for line in describe_forecast(changed.forecast):
             note(line)
-        dry = getattr(arguments, "dry_run", False)
-        note("dry run: nothing was stored" if dry else f"revision {changed.revision}")
-    if arguments.wait and not getattr(arguments, "dry_run", False):
+        note("dry run: nothing was stored" if is_dry else f"revision {changed.revision}")
+    if waits:
         return await wait_in_force(arguments, session, changed.revision)
     return 0
 
@@ -75,7 +76,7 @@ async def wait_in_force(arguments: argparse.Namespace, session: Session, revisio
         realised = await session.request("policy", "wait", request, Realised, timeout=seconds + 5)
         if realised.complete or loop.time() >= deadline:
             break
-        note(f"waiting for {', '.join(realised.stragglers)}")
+        note(f"waiting for {', '.join(realised.stragglers) or 'the policy service to know the revision'}")
     if arguments.output == "json":
         print_json(realised)
     else:
@@ -87,8 +88,9 @@ def describe_realisation(realised: Realised) -> str:
     """Return the state of a revision's realisation as one line for people."""
     times = sorted(node.milliseconds for node in realised.nodes)
     endpoints = sum(node.endpoints for node in realised.nodes)
-    if realised.stragglers:
-        return f"revision {realised.revision} is NOT in force yet on {', '.join(realised.stragglers)}"
+    if not realised.complete:
+        missing = f" on {', '.join(realised.stragglers)}" if realised.stragglers else ""
+        return f"revision {realised.revision} is NOT in force yet{missing}"
     if not times:
         return f"revision {realised.revision} concerns no endpoint"
     slowest = max(realised.nodes, key=lambda node: node.milliseconds)

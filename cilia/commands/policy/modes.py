@@ -32,7 +32,7 @@ def add_verbs(verbs: Nouns) -> None:
         "let what would be denied through, and report it: in the whole cluster, or for some policies",
         "  cilia policy audit on --wait\n  cilia policy audit on shop/web shop/db\n  cilia policy audit off shop/web\n",
     )
-    audit.add_argument("state", choices=("on", "off"))
+    audit.add_argument("state", choices=("on", "off"), help="begin or end it")
     audit.add_argument("names", nargs="*", metavar="NAME", help="namespace/name, or kind/namespace/name (default: all)")
     for parser in (mode, audit):
         add_wait(parser)

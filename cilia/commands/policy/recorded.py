@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -141,13 +140,14 @@ async def add_addresses(session: Session, flows: list[RecordedFlow]) -> list[Rec
 
 async def _ask(session: Session, query: ListFlows) -> FlowPage:
     """Ask for a page, and again while a replica takes over from another that died."""
-    deadline = time.monotonic() + TAKE_OVER_SECONDS
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + TAKE_OVER_SECONDS
     with note_if_slow("waiting for the recorder"):
         while True:
             try:
                 return await session.request("recorder", "flows", query, FlowPage)
             except Unavailable:
-                if time.monotonic() > deadline:
+                if loop.time() > deadline:
                     raise
             await asyncio.sleep(0.2)
 
