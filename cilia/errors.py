@@ -17,7 +17,7 @@ from cilia.contracts.messages import Problem, ProblemCode
 
 
 class Failure(Exception):
-    """What an operator can understand and act on.
+    """Failure that an operator can understand and act on.
 
     Subclasses build their own message and keep the data.
     """

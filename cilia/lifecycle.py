@@ -105,11 +105,11 @@ async def stop_on_signals(*signals: signal.Signals) -> AsyncIterator[asyncio.Eve
 
 
 class ServiceConfig(Protocol):
-    """What every service's Config holds beside its own settings."""
+    """Settings that every service's Config holds beside its own."""
 
     @property
     def log(self) -> LogConfig:
-        """How the process logs."""
+        """Return the settings of the process's log."""
         ...
 
 

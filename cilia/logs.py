@@ -14,7 +14,7 @@ from msgspec import Struct
 
 
 class LogConfig(Struct, frozen=True, kw_only=True):
-    """How a process logs."""
+    """Settings of a process's log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"

@@ -1,4 +1,4 @@
-"""Metrics: hot counters are plain ints in dataclasses; who asks reads them, who counts pays 0.06 us.
+"""Metrics: counters are plain ints in dataclasses, so that counting costs 0.06 us.
 
 A part of a process counts in a dataclass of its own, made with :func:`counter`; ``Metrics`` knows
 them all and shows them to Prometheus as text and to OpenTelemetry through observable callbacks.

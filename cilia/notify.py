@@ -1,6 +1,7 @@
 """Notifications between the loops of one process: work for one loop, news for whoever waits.
 
-State travels by itself (the writer changes it, readers look at it); these only say that a look is worth it.
+State travels by itself (the writer changes it, readers look at it); these only say that a look is
+worth it.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ class Wakeup:
 
     @property
     def is_set(self) -> bool:
-        """Whether the loop has been woken and hasn't begun its round."""
+        """Tell whether the loop has been woken and hasn't begun its round."""
         return self._event.is_set()
 
     def set(self) -> None:
@@ -23,7 +24,7 @@ class Wakeup:
         self._event.set()
 
     async def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until woken, or for so long; tell which. The next round needs another call of ``set``."""
+        """Wait until woken, or for so long; tell which. Another round needs another ``set``."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._event.wait()
@@ -34,7 +35,7 @@ class Wakeup:
 
 
 class Broadcast:
-    """News for everybody who waits at the moment of the call; who comes later waits for the next."""
+    """News for all who wait at the moment of the call; who comes later waits for the next."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()

@@ -20,7 +20,7 @@ TRACEPARENT: Final = "traceparent"
 
 
 class TelemetryConfig(Struct, frozen=True, kw_only=True):
-    """What a process tells about itself, and to whom."""
+    """Settings of traces and metrics: which collector gets them, and how often."""
 
     otlp_endpoint: str = ""
     """Base URL of an OTLP/HTTP collector, such as ``http://127.0.0.1:4318``; empty: traces are off.
@@ -93,7 +93,7 @@ def _export_metrics(config: TelemetryConfig, resource: object, metrics: Metrics 
 
 @contextmanager
 def span(name: str, *, parent: str = "", attributes: Mapping[str, str | int] | None = None) -> Iterator[None]:
-    """Record the block as a span, under ``parent`` (a traceparent) or else under the current span."""
+    """Record the block as a span under ``parent`` (a traceparent), or under the current span."""
     tracer = _Tracing.tracer
     if tracer is None:
         yield
@@ -106,7 +106,7 @@ def span(name: str, *, parent: str = "", attributes: Mapping[str, str | int] | N
 
 
 def traceparent() -> str:
-    """Return the current span's W3C trace context; empty when tracing is off or there is no span."""
+    """Return the current span's W3C trace context; empty without a span or without tracing."""
     if _Tracing.tracer is None:
         return ""
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

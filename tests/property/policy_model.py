@@ -22,7 +22,7 @@ class Workload:
     addresses: frozenset[str] = frozenset()
     ports: frozenset[tuple[str, int, int]] = frozenset()
     prefix: str = ""
-    """What it stands for outside of the cluster."""
+    """Prefix outside of the cluster that it stands for; empty for a workload."""
 
 
 @dataclass

@@ -1,6 +1,4 @@
-"""What makes maps smaller changes no verdict: against a list of claims that is searched from end to
-end.
-"""
+"""Compression of maps changes no verdict: against a list of claims, searched from end to end."""
 
 from collections.abc import Iterable
 

@@ -1,6 +1,4 @@
-"""What results look like: aligned columns for people, JSON with names for programs, remarks beside
-them.
-"""
+"""Results as commands print them: columns for people, JSON for programs, remarks beside."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""What one transaction may hold: as configured, told with numbers before etcd refuses it."""
+"""Limits of one transaction: as configured, told with numbers before etcd refuses it."""
 
 import asyncio
 from pathlib import Path

@@ -7,9 +7,7 @@ from cilia.kvstore import Etcd, Txn, put
 
 
 async def test_a_revision_is_never_split_even_when_etcd_sends_it_in_fragments(etcd: Etcd) -> None:
-    """What a catching-up watch is sent at once exceeds etcd's message size by far, so etcd cuts it
-    anywhere.
-    """
+    """A watch that catches up is sent far more than etcd's message size, so etcd cuts anywhere."""
     value = bytes(20_000)
     wanted = {}
     for group in range(12):

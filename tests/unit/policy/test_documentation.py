@@ -1,4 +1,4 @@
-"""What docs/policy.md shows works as it stands there."""
+"""Examples in docs/policy.md work as they stand there."""
 
 import re
 from pathlib import Path

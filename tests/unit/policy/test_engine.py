@@ -1,4 +1,4 @@
-"""The engine on small worlds: the matrix of empty and absent, modes, cookies, changes of one thing."""
+"""The engine on small clusters: empty and absent, modes, cookies, changes of one thing."""
 
 import json
 from ipaddress import ip_network
