@@ -3,7 +3,7 @@
 It is compared with the real one in tests/unit/kvstore/test_fake.py.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -83,7 +83,9 @@ class FakeEtcd(Etcd):
     def end_lease(self, lease: int) -> None:
         """End a lease as if its time was over."""
         self._leases.pop(lease, None)
-        self._write([(key, None, 0) for key, record in self.records.items() if record.lease == lease])
+        after, events = dict(self.records), list[Event]()
+        self._delete(after, events, [record for record in self.records.values() if record.lease == lease])
+        self._commit(after, events)
 
     def apply(self, txn: Txn) -> TxnResult:
         """Carry a transaction out."""
@@ -91,7 +93,7 @@ class FakeEtcd(Etcd):
         self.limits.check(request)
         holds = all(map(self._holds, request.compare))
         found: list[Record] = []
-        writes: list[tuple[str, bytes | None, int]] = []
+        after, events = dict(self.records), list[Event]()
         for op in request.success if holds else request.failure:
             kind = op.WhichOneof("request")
             part = getattr(op, kind)
@@ -99,12 +101,12 @@ class FakeEtcd(Etcd):
                 case "request_put":
                     if part.lease and part.lease not in self._leases:
                         raise LeaseNotFound(part.lease)
-                    writes.append((part.key.decode(), part.value, part.lease))
+                    self._put(after, events, part.key.decode(), part.value, part.lease)
                 case "request_range":
-                    found += self._within(part.key, part.range_end)
+                    found += _within(after, part.key, part.range_end)
                 case "request_delete_range":
-                    writes += [(record.key, None, 0) for record in self._within(part.key, part.range_end)]
-        self._write(writes)
+                    self._delete(after, events, _within(after, part.key, part.range_end))
+        self._commit(after, events)
         return TxnResult(holds, self.revision, tuple(found))
 
     # the client's interface
@@ -186,34 +188,37 @@ class FakeEtcd(Etcd):
         for lease in [lease for lease, (_, ends) in self._leases.items() if ends <= self._clock()]:
             self.end_lease(lease)
 
-    def _within(self, key: bytes, end: bytes) -> list[Record]:
-        return [
-            self.records[name]
-            for name in sorted(self.records)
-            if (key <= name.encode() < end if end and end != b"\0" else name.encode() == key or end == b"\0")
-        ]
-
     def _holds(self, compare: Any) -> bool:
-        records = self._within(compare.key, compare.range_end)
+        records = _within(self.records, compare.key, compare.range_end)
         if not records and compare.target == _VALUE:
             return False
         return all(_compare(compare, record) for record in records or [_NOTHING])
 
-    def _write(self, writes: Sequence[tuple[str, bytes | None, int]]) -> None:
-        if not writes:
-            return
-        self.revision += 1
-        for key, value, lease in writes:
-            before = self.records.pop(key, None)
-            if value is None:
-                if before is not None:
-                    self._events.append(Event(Record(key, b"", 0, self.revision), True))
-                continue
-            created = before.create_revision if before else self.revision
-            self.records[key] = Record(key, value, created, self.revision, lease)
-            self._events.append(Event(self.records[key], False))
-        self._past[self.revision] = dict(self.records)
-        self._advanced.notify()
+    def _put(self, after: dict[str, Record], events: list[Event], key: str, value: bytes, lease: int) -> None:
+        before = after.get(key)
+        created = before.create_revision if before else self.revision + 1
+        after[key] = Record(key, value, created, self.revision + 1, lease)
+        events.append(Event(after[key], False))
+
+    def _delete(self, after: dict[str, Record], events: list[Event], records: Sequence[Record]) -> None:
+        for record in records:
+            del after[record.key]
+            events.append(Event(Record(record.key, b"", 0, self.revision + 1), True))
+
+    def _commit(self, after: dict[str, Record], events: list[Event]) -> None:
+        if events:
+            self.revision += 1
+            self.records = after
+            self._events += events
+            self._past[self.revision] = dict(after)
+            self._advanced.notify()
+
+
+def _within(records: Mapping[str, Record], key: bytes, end: bytes) -> list[Record]:
+    """Return the records of a key, or of the range from it to before ``end``."""
+    if not end:
+        return [records[key.decode()]] if key.decode() in records else []
+    return [records[name] for name in sorted(records) if key <= name.encode() and (end == b"\0" or name.encode() < end)]
 
 
 def _compare(compare: Any, record: Record) -> bool:
