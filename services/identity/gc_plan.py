@@ -1,16 +1,16 @@
-"""Which identities to delete: the rounds of garbage collection. Pure; transactions carry them out.
+"""Plan of a round of garbage collection, without I/O: which identities to mark and to delete.
 
-An identity that nobody uses is deleted in two rounds, and no use that begins meanwhile can be
+An identity that nobody uses is deleted in three rounds, and no use that begins meanwhile can be
 lost::
 
     round n      etcd: put unused/<n>                    (if the identity is still the one that was seen)
                  any allocate or publish of it: delete unused/<n>, in the transaction that starts the use
-    round n+1    etcd: delete id, value and mark         (if the mark is still the one of round n, and no ref exists)
+    round n+1    the mark is seen
+    round n+2    etcd: delete id, value and mark         (if the mark is still that one, and no ref exists)
 
-A use that committed before the mark is in the cache by the next round, as the cache has by
-then seen the mark itself, which is newer. A use that commits after the mark removes it, and then
-the deletion's comparison fails. So neither references of endpoints nor a touch of the master key
-are needed to make the two exclude each other.
+A use that committed before the mark is in the cache by the time it has seen the mark, which is newer.
+A use that commits after the mark removes it, and then the deletion's comparison fails. So neither
+references of endpoints nor a touch of the master key are needed to make the two exclude each other.
 """
 
 from collections.abc import Mapping

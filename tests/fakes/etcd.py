@@ -44,7 +44,7 @@ class FakeEtcd(Etcd):
         """While True, nothing answers."""
         self.failures: list[Failure | None] = []
         """Outcomes of the next transactions: a failure instead of it, or None to carry it out."""
-        self.before_txn: list[Callable[[], None]] = []
+        self.before_txn: list[Callable[[], object]] = []
         """Acts of others that come before the next transactions, one each."""
         self.transactions = 0
         self._clock = clock
