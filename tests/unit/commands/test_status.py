@@ -93,7 +93,7 @@ def test_json_has_every_field_of_each_agent(cluster: FakeCluster) -> None:
 
 
 def test_what_an_agent_repaired_in_its_kernel_is_noted(cluster: FakeCluster) -> None:
-    loops = (LoopStatus("ipcache", 9, 0, 3, "other"), LoopStatus("audit", 9, 0, 2, "ipcache: 10.0.0.2 was gone"))
+    loops = (LoopStatus("ipcache", 9, 0, 3, "other"), LoopStatus("drift", 9, 0, 2, "ipcache: 10.0.0.2 was gone"))
     cluster.tables["nodes"] = {NODE1: NODES[NODE1]}
     cluster.answers["node.node1.status"] = status(NODE1, loops=loops)
     run = cluster.run("status")
