@@ -3,10 +3,13 @@ PYTHON := .venv/bin/python
 SOURCES := cilia services laboratory bench tests tools
 BPF_SOURCES := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h)
 
-.PHONY: help setup build demo test abi complexity kernels format figures check bench proofs clean
+# Tests mostly wait, for processes and for the kernel: more of them at a time than processors.
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
+
+.PHONY: help setup build demo test test-cluster abi complexity kernels format figures check bench proofs clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/'
 
 setup: ## install what is missing: packages, .venv, compiled parts
 	@tools/bootstrap
@@ -17,7 +20,10 @@ demo: setup ## three nodes, a dozen pods, real policy on real traffic (KEEP=1 le
 	@$(PYTHON) -m laboratory.demo $(if $(KEEP),--keep)
 
 test: setup ## all tests, on real kernels, brokers and kvstores
-	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PYTHON) -m pytest $(PARALLEL)
+
+test-cluster: setup ## only the tests that start clusters or agents
+	@$(PYTHON) -m pytest $(PARALLEL) tests/cluster
 
 abi: setup ## generate cilia/abi from the C objects' BTF
 	@$(PYTHON) -m tools.abi

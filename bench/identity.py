@@ -66,7 +66,11 @@ async def _rate(request: Callable[[int], Awaitable[None]], numbers: Iterator[int
 
 async def main() -> None:
     """Start everything, measure, print."""
-    with tempfile.TemporaryDirectory() as name, start_etcd(Path(name)) as etcd, start_nats(Path(name)) as nats:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        start_etcd(Path(name), durable=True) as etcd,
+        start_nats(Path(name)) as nats,
+    ):
         async with (
             connect_bus(BusConfig(urls=(nats.url,)), cluster="bench", name="bench") as bus,
             connect_kvstore(EtcdConfig(endpoints=(etcd.address,))) as kvstore,

@@ -122,7 +122,10 @@ async def measure(config: EtcdConfig) -> list[Figure]:
 
 def main() -> None:
     """Measure and report."""
-    with tempfile.TemporaryDirectory(prefix="cilia-bench-") as directory, start_etcd(Path(directory)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="cilia-bench-") as directory,
+        start_etcd(Path(directory), durable=True) as server,
+    ):
         report(uvloop.run(measure(EtcdConfig(endpoints=(server.address,)))))
 
 

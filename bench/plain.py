@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.traffic import Way
+from cilia.abi import defaults
 from laboratory.layout import Layout, netns_path, node_addresses, node_names
 from laboratory.namespaces import create_namespace, delete_namespace, namespaces_of
 from laboratory.state import UnderlayNode
@@ -27,7 +28,7 @@ from laboratory.underlay import create_underlay
 MTU_BYTES: Final = 1450
 """Of pods under an underlay of 1500: what fits into VXLAN, as the agent gives it to them."""
 GATEWAY: Final = "10.9.0.1"
-GATEWAY_MAC: Final = "02:63:69:6c:69:61"
+GATEWAY_MAC: Final = defaults.GATEWAY_MAC.hex(":")
 VNI: Final = 42
 VXLAN_PORT: Final = 4789
 CLIENT, SERVER = 1, 2

@@ -73,7 +73,11 @@ def run_agents(url: str, shard: str, pipe: Connection) -> None:
 
 async def measure_agents() -> list[Figure]:
     """Measure at all agents: each node of each change is a sample."""
-    with tempfile.TemporaryDirectory() as name, start_etcd(Path(name)) as etcd, start_nats(Path(name)) as nats:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        start_etcd(Path(name), durable=True) as etcd,
+        start_nats(Path(name)) as nats,
+    ):
         async with (
             connect_bus(BusConfig(urls=(nats.url,)), cluster=CLUSTER, name="bench") as bus,
             connect_kvstore(EtcdConfig(endpoints=(etcd.address,))) as kvstore,

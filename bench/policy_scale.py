@@ -19,10 +19,12 @@ from bench.report import Figure, summarize
 from cilia.contracts.ids import EndpointId, Identity, NodeName
 from cilia.contracts.labels import parse_labels
 from cilia.contracts.tables import RESOLVED, Endpoint, EndpointKey, PolicyObject
+from cilia.policy.engine.options import Options
 from cilia.table.changelog import Changelog
 from cilia.table.wire import encode_delta
-from services.policy.resolver import EngineResolver
-from services.policy.state import EndpointEvent, Event, IdentityEvent, PolicyEvent
+from services.policy.resolution.events import EndpointEvent, Event, IdentityEvent, PolicyEvent
+from services.policy.resolution.parse_cache import ParseCache
+from services.policy.resolution.resolver import EngineResolver
 
 POLICIES: Final = 1000
 IDENTITIES: Final = 10_000
@@ -75,7 +77,7 @@ class Service:
     """The resolver and the table behind it, as the mirror drives them."""
 
     def __init__(self) -> None:
-        self.resolver = EngineResolver()
+        self.resolver = EngineResolver(ParseCache(), Options())
         self.changelog = Changelog(RESOLVED, computed=self.resolver.rows)
         self.messages = self.bytes = self.rows = 0
 

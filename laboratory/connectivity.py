@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
+from laboratory.attempts import reaches_icmp, reaches_tcp, reaches_udp
+from laboratory.echo_servers import serve_tcp, serve_udp
 from laboratory.pod import Pod
-from laboratory.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
 
 HTTP, OTHER, DNS = 80, 8080, 53
 CONCURRENT = 64

@@ -21,12 +21,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cilia.contracts.agent import Call, MonitorFilter
-from cilia.contracts.flow_events import Flow, FlowKind
+from cilia.contracts.flow_events import Flow
 from cilia.errors import Failure
+from laboratory.attempts import get
 from laboratory.cluster import LocalCluster
+from laboratory.echo_servers import serve_udp
 from laboratory.pod import Pod
-from laboratory.traffic import Tally, get, serve_udp, steady_udp
+from laboratory.streams import Tally, steady_udp
 
 NAME: Final = "demo"
 EXAMPLES: Final = Path(__file__).parent.parent / "examples"
@@ -169,26 +170,30 @@ def _reason(drop: Flow | None) -> str:
 
 @asynccontextmanager
 async def _watch_drops(cluster: LocalCluster) -> AsyncIterator[dict[tuple[str, str], Flow]]:
-    """Collect the drops that the nodes' monitors show during the block, by the names of both ends."""
+    """Collect the drops that ``cilia monitor`` shows during the block, by the names of both ends."""
     drops: dict[tuple[str, str], Flow] = {}
+    words = ("--cluster", cluster.layout.name, "monitor", "--drops", "-o", "json")
+    monitor = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cilia.commands.cli", *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert monitor.stdout is not None
+    assert monitor.stderr is not None
+    await monitor.stderr.readline()  # it listens
 
-    async def listen(path: Path) -> None:
-        reader, writer = await asyncio.open_unix_connection(path)
-        wanted = msgspec.Raw(msgspec.json.encode(MonitorFilter(kinds=(FlowKind.DROP,))))
-        writer.write(msgspec.json.encode(Call("monitor", wanted)) + b"\n")
-        async for line in reader:
+    async def collect(lines: asyncio.StreamReader) -> None:
+        async for line in lines:
             flow = msgspec.json.decode(line, type=Flow)
             drops[flow.source_endpoint, flow.destination_endpoint] = flow
 
-    listening = [asyncio.create_task(listen(cluster.layout.agent_socket(node.name))) for node in cluster.state.nodes]
-    await asyncio.sleep(0.1)
+    collecting = asyncio.create_task(collect(monitor.stdout))
     try:
         yield drops
-        await asyncio.sleep(0.3)  # events come in batches
+        await asyncio.sleep(0.5)  # events come in batches
     finally:
-        for task in listening:
-            task.cancel()
-        await asyncio.gather(*listening, return_exceptions=True)
+        monitor.terminate()
+        await monitor.wait()
+        collecting.cancel()
+        await asyncio.gather(collecting, return_exceptions=True)
 
 
 async def _change_live(

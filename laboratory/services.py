@@ -1,17 +1,17 @@
-"""Services as real processes under test: started, asked until they answer, ended or killed by their
-own pid.
-"""
+"""Services under test, as processes of their own or inside of the test's, against real servers."""
 
 import asyncio
+import importlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cilia.bus import Bus
+from cilia.config import load
 from cilia.contracts.ids import Identity
 from cilia.contracts.keys import Keys
 from cilia.kvstore import Etcd
@@ -73,13 +73,38 @@ class Stage:
         records, _ = await self.kvstore.range(prefix)
         return [record.key for record in records]
 
+    def _variables(self, replica: str, settings: Mapping[str, str]) -> dict[str, str]:
+        variables = {"CILIA_CLUSTER": self.cluster, "CILIA_REPLICA": replica}
+        variables |= {"CILIA_NATS_URLS": self.nats.url, "CILIA_ETCD_ENDPOINTS": self.etcd.address}
+        return variables | {f"CILIA_{key.upper()}": value for key, value in settings.items()}
+
+    @asynccontextmanager
+    async def inside(self, name: str, replica: str = "a", **settings: str) -> AsyncIterator[None]:
+        """Run a replica of ``services.<name>`` in this process, which starts at once, until the block ends.
+
+        Raises:
+            Failure: The service ended by itself.
+        """
+        running = asyncio.create_task(self.run_inside(name, replica, **settings), name=f"{name}-{replica}")
+        try:
+            yield
+        finally:
+            ended = running.done()
+            running.cancel()
+            outcome = (await asyncio.gather(running, return_exceptions=True))[0]
+            if ended and isinstance(outcome, Exception):
+                raise outcome
+
+    async def run_inside(self, name: str, replica: str = "a", **settings: str) -> None:
+        """Run a replica of ``services.<name>`` in this process until it is cancelled or fails."""
+        module = importlib.import_module(f"services.{name}.__main__")
+        await module.run(load(module.Config, (), self._variables(replica, settings), program=f"cilia-{name}"))
+
     @asynccontextmanager
     async def service(self, name: str, replica: str = "a", **settings: str) -> AsyncIterator[Service]:
         """Run a replica of ``services.<name>`` until the block ends."""
         log = self.directory / f"{name}-{replica}.log"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CILIA_CLUSTER": self.cluster, "CILIA_REPLICA": replica}
-        environment |= {"CILIA_NATS_URLS": self.nats.url, "CILIA_ETCD_ENDPOINTS": self.etcd.address}
-        environment |= {f"CILIA_{key.upper()}": value for key, value in settings.items()}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **self._variables(replica, settings)}
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", f"services.{name}", env=environment, stdout=output, stderr=output, cwd=ROOT

@@ -26,6 +26,8 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
 """File -> modules that it may use nevertheless."""
 SYSTEM_CALL: Final = "syscall"
 """Attribute of a C library that makes any system call."""
+_SUSPECT: Final = re.compile(r"ctypes|cffi|libbpf|bcc|syscall|bpftool")
+"""Words without one of which a file needs no closer look."""
 _PROGRAM: Final = re.compile(r"\b(?:bpftool|libbpf)\b")
 
 
@@ -44,6 +46,8 @@ class Access:
 def accesses(source: Source) -> Iterator[Access]:
     """Yield the ways to bpf(2) that a file outside of cilia/datapath opens."""
     if not source.is_python or not source.path.startswith(LINTED) or source.path.startswith(OWNER):
+        return
+    if not _SUSPECT.search(source.text):
         return
     tree = parse(source)
     prose = _prose(tree)

@@ -1,11 +1,12 @@
-"""What an object file's BTF says of its structs, enums and maps, in the order of the source."""
+"""Structs, enums, maps and configuration of an object file, by its BTF."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cilia.datapath.btf import Btf, Kind, Record
 from cilia.datapath.layout import Enum, Integer, Struct, Type
+from cilia.datapath.objects import read_variables
 from cilia.datapath.types import btf_of_file
 
 
@@ -21,16 +22,27 @@ class MapDefinition:
     value: Type | None
 
 
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A ``const volatile`` variable of the object: its configuration."""
+
+    name: str
+    type: Type
+    initial: bytes
+
+
 class ObjectBtf:
     """The types of one object."""
 
-    def __init__(self, btf: Btf) -> None:
+    def __init__(self, btf: Btf, initial: Mapping[str, bytes]) -> None:
+        """Take over the types, and the initial values of variables."""
         self._btf = btf
+        self._initial = initial
 
     @classmethod
     def of(cls, file: Path) -> "ObjectBtf":
         """Read an object file; raises KernelError if it has no BTF."""
-        return cls(btf_of_file(file))
+        return cls(btf_of_file(file), read_variables(file))
 
     def structs(self) -> Iterator[Struct]:
         """Give the named structs."""
@@ -48,6 +60,11 @@ class ObjectBtf:
                 for number, _, _ in section.rest:
                     variable = records[number]
                     yield self._map(variable.name, records[variable.size])
+
+    def variables(self) -> Iterator[Variable]:
+        """Give the configuration."""
+        variables = (one for one in self._named(Kind.VARIABLE) if one.name in self._initial)
+        return (Variable(one.name, self._btf.type(one.size), self._initial[one.name]) for one in variables)
 
     def _named(self, kind: Kind) -> Iterator[Record]:
         return (one for one in self._btf.records.values() if one.kind is kind and one.name)

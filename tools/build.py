@@ -35,9 +35,7 @@ def is_stale(target: Path, sources: Iterable[Path]) -> bool:
 
 
 def include_flags(root: Path) -> list[str]:
-    """Give the include path: ours, and where Debian keeps asm/ headers, which clang leaves out for
-    ``-target bpf``.
-    """
+    """Return include paths: ours, and Debian's of asm/, which clang omits for ``-target bpf``."""
     cc = shutil.which("cc") or shutil.which("gcc")
     multiarch = subprocess.run([cc, "-print-multiarch"], capture_output=True, text=True, check=True) if cc else None
     asm = f"/usr/include/{multiarch.stdout.strip()}" if multiarch and multiarch.stdout.strip() else None
@@ -48,8 +46,8 @@ def compile_bpf(source: Path, target: Path, root: Path = ROOT) -> None:
     """Compile one program to an object that carries BTF but no DWARF.
 
     Raises:
-        subprocess.CalledProcessError: The compiler refused it, for a warning too; what it said is
-        on stderr.
+        subprocess.CalledProcessError: The compiler refused it, for a warning too; its words are on
+            stderr.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_suffix(".o.new")
@@ -59,7 +57,7 @@ def compile_bpf(source: Path, target: Path, root: Path = ROOT) -> None:
 
 
 def build_objects(root: Path = ROOT, *, force: bool = False) -> list[Path]:
-    """Bring cilia/datapath/objects up to date with bpf/*.c; give what was compiled."""
+    """Bring cilia/datapath/objects up to date with bpf/*.c; return what was compiled."""
     headers = [*root.glob("bpf/**/*.h"), root / "tools/build.py"]
     built = []
     for source in sorted(root.glob("bpf/*.c")):
@@ -71,7 +69,7 @@ def build_objects(root: Path = ROOT, *, force: bool = False) -> list[Path]:
 
 
 def build_extension(root: Path = ROOT, *, force: bool = False) -> list[Path]:
-    """Bring the binding up to date with its sources; give what was compiled."""
+    """Bring the binding up to date with its sources; return what was compiled."""
     native = root / NATIVE
     sources = sorted(native.glob("*.c"))
     target = root / "cilia/datapath/_libbpf.abi3.so"

@@ -1,5 +1,4 @@
-"""What each program of the data plane costs the verifier and the instruction cache, recorded so
-that growth is noticed.
+"""Cost of each program for the verifier and the instruction cache, recorded so that growth is seen.
 
 ``python -m tools.complexity`` measures on this kernel and prints, ``--record`` writes
 bpf/complexity.txt, ``--check`` exits 1 if a program has grown by more than the tolerance, or isn't
@@ -20,7 +19,7 @@ from cilia.datapath.objects import OBJECTS, Loading, load
 ROOT: Final = Path(__file__).resolve().parent.parent
 RECORDS: Final = ROOT / "bpf/complexity.txt"
 HEAD: Final = (
-    "# What each program costs: instructions, those that the verifier looked at on all paths (it gives up at a million),\n"
+    "# Cost of each program: instructions, those that the verifier looked at on all paths (it gives up at a million),\n"
     "# bytes of machine code. Written by `make complexity`, compared by `make check`.\n"
 )
 TOLERANCE: Final = 0.05
@@ -29,7 +28,7 @@ VARIABLES: Final = {"masquerades": 1, "node_ipv4": 0xC0000201, "overlay_ifindex"
 
 
 class Complexity(NamedTuple):
-    """Of one program on one kernel."""
+    """Cost of one program on one kernel."""
 
     instructions: int
     verified_instructions: int
@@ -37,14 +36,14 @@ class Complexity(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What a record is about."""
+    """Subject of a record: one program on one kernel."""
 
     kernel: str
     program: str
 
 
 class BadRecord(Exception):
-    """A line of the records that isn't one."""
+    """A line is no record."""
 
 
 Records = Mapping[Row, Complexity]
@@ -57,7 +56,7 @@ def kernel_version() -> str:
 
 
 def measure(file: Path = OBJECTS / "cilia.o") -> dict[Row, Complexity]:
-    """Load the data plane into this kernel and return what each program costs; raises LoadFailed."""
+    """Load the data plane into this kernel; return each program's cost. Raises LoadFailed."""
     kernel = kernel_version()
     with load(file, Loading(variables=VARIABLES)) as loaded:
         return {Row(kernel, name): Complexity(*program.info()[1:]) for name, program in sorted(loaded.programs.items())}
@@ -108,9 +107,7 @@ def _order(row: Row) -> tuple[Sequence[int], str]:
 
 
 def faults(recorded: Records, measured: Records) -> Iterator[str]:
-    """Say what has grown beyond the tolerance, and which programs came or went, on the kernel that
-    was measured.
-    """
+    """Yield what has grown beyond the tolerance, came or went, on the kernel that was measured."""
     kernels = {row.kernel for row in measured}
     for row in sorted({row for row in recorded if row.kernel in kernels} | measured.keys()):
         before, now = recorded.get(row), measured.get(row)
@@ -140,7 +137,7 @@ def check(records: Records, measured: Records) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What the programs of the data plane cost the verifier and the CPU.")
+    parser = argparse.ArgumentParser(description="Cost of the data plane's programs for the verifier and the CPU.")
     parser.add_argument("--check", action="store_true", help=f"exit 1 on growth beyond {TOLERANCE:.0%} of the records")
     parser.add_argument("--record", action="store_true", help=f"write {RECORDS.relative_to(ROOT)}")
     options = parser.parse_args()

@@ -48,10 +48,6 @@ U8: Final = integer("__u8", "B")
 U16: Final = integer("__u16", "H")
 U32: Final = integer("__u32", "I")
 U64: Final = integer("__u64", "Q")
-S8: Final = integer("__s8", "b")
-S16: Final = integer("__s16", "h")
-S32: Final = integer("__s32", "i")
-S64: Final = integer("__s64", "q")
 
 
 def exact(value: bytes, size: int) -> bytes:

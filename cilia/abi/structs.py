@@ -1,7 +1,9 @@
-"""Keys, values and events of the data plane. Generated from BTF by tools/abi.py (make abi); don't edit.
+"""Keys, values and events of the data plane.
 
-Integers are in host order, also where C keeps them in network order; ``unpack`` takes exactly one struct,
-``unpack_each`` any number of them in a row.
+Generated from BTF by tools/abi.py (make abi); don't edit.
+
+Integers are in host order, also where C keeps them in network order; ``unpack`` takes exactly
+one struct, ``unpack_each`` any number of them in a row.
 """
 
 from collections.abc import Iterator
@@ -10,7 +12,6 @@ from struct import Struct
 from typing import Any, Final, NamedTuple, Self
 
 from cilia.abi.codec import Buffer, Codec, exact, fit
-
 
 _CT4_KEY = Struct("=IIHHB3x")
 

@@ -9,7 +9,7 @@ from cilia.commands.policy.recorded import add_addresses, fetch_flows
 from cilia.commands.session import Session, with_session
 from cilia.contracts.direction import Direction
 from cilia.contracts.flows import ListFlows, PolicyVerdict, RecordedFlow, RecordedPeer
-from cilia.policy.observed.recorded import name_of
+from cilia.policy.observed.flows import name_of
 
 
 @dataclass(frozen=True, slots=True)

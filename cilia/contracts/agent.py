@@ -1,9 +1,8 @@
 """The agent's API: newline-delimited JSON on its unix socket, and the same calls on the bus.
 
 On the socket a request is one line ``{"call": "endpoint-create", "arguments": {...}}`` and the
-answer one line :class:`~.messages.Reply`; ``monitor`` answers with a line a flow until the caller
-hangs up. On the bus a call is a request to ``cilia.v1.<cluster>.node.<node>.<call>``; flows are on
-``cilia.v1.<cluster>.flow.<node>``.
+answer one line :class:`~.messages.Reply`. On the bus a call is a request to
+``cilia.v1.<cluster>.node.<node>.<call>``; flows are on ``cilia.v1.<cluster>.flow.<node>``.
 
 ====================  ===========================  =================================================
 call                  arguments                    answer
@@ -21,8 +20,6 @@ call                  arguments                    answer
                                                    them
 ``map-list``          :class:`~.messages.Empty`    :class:`MapList`
 ``map-get``           :class:`MapQuery`            :class:`MapContents`
-``monitor``           :class:`MonitorFilter`       lines of :class:`~.flow_events.Flow`; on the
-                                                   socket only
 ====================  ===========================  =================================================
 """
 
@@ -30,7 +27,6 @@ from enum import StrEnum
 
 from msgspec import Raw
 
-from cilia.contracts.flow_events import FlowKind
 from cilia.contracts.ids import EndpointId, Identity, NamedPort, NodeName
 from cilia.contracts.messages import Message
 from cilia.contracts.tables import PolicyEntry, PolicyKey
@@ -196,14 +192,6 @@ class MapContents(Message, frozen=True):
     name: str
     entries: tuple[tuple[dict[str, int | str], dict[str, int | str]], ...]
     truncated: bool = False
-
-
-class MonitorFilter(Message, frozen=True):
-    """Filter of flow events; empty fields match all."""
-
-    kinds: tuple[FlowKind, ...] = ()
-    endpoint: str = ""
-    """``namespace/name`` of the source or the destination."""
 
 
 class TableStatus(Message, frozen=True):

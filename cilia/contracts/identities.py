@@ -59,7 +59,8 @@ def cluster_range(cluster_id: int) -> range:
 
 def is_remote_node(identity: Identity) -> bool:
     """Tell whether an identity is another node's: of its labels, or the one of all nodes."""
-    return int(identity) == Reserved.REMOTE_NODE or identity in node_range()
+    # as plain numbers: a range looks for a member of an enum by walking
+    return int(identity) == Reserved.REMOTE_NODE or int(identity) in node_range()
 
 
 def is_reserved(identity: Identity) -> bool:

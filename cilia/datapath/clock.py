@@ -2,7 +2,12 @@
 
 import time
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
+
+from cilia.abi.enums import CtClock
+
+TICKS_PER_SECOND: Final = 1_000_000_000 / (1 << CtClock.TICK_SHIFT)
+"""Units of the idle times that the programs count."""
 
 
 def ktime_ns() -> int:

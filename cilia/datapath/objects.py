@@ -167,6 +167,21 @@ def _variable_names(handle: Any) -> Iterator[str]:
         index += 1
 
 
+def read_variables(file: Path) -> dict[str, bytes]:
+    """Return the initial values of the ``const volatile`` variables of an object file.
+
+    Raises:
+        LoadFailed: It isn't an object file.
+    """
+    variable = ffi.new("struct cilia_variable *")
+    found = {}
+    with _opened(file) as handle:
+        for name in _variable_names(handle):
+            checked(lib.cilia_find_variable(handle, name.encode(), variable), f"find variable {name}")
+            found[name] = bytes(ffi.buffer(variable.data, variable.size))
+    return found
+
+
 def _set_variable(handle: Any, file: Path, name: str, value: int | bytes) -> None:
     variable = ffi.new("struct cilia_variable *")
     if lib.cilia_find_variable(handle, name.encode(), variable) < 0:

@@ -20,13 +20,15 @@ class OwnerConfig(Struct, frozen=True, kw_only=True):
     """Name of this process among the service's replicas."""
     concurrency: int = 256
     """Requests under way at once; beyond, callers hear ``busy``."""
+    election_seconds: int = 5
+    """Time after which an elected replica that died is succeeded by another."""
     nats: BusConfig = BusConfig()
     etcd: EtcdConfig = EtcdConfig()
     log: LogConfig = LogConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
 
     def __post_init__(self) -> None:
-        self.require_positive("concurrency")
+        self.require_positive("concurrency", "election_seconds")
 
     def require_positive(self, *fields: str) -> None:
         """Refuse settings that must be above 0 and are not.

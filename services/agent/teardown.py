@@ -19,9 +19,9 @@ from cilia.lifecycle import run_service
 from services.agent.config import Config
 from services.agent.endpoint.store import PodFiles
 from services.agent.loader.attachments import drop_filters, drop_links
+from services.agent.loader.devices import HOST, VXLAN
 from services.agent.netlink.tc import TrafficControl
 from services.agent.netlink.worker import open_worker
-from services.agent.node.devices import HOST, VXLAN
 from services.agent.routes.table import RouteTable
 
 log = logging.getLogger(__name__)

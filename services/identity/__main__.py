@@ -39,7 +39,7 @@ async def run(config: Config) -> None:
     async with open_resources("identity", config) as resources:
         bus, etcd = resources.bus, resources.etcd
         tables = (TablePublisher(bus, IDENTITIES), TablePublisher(bus, ENDPOINTS), TablePublisher(bus, PREFIXES))
-        election = Election(etcd, keys.leader("identity"), config.replica)
+        election = Election(etcd, keys.leader("identity"), config.replica, ttl_seconds=config.election_seconds)
         informer = Informer(etcd, keys, await ensure_epoch(etcd, keys), cache.prefixes, cache, tables)
         pods, cidrs, nodes = (
             Allocator(etcd, keys, cache, each, Random()) for each in (numbers, prefix_range(), node_range())

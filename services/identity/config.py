@@ -20,4 +20,5 @@ class Config(OwnerConfig, frozen=True, kw_only=True):
     concurrency: int = 512
 
     def __post_init__(self) -> None:
-        self.require_positive("gc_seconds", "gc_per_second", "concurrency")
+        OwnerConfig.__post_init__(self)
+        self.require_positive("gc_seconds", "gc_per_second")

@@ -40,7 +40,7 @@ async def run(config: Config) -> None:
         owner = Owner(
             service="ipam",
             bus=bus,
-            election=Election(etcd, keys.leader("ipam"), config.replica),
+            election=Election(etcd, keys.leader("ipam"), config.replica, ttl_seconds=config.election_seconds),
             publishers=tables,
             calls=requests.calls,
             concurrency=config.concurrency,

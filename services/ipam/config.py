@@ -12,4 +12,5 @@ class Config(OwnerConfig, frozen=True, kw_only=True):
     """Time after its last heartbeat in which a node is gone, with its blocks and endpoints."""
 
     def __post_init__(self) -> None:
-        self.require_positive("lease_seconds", "concurrency")
+        OwnerConfig.__post_init__(self)
+        self.require_positive("lease_seconds")

@@ -1,31 +1,24 @@
-"""The calls of the policy service: read policies, store them, tell who has them in force."""
+"""Calls of the policy service: policies applied and removed, explained, and waited for."""
 
-import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-import msgspec
 from msgspec import structs
-from nats.aio.msg import Msg
 
-from cilia.bus import Bus
 from cilia.calls import Calls
 from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.history import Blamed, HistoryQuery, RollbackPolicies
 from cilia.contracts.messages import Problem, ProblemCode
 from cilia.contracts.policies import ApplyPolicies, DeletePolicies, PoliciesChanged, SyncPolicies
-from cilia.contracts.realisation import Acknowledgement, WaitRealised
+from cilia.contracts.realisation import WaitRealised
 from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.policy.language.parse import decode_object
-from services.policy.capacity import Capacities
-from services.policy.history import Changelog, blame
-from services.policy.realisation import Realisation
-from services.policy.store import Store, object_key
-from services.policy.waiting import Moved, Waiting
-
-log = logging.getLogger(__name__)
+from services.policy.changes.plan import object_key
+from services.policy.changes.store import Store
+from services.policy.history.blame import blame
+from services.policy.history.changelog import Changelog
+from services.policy.realisation.waiter import RevisionWaiter
 
 Parse = Callable[[ApplyPolicies], Sequence[PolicyObject]]
 """Reads all policies of a request; raises Refused for the first that is wrong, with field and
@@ -38,12 +31,12 @@ Explain = Callable[[ExplainFlow], Awaitable[Explained]]
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What the service answers to."""
+    """Calls that the service answers."""
 
     store: Store
     parse: Parse
     history: Changelog
-    waiting: Waiting
+    waiter: RevisionWaiter
     explain: Explain
 
     @property
@@ -57,7 +50,7 @@ class Requests:
             "rollback": (RollbackPolicies, self.store.rollback),
             "blame": (ExplainFlow, self.blame),
             "explain": (ExplainFlow, self.explain),
-            "wait": (WaitRealised, self.waiting.wait),
+            "wait": (WaitRealised, self.waiter.wait),
         }
 
     async def apply(self, request: ApplyPolicies) -> PoliciesChanged:
@@ -96,29 +89,8 @@ class Requests:
         return await blame(self.history, self.explain, request)
 
 
-async def hear_acknowledgements(bus: Bus, realisation: Realisation, capacities: Capacities, moved: Moved) -> None:
-    """Take note of what agents have in force, on every replica; until cancelled."""
-    decoder = msgspec.json.Decoder(Acknowledgement)
-
-    async def deliver(message: Msg) -> None:
-        try:
-            acknowledgement = decoder.decode(message.data)
-        except msgspec.DecodeError as error:
-            log.warning("acknowledgement on %s: %s", message.subject, error)
-            return
-        realisation.acknowledge(acknowledgement)
-        capacities.learn(acknowledgement.node, acknowledgement.capacity)
-        moved.notify()
-
-    subscription = await bus.subscribe(bus.subjects.ack(), deliver)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        await bus.unsubscribe(subscription)
-
-
 def with_unenforced(changed: PoliciesChanged, objects: Sequence[PolicyObject]) -> PoliciesChanged:
     """Say of each policy which of its fields have no effect yet."""
     paths = {object_key(row): decode_object(row).unenforced for row in objects}
-    changes = tuple(msgspec.structs.replace(change, unenforced=paths.get(change.key, ())) for change in changed.changes)
-    return msgspec.structs.replace(changed, changes=changes)
+    changes = tuple(structs.replace(change, unenforced=paths.get(change.key, ())) for change in changed.changes)
+    return structs.replace(changed, changes=changes)

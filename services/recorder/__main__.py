@@ -30,7 +30,7 @@ async def run(config: Config) -> None:
         identities = TableSubscriber(bus, IDENTITIES, ALL)
         policies = TableSubscriber(bus, POLICIES, [ONE_SHARD])
         shadows = ShadowPolicies(policies, remember=config.distinct_flows)
-        election = Election(etcd, keys.leader("recorder"), config.replica)
+        election = Election(etcd, keys.leader("recorder"), config.replica, ttl_seconds=config.election_seconds)
         recorder = Recorder(bus, FlowStore(etcd, keys), config, identities, shadows, counters)
         metrics.count("recorder", counters)
         metrics.gauge("recorder_flows", "distinct flows in the record", lambda: recorder.flows)

@@ -15,4 +15,5 @@ class Config(OwnerConfig, frozen=True, kw_only=True):
     """Time between two writings of what known flows have counted; new flows are written at once."""
 
     def __post_init__(self) -> None:
-        self.require_positive("concurrency", "distinct_flows", "counts_seconds")
+        OwnerConfig.__post_init__(self)
+        self.require_positive("distinct_flows", "counts_seconds")

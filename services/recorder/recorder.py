@@ -22,7 +22,7 @@ from cilia.errors import Refused, Unavailable
 from cilia.lifecycle import supervise
 from cilia.metrics import counter
 from cilia.notify import Broadcast, Wakeup
-from cilia.policy.observed.recorded import BadFlows
+from cilia.policy.observed.record import BadFlows
 from cilia.table.subscriber import TableSubscriber
 from services.recorder.config import Config
 from services.recorder.flow_store import FlowStore

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from cilia.contracts.flows import RecordedFlow, ShadowVerdict
 from cilia.contracts.tables import PolicyObject
-from cilia.policy.engine.engine import Options
+from cilia.policy.engine.options import Options
 from cilia.policy.errors import BadPolicy
 from cilia.policy.language.parse import ParsedPolicy, decode_object
-from cilia.policy.simulate.shadow import Shadows
+from cilia.policy.observed.shadow import Shadows
 from cilia.table.subscriber import TableSubscriber
 
 log = logging.getLogger(__name__)

@@ -1,31 +1,45 @@
-"""A cluster of three nodes that the tests of a module share; every test begins without pods and
-policies.
+"""Clusters that test modules share; every test begins without pods and policies.
+
+A module that sets ``ALTERS_CLUSTER`` changes more than these, and its cluster ends with it.
 """
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from laboratory.cluster import LocalCluster
 from laboratory.policies import Policies
+from tests.cluster.pool import ClusterPool, Configuration, clear
+
+
+@pytest.fixture(scope="session")
+def cluster_pool() -> Iterator[ClusterPool]:
+    pool = ClusterPool()
+    try:
+        yield pool
+    finally:
+        pool.close()
 
 
 @pytest.fixture(scope="module")
-def shared_cluster() -> Iterator[LocalCluster]:
-    cluster = LocalCluster.up(f"test-{os.getpid()}", nodes=3)
-    try:
+def configuration() -> Configuration:
+    """Return the configuration of a module's cluster; modules have their own."""
+    return Configuration()
+
+
+@pytest.fixture(scope="module")
+def shared_cluster(
+    cluster_pool: ClusterPool, configuration: Configuration, request: pytest.FixtureRequest
+) -> Iterator[LocalCluster]:
+    alters_cluster = getattr(request.module, "ALTERS_CLUSTER", False)
+    with cluster_pool.lend(configuration, alters_cluster=alters_cluster) as cluster:
         yield cluster
-    finally:
-        cluster.down()
 
 
 @pytest.fixture
 def cluster(shared_cluster: LocalCluster) -> Iterator[LocalCluster]:
     yield shared_cluster
-    while shared_cluster.pods:
-        shared_cluster.pods.pop().delete()
-    Policies(shared_cluster).delete_all()
+    clear(shared_cluster)
 
 
 @pytest.fixture

@@ -15,11 +15,13 @@ from cilia.contracts.keys import Keys
 from cilia.contracts.tables import Endpoint, Node, PolicyEntry, PolicyKey
 from cilia.errors import Failure
 from cilia.kvstore import EtcdConfig, Record, connect_kvstore
+from cilia.policy.engine.options import Options
 from laboratory.cluster import LocalCluster
-from services.policy.resolver import EngineResolver
-from services.policy.state import read_event
+from services.policy.resolution.events import read_event
+from services.policy.resolution.parse_cache import ParseCache
+from services.policy.resolution.resolver import EngineResolver
 
-CONVERGENCE_SECONDS = 30.0
+CONVERGENCE_SECONDS = 60.0
 
 K = TypeVar("K")
 Resolved = Mapping[Identity, Mapping[PolicyKey, PolicyEntry]]
@@ -40,7 +42,7 @@ async def read_etcd(cluster: LocalCluster) -> list[Record]:
 def resolve(keys: Keys, records: list[Record]) -> Resolved:
     """Resolve policy anew, from nothing."""
     events = [read_event(keys, record.key, record.value) for record in records]
-    resolver = EngineResolver()
+    resolver = EngineResolver(ParseCache(), Options())
     resolver.load([event for event in events if event is not None])
     return {
         Identity(int(shard)): {key.key: entry for key, entry in rows.items()} for shard, rows in resolver.rows.items()

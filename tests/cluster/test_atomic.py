@@ -8,8 +8,9 @@ import re
 import pytest
 
 from laboratory.cluster import LocalCluster
+from laboratory.echo_servers import serve_udp
 from laboratory.policies import Policies
-from laboratory.traffic import serve_udp, steady_udp
+from laboratory.streams import steady_udp
 from tests.cluster.convergence import converge
 from tests.cluster.test_telemetry import address_of, scrape
 
@@ -68,12 +69,13 @@ async def test_both_ends_of_a_flow_change_by_one_hand_over(cluster: LocalCluster
     cluster.pod("node1", "shop", "web", {"app": "web"})
     policies.apply(BOTH % {"port": 79})
     await converge(cluster)
-    hand_overs, subjects = count(cluster, "realiser_hand_overs"), count(cluster, "realiser_subjects")
+    names = ("realiser_hand_overs", "realiser_subjects", "table_ungathered")
+    hand_overs, subjects, ungathered = (count(cluster, name) for name in names)
     for number in range(SWAPS):
         policies.apply(BOTH % {"port": 80 + number % 2})
     assert count(cluster, "realiser_subjects") - subjects == 2 * SWAPS
     assert count(cluster, "realiser_hand_overs") - hand_overs == SWAPS
-    assert count(cluster, "table_ungathered") == 0
+    assert count(cluster, "table_ungathered") == ungathered
 
 
 async def test_a_flow_sees_one_set_of_policies_or_the_other_while_they_are_swapped(
@@ -89,6 +91,7 @@ async def test_a_flow_sees_one_set_of_policies_or_the_other_while_they_are_swapp
         steady_udp(client, web.ipv4, CLOSED) as denied,
     ):
         for number in range(SWAPS):
+            await denied.wait_for_more(100)
             text = (NARROW_CLIENT, NARROW_WEB)[number % 2]
             applied = await asyncio.to_thread(policies.cilia, "policy", "apply", "-f", "-", text=text)
             assert applied.returncode == 0, applied.stderr
@@ -96,4 +99,4 @@ async def test_a_flow_sees_one_set_of_policies_or_the_other_while_they_are_swapp
         server.close()
     assert allowed.lost == 0, allowed
     assert denied.received == 0, denied
-    assert denied.sent > 100 * SWAPS
+    assert denied.sent >= 100 * SWAPS

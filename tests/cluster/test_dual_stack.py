@@ -11,13 +11,14 @@ from itertools import product
 import pytest
 
 from laboratory import connectivity
+from laboratory.attempts import reaches_icmp, reaches_tcp, reaches_udp
 from laboratory.cluster import LocalCluster
 from laboratory.connectivity import DNS, HTTP, Attempt
+from laboratory.echo_servers import serve_tcp, serve_udp
 from laboratory.layout import Families
 from laboratory.machine import Machine
 from laboratory.pod import Pod
 from laboratory.policies import Policies
-from laboratory.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
 from tests.cluster.convergence import converge
 
 pytestmark = pytest.mark.cluster
@@ -47,12 +48,8 @@ PATIENT_SECONDS = 0.9
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[LocalCluster]:
-    cluster = LocalCluster.up(f"dual-{os.getpid()}", nodes=2)
-    try:
-        yield cluster
-    finally:
-        cluster.down()
+def shared(shared_cluster: LocalCluster) -> LocalCluster:
+    return shared_cluster
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from laboratory.attempts import reaches_tcp
 from laboratory.cluster import LocalCluster
+from laboratory.echo_servers import serve_tcp, serve_udp
 from laboratory.pod import Pod
 from laboratory.policies import Policies
-from laboratory.traffic import Tally, reaches_tcp, serve_tcp, serve_udp, steady_udp
+from laboratory.streams import Tally, steady_udp
 from tests.cluster.convergence import converge
 
 pytestmark = pytest.mark.cluster
@@ -69,7 +71,7 @@ def enforce(policies: Policies, *arguments: str) -> None:
 async def flows_again(tally: Tally) -> bool:
     """Tell whether packets of a stream come through now."""
     before = tally.received
-    await asyncio.sleep(0.3)
+    await tally.wait_for_more(150)
     return tally.received > before + 10
 
 
@@ -78,7 +80,7 @@ async def audited_flows(cluster: LocalCluster, count: int) -> AsyncIterator[list
     """Collect what ``cilia monitor`` tells of the first ``count`` audited flows of the block;
     complete after it.
     """
-    words = ("--cluster", cluster.layout.name, "monitor", "--audited", "--count", str(count), "--timeout", "8")
+    words = ("--cluster", cluster.layout.name, "monitor", "--audited", "--count", str(count), "--timeout", "60")
     command = [sys.executable, "-m", "cilia.commands.cli", *words, "-o", "json"]
     monitor = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert monitor.stderr is not None

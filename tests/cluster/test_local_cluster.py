@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,8 +19,9 @@ from laboratory.layout import Layout, netns_path
 from laboratory.namespaces import namespaces_of
 from laboratory.procfs import is_running, marked_pids
 from laboratory.state import load_state
+from laboratory.wait import block_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 def begin(name: str) -> "subprocess.Popen[bytes]":
@@ -31,10 +31,7 @@ def begin(name: str) -> "subprocess.Popen[bytes]":
 
 def wait_until_begun(name: str) -> None:
     """Wait until the agent of a cluster runs: the middle of its start."""
-    deadline = time.monotonic() + 20
-    while not any("services.agent" in _command(pid) for pid in marked_pids(name)):
-        assert time.monotonic() < deadline, "the cluster never began"
-        time.sleep(0.01)
+    block_until(lambda: any("services.agent" in _command(pid) for pid in marked_pids(name)))
 
 
 def _command(pid: int) -> str:
@@ -133,7 +130,7 @@ def test_a_starter_that_is_told_to_end_removes_what_it_began(name: str) -> None:
     starter = begin(name)
     wait_until_begun(name)
     starter.send_signal(signal.SIGTERM)
-    assert starter.wait(30) == 128 + signal.SIGTERM
+    assert starter.wait(60) == 128 + signal.SIGTERM
     assert traces_of(name) == {}
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from cilia.contracts.agent import AgentStatus
 from cilia.contracts.messages import Empty
+from laboratory.attempts import reaches_icmp
 from laboratory.cluster import LocalCluster
-from laboratory.traffic import reaches_icmp
 from tests.cluster.convergence import converge
 
 pytestmark = pytest.mark.cluster

@@ -3,21 +3,22 @@ group, as they change.
 """
 
 import asyncio
-import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 
+from laboratory.attempts import reaches_tcp
 from laboratory.cluster import LocalCluster
+from laboratory.echo_servers import serve_tcp
 from laboratory.machine import Machine
+from laboratory.namespaces import ip
 from laboratory.pod import Pod
 from laboratory.policies import Policies
-from laboratory.traffic import reaches_tcp, serve_tcp
+from tests.cluster.pool import Configuration
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PORT = 7000
 NEAR, INNER, FAR = "198.51.100.10", "198.51.100.130", "198.51.100.250"
@@ -27,15 +28,16 @@ SECONDS = 0.6
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
-    cluster = LocalCluster.up(f"prefix-{os.getpid()}", nodes=2, external_host=True)
-    try:
-        network = cluster.external_host().network
-        for address in (INNER, FAR):
-            subprocess.run(["ip", "-n", network, "addr", "add", f"{address}/24", "dev", "eth0"], check=True)
-        yield cluster
-    finally:
-        cluster.down()
+def configuration() -> Configuration:
+    return Configuration(nodes=2, external_host=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(shared_cluster: LocalCluster) -> Iterator[LocalCluster]:
+    network = shared_cluster.external_host().network
+    ip(f"-n {network}", [f"addr add {address}/24 dev eth0" for address in (INNER, FAR)])
+    yield shared_cluster
+    ip(f"-n {network}", [f"addr del {address}/24 dev eth0" for address in (INNER, FAR)])
 
 
 @pytest.fixture(scope="module")

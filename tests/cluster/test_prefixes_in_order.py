@@ -3,7 +3,6 @@ never was never does.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from ipaddress import ip_address
@@ -11,14 +10,17 @@ from ipaddress import ip_address
 import pytest
 
 from laboratory import external_host
+from laboratory.attempts import reaches_tcp
 from laboratory.cluster import LocalCluster
+from laboratory.echo_servers import serve_tcp, serve_udp
 from laboratory.machine import Machine
 from laboratory.namespaces import ip
 from laboratory.pod import Pod
 from laboratory.policies import Policies
-from laboratory.traffic import reaches_tcp, serve_tcp, serve_udp, steady_udp
+from laboratory.streams import steady_udp
+from tests.cluster.pool import ClusterPool, Configuration
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PORT = 7000
 LAST = (10, 20, 21, 30)
@@ -30,16 +32,18 @@ def addresses(*last: int) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def shared_cluster() -> Iterator[LocalCluster]:
-    cluster = LocalCluster.up(f"cidr-{os.getpid()}", nodes=2, replicas=2, external_host=True)
-    try:
+def configuration() -> Configuration:
+    return Configuration(nodes=2, replicas=2, external_host=True)
+
+
+@pytest.fixture(scope="module")
+def shared_cluster(cluster_pool: ClusterPool, configuration: Configuration) -> Iterator[LocalCluster]:
+    with cluster_pool.lend(configuration, alters_cluster=True) as cluster:
         outside = cluster.layout.external_host
         for last in LAST[1:]:
             ip(f"-n {outside}", [f"addr add 198.51.100.{last}/24 dev eth0"])
             ip(f"-n {outside}", [f"addr add 2001:db8:100::{last}/64 dev eth0 nodad"])
         yield cluster
-    finally:
-        cluster.down()
 
 
 def policy(name: str, rules: str) -> str:
@@ -132,6 +136,7 @@ async def test_what_was_never_allowed_never_passes_while_policies_and_processes_
         async with streams[0] as first, streams[1] as second, forbidden[0] as third, forbidden[1] as fourth:
             for round_number in range(3):
                 for step in steps:
+                    await asyncio.gather(first.wait_for_more(20), second.wait_for_more(20))
                     await asyncio.to_thread(policies.apply, policy("out", step))
                 victims = ("agent/node1", "service/policy-1", "service/identity-1")
                 for name in victims if round_number == 2 else ():
@@ -141,6 +146,7 @@ async def test_what_was_never_allowed_never_passes_while_policies_and_processes_
                     assert run.returncode == 0, run.stderr
                     await asyncio.to_thread(cluster.start, name)
                     await asyncio.to_thread(policies.apply, policy("out", steps[0]))
+            await asyncio.gather(*(stream.wait_for_more(100) for stream in (first, second, third, fourth)))
         assert third.sent
         assert fourth.sent
         assert (third.received, fourth.received) == (0, 0)
@@ -186,6 +192,7 @@ async def test_a_denied_prefix_is_told_apart_before_its_surroundings_are_allowed
             async with first as here, second as there:
                 rules = f"egress: [{{toEntities: [world]}}]\n  egressDeny: [{{toCIDR: [{address}/32]}}]"
                 await asyncio.to_thread(policies.apply, policy("out", rules))
+                await asyncio.gather(here.wait_for_more(100), there.wait_for_more(100))
             assert here.sent > 100
             assert (here.received, there.received) == (0, 0)
 
@@ -207,7 +214,7 @@ async def test_a_restarted_agent_tells_a_prefix_apart_before_the_policy_that_cam
             forbidden = steady_udp(client, address, PORT, per_second=2000)
             async with forbidden as there, steady_udp(client, allowed, PORT) as here:
                 await asyncio.to_thread(cluster.start, "agent/node1")
-                await asyncio.sleep(1)
+                await asyncio.gather(here.wait_for_more(100), there.wait_for_more(500))
             assert there.sent > 100
             assert (there.received, here.lost) == (0, 0)
             assert await reaches_tcp(client, "198.51.100.30", PORT, seconds=0.9)

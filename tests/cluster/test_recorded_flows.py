@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from laboratory.cluster import LocalCluster
 from laboratory.connectivity import HTTP, OTHER, reaches, serving
 from laboratory.pod import Pod
 from laboratory.policies import Policies
+from laboratory.wait import block_until
 
 pytestmark = pytest.mark.cluster
 
@@ -48,13 +48,8 @@ def recorded(policies: Policies, *arguments: str) -> dict[tuple[str, str, int, s
 
 
 def wait_for(policies: Policies, *wanted: tuple[str, str, int, str]) -> dict[tuple[str, str, int, str], Json]:
-    deadline = time.monotonic() + 30
-    while True:
-        found = recorded(policies)
-        if set(wanted) <= found.keys():
-            return found
-        assert time.monotonic() < deadline, (wanted, found.keys())
-        time.sleep(0.3)
+    block_until(lambda: set(wanted) <= recorded(policies).keys())
+    return recorded(policies)
 
 
 def make_pods(cluster: LocalCluster) -> list[Pod]:

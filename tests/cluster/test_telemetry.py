@@ -6,7 +6,6 @@ import os
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -23,6 +22,7 @@ from laboratory.cluster import LocalCluster
 from laboratory.layout import HUB_ADDRESS, netns_path
 from laboratory.policies import Policies
 from laboratory.processes import AGENT_METRICS_PORT, FIRST_HEALTH_PORT, SERVICES
+from laboratory.wait import block_until
 
 pytestmark = pytest.mark.cluster
 
@@ -100,16 +100,13 @@ def test_a_policy_is_one_trace_from_apply_to_realised_on_each_agent(traced: tupl
         root = [each for each in collector.spans if each[:2] == ("cilia-cli", "policy apply")]
         return [each for each in collector.spans if root and each[2] == root[0][2]]
 
-    deadline = time.monotonic() + 15  # spans are exported in batches, every five seconds
     expected = [
         ("cilia-agent", "realise"),
         ("cilia-agent", "realise"),
         ("cilia-cli", "policy apply"),
         ("cilia-policy", "apply"),
     ]
-    while sorted(each[:2] for each in trace() if each[:2] in expected) != expected:
-        assert time.monotonic() < deadline, collector.spans
-        time.sleep(0.1)
+    block_until(lambda: sorted(each[:2] for each in trace() if each[:2] in expected) == expected)
     ids = {each[3] for each in trace()}
     assert [each for each in trace() if each[4] and each[4] not in ids] == []
 
@@ -121,13 +118,12 @@ def test_a_deletion_is_one_trace_likewise(traced: tuple[LocalCluster, Collector]
     run = policies.cilia("policy", "delete", "shop/web", "--wait", "--otlp", URL)
     assert run.returncode == 0, run.stderr
     expected = {("cilia-cli", "policy delete"), ("cilia-policy", "delete"), ("cilia-agent", "realise")}
-    deadline = time.monotonic() + 15
-    while True:
+
+    def is_complete() -> bool:
         root = [each for each in collector.spans if each[:2] == ("cilia-cli", "policy delete")]
-        if root and {each[:2] for each in collector.spans if each[2] == root[0][2]} >= expected:
-            return
-        assert time.monotonic() < deadline, collector.spans
-        time.sleep(0.1)
+        return bool(root) and {each[:2] for each in collector.spans if each[2] == root[0][2]} >= expected
+
+    block_until(is_complete)
 
 
 @pytest.mark.parametrize(

@@ -13,18 +13,18 @@ from collections.abc import Iterator
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import parse_labels
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from cilia.policy.engine.engine import (
+from cilia.policy.engine.engine import Engine
+from cilia.policy.engine.events import (
     EndpointsChanged,
-    Engine,
     Event,
     IdentityPut,
     IdentityRemoved,
-    Mode,
     ModeSet,
     PolicyPut,
     PolicyRemoved,
 )
 from cilia.policy.engine.mapstate import decide
+from cilia.policy.engine.options import Mode
 from cilia.policy.engine.rules import (
     Block,
     NamedPort,
@@ -39,7 +39,7 @@ from cilia.policy.engine.rules import (
     parse_prefix,
     split_names,
 )
-from cilia.policy.engine.selectors import NamedPortOf
+from cilia.policy.engine.selectors import ContainerPort
 from tests.property.test_policy import NAMESPACE, OUTSIDE, PODS, PREFIXES, World
 
 HISTORY = 200
@@ -90,7 +90,7 @@ class Author:
     def endpoints(self) -> EndpointsChanged:
         addresses = frozenset(self.pick(ADDRESSES) for _ in self.some(2))
         ports = frozenset(
-            NamedPortOf(self.pick(("http", "dns")), self.pick((6, 17)), self.pick((80, 443, 8080)))
+            ContainerPort(self.pick(("http", "dns")), self.pick((6, 17)), self.pick((80, 443, 8080)))
             for _ in self.some(3)
         )
         return EndpointsChanged(Identity(self.pick(PODS)), addresses, ports)

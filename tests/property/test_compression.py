@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.engine import mapstate
-from cilia.policy.engine.mapstate import ALLOW, ANY_PEER, DENY, Claim, Entries, Match, decide, merge_claims
+from cilia.policy.engine.mapstate import (
+    ALLOW,
+    ANY_PEER,
+    DENY,
+    Entries,
+    Match,
+    RuleEntry,
+    decide,
+    merge_rule_entries,
+)
 from cilia.policy.engine.peersets import share
 from cilia.policy.engine.port_ranges import PORT_BITS
 
@@ -17,21 +26,21 @@ WEB, DB = Identity(256), Identity(257)
 PORTS = range(64)
 
 
-def matches(claim: Claim, protocol: int, port: int) -> bool:
+def matches(claim: RuleEntry, protocol: int, port: int) -> bool:
     match = claim.match
     if match.protocol == 0:
         return True
     return match.protocol == protocol and (port ^ match.port) >> (PORT_BITS - match.bits) == 0
 
 
-def searched(claims: Iterable[Claim], protocol: int, port: int) -> bool:
+def searched(claims: Iterable[RuleEntry], protocol: int, port: int) -> bool:
     """Tell whether a packet is allowed: by a claim, and denied by none."""
     speaking = [claim for claim in claims if matches(claim, protocol, port)]
     return bool(speaking) and all(claim.precedence != DENY for claim in speaking)
 
 
 @st.composite
-def claim(draw: st.DrawFn) -> list[Claim]:
+def claim(draw: st.DrawFn) -> list[RuleEntry]:
     """A rule of a run of neighbouring ports, one by one, of a prefix, of a protocol, or of
     everything.
     """
@@ -48,7 +57,7 @@ def claim(draw: st.DrawFn) -> list[Claim]:
         found = [Match(False, protocol, first & ~(0xFFFF >> bits), bits)]
     else:
         found = [Match(False, protocol if kind == "protocol" else 0, 0, 0)]
-    return [Claim(match, precedence, policy, ord(policy)) for match in found]
+    return [RuleEntry(match, precedence, policy, ord(policy)) for match in found]
 
 
 claims = st.lists(claim(), max_size=5).map(lambda found: [item for some in found for item in some])
@@ -65,9 +74,9 @@ def join_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(own=claims, wild=claims)
-def test_no_verdict_changes(join_from: None, own: list[Claim], wild: list[Claim]) -> None:
-    below = merge_claims(wild)
-    shared = share(merge_claims(own, below))
+def test_no_verdict_changes(join_from: None, own: list[RuleEntry], wild: list[RuleEntry]) -> None:
+    below = merge_rule_entries(wild)
+    shared = share(merge_rule_entries(own, below))
     state = rows(ANY_PEER, below) | rows(WEB, shared.rows)
     for part in shared.parts:
         if part.number:
@@ -83,12 +92,12 @@ def test_no_verdict_changes(join_from: None, own: list[Claim], wild: list[Claim]
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(own=claims)
 def test_every_entry_says_what_a_claim_of_its_policy_says_for_each_of_its_ports(
-    join_from: None, own: list[Claim]
+    join_from: None, own: list[RuleEntry]
 ) -> None:
-    for match, entry in merge_claims(own).items():
+    for match, entry in merge_rule_entries(own).items():
         mine = [one for one in own if one.cookie == entry.cookie and one.precedence == entry.precedence]
         for port in PORTS:
-            here = Claim(match, entry.precedence, "", 0)
+            here = RuleEntry(match, entry.precedence, "", 0)
             for protocol in (6, 17):
                 if matches(here, protocol, port):
                     assert any(matches(one, protocol, port) for one in mine), (match, port)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cilia.contracts.ids import Identity
-from cilia.policy.engine.engine import Event, PolicyPut, PolicyRemoved
+from cilia.policy.engine.events import Event, PolicyPut, PolicyRemoved
 from cilia.policy.engine.mapstate import decide
 from cilia.policy.explain.explanation import explain_side
-from cilia.policy.explain.mismatch import Packet
-from cilia.policy.explain.parties import end_of_identity
+from cilia.policy.explain.packet import Packet
+from cilia.policy.explain.parties import party_of_identity
 from cilia.policy.language.parse import parse_policies
 from tests.property.test_policy import edges, histories, play, protocols
 
@@ -26,7 +26,7 @@ def test_what_is_explained_is_what_the_map_state_decides(
     history: list[list[Event]], probes: list[tuple[int, int]]
 ) -> None:
     engine, world, _ = play(history)
-    ends = {Identity(number): end_of_identity(engine, Identity(number), "x") for number in world.model().workloads}
+    ends = {Identity(number): party_of_identity(engine, Identity(number), "x") for number in world.model().workloads}
     for subject in engine.subjects:
         state = engine.map_state(subject)
         for peer, end in ends.items():
@@ -45,7 +45,7 @@ def test_a_proposed_policy_allows_the_flow_and_takes_nothing_away(
 ) -> None:
     engine, world, _ = play(history)
     packet = Packet(*probe)
-    ends = {Identity(number): end_of_identity(engine, Identity(number), "x") for number in world.model().workloads}
+    ends = {Identity(number): party_of_identity(engine, Identity(number), "x") for number in world.model().workloads}
     before = {subject: engine.map_state(subject) for subject in engine.subjects}
     for subject, peer, egress in product(before, ends, (False, True)):
         side = explain_side(engine, ends[subject], ends[peer], packet, egress=egress)

@@ -8,19 +8,19 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.labels import parse_labels
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.engine import peersets
-from cilia.policy.engine.engine import (
+from cilia.policy.engine.engine import Engine
+from cilia.policy.engine.events import (
     EndpointsChanged,
-    Engine,
     Event,
     IdentityPut,
     IdentityRemoved,
-    Mode,
     ModeSet,
     PolicyPut,
     PolicyRemoved,
-    reserved_labels,
 )
 from cilia.policy.engine.mapstate import Match, broader, decide
+from cilia.policy.engine.options import Mode
+from cilia.policy.engine.reserved import reserved_labels
 from cilia.policy.engine.rules import (
     EVERYTHING,
     NAMESPACED,
@@ -37,7 +37,7 @@ from cilia.policy.engine.rules import (
     parse_prefix,
     split_names,
 )
-from cilia.policy.engine.selectors import NamedPortOf
+from cilia.policy.engine.selectors import ContainerPort
 from tests.property.policy_model import Model, Workload
 
 NAMESPACE = "io.kubernetes.pod.namespace"
@@ -128,7 +128,7 @@ labels = st.builds(
     values,
 )
 named = st.frozensets(
-    st.builds(NamedPortOf, st.sampled_from(["http", "dns"]), protocols, st.sampled_from([80, 443, 8080])), max_size=2
+    st.builds(ContainerPort, st.sampled_from(["http", "dns"]), protocols, st.sampled_from([80, 443, 8080])), max_size=2
 )
 pods = st.sampled_from(PODS).map(Identity)
 addresses = st.frozensets(st.sampled_from(["10.1.2.3", "10.1.9.9", "10.9.9.9", "192.0.2.7"]), max_size=2)

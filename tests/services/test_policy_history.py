@@ -19,11 +19,11 @@ from cilia.errors import Refused
 from cilia.kvstore import Etcd, EtcdConfig, connect_kvstore
 from laboratory.servers import start_etcd
 from laboratory.services import Stage
-from services.policy.history import Changelog
-from services.policy.state import Stored
-from services.policy.store import Store
+from services.policy.history.changelog import Changelog
+from services.policy.resolution.stored import StoredPolicy
 from tests.services.ask import ask
 from tests.services.test_policy_explain import POLICY, place, policy_service
+from tests.unit.policy.service.stores import store_in
 
 KEYS = Keys("test")
 NAMES = ("a", "b", "c", "d")
@@ -50,7 +50,7 @@ async def test_a_rollback_restores_the_state_of_any_revision_whatever_happened_s
     choose = random.Random(7)
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            store = Store(etcd, KEYS)
+            store = store_in(etcd, KEYS)
             states: dict[Revision, dict[str, str]] = {}
             for step in range(120):
                 held = await contents(etcd)
@@ -72,16 +72,16 @@ async def test_a_rollback_restores_the_state_of_any_revision_whatever_happened_s
 async def test_what_a_replica_has_not_heard_of_yet_is_not_overwritten_unseen(tmp_path: Path) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            first = await Store(etcd, KEYS).apply([row("a", '"old"')])
-            behind = Store(etcd, KEYS, known={key("a"): Stored(row("a", '"old"'), first.revision)})
-            newer = await Store(etcd, KEYS).apply([row("a", '"new"')])
+            first = await store_in(etcd, KEYS).apply([row("a", '"old"')])
+            behind = store_in(etcd, KEYS, known={key("a"): StoredPolicy(row("a", '"old"'), first.revision)})
+            newer = await store_in(etcd, KEYS).apply([row("a", '"new"')])
             again = await behind.apply([row("a", '"old"')])
             assert [change.action for change in again.changes] == ["changed"]
             assert again.revision > newer.revision
             assert await contents(etcd) == {key("a"): '"old"'}
-            same = await Store(etcd, KEYS, known={}).apply([row("a", '"old"')])
+            same = await store_in(etcd, KEYS, known={}).apply([row("a", '"old"')])
             assert (same.changes[0].action, same.revision) == ("unchanged", again.revision)
-            deleted = await Store(etcd, KEYS).delete([key("a")])
+            deleted = await store_in(etcd, KEYS).delete([key("a")])
             made = await behind.apply([row("a", '"old"')])
             assert (made.changes[0].action, made.revision > deleted.revision) == ("created", True)
 
@@ -89,7 +89,7 @@ async def test_what_a_replica_has_not_heard_of_yet_is_not_overwritten_unseen(tmp
 async def test_concurrent_changes_each_leave_their_revision(tmp_path: Path) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            store = Store(etcd, KEYS)
+            store = store_in(etcd, KEYS)
             await asyncio.gather(*(store.apply([row(f"p{n}", "{}", f"author{n}")]) for n in range(50)))
             rows = await Changelog(etcd, KEYS).read()
             assert {each.change.author for each in rows} == {f"author{n}" for n in range(50)}
@@ -98,7 +98,7 @@ async def test_concurrent_changes_each_leave_their_revision(tmp_path: Path) -> N
 async def test_nothing_is_recorded_for_what_changes_nothing_or_fails(tmp_path: Path) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            store, history = Store(etcd, KEYS), Changelog(etcd, KEYS)
+            store, history = store_in(etcd, KEYS), Changelog(etcd, KEYS)
             first = await store.apply([row("a", "{}")])
             await store.apply([row("a", "{}")])
             await store.apply([row("a", '{"b": 1}')], dry_run=True)
@@ -111,7 +111,7 @@ async def test_nothing_is_recorded_for_what_changes_nothing_or_fails(tmp_path: P
 async def test_old_revisions_go_and_a_rollback_beyond_them_is_refused(tmp_path: Path) -> None:
     with start_etcd(tmp_path) as server:
         async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
-            store, history = Store(etcd, KEYS), Changelog(etcd, KEYS)
+            store, history = store_in(etcd, KEYS), Changelog(etcd, KEYS)
             changes = [await store.apply([row("a", f'{{"step": {step}}}')]) for step in range(150)]
             assert await history.prune(keep=20) == 130
             assert [each.revision for each in await history.read()] == [each.revision for each in changes[130:]]

@@ -26,22 +26,17 @@ from cilia.contracts.keys import Keys
 from cilia.contracts.messages import Empty, Problem, ProblemCode
 from cilia.contracts.policies import ApplyPolicies, DeletePolicies, PoliciesChanged
 from cilia.contracts.realisation import Acknowledgement, Realised, WaitRealised
-from cilia.contracts.tables import (
-    Endpoint,
-    PolicyEntry,
-    PolicyKey,
-    PolicyObject,
-    SubjectKey,
-)
+from cilia.contracts.tables import Endpoint, PolicyEntry, PolicyKey, PolicyObject, SubjectKey
 from cilia.errors import Refused
 from cilia.kvstore import EtcdConfig
 from cilia.lifecycle import supervise
 from laboratory.services import Stage
-from services.policy.capacity import Sizes, Wanted
 from services.policy.config import Config
-from services.policy.informer import Difference
+from services.policy.resolution.events import Event, IdentityEvent, PolicyEvent
+from services.policy.resolution.informer import Difference
+from services.policy.resolution.resolver import ResolverCounters
+from services.policy.resolution.trial import DesiredPolicies, Sizes
 from services.policy.service import run
-from services.policy.state import Event, IdentityEvent, PolicyEvent
 from tests.services.ask import ask
 
 ANY = PolicyKey(False, Identity(0), 0, 0, 0)
@@ -55,6 +50,7 @@ class OneRule:
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[SubjectKey, PolicyEntry]] = {}
+        self.counters = ResolverCounters()
         self.clear()
 
     def clear(self) -> None:
@@ -86,11 +82,14 @@ class OneRule:
     def size(self, subject: Identity) -> int:
         return len(self.rows.get(str(subject), {}))
 
-    def try_sizes(self, wanted: Wanted) -> Sizes:
+    def try_sizes(self, desired: DesiredPolicies) -> Sizes:
         return Sizes({}, {})
 
-    def try_cookies(self, wanted: Wanted, subject: Identity) -> Counter[int]:
+    def try_cookies(self, desired: DesiredPolicies, subject: Identity) -> Counter[int]:
         return Counter()
+
+    def drop_trial(self, desired: DesiredPolicies) -> None:
+        pass
 
     def explain(self, request: ExplainFlow) -> Explained:
         raise Refused(Problem(ProblemCode.NOT_FOUND, request.source.name))

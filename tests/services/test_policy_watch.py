@@ -42,7 +42,7 @@ async def held(stage: Stage) -> dict[str, PolicyObject]:
 
 
 async def until(stage: Stage, wanted: set[str]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while set(await held(stage)) != wanted:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
@@ -60,12 +60,12 @@ def watch(stage: Stage, directory: Path, *arguments: str) -> "subprocess.Popen[s
 @asynccontextmanager
 async def watching(stage: Stage, directory: Path) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
     """Watch for the block; yields what waits until the watcher has said something."""
-    process = watch(stage, directory, "--debounce", "0.3")
+    process = watch(stage, directory, "--debounce", "0.2")
     assert process.stderr is not None
     errors = process.stderr
 
     async def says(text: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while text not in await asyncio.to_thread(errors.readline):
                 pass
 

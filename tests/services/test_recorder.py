@@ -26,7 +26,7 @@ from cilia.contracts.policies import ApplyPolicies, PoliciesChanged
 from cilia.errors import Unavailable
 from cilia.kvstore import EtcdConfig, connect_kvstore
 from laboratory.servers import start_etcd
-from laboratory.services import Service, Stage
+from laboratory.services import Stage
 from services.recorder.flow_store import PIECE, SPARE_PIECES, FlowStore
 from services.recorder.flow_table import FlowTable, key_of
 from tests.services.ask import ask
@@ -62,15 +62,17 @@ def report(*ports: int, batch: str = "1", node: str = "node1", count: int = 1) -
 
 
 @asynccontextmanager
-async def recorder(stage: Stage, *replicas: str, **settings: str) -> AsyncIterator[list[Service]]:
+async def recorder(stage: Stage, *replicas: str, **settings: str) -> AsyncIterator[None]:
     """Run recorders with the services that they hear."""
     for identity, app in ((300, "web"), (301, "db")):
         labels = f"k8s:app={app};k8s:io.kubernetes.pod.namespace=shop;"
         await stage.kvstore.put(f"{Keys(stage.cluster).identities}{identity}", labels.encode())
     async with AsyncExitStack() as stack:
         for name in ("identity", "policy"):
-            await stack.enter_async_context(stage.service(name))
-        yield [await stack.enter_async_context(stage.service("recorder", replica, **settings)) for replica in replicas]
+            await stack.enter_async_context(stage.inside(name))
+        for replica in replicas:
+            await stack.enter_async_context(stage.inside("recorder", replica, **settings))
+        yield
 
 
 async def tell(stage: Stage, message: RecordFlows) -> None:
@@ -85,9 +87,9 @@ async def flows(stage: Stage) -> dict[int, int]:
 
 
 async def test_what_was_answered_survives_a_kill_and_another_replica_goes_on(stage: Stage) -> None:
-    async with recorder(stage, "a") as (first,):
+    async with recorder(stage), stage.service("recorder", "a", election_seconds="1") as first:
         await tell(stage, report(80, 81))
-        async with stage.service("recorder", "b"):
+        async with stage.inside("recorder", "b"):
             await first.kill()
             assert await flows(stage) == {80: 1, 81: 1}
             await tell(stage, report(81, 82, batch="2"))
@@ -105,8 +107,9 @@ async def test_a_report_that_comes_twice_counts_once(stage: Stage) -> None:
 
 async def test_of_many_replicas_one_answers(stage: Stage) -> None:
     async with recorder(stage, "a", "b", "c"):
-        for number in range(30):
-            await tell(stage, report(number, batch=str(number)))
+        for first in range(0, 30, 10):
+            ports = range(first, first + 10)
+            await asyncio.gather(*(tell(stage, report(port, batch=str(port), node=f"node{port}")) for port in ports))
         assert await flows(stage) == dict.fromkeys(range(30), 1)
 
 
@@ -173,7 +176,7 @@ async def test_the_record_comes_back_whole_and_stays_in_few_pieces(tmp_path: Pat
 
 async def test_what_could_not_be_written_is_written_later(tmp_path: Path, many: list[RecordedFlow]) -> None:
     with start_etcd(tmp_path) as server:
-        async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
+        async with connect_kvstore(EtcdConfig(endpoints=(server.address,), timeout_seconds=0.5)) as etcd:
             store = FlowStore(etcd, KEYS)
             table = FlowTable(100_000, since_ns=3)
             table.add(many[0])

@@ -34,7 +34,7 @@ def rows(subscriber: Subscriber) -> dict[Any, Any]:
     return {key: row for shard in subscriber.shards for key, row in subscriber.rows(shard).items()}
 
 
-async def until(holds: Callable[[], bool], seconds: float = 15) -> None:
+async def until(holds: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - the condition is the test's own
             await asyncio.sleep(0.02)
@@ -42,8 +42,8 @@ async def until(holds: Callable[[], bool], seconds: float = 15) -> None:
 
 async def test_rows_reach_subscribers_and_leave_with_their_node(stage: Stage) -> None:
     async with (
-        stage.service("ipam", pools="default=10.244.0.0/16/26"),
-        stage.service("identity"),
+        stage.inside("ipam", pools="default=10.244.0.0/16/26"),
+        stage.inside("identity"),
         subscribed(stage, NODES, POOLS, IDENTITIES, ENDPOINTS) as (nodes, pools, identities, endpoints),
     ):
         node = await register(stage.bus, "n1")
@@ -61,14 +61,14 @@ async def test_rows_reach_subscribers_and_leave_with_their_node(stage: Stage) ->
 
 async def test_publication_goes_on_when_the_leader_is_killed(stage: Stage) -> None:
     async with (
-        stage.service("ipam"),
-        stage.service("identity", "a") as a,
+        stage.inside("ipam"),
+        stage.service("identity", "a", election_seconds="1") as a,
         subscribed(stage, ENDPOINTS) as (endpoints,),
     ):
         lease = (await register(stage.bus, "n1")).lease
         await publish(stage.bus, "n1", 1, lease, "app=web")
         await until(lambda: len(rows(endpoints)) == 1)
-        async with stage.service("identity", "b"):
+        async with stage.inside("identity", "b", election_seconds="1"):
             await a.kill()
             await asyncio.gather(*(publish(stage.bus, "n1", number, lease, "app=web") for number in range(2, 50)))
             await until(lambda: len(rows(endpoints)) == 49)

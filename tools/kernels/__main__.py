@@ -1,5 +1,4 @@
-"""The kernel matrix: the data plane on Debian's kernels, each booted in QEMU with this machine's
-root read-only.
+"""Kernel matrix: the data plane on Debian's kernels in QEMU, over this machine's read-only root.
 
 ``python -m tools.kernels`` prints kernel x step and exits 1 if a step failed or wasn't reached.
 ``--record`` writes what the programs cost each verifier into bpf/complexity.txt.
@@ -26,7 +25,7 @@ def passed(report: Report, steps: Sequence[str]) -> bool:
 
 
 def render(reports: Sequence[Report], steps: Sequence[str]) -> str:
-    """Return the table, and the console's file for each kernel that failed."""
+    """Return the table, with the console's file below each kernel that failed."""
     lines = []
     for report in reports:
         lines.append(f"Linux {report.release}")
@@ -35,18 +34,17 @@ def render(reports: Sequence[Report], steps: Sequence[str]) -> str:
             word = "ok" if outcome.passed else "FAILED"
             lines.append(f"  {step:<8} {word:<7}{outcome.seconds:7.1f} s  {outcome.detail}")
         if not passed(report, steps):
-            lines.append(f"  what it said: {report.console}")
+            lines.append(f"  console: {report.console}")
     return "\n".join(lines)
 
 
-def record(reports: Sequence[Report]) -> None:
-    """Put what the programs cost on these kernels into the records."""
-    records = complexity.parse(complexity.RECORDS.read_text())
+def replace_records(records: complexity.Records, reports: Sequence[Report]) -> complexity.Records:
+    """Return the records with those of the reported kernels replaced by what was measured there."""
     for report in reports:
         measured = complexity.parse(report.complexity)
         kernels = {row.kernel for row in measured}
         records = {row: one for row, one in records.items() if row.kernel not in kernels} | measured
-    complexity.write(records)
+    return records
 
 
 def main() -> int:
@@ -73,7 +71,7 @@ def main() -> int:
         return 1
     print(render(reports, ["boot", *steps]))
     if options.record:
-        record(reports)
+        complexity.write(replace_records(complexity.parse(complexity.RECORDS.read_text()), reports))
     return 0 if all(passed(report, ["boot", *steps]) for report in reports) else 1
 
 

@@ -1,5 +1,4 @@
-"""A bootable kernel out of Debian's package: its image, and an initramfs with the modules that the
-tests need.
+"""Bootable kernels out of Debian's packages: an image, and an initramfs with the tests' modules.
 
 ``apt-get download`` checks the package against the archive's signature. The initramfs holds a
 static busybox, the modules and tools/kernels/init; everything else comes from this machine's own
@@ -23,21 +22,21 @@ PACKAGES: Final = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
 """Version -> Debian 12's package that depends on the newest kernel of it."""
 MODULES: Final = (
     *("virtio_pci", "9pnet_virtio", "9p", "overlay"),  # this machine's root
-    *("veth", "vxlan", "cls_bpf", "sch_ingress", "tun", "bridge"),  # what the data plane and its tests use
+    *("veth", "vxlan", "cls_bpf", "sch_ingress", "tun", "bridge"),  # the data plane and its tests
 )
 BUSYBOX: Final = Path("/bin/busybox")
 
 
 class CannotPrepare(Exception):
-    """A kernel can't be had, or this machine lacks a tool."""
+    """A kernel isn't to be had, or this machine lacks a tool."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What QEMU boots."""
+    """Kernel and first root that QEMU boots."""
 
     release: str
-    """As ``uname -r`` says it."""
+    """Release of the kernel, as ``uname -r`` says it."""
     kernel: Path
     initramfs: Path
 
@@ -61,7 +60,8 @@ def _modules(release: str) -> Path:
     return CACHE / f"{release}.modules"
 
 
-def _run(command: list[str], directory: Path | None = None) -> str:
+def run(command: list[str], directory: Path | None = None) -> str:
+    """Run a tool of this machine and return its output; raises CannotPrepare."""
     try:
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=directory)
     except FileNotFoundError as missing:
@@ -72,9 +72,16 @@ def _run(command: list[str], directory: Path | None = None) -> str:
 
 
 def _package_of(meta_package: str) -> str:
-    """Return the package of the newest kernel, on which ``meta_package`` depends."""
-    text = _run(["apt-cache", "depends", meta_package])
-    found = re.search(r"Depends: (linux-image-\S+)", text)
+    return kernel_package(meta_package, run(["apt-cache", "depends", meta_package]))
+
+
+def kernel_package(meta_package: str, dependencies: str) -> str:
+    """Return the package of the newest kernel: the one on which ``meta_package`` depends.
+
+    Raises:
+        CannotPrepare: apt lists no kernel among the dependencies.
+    """
+    found = re.search(r"Depends: (linux-image-\S+)", dependencies)
     if not found:
         raise CannotPrepare(f"apt knows no kernel behind {meta_package}; try apt-get update")
     return found[1]
@@ -84,9 +91,9 @@ def _unpack(package: str, image: Image) -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         root = Path(scratch)
-        _run(["apt-get", "download", "-o", "APT::Sandbox::User=root", package], root)
+        run(["apt-get", "download", "-o", "APT::Sandbox::User=root", package], root)
         (archive,) = root.glob("*.deb")
-        _run(["dpkg-deb", "-x", str(archive), scratch])
+        run(["dpkg-deb", "-x", str(archive), scratch])
         files = {path.name.split(".ko")[0]: path for path in root.glob("lib/modules/**/*.ko*")}
         target = root / "modules"
         target.mkdir()
@@ -98,9 +105,7 @@ def _unpack(package: str, image: Image) -> None:
 
 
 def dependencies_first(wanted: Iterable[str], files: Mapping[str, Path]) -> dict[str, bytes]:
-    """Return name -> module, uncompressed, each behind those that it depends on; what has no file
-    is built in.
-    """
+    """Return name -> module, uncompressed, dependencies first; one without a file is built in."""
     ordered: dict[str, bytes] = {}
 
     def visit(name: str) -> None:
@@ -118,7 +123,7 @@ def dependencies_first(wanted: Iterable[str], files: Mapping[str, Path]) -> dict
 
 
 def _pack(image: Image) -> None:
-    if not BUSYBOX.exists() or "dynamically" in _run(["file", "-L", str(BUSYBOX)]):
+    if not BUSYBOX.exists() or "dynamically" in run(["file", "-L", str(BUSYBOX)]):
         raise CannotPrepare("a static busybox is needed: apt-get install busybox-static")
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         root = Path(scratch)

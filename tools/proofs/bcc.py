@@ -1,5 +1,4 @@
-"""Shows why bcc isn't the loader: what of this data plane it can't compile, and what it costs a
-node.
+"""Proof that bcc can't be the loader: features that it can't compile, and its cost for a node.
 
 ``python -m tools.proofs.bcc``. bcc exists as a distribution's package only, outside virtual
 environments, so it runs in the system's interpreter, one child per attempt: a fatal error in LLVM
@@ -44,6 +43,11 @@ FEATURES = {
     + "int run(struct __sk_buff *skb) { return bpf_redirect_neigh(1, 0, 0, 0); }",
 }
 
+TELLING = ("error:", "ERROR", "LLVM", "invalid", "expected=", "unknown", "Exception:")
+"""Words of lines that name an error."""
+LONGEST = 120
+"""Characters of an error that are shown."""
+
 CONFIG_HEADER = """#define __LINUX_KCONFIG_H
 #define CONFIG_BPF_SYSCALL 1
 #include <asm/types.h>
@@ -54,9 +58,7 @@ typedef __SIZE_TYPE__ size_t; typedef __UINTPTR_TYPE__ uintptr_t;
 
 
 def make_headers(directory: Path) -> None:
-    """Lay out user-space headers as bcc wants a kernel's, so that it runs on machines without
-    kernel headers.
-    """
+    """Lay out user-space headers as bcc wants a kernel's, for machines without those."""
     for stub, text in {
         "include/linux/kconfig.h": CONFIG_HEADER,
         "include/linux/log2.h": "",
@@ -82,9 +84,7 @@ def make_headers(directory: Path) -> None:
 
 
 def attempt(text: str, headers: Path) -> str:
-    """Compile and load ``text`` in a child; give "ok", or the line that says most about the
-    failure.
-    """
+    """Compile and load ``text`` in a child; return "ok", or why it failed."""
     ran = subprocess.run(
         [SYSTEM_PYTHON, "-W", "ignore", "-c", COMPILE],
         input=text,
@@ -93,18 +93,21 @@ def attempt(text: str, headers: Path) -> str:
         check=False,
         env={"BCC_KERNEL_SOURCE": str(headers), "PATH": "/usr/bin:/bin"},
     )
-    if ran.returncode == 0:
+    return outcome(ran.returncode, ran.stderr)
+
+
+def outcome(returncode: int, stderr: str) -> str:
+    """Return "ok", or how a child ended with the first line that names an error."""
+    if returncode == 0:
         return "ok"
-    how = f"the process dies of signal {-ran.returncode}: " if ran.returncode < 0 else "refused: "
-    telling = [
-        line.strip()
-        for line in ran.stderr.splitlines()
-        if any(word in line for word in ("error:", "ERROR", "LLVM", "invalid", "expected=", "unknown", "Exception:"))
-    ]
-    return how + (telling or ran.stderr.strip().splitlines() or ["no message"])[0][:120]
+    how = f"the process dies of signal {-returncode}: " if returncode < 0 else "refused: "
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if any(word in line for word in TELLING)]
+    return how + (telling or lines or ["no message"])[0][:LONGEST]
 
 
 def measure(python: str, load: str) -> str:
+    """Return time and memory that an import takes in a fresh interpreter."""
     ran = subprocess.run(
         [python, "-W", "ignore", "-c", MEASURE.format(load=load)], capture_output=True, text=True, check=False
     )

@@ -1,5 +1,4 @@
-"""Shows why PyPI's etcd3 0.12.0 isn't the client: it needs a protobuf of its own, and loses events
-when etcd dies.
+"""Proof that etcd3 0.12.0 can't be the client: it needs an old protobuf, and loses events.
 
 ``python -m tools.proofs.etcd3``. etcd3 goes into a throwaway virtual environment, and watches the
 same keys of the same etcd as our own client does, while one writer puts up to 300 values a second
@@ -12,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -24,7 +23,7 @@ from laboratory.servers import Server, start_etcd
 WRITE_SECONDS: Final = 12.0
 PUTS_A_SECOND: Final = 300
 KILL_AT_SECONDS: Final = (2.5, 3.0)
-"""After the start, and after the first kill."""
+"""Delays of the kills: after the start, and after the first kill."""
 OTLP: Final = "opentelemetry-exporter-otlp-proto-http>=1.45"
 
 WATCH = """
@@ -49,7 +48,7 @@ print(len(list(etcd3.client(host=host, port=int(port)).get_prefix("limit/", limi
 
 
 def make_environment(directory: Path) -> Path:
-    """Install etcd3 with the protobuf that it needs; returns the environment's interpreter."""
+    """Install etcd3 with the protobuf that it needs; return the environment's interpreter."""
     venv.create(directory, with_pip=True)
     python = directory / "bin/python"
     subprocess.run([python, "-m", "pip", "-q", "install", "etcd3==0.12.0", "protobuf<4"], check=True)
@@ -57,11 +56,10 @@ def make_environment(directory: Path) -> Path:
 
 
 def show_conflicts(python: Path) -> None:
-    """Show that etcd3 doesn't import beside our protobuf, and that its own has no place beside our
-    exporter.
-    """
+    """Show that etcd3 fails beside our protobuf, and its own protobuf beside our exporter."""
     packages = next((python.parent.parent / "lib").glob("python*/site-packages"))
-    beside = f"import sys; sys.path.append({str(packages)!r}); import google.protobuf as p; print(p.__version__); import etcd3"
+    beside = f"import sys; sys.path.append({str(packages)!r}); "
+    beside += "import google.protobuf as p; print(p.__version__); import etcd3"
     done = subprocess.run([sys.executable, "-c", beside], capture_output=True, text=True, check=False)
     outcome = "ok" if done.returncode == 0 else last_error(done.stderr)
     print(f"import beside protobuf {done.stdout.strip()}: {outcome}")
@@ -75,8 +73,8 @@ def show_conflicts(python: Path) -> None:
 
 
 def last_error(text: str) -> str:
-    """Return the line of a traceback that names the error."""
-    return next(line for line in text.splitlines() if line.partition(":")[0].endswith("Error"))
+    """Return the line of a traceback that names the error; "no error" if none does."""
+    return next((line for line in text.splitlines() if line.partition(":")[0].endswith("Error")), "no error")
 
 
 async def write(etcd: Etcd, acknowledged: list[str]) -> None:
@@ -96,7 +94,7 @@ async def write(etcd: Etcd, acknowledged: list[str]) -> None:
 
 
 async def watch_with_ours(etcd: Etcd, received: list[str]) -> None:
-    """Collect values for ever."""
+    """Collect the values that our client sees, for ever."""
     async with aclosing(etcd.watch("w/", 1)) as batches:
         async for batch in batches:
             received.extend(event.record.value.decode() for event in batch.events)
@@ -104,7 +102,7 @@ async def watch_with_ours(etcd: Etcd, received: list[str]) -> None:
 
 @asynccontextmanager
 async def watching_with_etcd3(python: Path, address: str, received: list[str]) -> AsyncIterator[None]:
-    """Collect what etcd3's callback is given, in the throwaway environment."""
+    """Collect the values that etcd3's callback is given, in the throwaway environment."""
     command = (str(python), "-c", WATCH, address)
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
@@ -120,7 +118,7 @@ async def watching_with_etcd3(python: Path, address: str, received: list[str]) -
 
 
 async def kill_test(python: Path, server: Server) -> int:
-    """Run both clients through two kills; returns how many events ours lost."""
+    """Run both clients through two kills; return the number of events that ours lost."""
     acknowledged, ours, theirs = list[str](), list[str](), list[str]()
     async with connect_kvstore(EtcdConfig(endpoints=(server.address,), timeout_seconds=1)) as etcd:
         watching = asyncio.create_task(watch_with_ours(etcd, ours))
@@ -133,15 +131,21 @@ async def kill_test(python: Path, server: Server) -> int:
             await asyncio.sleep(3)  # whoever still listens has everything by now
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-    print(f"{'client':<14}{'acknowledged':>14}{'received':>10}{'lost':>8}{'twice':>8}")
-    for name, received in (("etcd3 0.12.0", theirs), ("cilia.kvstore", ours)):
-        lost, twice = len(set(acknowledged) - set(received)), len(received) - len(set(received))
-        print(f"{name:<14}{len(acknowledged):>14}{len(received):>10}{lost:>8}{twice:>8}")
+    print(comparison(acknowledged, {"etcd3 0.12.0": theirs, "cilia.kvstore": ours}))
     return len(set(acknowledged) - set(ours))
 
 
+def comparison(acknowledged: Sequence[str], received: Mapping[str, Sequence[str]]) -> str:
+    """Return a table of clients: the events that each received, lost, and received twice."""
+    lines = [f"{'client':<14}{'acknowledged':>14}{'received':>10}{'lost':>8}{'twice':>8}"]
+    for name, events in received.items():
+        lost, twice = len(set(acknowledged) - set(events)), len(events) - len(set(events))
+        lines.append(f"{name:<14}{len(acknowledged):>14}{len(events):>10}{lost:>8}{twice:>8}")
+    return "\n".join(lines)
+
+
 async def show_limit(python: Path, server: Server) -> None:
-    """Show what etcd3 makes of a limit."""
+    """Show that etcd3 ignores a limit."""
     async with connect_kvstore(EtcdConfig(endpoints=(server.address,))) as etcd:
         await etcd.put_many((f"limit/{number}", b"") for number in range(25))
     done = subprocess.run([python, "-c", LIMIT, server.address], capture_output=True, text=True, check=True)

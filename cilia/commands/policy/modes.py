@@ -10,7 +10,7 @@ from cilia.commands.policy.changes import add_wait, find_key, report_change
 from cilia.commands.session import Session, with_session
 from cilia.contracts.policies import ApplyPolicies
 from cilia.contracts.tables import POLICIES, PolicyObject
-from cilia.policy.engine.engine import Mode
+from cilia.policy.engine.options import Mode
 from cilia.policy.language.enforcement import AUDIT, KEY, Enforcement
 from cilia.policy.language.parse import decode_object
 

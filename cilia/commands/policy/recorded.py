@@ -17,11 +17,12 @@ from cilia.commands.session import Session, open_session
 from cilia.contracts.flows import FlowPage, ListFlows, RecordedFlow, RecordedPeer
 from cilia.contracts.tables import ENDPOINTS, IDENTITIES, POLICIES
 from cilia.errors import Unavailable
-from cilia.policy.engine.engine import Options
+from cilia.policy.engine.options import Options
 from cilia.policy.engine.rules import Policy
 from cilia.policy.language.parse import decode_object, parse_policies
+from cilia.policy.observed.flows import ObservedFlow, gather
 from cilia.policy.observed.proposal import collapse
-from cilia.policy.observed.recorded import ObservedFlow, gather, read_flows
+from cilia.policy.observed.record import read_flows
 
 PAGE: Final = 1000
 TAKE_OVER_SECONDS: Final = 10.0

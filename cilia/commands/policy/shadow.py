@@ -14,8 +14,9 @@ from cilia.contracts.flows import ShadowVerdict, ShadowVerdicts
 from cilia.contracts.policies import ApplyPolicies
 from cilia.contracts.tables import POLICIES, PolicyObject
 from cilia.policy.language.parse import decode_object, put_in_shadow
-from cilia.policy.observed.recorded import name_of
-from cilia.policy.simulate.whatif import FlowChange, RecordedFlowJudge, change_policies, compare
+from cilia.policy.observed.comparison import FlowChange, change_policies, compare
+from cilia.policy.observed.flows import name_of
+from cilia.policy.observed.judge import FlowJudge
 
 
 def add_verbs(verbs: Nouns) -> None:
@@ -67,11 +68,9 @@ def show(arguments: argparse.Namespace, recorded: Recorded) -> None:
     if arguments.name:
         key = find_key(shadows, arguments.name)
         shadows = {key: shadows[key]}
-    before, observed = RecordedFlowJudge(recorded.in_force.values(), recorded.options), recorded.observed
+    before, observed = FlowJudge(recorded.in_force.values(), recorded.options), recorded.observed
     found = {
-        key: compare(
-            observed, before, RecordedFlowJudge(change_policies(recorded.in_force, [policy], ()), recorded.options)
-        )
+        key: compare(observed, before, FlowJudge(change_policies(recorded.in_force, [policy], ()), recorded.options))
         for key, policy in sorted(shadows.items())
     }
     if arguments.output == "json":

@@ -9,8 +9,9 @@ from cilia.commands.output import format_time, note, print_json, print_table
 from cilia.commands.policy.changes import find_key
 from cilia.commands.policy.files import BadInput
 from cilia.commands.policy.recorded import Recorded, add_recorded, read_policies, with_recorded
+from cilia.policy.observed.comparison import FlowChange, PolicyDiff, change_policies, compare
+from cilia.policy.observed.judge import FlowJudge
 from cilia.policy.observed.usage import use_rules
-from cilia.policy.simulate.whatif import FlowChange, PolicyDiff, RecordedFlowJudge, change_policies, compare
 
 FAIL_ON = ("denied", "allowed", "any", "never")
 
@@ -54,9 +55,9 @@ def run_diff(arguments: argparse.Namespace, recorded: Recorded) -> int:
         raise BadInput("--delete", "with --flows, name the policies in force by --policies")
     puts = read_policies(arguments.files, namespace=arguments.namespace) if arguments.files else {}
     removes = [find_key(recorded.policies or {}, name) for name in arguments.delete]
-    before = None if recorded.policies is None else RecordedFlowJudge(recorded.in_force.values(), recorded.options)
+    before = None if recorded.policies is None else FlowJudge(recorded.in_force.values(), recorded.options)
     policies = change_policies(recorded.in_force, (replace(put, shadow=False) for put in puts.values()), removes)
-    after = RecordedFlowJudge(policies, recorded.options)
+    after = FlowJudge(policies, recorded.options)
     found = compare(recorded.observed, before, after)
     if arguments.output == "json":
         print_json(found)
@@ -103,7 +104,7 @@ def run_unused(arguments: argparse.Namespace, recorded: Recorded) -> int:
     """Print the rules with their last hits; exit code 1 with ``--fail`` if one has none."""
     if recorded.policies is None:
         raise BadInput("--flows", "name the policies in force by --policies")
-    uses = use_rules(RecordedFlowJudge(recorded.in_force.values(), recorded.options), recorded.observed)
+    uses = use_rules(FlowJudge(recorded.in_force.values(), recorded.options), recorded.observed)
     unused = [use for use in uses if not use.flows]
     if arguments.output == "json":
         print_json({"unused": unused, "used": [use for use in uses if use.flows]})

@@ -8,98 +8,26 @@ what a new engine computes from the end of them.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
-from enum import Enum
 from typing import Final, assert_never
 
 from cilia.contracts.identities import Reserved, is_reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import NAMESPACE, NAMESPACE_LABELS, Label, Labels
 from cilia.contracts.tables import PolicyEntry, PolicyKey
+from cilia.policy.engine.events import (
+    EndpointsChanged,
+    Event,
+    IdentityPut,
+    IdentityRemoved,
+    ModeSet,
+    PolicyPut,
+    PolicyRemoved,
+)
 from cilia.policy.engine.groups import BoundSpec, Difference, Group, GroupKey
+from cilia.policy.engine.options import Mode, Options
+from cilia.policy.engine.reserved import reserved_labels
 from cilia.policy.engine.rules import CIDR, CIDR_GROUP, RESERVED, LabelView, Policy, Prefix, PrefixGroup, Spec
-from cilia.policy.engine.selectors import NamedPortOf, Peer, Selection, SelectorIndex, view_peer
-
-
-class Mode(Enum):
-    """When a subject is denied by default."""
-
-    DEFAULT = "default"
-    """In a direction for which a policy isolates it."""
-    ALWAYS = "always"
-    NEVER = "never"
-    """Never, and deny rules have no effect either."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How the engine resolves; the peer's defaults.
-
-    Attributes:
-        mode: Enforcement mode at the start.
-        dual_stack: Outside addresses are world-ipv4 and world-ipv6, as agents have them; otherwise
-            all are IPv4, and world, as in the peer's clusters of one family.
-        admit_host: A node reaches its own pods unless a rule denies it.
-        reserved_subjects: Reserved identities that can have endpoints.
-    """
-
-    mode: Mode = Mode.DEFAULT
-    dual_stack: bool = True
-    admit_host: bool = True
-    reserved_subjects: frozenset[Identity] = frozenset({Identity(Reserved.INIT)})
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyPut:
-    """A policy was written."""
-
-    policy: Policy
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyRemoved:
-    """A policy was deleted; unknown keys are no error."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class IdentityPut:
-    """An identity exists, with these labels. One with a ``cidr:`` label stands for that prefix."""
-
-    identity: Identity
-    labels: Labels
-
-
-@dataclass(frozen=True, slots=True)
-class IdentityRemoved:
-    """An identity is gone; unknown ones are no error."""
-
-    identity: Identity
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointsChanged:
-    """All addresses and named ports of the pods that have an identity; may come before the
-    identity.
-    """
-
-    identity: Identity
-    addresses: frozenset[str]
-    ports: frozenset[NamedPortOf]
-
-
-@dataclass(frozen=True, slots=True)
-class ModeSet:
-    """The enforcement mode was changed; with ``audit`` denials are let through and reported,
-    whoever's they are.
-    """
-
-    mode: Mode
-    audit: bool = False
-
-
-Event = PolicyPut | PolicyRemoved | IdentityPut | IdentityRemoved | EndpointsChanged | ModeSet
+from cilia.policy.engine.selectors import ContainerPort, Peer, Selection, SelectorIndex, view_peer
 
 INIT: Final = Identity(Reserved.INIT)
 _NOBODY: Final = EndpointsChanged(Identity(0), frozenset(), frozenset())
@@ -204,7 +132,7 @@ class Engine:
         all its keys removed.
 
         What a batch takes out of use is kept up to date for one more, in case it comes back: a
-        change is tried, taken back and then made.
+        change that was tried may be taken back, or be made after all.
         """
         for event in events:
             self._take(event)
@@ -396,7 +324,7 @@ class Engine:
             audited=self._audit,
         )
 
-    def _own_ports(self, subject: Identity, specs: frozenset[BoundSpec]) -> frozenset[NamedPortOf]:
+    def _own_ports(self, subject: Identity, specs: frozenset[BoundSpec]) -> frozenset[ContainerPort]:
         return self._endpoints.get(subject, _NOBODY).ports if _has_named_ingress(specs) else frozenset()
 
     def _drop(self, group: Group) -> None:
@@ -451,12 +379,3 @@ def _has_named_ingress(specs: Iterable[BoundSpec]) -> bool:
 
 def _has_ingress(specs: frozenset[BoundSpec]) -> bool:
     return any(not rule.egress for bound in specs for rule in bound.spec.rules)
-
-
-def reserved_labels(dual_stack: bool) -> dict[Identity, Labels]:
-    """Return the labels of the reserved identities, with the prefixes that the world's stand for."""
-    labels = {Identity(item): {Label.parse(item.label)} for item in Reserved if item is not Reserved.UNKNOWN}
-    labels[Identity(Reserved.KUBE_APISERVER)].add(Label.parse(Reserved.REMOTE_NODE.label))
-    labels[Identity(Reserved.WORLD_IPV4 if dual_stack else Reserved.WORLD)].add(Label(CIDR, "0.0.0.0/0", ""))
-    labels[Identity(Reserved.WORLD_IPV6)].add(Label(CIDR, "0--/0", ""))
-    return {identity: frozenset(texts) for identity, texts in labels.items()}

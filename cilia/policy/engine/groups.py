@@ -19,17 +19,17 @@ from cilia.policy.engine.mapstate import (
     ANY_PEER,
     AUDITED_DEFAULT,
     NO_ENTRIES,
-    Claim,
     Entries,
     Match,
     NameLookup,
-    claim_rule,
-    merge_claims,
-    soften,
+    RuleEntry,
+    expand_rule,
+    limit_audited_denials,
+    merge_rule_entries,
 )
 from cilia.policy.engine.peersets import NOTHING, PeerSets, Shared, share
 from cilia.policy.engine.rules import NamedPort, Rule, Spec
-from cilia.policy.engine.selectors import NamedPortOf, Selection, SelectorIndex
+from cilia.policy.engine.selectors import ContainerPort, Selection, SelectorIndex
 
 HOST: Final = Identity(Reserved.HOST)
 BY_DEFAULT: Final = "\U0010ffff"
@@ -58,7 +58,7 @@ class GroupKey:
     open_egress: bool
     """Nothing but audited specs closes the direction by default: whatever no rule denies passes."""
     admits_host: bool
-    own_ports: frozenset[NamedPortOf] = frozenset()
+    own_ports: frozenset[ContainerPort] = frozenset()
     """Of the subject, where a rule for ingress names ports."""
     audited: bool = False
     """Every denial is let through and reported."""
@@ -99,11 +99,16 @@ class Difference:
         """Both; None stands for a key that is gone."""
         return dict.fromkeys(self.removes) | self.upserts
 
+    @property
+    def growth(self) -> int:
+        """How many entries there are more than before; negative: less."""
+        return sum(len(new) - len(old) for _, old, new in self.changes)
+
     def __bool__(self) -> bool:
         return bool(self.changes)
 
 
-def lookup_in(ports: frozenset[NamedPortOf]) -> NameLookup:
+def lookup_in(ports: frozenset[ContainerPort]) -> NameLookup:
     """Return a lookup among the ports of one identity."""
 
     def lookup(name: NamedPort) -> Collection[int]:
@@ -112,7 +117,7 @@ def lookup_in(ports: frozenset[NamedPortOf]) -> NameLookup:
     return lookup
 
 
-Profile = tuple[frozenset[Selection], frozenset[NamedPortOf]]
+Profile = tuple[frozenset[Selection], frozenset[ContainerPort]]
 
 
 @dataclass(eq=False)
@@ -131,9 +136,9 @@ class Group:
     entries: dict[Identity, Entries] = field(default_factory=dict)
     before: dict[Identity, Entries] = field(default_factory=dict)
     subjects: set[Identity] = field(default_factory=set)
-    _wild_claims: list[Claim] | None = None
+    _wild_claims: list[RuleEntry] | None = None
     """Kept only if there are audited specs; may be empty then."""
-    _claims: dict[Selection, list[Claim]] = field(default_factory=dict)
+    _claims: dict[Selection, list[RuleEntry]] = field(default_factory=dict)
     _named: dict[Selection, list[tuple[Rule, BoundSpec]]] = field(default_factory=dict)
     _merged: dict[Profile, Shared] = field(default_factory=dict)
     _merged_host: dict[Profile, Shared] = field(default_factory=dict)
@@ -152,8 +157,8 @@ class Group:
         claims = list(self._claim_all())
         if any(bound.spec.audit for bound in self.key.specs):
             self._wild_claims = claims
-            claims = list(soften(claims))
-        self.wild = merge_claims(claims, audited=self.key.audited)
+            claims = list(limit_audited_denials(claims))
+        self.wild = merge_rule_entries(claims, audited=self.key.audited)
         self.size = len(self.wild)
         selecting: defaultdict[Identity, list[Selection]] = defaultdict(list)
         for selection in self._claims:
@@ -198,29 +203,29 @@ class Group:
         else:
             del self.entries[row]
 
-    def _claim_all(self) -> Iterator[Claim]:
+    def _claim_all(self) -> Iterator[RuleEntry]:
         """Yield the claims for any peer, and file the others under their selectors."""
         for egress, is_open in ((False, self.key.open_ingress), (True, self.key.open_egress)):
             everything = Match(egress, 0, 0, 0)
             isolating = [bound for bound in self.key.specs if bound.spec.isolates(egress)]
             if is_open and not isolating:
-                yield Claim(everything, ALLOW, BY_DEFAULT, 0)
+                yield RuleEntry(everything, ALLOW, BY_DEFAULT, 0)
             elif is_open:
-                yield from (Claim(everything, AUDITED_DEFAULT, bound.policy, bound.cookie) for bound in isolating)
+                yield from (RuleEntry(everything, AUDITED_DEFAULT, bound.policy, bound.cookie) for bound in isolating)
             elif self.key.audited:
-                yield Claim(everything, AUDITED_DEFAULT, BY_DEFAULT, 0)
+                yield RuleEntry(everything, AUDITED_DEFAULT, BY_DEFAULT, 0)
         for bound in self.key.specs:
             for rule, selections in bound.peers:
                 if selections is None:
                     own = lookup_in(self.key.own_ports)
-                    yield from claim_rule(rule, bound.policy, bound.cookie, own, audit=bound.spec.audit)
+                    yield from expand_rule(rule, bound.policy, bound.cookie, own, audit=bound.spec.audit)
                 else:
                     self._file(rule, bound, selections)
 
     def _file(self, rule: Rule, bound: BoundSpec, selections: tuple[Selection, ...]) -> None:
         by_peer = rule.egress and rule.is_named
         own = lookup_in(self.key.own_ports)
-        claims = [] if by_peer else list(claim_rule(rule, bound.policy, bound.cookie, own, audit=bound.spec.audit))
+        claims = [] if by_peer else list(expand_rule(rule, bound.policy, bound.cookie, own, audit=bound.spec.audit))
         for selection in selections:
             self._claims.setdefault(selection, []).extend(claims)
             if by_peer:
@@ -236,18 +241,20 @@ class Group:
         if shared is None:
             claims = list(self._claims_of(identity, selections, lookup_in(ports)))
             if self._wild_claims is not None:
-                claims = list(soften(claims, self._wild_claims))
-            entries = merge_claims(claims, self.wild, audited=self.key.audited)
+                claims = list(limit_audited_denials(claims, self._wild_claims))
+            entries = merge_rule_entries(claims, self.wild, audited=self.key.audited)
             shared = merged[selections, ports] = share(entries)
         return shared
 
-    def _claims_of(self, identity: Identity, selections: frozenset[Selection], lookup: NameLookup) -> Iterator[Claim]:
+    def _claims_of(
+        self, identity: Identity, selections: frozenset[Selection], lookup: NameLookup
+    ) -> Iterator[RuleEntry]:
         if identity == HOST and self.key.admits_host:
-            yield Claim(Match(False, 0, 0, 0), ALLOW, BY_DEFAULT, 0)
+            yield RuleEntry(Match(False, 0, 0, 0), ALLOW, BY_DEFAULT, 0)
         for selection in selections:
             yield from self._claims[selection]
             for rule, bound in self._named.get(selection, ()):
-                yield from claim_rule(rule, bound.policy, bound.cookie, lookup, audit=bound.spec.audit)
+                yield from expand_rule(rule, bound.policy, bound.cookie, lookup, audit=bound.spec.audit)
 
     def state(self) -> Iterator[tuple[PolicyKey, PolicyEntry]]:
         """Yield every key and entry."""

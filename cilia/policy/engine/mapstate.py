@@ -7,7 +7,7 @@ must not stand below a broader one of higher precedence; and below one of equal 
 redundant (the peer's pkg/policy/mapstate.go).
 
 What only an audited policy denies is let through and reported. Its denials stand above allows and
-below those of the other policies, and only where something is allowed: see :func:`soften`. Its
+below those of the other policies, and only where something is allowed: see :func:`limit_audited_denials`. Its
 isolation is an entry for everything, below all others.
 """
 
@@ -16,16 +16,17 @@ from dataclasses import dataclass
 from itertools import chain, product
 from typing import Final, NamedTuple
 
+from cilia.abi.enums import PolicyPrecedence
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.engine.port_ranges import PORT_BITS, split_range
 from cilia.policy.engine.rules import NamedPort, PortRange, Rule
 
 ANY_PEER: Final = Identity(0)
-DENY: Final = 0xFFFF_FFFF
-AUDITED_DENY: Final = 0xFFFF_FFFE
-ALLOW: Final = 0xFFFF_FF01
-AUDITED_DEFAULT: Final = 0xFFFF_FF00
+DENY: Final = PolicyPrecedence.DENY.value
+AUDITED_DENY: Final = PolicyPrecedence.AUDITED_DENY.value
+ALLOW: Final = PolicyPrecedence.ALLOW.value
+AUDITED_DEFAULT: Final = PolicyPrecedence.AUDITED_DEFAULT.value
 """Precedence words: level 0 in bits 31..8; in the low byte 255 is deny, 254 an audited one, 1 a
 plain allow, 0 an audited default deny, between them room for redirections (the peer's
 pkg/policy/types/entry.go).
@@ -42,7 +43,7 @@ class Match(NamedTuple):
     bits: int
 
 
-class Claim(NamedTuple):
+class RuleEntry(NamedTuple):
     """What a policy wants for a match; of two for the same match the greater precedence, then the
     lesser key wins.
     """
@@ -63,13 +64,15 @@ JOIN_FROM: Final = 8
 NO_ENTRIES: Final[Entries] = {}
 
 
-def claim_rule(rule: Rule, policy: str, cookie: int, lookup: NameLookup, *, audit: bool = False) -> Iterator[Claim]:
+def expand_rule(
+    rule: Rule, policy: str, cookie: int, lookup: NameLookup, *, audit: bool = False
+) -> Iterator[RuleEntry]:
     """Yield the claims of a rule for each of its peers; ``audit``: its policy is audited."""
     precedence = ALLOW
     if rule.deny:
         precedence = AUDITED_DENY if audit else DENY
     for protocol, port, bits in _expand(rule, lookup):
-        yield Claim(Match(rule.egress, protocol, port, bits), precedence, policy, cookie)
+        yield RuleEntry(Match(rule.egress, protocol, port, bits), precedence, policy, cookie)
 
 
 def _expand(rule: Rule, lookup: NameLookup) -> Iterator[tuple[int, int, int]]:
@@ -85,7 +88,7 @@ def _expand(rule: Rule, lookup: NameLookup) -> Iterator[tuple[int, int, int]]:
             yield from ((port.protocol, number, PORT_BITS) for number in numbers)
 
 
-def soften(own: Collection[Claim], wild: Collection[Claim] = ()) -> Iterator[Claim]:
+def limit_audited_denials(own: Collection[RuleEntry], wild: Collection[RuleEntry] = ()) -> Iterator[RuleEntry]:
     """Limit the audited denials among one peer's claims to what is allowed.
 
     Where nothing allows, the denial of the other policies stands, which an audited entry would
@@ -119,8 +122,8 @@ def intersect(one: Match, other: Match) -> Match | None:
     return narrow
 
 
-def merge_claims(
-    claims: Iterable[Claim], below: Mapping[Match, PolicyEntry] = NO_ENTRIES, *, audited: bool = False
+def merge_rule_entries(
+    claims: Iterable[RuleEntry], below: Mapping[Match, PolicyEntry] = NO_ENTRIES, *, audited: bool = False
 ) -> Entries:
     """Return the entries that one peer needs.
 
@@ -130,7 +133,7 @@ def merge_claims(
             peer's own.
         audited: Every denial is let through and reported.
     """
-    best: dict[Match, Claim] = {}
+    best: dict[Match, RuleEntry] = {}
     for claim in claims:
         other = best.get(claim.match)
         if other is None or (-claim.precedence, claim.policy) < (-other.precedence, other.policy):
@@ -163,14 +166,17 @@ def join_ports(entries: Entries) -> Entries:
     return joined if 2 * len(joined) <= len(entries) else entries
 
 
-def _entry(claim: Claim, *, audited: bool) -> PolicyEntry:
+def _entry(claim: RuleEntry, *, audited: bool) -> PolicyEntry:
     is_audited = claim.precedence in _AUDITED
     deny = is_audited or claim.precedence == DENY
     return PolicyEntry(deny, claim.precedence, claim.cookie, is_audited or (audited and deny))
 
 
 def _is_covered(
-    claim: Claim, own: Mapping[Match, Claim], below: Mapping[Match, PolicyEntry], shapes: Collection[tuple[int, int]]
+    claim: RuleEntry,
+    own: Mapping[Match, RuleEntry],
+    below: Mapping[Match, PolicyEntry],
+    shapes: Collection[tuple[int, int]],
 ) -> bool:
     same = below.get(claim.match)
     if same is not None and same.precedence >= claim.precedence:
@@ -178,7 +184,7 @@ def _is_covered(
     if len(shapes) == 1:  # as a rule: nothing is broader than anything
         return False
     for match in broader(claim.match, shapes):
-        above: Claim | PolicyEntry | None
+        above: RuleEntry | PolicyEntry | None
         for above in (own.get(match), below.get(match)):
             if above is not None and above.precedence >= claim.precedence:
                 return True

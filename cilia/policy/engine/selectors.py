@@ -23,7 +23,7 @@ Anchor = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class NamedPortOf:
+class ContainerPort:
     """A port that the pods of an identity name."""
 
     name: str
@@ -43,7 +43,7 @@ class Peer:
     identity: Identity
     labels: LabelView
     prefixes: tuple[Prefix, ...] = ()
-    ports: frozenset[NamedPortOf] = frozenset()
+    ports: frozenset[ContainerPort] = frozenset()
 
 
 NOTHING_NAMED: Final[Mapping[Prefix, LabelView]] = {}
@@ -54,7 +54,7 @@ def view_peer(
     labels: Labels,
     *,
     addresses: Iterable[str] = (),
-    ports: frozenset[NamedPortOf] = frozenset(),
+    ports: frozenset[ContainerPort] = frozenset(),
     named: Mapping[Prefix, LabelView] = NOTHING_NAMED,
 ) -> Peer:
     """Prepare an identity for matching.

@@ -17,15 +17,10 @@ from cilia.policy.engine.groups import lookup_in
 from cilia.policy.engine.mapstate import NameLookup
 from cilia.policy.engine.rules import Rule, Spec
 from cilia.policy.explain.judgement import Judge
-from cilia.policy.explain.mismatch import (
-    Packet,
-    differ_from_peers,
-    differ_from_ports,
-    differ_from_selector,
-)
-from cilia.policy.explain.parties import End, FindPod, UnknownParty, find_end
+from cilia.policy.explain.mismatch import differ_from_peers, differ_from_ports, differ_from_selector
+from cilia.policy.explain.packet import Packet, read_port
+from cilia.policy.explain.parties import FindPod, Party, UnknownParty, find_party
 from cilia.policy.explain.suggestion import allow_policy
-from cilia.policy.simulate.description import read_probe
 
 MOST_NEAR: Final = 3
 SUBJECT_WEIGHT: Final = 2
@@ -40,17 +35,17 @@ def explain_flow(engine: Engine, request: ExplainFlow, find_pod: FindPod) -> Exp
     """Explain what a request asks about.
 
     Raises:
-        UnknownParty, BadDescription: An end, or the port, is none.
+        UnknownParty, BadPort: A party, or the port, is none.
     """
-    source, destination = (find_end(engine, party, find_pod) for party in (request.source, request.destination))
-    port, protocol = read_probe(request.port)
+    source, destination = (find_party(engine, party, find_pod) for party in (request.source, request.destination))
+    port, protocol = read_port(request.port)
     number = destination.number(port, protocol)
     if number is None:
         raise UnknownParty(port, f"is no port that {destination.name} names")
     return explain(engine, source, destination, Packet(protocol, number))
 
 
-def explain(engine: Engine, source: End, destination: End, packet: Packet) -> Explained:
+def explain(engine: Engine, source: Party, destination: Party, packet: Packet) -> Explained:
     """Explain a flow on both sides."""
     egress = explain_side(engine, source, destination, packet, egress=True)
     ingress = explain_side(engine, destination, source, packet, egress=False)
@@ -65,7 +60,7 @@ def explain(engine: Engine, source: End, destination: End, packet: Packet) -> Ex
     )
 
 
-def explain_side(engine: Engine, subject: End, peer: End, packet: Packet, *, egress: bool) -> Side:
+def explain_side(engine: Engine, subject: Party, peer: Party, packet: Packet, *, egress: bool) -> Side:
     """Explain what the policies of one end say."""
     judged = Judge(engine).judge_side(subject, peer, packet, egress=egress)
     side = Side(
@@ -92,12 +87,12 @@ def _specs(engine: Engine) -> Iterator[tuple[str, Spec]]:
             yield key, spec
 
 
-def _lookup(rule: Rule, subject: End, peer: End) -> NameLookup:
+def _lookup(rule: Rule, subject: Party, peer: Party) -> NameLookup:
     """Return where a rule looks port names up: at the destination."""
     return lookup_in((peer if rule.egress else subject).peer.ports)
 
 
-def _nearest(engine: Engine, subject: End, peer: End, packet: Packet, *, egress: bool) -> list[NearRule]:
+def _nearest(engine: Engine, subject: Party, peer: Party, packet: Packet, *, egress: bool) -> list[NearRule]:
     """Return the allow rules that come nearest to matching, the nearest first."""
     found: list[tuple[int, str, str, NearRule]] = []
     for key, spec in _specs(engine):
@@ -111,6 +106,6 @@ def _nearest(engine: Engine, subject: End, peer: End, packet: Packet, *, egress:
     return [near for *_, near in sorted(found, key=lambda item: item[:3])[:MOST_NEAR]]
 
 
-def _differ(rule: Rule, subject: End, peer: End, packet: Packet) -> tuple[Mismatch, ...]:
+def _differ(rule: Rule, subject: Party, peer: Party, packet: Packet) -> tuple[Mismatch, ...]:
     ports = differ_from_ports(rule, packet, _lookup(rule, subject, peer))
     return (*differ_from_peers(rule, peer), *ports)

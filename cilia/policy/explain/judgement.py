@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from cilia.contracts.explanations import RulePath, VerdictReason
-from cilia.policy.engine.engine import INIT, Engine, Mode
+from cilia.policy.engine.engine import INIT, Engine
 from cilia.policy.engine.groups import HOST, lookup_in
-from cilia.policy.engine.mapstate import Match, broader, claim_rule
+from cilia.policy.engine.mapstate import Match, broader, expand_rule
+from cilia.policy.engine.options import Mode
 from cilia.policy.engine.port_ranges import PORT_BITS
 from cilia.policy.engine.rules import Rule, Selector, Spec
 from cilia.policy.engine.selectors import Peer, selects
-from cilia.policy.explain.mismatch import Packet
-from cilia.policy.explain.parties import End
+from cilia.policy.explain.packet import Packet
+from cilia.policy.explain.parties import Party
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +84,14 @@ class Judge:
             places = (rule.place for spec in policy.specs for rule in spec.rules if rule.peers != ())
             yield from (RulePath(key, place) for place in dict.fromkeys(places))
 
-    def judge(self, source: End, destination: End, packet: Packet) -> Judgement:
+    def judge(self, source: Party, destination: Party, packet: Packet) -> Judgement:
         """Return the verdict on a flow."""
         return Judgement(
             self.judge_side(source, destination, packet, egress=True),
             self.judge_side(destination, source, packet, egress=False),
         )
 
-    def judge_side(self, subject: End, peer: End, packet: Packet, *, egress: bool) -> SideVerdict:
+    def judge_side(self, subject: Party, peer: Party, packet: Packet, *, egress: bool) -> SideVerdict:
         """Return what the policies of one end say."""
         if not subject.is_subject:
             return SideVerdict(True, VerdictReason.NOT_ENFORCED)
@@ -105,7 +106,9 @@ class Judge:
             enforced = self._judge_under(applying.enforced, subject, peer, packet, egress=egress)
         return replace(full, allowed=True, audited=True) if self.engine.audit or enforced.allowed else enforced
 
-    def _judge_under(self, applying: Applying, subject: End, peer: End, packet: Packet, *, egress: bool) -> SideVerdict:
+    def _judge_under(
+        self, applying: Applying, subject: Party, peer: Party, packet: Packet, *, egress: bool
+    ) -> SideVerdict:
         matching = [
             (place, rule.deny)
             for place, rule in applying.rules
@@ -124,7 +127,7 @@ class Judge:
         because = VerdictReason.DEFAULT_DENY if isolating else VerdictReason.CLOSED
         return SideVerdict(False, because, isolated_by=isolating)
 
-    def applying(self, subject: End) -> Applying:
+    def applying(self, subject: Party) -> Applying:
         """Return what concerns a subject."""
         found = self._applying.get(subject.peer)
         if found is None:
@@ -141,20 +144,20 @@ class Judge:
             self._applying[subject.peer] = found
         return found
 
-    def _admits_host(self, subject: End, specs: Iterable[tuple[str, Spec]]) -> bool:
+    def _admits_host(self, subject: Party, specs: Iterable[tuple[str, Spec]]) -> bool:
         """Tell whether its node reaches the subject; one without labels yet only if a policy has
         rules for ingress.
         """
         has_ingress = any(not rule.egress for _, spec in specs for rule in spec.rules)
         return self.engine.options.admit_host and (subject.peer.identity != INIT or has_ingress)
 
-    def _rule_matches(self, rule: Rule, subject: End, peer: End, packet: Packet) -> bool:
+    def _rule_matches(self, rule: Rule, subject: Party, peer: Party, packet: Packet) -> bool:
         if rule.peers is not None and not any(self._selected(selector, peer.peer) for selector in rule.peers):
             return False
         destination = (peer if rule.egress else subject).peer
         matches = self._matches.get((id(rule), destination))
         if matches is None:
-            claims = claim_rule(rule, "", 0, lookup_in(destination.ports))
+            claims = expand_rule(rule, "", 0, lookup_in(destination.ports))
             matches = self._matches[id(rule), destination] = frozenset(claim.match for claim in claims)
         return not matches.isdisjoint(self._covers(rule.egress, packet))
 

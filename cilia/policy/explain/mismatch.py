@@ -1,7 +1,6 @@
 """In what a flow differs from what a rule wants."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from cilia.contracts.explanations import Criterion, Mismatch, MismatchKind
 from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS
@@ -19,27 +18,17 @@ from cilia.policy.engine.rules import (
     Selector,
     within,
 )
-from cilia.policy.explain.parties import End
+from cilia.policy.explain.packet import Packet
+from cilia.policy.explain.parties import Party
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """What is asked about: an IP protocol and a destination port or ICMP type."""
-
-    protocol: int
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.port}/{protocol_name(self.protocol)}"
-
-
-def differ_from_selector(selector: Selector, end: End, criterion: Criterion) -> tuple[Mismatch, ...]:
-    """Return what keeps a selector from selecting an end; ``criterion`` is its part of the rule."""
+def differ_from_selector(selector: Selector, end: Party, criterion: Criterion) -> tuple[Mismatch, ...]:
+    """Return what keeps a selector from selecting a party; ``criterion`` is its part of the rule."""
     found = [_unmet(item, end, criterion) for item in selector.requirements if not item.admits(end.peer.labels)]
     return (*found, *_outside(selector.block, end, criterion))
 
 
-def _unmet(item: Requirement, end: End, criterion: Criterion) -> Mismatch:
+def _unmet(item: Requirement, end: Party, criterion: Criterion) -> Mismatch:
     key = item.key if item.source in ("any", "k8s") else f"{item.source}:{item.key}"
     value = end.peer.labels.get((item.source, item.key))
     if item.source == RESERVED:
@@ -77,7 +66,7 @@ def _wish(item: Requirement, key: str) -> str:
             return f"no {key}"
 
 
-def _outside(block: Block | None, end: End, criterion: Criterion) -> Iterator[Mismatch]:
+def _outside(block: Block | None, end: Party, criterion: Criterion) -> Iterator[Mismatch]:
     if block is None or (end.peer.prefixes and all(map(block.holds, end.peer.prefixes))):
         return
     inside = end.peer.prefixes and all(within(prefix, block.cidr) for prefix in end.peer.prefixes)
@@ -88,12 +77,12 @@ def _outside(block: Block | None, end: End, criterion: Criterion) -> Iterator[Mi
         yield Mismatch(criterion, MismatchKind.CIDR, str(block.cidr), _addresses(end))
 
 
-def _kind(end: End) -> str:
+def _kind(end: Party) -> str:
     entities = [key for source, key in end.peer.labels if source == RESERVED]
     return ", ".join(entities) if entities else f"a workload of namespace {end.namespace}"
 
 
-def _addresses(end: End) -> str:
+def _addresses(end: Party) -> str:
     if end.address is not None:
         return str(end.address.network_address)
     if end.namespace and not end.peer.prefixes:
@@ -101,7 +90,7 @@ def _addresses(end: End) -> str:
     return ", ".join(map(str, end.peer.prefixes)) or _kind(end)
 
 
-def differ_from_peers(rule: Rule, peer: End) -> tuple[Mismatch, ...]:
+def differ_from_peers(rule: Rule, peer: Party) -> tuple[Mismatch, ...]:
     """Return what keeps the nearest of a rule's peers from being this one."""
     if rule.peers is None:
         return ()

@@ -31,7 +31,7 @@ class UnknownParty(PolicyError):
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class Party:
     """One end of a flow.
 
     Attributes:
@@ -59,7 +59,7 @@ class End:
         return found.pop() if len(found) == 1 else None
 
 
-def find_end(engine: Engine, party: PeerSelector, find_pod: FindPod) -> End:
+def find_party(engine: Engine, party: PeerSelector, find_pod: FindPod) -> Party:
     """Find an end of a flow.
 
     Raises:
@@ -70,18 +70,18 @@ def find_end(engine: Engine, party: PeerSelector, find_pod: FindPod) -> End:
     for name in (party.name, f"{party.namespace}/{party.name}"):
         identity = find_pod(name)
         if identity is not None:
-            return end_of_identity(engine, identity, name)
+            return party_of_identity(engine, identity, name)
     if party.name.isdigit():
-        return end_of_identity(engine, Identity(int(party.name)), party.name)
+        return party_of_identity(engine, Identity(int(party.name)), party.name)
     if party.name in ENTITIES:
-        return end_of_identity(engine, ENTITIES[party.name], party.name)
+        return party_of_identity(engine, ENTITIES[party.name], party.name)
     try:
-        return end_of_address(engine, ip_network(ip_address(party.name)))
+        return party_of_address(engine, ip_network(ip_address(party.name)))
     except ValueError:
         raise UnknownParty(party.name) from None
 
 
-def end_of_identity(engine: Engine, identity: Identity, name: str) -> End:
+def party_of_identity(engine: Engine, identity: Identity, name: str) -> Party:
     """Return an identity as an end.
 
     Raises:
@@ -90,10 +90,10 @@ def end_of_identity(engine: Engine, identity: Identity, name: str) -> End:
     peer = engine.peer(identity)
     if peer is None:
         raise UnknownParty(name, "has an identity that is not known (yet)")
-    return End(name, peer, identity in engine.subjects)
+    return Party(name, peer, identity in engine.subjects)
 
 
-def end_of_address(engine: Engine, address: Prefix) -> End:
+def party_of_address(engine: Engine, address: Prefix) -> Party:
     """Return an address outside of the cluster, which goes by the longest prefix that policies name
     for it.
     """
@@ -104,10 +104,10 @@ def end_of_address(engine: Engine, address: Prefix) -> End:
         world = Reserved.WORLD_IPV4 if isinstance(address, IPv4Network) else Reserved.WORLD_IPV6
     labels = frozenset({cidr_label(prefix), Label.parse(world.label)})
     peer = view_peer(Identity(world), labels, named=engine.named)
-    return End(str(address.network_address), peer, False, address)
+    return Party(str(address.network_address), peer, False, address)
 
 
-def _imagined(engine: Engine, party: PeerSelector) -> End:
+def _imagined(engine: Engine, party: PeerSelector) -> Party:
     """Return what a pod with these labels would be; its namespace has the labels that other pods of
     it show.
     """
@@ -118,7 +118,9 @@ def _imagined(engine: Engine, party: PeerSelector) -> End:
     of_namespace = engine.labels_in_namespace(party.namespace)
     known = {key.removeprefix(NAMESPACE_LABELS): value for key, value in of_namespace.items()}
     place = {each for each in workload(party.namespace, {}, known) if (each.source, each.key) not in _keys(given)}
-    return End(f"{party.namespace}/{{{','.join(sorted(party.labels))}}}", view_peer(NOT_ALLOCATED, given | place), True)
+    return Party(
+        f"{party.namespace}/{{{','.join(sorted(party.labels))}}}", view_peer(NOT_ALLOCATED, given | place), True
+    )
 
 
 def _keys(labels: frozenset[Label]) -> set[tuple[str, str]]:

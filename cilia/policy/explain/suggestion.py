@@ -14,15 +14,15 @@ from cilia.contracts.identities import Reserved, is_reserved
 from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS, NODE
 from cilia.contracts.protocols import IpProtocol, protocol_name
 from cilia.policy.engine.rules import ANY_SOURCE, CIDR, RESERVED
-from cilia.policy.explain.mismatch import Packet
-from cilia.policy.explain.parties import NOT_ALLOCATED, End
+from cilia.policy.explain.packet import Packet
+from cilia.policy.explain.parties import NOT_ALLOCATED, Party
 from cilia.policy.language.ports import PORTLESS
 
 _WITH_PORTS: Final = ("TCP", "UDP", "SCTP")
 _UNNAMED: Final = re.compile(r"[^a-z0-9]+")
 
 
-def allow_policy(subject: End, peer: End, packet: Packet, *, egress: bool) -> str:
+def allow_policy(subject: Party, peer: Party, packet: Packet, *, egress: bool) -> str:
     """Return a policy as YAML; empty where the language can't name the flow."""
     direction, peers_field = ("egress", "to") if egress else ("ingress", "from")
     peers = _peers(subject, peer)
@@ -46,7 +46,7 @@ def allow_policy(subject: End, peer: End, packet: Packet, *, egress: bool) -> st
     return str(yaml.safe_dump(document, sort_keys=False))
 
 
-def _peers(subject: End, peer: End) -> tuple[str, list[Any]] | None:
+def _peers(subject: Party, peer: Party) -> tuple[str, list[Any]] | None:
     """Return the kind of field for a peer, and its value."""
     if peer.address is not None:
         return "CIDR", [str(peer.address)]
@@ -65,7 +65,7 @@ def _peers(subject: End, peer: End) -> tuple[str, list[Any]] | None:
     return "Endpoints", [selector]
 
 
-def _select(end: End) -> dict[str, dict[str, str]]:
+def _select(end: Party) -> dict[str, dict[str, str]]:
     labels = {}
     for (source, key), value in sorted(end.peer.labels.items()):
         if source == ANY_SOURCE or key in (NAMESPACE, CLUSTER) or key.startswith(NAMESPACE_LABELS):
@@ -85,6 +85,6 @@ def _ports(packet: Packet) -> dict[str, Any] | None:
     return {"toPorts": [{"ports": [{"port": "0", "protocol": portless}]}]} if portless else None
 
 
-def _name(direction: str, peer: End, packet: Packet) -> str:
+def _name(direction: str, peer: Party, packet: Packet) -> str:
     parts = ("allow", peer.name.rpartition("/")[2].lower(), direction, str(packet).lower())
     return "-".join(filter(None, (_UNNAMED.sub("-", part).strip("-") for part in parts)))[:200].rstrip("-")

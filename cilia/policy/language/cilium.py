@@ -7,7 +7,7 @@ from typing import Final
 from cilia.policy.engine.rules import RESERVED, Ports, Rule, Selector, Spec, split_names
 from cilia.policy.language import layer7
 from cilia.policy.language.addresses import read_cidr_set, read_prefix, select_prefix
-from cilia.policy.language.documents import Field, Mapping, place_in_object
+from cilia.policy.language.documents import Field, Mapping, path_in_object
 from cilia.policy.language.entities import read_entities
 from cilia.policy.language.ports import cilium_ports, icmp_types
 from cilia.policy.language.selectors import cilium_key, read_selector, read_subject, scope_peer, select_nodes
@@ -131,7 +131,7 @@ def _rule(at: Field, section: str, scope: Scope) -> Rule:
         peers = None if deny else ()  # what can't be enforced yet opens nothing
     elif not present and ports is None:
         peers = ()  # an empty rule isolates and says nothing else
-    return Rule(egress, deny, peers, ports, place=place_in_object(at))
+    return Rule(egress, deny, peers, ports, place=path_in_object(at))
 
 
 def _peers(present: list[Field], prefix: str, scope: Scope) -> tuple[Selector, ...] | None:

@@ -111,7 +111,7 @@ class Field:
         return text
 
 
-def place_in_object(at: Field) -> str:
+def path_in_object(at: Field) -> str:
     """Return the path of a field of ``spec`` within its object, be that an element of a List or
     not.
     """

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cilia.contracts.tables import policy_object_key
-from cilia.policy.engine.engine import Mode
+from cilia.policy.engine.options import Mode
 from cilia.policy.language.documents import Mapping
 
 ENFORCEMENT: Final = "CiliaEnforcement"

@@ -4,7 +4,7 @@ from it.
 
 from cilia.policy.engine.rules import EVERYTHING, NAMESPACED, Rule, Selector, Spec, split_names
 from cilia.policy.language.addresses import read_ip_block
-from cilia.policy.language.documents import Field, Mapping, place_in_object
+from cilia.policy.language.documents import Field, Mapping, path_in_object
 from cilia.policy.language.ports import kubernetes_port
 from cilia.policy.language.selectors import (
     in_namespace,
@@ -58,7 +58,7 @@ def _rule(at: Field, namespace: str, *, egress: bool) -> Rule:
     body = at.mapping().only(peers_name, "ports")
     ports = tuple(port for item in _items(body, "ports") for port in kubernetes_port(item)) or None
     peers = tuple(dict.fromkeys(_peer(item, namespace) for item in _items(body, peers_name)))
-    return Rule(egress, False, peers or None, ports, place=place_in_object(at))
+    return Rule(egress, False, peers or None, ports, place=path_in_object(at))
 
 
 def _peer(at: Field, namespace: str) -> Selector:

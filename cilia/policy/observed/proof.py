@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from cilia.contracts.flows import PolicyVerdict, RecordedPeer
 from cilia.contracts.messages import Message
-from cilia.policy.explain.mismatch import Packet
+from cilia.policy.explain.packet import Packet
 from cilia.policy.language.parse import parse_policies
+from cilia.policy.observed.flows import ObservedFlow, name_of
+from cilia.policy.observed.judge import FlowJudge
 from cilia.policy.observed.proposal import Wanted, can_express, propose
-from cilia.policy.observed.recorded import ObservedFlow, name_of
-from cilia.policy.simulate.whatif import RecordedFlowJudge
 
 MOST_PROBES: Final = 200_000
 """Of the flows that nobody recorded so many are tried, spread evenly."""
@@ -60,7 +60,7 @@ class Proposal(Message, frozen=True):
     proof: Proof
 
 
-def generate(talks: Sequence[ObservedFlow], wanted: Wanted, *, most_addresses: int) -> Proposal:
+def generate(flows: Sequence[ObservedFlow], wanted: Wanted, *, most_addresses: int) -> Proposal:
     """Propose policies and prove them; labels that tell copies apart are used only where it isn't
     exact without.
 
@@ -69,57 +69,55 @@ def generate(talks: Sequence[ObservedFlow], wanted: Wanted, *, most_addresses: i
         BadFlows: An end of a flow is none.
     """
     short, long = (
-        _prove(propose(talks, wanted, most_addresses=most_addresses, every_label=every), talks, wanted)
+        _prove(propose(flows, wanted, most_addresses=most_addresses, every_label=every), flows, wanted)
         for every in (False, True)
     )
     better = len(long.proof.lost), long.proof.opened_count
     return long if better < (len(short.proof.lost), short.proof.opened_count) else short
 
 
-def _prove(policies: Sequence[dict[str, Any]], talks: Sequence[ObservedFlow], wanted: Wanted) -> Proposal:
+def _prove(policies: Sequence[dict[str, Any]], flows: Sequence[ObservedFlow], wanted: Wanted) -> Proposal:
     parsed = parse_policies("\n---\n".join(map(json.dumps, policies)), source="proposal")
-    outlook = RecordedFlowJudge([each.policy for each in parsed])
+    judge = FlowJudge([each.policy for each in parsed])
     kept, refused = 0, 0
     lost: list[ProbedFlow] = []
     opened: list[ProbedFlow] = []
     allowed = set()
-    for source, destination, packet, egress in _sides(talks, wanted):
+    for source, destination, packet, egress in _sides(flows, wanted):
         allowed.add((_key(source), _key(destination), packet, egress))
-        if _passes(outlook, source, destination, packet, egress):
+        if _passes(judge, source, destination, packet, egress):
             kept += 1
         else:
             lost.append(_probed(source, destination, packet, egress))
-    for source, destination, packet, egress in _probes(talks, wanted):
+    for source, destination, packet, egress in _probes(flows, wanted):
         if (_key(source), _key(destination), packet, egress) in allowed:
             continue
-        if _passes(outlook, source, destination, packet, egress):
+        if _passes(judge, source, destination, packet, egress):
             opened.append(_probed(source, destination, packet, egress))
         else:
             refused += 1
     return Proposal(tuple(policies), Proof(kept, tuple(lost), refused, tuple(opened[:SHOWN]), len(opened)))
 
 
-def _passes(
-    outlook: RecordedFlowJudge, source: RecordedPeer, destination: RecordedPeer, packet: Packet, egress: bool
-) -> bool:
-    judged = outlook.judge(source, destination, packet)
+def _passes(judge: FlowJudge, source: RecordedPeer, destination: RecordedPeer, packet: Packet, egress: bool) -> bool:
+    judged = judge.judge(source, destination, packet)
     return (judged.egress if egress else judged.ingress).allowed
 
 
-def _sides(talks: Sequence[ObservedFlow], wanted: Wanted) -> Iterator[tuple[RecordedPeer, RecordedPeer, Packet, bool]]:
-    for talk in talks:
-        if talk.verdict is PolicyVerdict.ALLOWED:
-            for end, egress in ((talk.source, True), (talk.destination, False)):
+def _sides(flows: Sequence[ObservedFlow], wanted: Wanted) -> Iterator[tuple[RecordedPeer, RecordedPeer, Packet, bool]]:
+    for flow in flows:
+        if flow.verdict is PolicyVerdict.ALLOWED:
+            for end, egress in ((flow.source, True), (flow.destination, False)):
                 if wanted.admits(end):
-                    yield talk.source, talk.destination, talk.packet, egress
+                    yield flow.source, flow.destination, flow.packet, egress
 
 
-def _probes(talks: Sequence[ObservedFlow], wanted: Wanted) -> Iterator[tuple[RecordedPeer, RecordedPeer, Packet, bool]]:
+def _probes(flows: Sequence[ObservedFlow], wanted: Wanted) -> Iterator[tuple[RecordedPeer, RecordedPeer, Packet, bool]]:
     """Yield flows between any of the recorded ends at any of the recorded ports, and one beside
     each.
     """
-    ends = {_key(end): end for talk in talks for end in (talk.source, talk.destination)}
-    seen = {talk.packet for talk in talks}
+    ends = {_key(end): end for flow in flows for end in (flow.source, flow.destination)}
+    seen = {flow.packet for flow in flows}
     packets = sorted(
         seen | {Packet(packet.protocol, packet.port + 1) for packet in seen if packet.port < 65_535},
         key=lambda packet: (packet.protocol, packet.port),

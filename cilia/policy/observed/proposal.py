@@ -16,9 +16,9 @@ from cilia.contracts.flows import PolicyVerdict, RecordedPeer
 from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS, Label, parse_labels
 from cilia.contracts.protocols import TRANSPORTS, IpProtocol, protocol_name
 from cilia.policy.engine.rules import RESERVED, Prefix
-from cilia.policy.explain.mismatch import Packet
+from cilia.policy.explain.packet import Packet
 from cilia.policy.language.ports import PORTLESS
-from cilia.policy.observed.recorded import ObservedFlow
+from cilia.policy.observed.flows import ObservedFlow
 
 PASSING: Final = frozenset(
     {
@@ -81,7 +81,7 @@ def is_workload(end: RecordedPeer) -> bool:
 
 
 def propose(
-    talks: Iterable[ObservedFlow], wanted: Wanted, *, most_addresses: int, every_label: bool = False
+    flows: Iterable[ObservedFlow], wanted: Wanted, *, most_addresses: int, every_label: bool = False
 ) -> list[Json]:
     """Return policies that allow what was allowed to and from the workloads.
 
@@ -100,12 +100,12 @@ def propose(
             peers = sides.egress if egress else sides.ingress
             peers.setdefault(_peer(peer, every_label), set()).add(packet)
 
-    for talk in talks:
-        if talk.verdict is not PolicyVerdict.ALLOWED:
+    for flow in flows:
+        if flow.verdict is not PolicyVerdict.ALLOWED:
             continue
-        for end, peer, egress in ((talk.source, talk.destination, True), (talk.destination, talk.source, False)):
+        for end, peer, egress in ((flow.source, flow.destination, True), (flow.destination, flow.source, False)):
             if wanted.admits(end):
-                note(end, peer, talk.packet, egress)
+                note(end, peer, flow.packet, egress)
     names = _unique_names(found)
     return [_policy(selection, found[selection], names[selection], most_addresses) for selection in sorted(found)]
 
@@ -166,10 +166,10 @@ def collapse(addresses: Iterable[str]) -> list[Prefix]:
 
 
 def _endpoint(selection: Selection, namespace: str) -> Json:
-    place, labels = selection
+    target, labels = selection
     wanted = dict(labels)
-    if place != namespace or not labels:
-        wanted[f"k8s:{NAMESPACE}"] = place
+    if target != namespace or not labels:
+        wanted[f"k8s:{NAMESPACE}"] = target
     return {"matchLabels": wanted}
 
 

@@ -1,15 +1,15 @@
-"""Which rules recorded flows have hit, and which none has."""
+"""Use of rules: how many recorded flows each decides, and when the last one."""
 
 from collections.abc import Iterable
 
 from cilia.contracts.explanations import RulePath
 from cilia.contracts.messages import Message
-from cilia.policy.observed.recorded import ObservedFlow
-from cilia.policy.simulate.whatif import RecordedFlowJudge
+from cilia.policy.observed.flows import ObservedFlow
+from cilia.policy.observed.judge import FlowJudge
 
 
 class RuleUse(Message, frozen=True):
-    """How a rule is used.
+    """Use of one rule by recorded flows.
 
     Attributes:
         flows: Distinct recorded flows that it matches and decides; 0: it is unused.
@@ -24,8 +24,8 @@ class RuleUse(Message, frozen=True):
     last_ns: int = 0
 
 
-def use_rules(outlook: RecordedFlowJudge, talks: Iterable[ObservedFlow]) -> list[RuleUse]:
-    """Return the use of every rule, by policy and place.
+def use_rules(judge: FlowJudge, flows: Iterable[ObservedFlow]) -> list[RuleUse]:
+    """Return the use of every rule, by policy and path.
 
     A rule that allows is not used where a deny rule overrules it, nor a rule of ingress where
     egress denies.
@@ -33,13 +33,13 @@ def use_rules(outlook: RecordedFlowJudge, talks: Iterable[ObservedFlow]) -> list
     Raises:
         BadFlows: An end of a flow is none.
     """
-    hits: dict[RulePath, list[ObservedFlow]] = {place: [] for place in outlook.rules}
-    for talk in talks:
-        for place in {place for side in outlook.judge_talk(talk).deciding for place in side.rules}:
-            hits[place].append(talk)
-    return [_use(place, talks) for place, talks in hits.items()]
+    hits: dict[RulePath, list[ObservedFlow]] = {rule: [] for rule in judge.rules}
+    for flow in flows:
+        for rule in {rule for side in judge.judge_recorded(flow).deciding for rule in side.rules}:
+            hits[rule].append(flow)
+    return [_use(rule, deciding) for rule, deciding in hits.items()]
 
 
-def _use(place: RulePath, talks: list[ObservedFlow]) -> RuleUse:
-    last = max((talk.last_ns for talk in talks), default=0)
-    return RuleUse(place.policy, place.rule, len(talks), sum(talk.count for talk in talks), last)
+def _use(rule: RulePath, flows: list[ObservedFlow]) -> RuleUse:
+    last = max((flow.last_ns for flow in flows), default=0)
+    return RuleUse(rule.policy, rule.rule, len(flows), sum(flow.count for flow in flows), last)

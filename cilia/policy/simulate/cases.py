@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 from cilia.contracts.explanations import Explained, RulePath
 from cilia.policy.explain.explanation import explain
 from cilia.policy.explain.judgement import Judge
-from cilia.policy.explain.mismatch import Packet
-from cilia.policy.explain.parties import End, end_of_address, end_of_identity
-from cilia.policy.simulate.cluster import DescribedCluster, Party
-from cilia.policy.simulate.description import BadDescription, Expectation, read_probe
+from cilia.policy.explain.packet import Packet, read_port
+from cilia.policy.explain.parties import Party, party_of_address, party_of_identity
+from cilia.policy.simulate.cluster import DescribedCluster, DescribedParty
+from cilia.policy.simulate.description import BadDescription, Expectation
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def run_cases(world: DescribedCluster) -> Results:
     """Judge every flow of every case.
 
     Raises:
-        BadDescription: A case names nobody, or no port.
+        BadDescription, BadPort: A case names nobody, or no port.
     """
     flows = 0
     broken: list[Broken] = []
@@ -76,7 +76,7 @@ def run_cases(world: DescribedCluster) -> Results:
     return Results(flows, tuple(broken), tuple(Judge(world.engine).rules), frozenset(hit))
 
 
-def _flows(world: DescribedCluster, case: Expectation) -> Iterator[tuple[Party, Party, str]]:
+def _flows(world: DescribedCluster, case: Expectation) -> Iterator[tuple[DescribedParty, DescribedParty, str]]:
     destinations = [party for name in case.destinations for party in _find(world, name)]
     for name in case.sources:
         for source in _find(world, name):
@@ -84,7 +84,7 @@ def _flows(world: DescribedCluster, case: Expectation) -> Iterator[tuple[Party, 
                 yield from ((source, destination, port) for port in case.ports if source != destination)
 
 
-def _find(world: DescribedCluster, name: str) -> list[Party]:
+def _find(world: DescribedCluster, name: str) -> list[DescribedParty]:
     """Return whom a name means; ``shop/*`` means all pods of a namespace."""
     if "*" not in name:
         return [world.find(name)]
@@ -94,15 +94,17 @@ def _find(world: DescribedCluster, name: str) -> list[Party]:
     return found
 
 
-def _explain(world: DescribedCluster, source: Party, destination: Party, port: str) -> Explained | None:
-    name, protocol = read_probe(port)
+def _explain(
+    world: DescribedCluster, source: DescribedParty, destination: DescribedParty, port: str
+) -> Explained | None:
+    name, protocol = read_port(port)
     number = destination.number(name, protocol)
     if number is None:
         return None
     return explain(world.engine, _end(world, source), _end(world, destination), Packet(protocol, number))
 
 
-def _end(world: DescribedCluster, party: Party) -> End:
+def _end(world: DescribedCluster, party: DescribedParty) -> Party:
     if party.address is not None:
-        return end_of_address(world.engine, party.address)
-    return end_of_identity(world.engine, party.identity, party.name)
+        return party_of_address(world.engine, party.address)
+    return party_of_identity(world.engine, party.identity, party.name)

@@ -9,12 +9,14 @@ from typing import Final
 from cilia.contracts.identities import FIRST_ALLOCATED, Reserved, node_range
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import CLUSTER, Label, Labels, node, parse_labels, workload
-from cilia.contracts.protocols import IpProtocol
+from cilia.contracts.protocols import TRANSPORTS
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from cilia.policy.engine.engine import EndpointsChanged, Engine, IdentityPut, Mode, ModeSet, Options, PolicyPut
+from cilia.policy.engine.engine import Engine
+from cilia.policy.engine.events import EndpointsChanged, IdentityPut, ModeSet, PolicyPut
 from cilia.policy.engine.mapstate import Verdict, decide
+from cilia.policy.engine.options import Mode, Options
 from cilia.policy.engine.rules import Policy, Prefix, cidr_label, within
-from cilia.policy.engine.selectors import NamedPortOf
+from cilia.policy.engine.selectors import ContainerPort
 from cilia.policy.explain.parties import ENTITIES
 from cilia.policy.language.parse import ParsedPolicy, parse_policies
 from cilia.policy.simulate.description import BadDescription, DescribedPort, Description
@@ -26,7 +28,7 @@ local ones are.
 
 
 @dataclass(frozen=True, slots=True)
-class Party:
+class DescribedParty:
     """Someone that talks or is talked to.
 
     Attributes:
@@ -36,7 +38,7 @@ class Party:
 
     name: str
     identity: Identity
-    ports: frozenset[NamedPortOf] = frozenset()
+    ports: frozenset[ContainerPort] = frozenset()
     address: Prefix | None = None
 
     def number(self, port: str, protocol: int) -> int | None:
@@ -71,7 +73,7 @@ class DescribedCluster:
         self.engine = Engine(options)
         self._labels: dict[Labels, Identity] = {}
         self._numbers = count(FIRST_ALLOCATED)
-        self._members: dict[Identity, tuple[set[str], set[NamedPortOf]]] = {}
+        self._members: dict[Identity, tuple[set[str], set[ContainerPort]]] = {}
         self._prefixes = dict(zip(_sorted(_prefixes(self.policies.values())), count(FIRST_PREFIX + 1), strict=False))
         self.parties = {party.name: party for party in (*self._identities(), *self._pods(), *self._nodes())}
         modes = [ModeSet(each.mode, each.audit) for item in policies if (each := item.enforcement) is not None]
@@ -81,7 +83,7 @@ class DescribedCluster:
         self.parties |= {name: self.find(name) for name in outside}
         self._states: dict[Identity, dict[PolicyKey, PolicyEntry]] = {}
 
-    def find(self, name: str) -> Party:
+    def find(self, name: str) -> DescribedParty:
         """Return a party by name: a pod, an identity's number, an entity, an address.
 
         Raises:
@@ -92,12 +94,12 @@ class DescribedCluster:
         if f"default/{name}" in self.parties:
             return self.parties[f"default/{name}"]
         if name in ENTITIES:
-            return Party(name, ENTITIES[name])
+            return DescribedParty(name, ENTITIES[name])
         try:
             address = ip_network(ip_address(name))
         except ValueError:
             raise BadDescription(repr(name), "is no pod, identity, entity or address of this cluster") from None
-        return Party(name, self.identity_of(address), address=address)
+        return DescribedParty(name, self.identity_of(address), address=address)
 
     def identity_of(self, address: Prefix) -> Identity:
         """Return the identity of an address outside: that of the longest prefix that a policy
@@ -108,10 +110,10 @@ class DescribedCluster:
             return Identity(self._prefixes[max(covering, key=lambda prefix: prefix.prefixlen)])
         return _world(address, self.description.dual_stack)
 
-    def judge(self, source: Party, destination: Party, *, protocol: int, port: int) -> FlowVerdict:
+    def judge(self, source: DescribedParty, destination: DescribedParty, *, protocol: int, port: int) -> FlowVerdict:
         """Tell what becomes of a flow, by the map states that the kernel would hold."""
 
-        def side(subject: Party, peer: Party, egress: bool) -> Verdict | None:
+        def side(subject: DescribedParty, peer: DescribedParty, egress: bool) -> Verdict | None:
             state = self._state(subject.identity)
             if state is None:
                 return None
@@ -126,14 +128,14 @@ class DescribedCluster:
             self._states[subject] = self.engine.map_state(subject)
         return self._states[subject]
 
-    def _identities(self) -> Iterator[Party]:
+    def _identities(self) -> Iterator[DescribedParty]:
         for item in self.description.identities:
             identity, ports = Identity(item.id), _named(item.ports)
             self._labels[parse_labels(item.labels)] = identity
             self._join(identity, item.addresses, ports)
-            yield Party(str(item.id), identity, ports)
+            yield DescribedParty(str(item.id), identity, ports)
 
-    def _pods(self) -> Iterator[Party]:
+    def _pods(self) -> Iterator[DescribedParty]:
         place = {Label("k8s", CLUSTER, self.description.cluster)} if self.description.cluster else frozenset[Label]()
         for pod in self.description.pods:
             labels = workload(pod.namespace, pod.labels, self.description.namespaces.get(pod.namespace)) | place
@@ -142,17 +144,17 @@ class DescribedCluster:
                 self._labels[labels] = next(number for n in self._numbers if (number := Identity(n)) not in taken)
             ports = _named(pod.ports)
             self._join(self._labels[labels], pod.addresses, ports)
-            yield Party(f"{pod.namespace}/{pod.name}", self._labels[labels], ports)
+            yield DescribedParty(f"{pod.namespace}/{pod.name}", self._labels[labels], ports)
 
-    def _nodes(self) -> Iterator[Party]:
+    def _nodes(self) -> Iterator[DescribedParty]:
         numbers = iter(node_range())
         for item in self.description.nodes:
             labels = node(f"{key}={value}" for key, value in item.labels.items())
             if labels and labels not in self._labels:
                 self._labels[labels] = Identity(next(numbers))
-            yield Party(item.name, self._labels[labels] if labels else Identity(Reserved.REMOTE_NODE))
+            yield DescribedParty(item.name, self._labels[labels] if labels else Identity(Reserved.REMOTE_NODE))
 
-    def _join(self, identity: Identity, addresses: Iterable[str], ports: frozenset[NamedPortOf]) -> None:
+    def _join(self, identity: Identity, addresses: Iterable[str], ports: frozenset[ContainerPort]) -> None:
         held, named = self._members.setdefault(identity, (set(), set()))
         held.update(addresses)
         named.update(ports)
@@ -191,8 +193,8 @@ def build_cluster(description: Description, *, source: str = "", more_policies: 
         raise BadDescription(source, str(error)) from error
 
 
-def _named(ports: Iterable[DescribedPort]) -> frozenset[NamedPortOf]:
-    return frozenset(NamedPortOf(item.name, IpProtocol[item.protocol], item.port) for item in ports)
+def _named(ports: Iterable[DescribedPort]) -> frozenset[ContainerPort]:
+    return frozenset(ContainerPort(item.name, TRANSPORTS[item.protocol], item.port) for item in ports)
 
 
 def _prefixes(policies: Iterable[Policy]) -> set[Prefix]:

@@ -12,7 +12,6 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from cilia.contracts.protocols import IpProtocol
 from cilia.policy.errors import PolicyError
 
 Protocol = Literal["TCP", "UDP", "SCTP"]
@@ -123,18 +122,3 @@ def read_description(text: str, source: str) -> Description:
         return msgspec.convert(value, Description)
     except (yaml.YAMLError, ValueError) as error:
         raise BadDescription(source, str(error)) from error
-
-
-def read_probe(text: str) -> tuple[str, int]:
-    """Read ``port/protocol`` into the port, a number or a name, and the number of the protocol.
-
-    Raises:
-        BadDescription: It is not of that form.
-    """
-    port, _, protocol = text.partition("/")
-    number = IpProtocol.__members__.get((protocol or "TCP").upper())
-    if not port or number is None or (port.isdigit() and int(port) > 65_535):
-        raise BadDescription(
-            f"port {text!r}", f"is no port/protocol, such as 80/TCP; of {', '.join(IpProtocol.__members__)}"
-        )
-    return port, number

@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from cilia.contracts.protocols import protocol_name
 from cilia.policy.engine.mapstate import Verdict
-from cilia.policy.simulate.cluster import DescribedCluster, Party
-from cilia.policy.simulate.description import read_probe
+from cilia.policy.explain.packet import read_port
+from cilia.policy.simulate.cluster import DescribedCluster, DescribedParty
 
 
 class SideVerdict(Struct, frozen=True):
@@ -40,11 +40,11 @@ def judge_all(world: DescribedCluster, probes: Sequence[str]) -> Iterator[Verdic
     itself.
 
     Raises:
-        BadDescription: A probe is no port and protocol.
+        BadPort: A probe is no port and protocol.
     """
     keys = {policy.cookie: key for key, policy in world.policies.items()}
     for probe in probes:
-        port, protocol = read_probe(probe)
+        port, protocol = read_port(probe)
         for source in world.parties.values():
             for destination in world.parties.values():
                 if source != destination:
@@ -52,7 +52,12 @@ def judge_all(world: DescribedCluster, probes: Sequence[str]) -> Iterator[Verdic
 
 
 def _judge(
-    world: DescribedCluster, source: Party, destination: Party, port: str, protocol: int, keys: Mapping[int, str]
+    world: DescribedCluster,
+    source: DescribedParty,
+    destination: DescribedParty,
+    port: str,
+    protocol: int,
+    keys: Mapping[int, str],
 ) -> VerdictRow:
     number, name = destination.number(port, protocol), protocol_name(protocol)
     if number is None:

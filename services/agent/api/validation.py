@@ -1,4 +1,4 @@
-"""What a request to create an endpoint may hold; the API's types have settled the rest."""
+"""Validation of requests to create an endpoint, as far as their types say nothing."""
 
 import re
 from typing import Final
@@ -24,6 +24,8 @@ def check_endpoint(request: CreateEndpoint) -> None:
         raise BadField("name", request.name, "small letters, digits, '-' and '.', at most 253 characters")
     if not _INTERFACE.fullmatch(request.interface) or request.interface in (".", "..", "lo"):
         raise BadField("interface", request.interface, "a device's name has 1 to 15 characters, no '/', ':' or space")
+    if not request.netns:
+        raise BadField("netns", request.netns, "the path of the pod's network namespace, such as /run/netns/web")
     if request.timeout_seconds <= 0:
         raise BadField("timeout_seconds", request.timeout_seconds, "must be above 0")
     for name, protocol, port in request.named_ports:

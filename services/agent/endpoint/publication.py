@@ -1,32 +1,35 @@
-"""The node's rows in the table of endpoints: published and withdrawn through the identity service."""
+"""Rows of this node's pods in the table of endpoints, written by the identity service."""
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from typing import Final
 
+from cilia.backoff import Backoff
 from cilia.bus import Bus
 from cilia.contracts.identity_service import Published, PublishEndpoint, WithdrawEndpoint
 from cilia.contracts.ids import EndpointId, LeaseId, NodeName
 from cilia.contracts.messages import ProblemCode, Revised
 from cilia.contracts.tables import Endpoint
 from cilia.errors import Refused, Unavailable
+from cilia.notify import Wakeup
 from services.agent.endpoint.store import Pod
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 2.0
+LONGEST_RETRY_SECONDS: Final = 5.0
 
 
 class Publication:
-    """Tells the cluster where this node's pods are."""
+    """Publisher of rows. ``run`` goes to the supervisor."""
 
     def __init__(self, bus: Bus, node: NodeName) -> None:
         self._bus = bus
         self._node = node
         self._withdrawn: dict[EndpointId, tuple[asyncio.Event, Callable[[], None]]] = {}
-        self._wake = asyncio.Event()
+        self._wake = Wakeup()
+        self._backoff = Backoff(RETRY_SECONDS, LONGEST_RETRY_SECONDS)
 
     @property
     def pending(self) -> int:
@@ -52,19 +55,20 @@ class Publication:
         return done
 
     async def run(self) -> None:
-        """Withdraw what waits for it, until cancelled."""
+        """Withdraw what is pending, until cancelled."""
         while True:
             await self._wake.wait()
-            self._wake.clear()
-            waiting = list(self._withdrawn)
-            answered = await asyncio.gather(*(self._withdraw(endpoint) for endpoint in waiting))
-            for endpoint, gone in zip(waiting, answered, strict=True):
+            pending = list(self._withdrawn)
+            answered = await asyncio.gather(*(self._withdraw(endpoint) for endpoint in pending))
+            for endpoint, gone in zip(pending, answered, strict=True):
                 if gone:
                     done, finished = self._withdrawn.pop(endpoint)
                     finished()
                     done.set()
-            if not all(answered):
-                await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1.0))
+            if all(answered):
+                self._backoff.reset()
+            else:
+                await self._backoff.pause()
                 self._wake.set()
 
     async def _withdraw(self, endpoint: EndpointId) -> bool:

@@ -15,8 +15,8 @@ from msgspec import Struct
 from cilia.contracts.agent import EndpointReference
 from cilia.contracts.ids import EndpointId, Identity
 from services.agent.address import number
-from services.agent.endpoint.pool import Addresses
 from services.agent.errors import NameTaken, NoEndpointId, UnknownEndpoint
+from services.agent.node.pool import Addresses
 
 LAST_ID: Final = 65_535
 UNALLOCATED: Final = Identity(0)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cilia.abi import defaults
 from cilia.netns import inside, open_netns
 from services.agent.errors import InterfaceTaken, WiringFailed
 from services.agent.netlink.requests import (
@@ -33,16 +34,14 @@ from services.agent.netlink.requests import (
     set_host_route,
     set_neighbour,
     set_up,
-    settle,
+    sync_link_state,
     without_link_local,
 )
 from services.agent.netlink.rtnetlink import Request, RtNetlink
-from services.agent.netlink.tc import TrafficControl
+from services.agent.netlink.tc import TcBlocks, TrafficControl
 
-GATEWAY_MAC: Final = "02:63:69:6c:69:61"
-"""Of the host's end of every pod's link: what the programs give as the gateway's
-(bpf/lib/config.h).
-"""
+GATEWAY_MAC: Final = defaults.GATEWAY_MAC.hex(":")
+"""MAC address of the host's end of every pod's link, which the programs give as the gateway's."""
 LOOPBACK: Final = 1
 
 
@@ -57,14 +56,6 @@ class PodLink:
     """(the pod's address, its gateway) of each family, as text."""
     host_interface: str
     mtu_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class TcBlocks:
-    """Numbers of the tc blocks that all pods' devices share."""
-
-    ingress: int
-    egress: int
 
 
 class PodLinks:
@@ -135,7 +126,7 @@ class PodLinks:
             raise WiringFailed("attachment", link.host_interface, "", str(error)) from error
         _carry_out(self._host, "configuration", link.host_interface, "", _requests_outside(link, host_index))
         _carry_out(pod, "configuration", link.interface, link.netns, _requests_inside(link, pod_index))
-        _carry_out(self._host, "configuration", link.host_interface, "", [settle(host_index)])
+        _carry_out(self._host, "configuration", link.host_interface, "", [sync_link_state(host_index)])
         return host_index
 
 

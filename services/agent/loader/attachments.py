@@ -1,10 +1,8 @@
-"""Programs on devices of the node: the overlay's, and those of the underlay, which others may use
-too.
+"""Attachments: the programs on the node's own devices, which others may use too.
 
-A pinned TCX link holds each, before whatever others have there; where the kernel has no TCX, a
-clsact filter with a handle of our own does. Both stay when the agent ends, and are replaced in one
-step when it comes back. A place that is wanted no more (another uplink, another routing mode) is
-left.
+A pinned TCX link holds each program in front of whatever others have there; where the kernel has no
+TCX, a clsact filter with a handle of our own does. Both stay when the agent ends, and are replaced in
+one step when it comes back. What is wanted no more (another uplink, another routing mode) is detached.
 """
 
 import errno
@@ -16,23 +14,26 @@ from typing import Final
 
 from pyroute2.iproute.linux import IPRoute
 
-from cilia.datapath.errors import KernelError
+from cilia.datapath.errors import KernelError, NotPinned
 from cilia.datapath.links import BEFORE_ALL, Hook, Link, ensure_attached
 from cilia.datapath.objects import LoadedObject
+from services.agent.loader.devices import NodeDevices
 from services.agent.netlink.tc import Side, TrafficControl
 
 log = logging.getLogger(__name__)
 
 LINK: Final = "link_"
-"""Pins of links begin so."""
+"""Prefix of the names of links' pins."""
 NO_TCX: Final = (errno.EINVAL, errno.EOPNOTSUPP)
-OURS: Final = ("lxc", "cilia_net")
-"""Devices on the shared blocks begin so; nothing else of ours hangs there."""
+ON_BLOCKS: Final = ("lxc", "cilia_net")
+"""Prefixes of the devices on the shared tc blocks, which have no filters of their own."""
+FROM_OVERLAY, TO_OVERLAY = "from_overlay", "to_overlay"
+FROM_UPLINK, TO_UPLINK = "from_uplink", "to_uplink"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a program belongs: one side of one device."""
+class AttachPoint:
+    """One side of one device, and the program that belongs there."""
 
     program: str
     side: Side
@@ -44,47 +45,85 @@ class Place:
         return f"{LINK}{self.program}_{self.ifindex}"
 
 
-def attach_all(objects: LoadedObject, pins: Path, places: Sequence[Place], control: TrafficControl) -> None:
-    """Have each program in its place exactly once, and nothing of ours elsewhere.
+def attach_points(devices: NodeDevices) -> list[AttachPoint]:
+    """Return which programs the node's own devices get."""
+    found = [
+        AttachPoint(program, side, uplink)
+        for uplink in devices.uplinks
+        for program, side in ((FROM_UPLINK, Side.INGRESS), (TO_UPLINK, Side.EGRESS))
+    ]
+    if devices.vxlan:
+        found.append(AttachPoint(FROM_OVERLAY, Side.INGRESS, devices.vxlan))
+        found.append(AttachPoint(TO_OVERLAY, Side.EGRESS, devices.vxlan))
+    return found
+
+
+def attach_all(objects: LoadedObject, pins: Path, points: Sequence[AttachPoint], control: TrafficControl) -> None:
+    """Have each program at its attach point exactly once, and nothing of ours elsewhere.
 
     Raises:
-        KernelError, OSError: The kernel refuses a program its place.
+        KernelError, OSError: The kernel refuses to attach a program.
     """
-    with_filters = [place for place in places if not _attach_link(objects, pins, place)]
-    for place in with_filters:
-        control.ensure_clsact(place.ifindex)
-        control.replace_filter(place.ifindex, place.side, objects.program(place.program).fileno(), place.program)
-    drop_links(pins, {place.pin for place in places})
+    with_filters = [point for point in points if not _attach_link(objects, pins, point)]
+    for point in with_filters:
+        control.ensure_clsact(point.ifindex)
+        control.replace_filter(point.ifindex, point.side, objects.program(point.program).fileno(), point.program)
+    drop_links(pins, {point.pin for point in points})
     if with_filters:
         log.info("no TCX in this kernel; the node's devices get clsact filters")
-        drop_filters(control, {(place.ifindex, place.side) for place in with_filters})
+        drop_filters(control, {(point.ifindex, point.side) for point in with_filters})
 
 
 def drop_links(pins: Path, wanted: Iterable[str] = ()) -> None:
-    """Take programs off the devices whose pinned link isn't wanted."""
-    for pin in pins.glob(f"{LINK}*"):
-        if pin.name not in wanted:
-            with Link.open_pinned(pin) as link:
-                link.detach()  # at once: the kernel lets go of an unpinned link some time later
-            pin.unlink()
-            log.info("program taken off its device", extra={"link": pin.name})
+    """Detach the programs of pinned links that aren't wanted."""
+    for pin in unwanted_pins((each.name for each in pins.glob(f"{LINK}*")), wanted):
+        with Link.open_pinned(pins / pin) as link:
+            link.detach()  # at once: the kernel lets go of an unpinned link some time later
+        (pins / pin).unlink()
+        log.info("program detached from its device", extra={"link": pin})
+
+
+def unwanted_pins(present: Iterable[str], wanted: Iterable[str]) -> list[str]:
+    """Return the names of links' pins that nothing wants, in order."""
+    return sorted({name for name in present if name.startswith(LINK)} - {*wanted})
 
 
 def drop_filters(control: TrafficControl, wanted: Iterable[tuple[int, Side]] = ()) -> None:
-    """Take our clsact filters off the node's devices but for the wanted ones; others' filters stay."""
+    """Remove our clsact filters from the node's devices but for the wanted ones; others' filters stay."""
     with IPRoute() as netlink:
-        devices = [int(link["index"]) for link in netlink.get_links() if not str(link.get("ifname")).startswith(OURS)]
-    for ifindex in devices:
-        for side in Side:
-            if (ifindex, side) not in wanted:
-                control.delete_filter(ifindex, side)
+        devices = {int(link["index"]): str(link.get("ifname")) for link in netlink.get_links()}
+    for ifindex, side in sides_without_filter(devices, wanted):
+        control.delete_filter(ifindex, side)
 
 
-def _attach_link(objects: LoadedObject, pins: Path, place: Place) -> bool:
-    """Put a program in its place by a link; tell whether the kernel knows such links."""
-    hook = Hook.TCX_INGRESS if place.side is Side.INGRESS else Hook.TCX_EGRESS
+def sides_without_filter(devices: dict[int, str], wanted: Iterable[tuple[int, Side]]) -> list[tuple[int, Side]]:
+    """Return the sides of devices that must have no clsact filter of ours; pods' devices have none.
+
+    Args:
+        devices: Index -> name, of all devices of the node.
+        wanted: Sides that keep theirs.
+    """
+    wanted = frozenset(wanted)
+    own = [ifindex for ifindex, name in devices.items() if not name.startswith(ON_BLOCKS)]
+    return [(ifindex, side) for ifindex in own for side in Side if (ifindex, side) not in wanted]
+
+
+def attached_program(pins: Path, point: AttachPoint) -> int:
+    """Return the program that a pinned link holds at an attach point; 0: none."""
     try:
-        ensure_attached(pins / place.pin, objects.program(place.program), hook, place.ifindex, flags=BEFORE_ALL).close()
+        with Link.open_pinned(pins / point.pin) as link:
+            info = link.info()
+    except NotPinned:
+        return 0
+    return info.program_id if info.ifindex == point.ifindex else 0
+
+
+def _attach_link(objects: LoadedObject, pins: Path, point: AttachPoint) -> bool:
+    """Attach a program by a link; tell whether the kernel knows such links."""
+    hook = Hook.TCX_INGRESS if point.side is Side.INGRESS else Hook.TCX_EGRESS
+    program = objects.program(point.program)
+    try:
+        ensure_attached(pins / point.pin, program, hook, point.ifindex, flags=BEFORE_ALL).close()
     except KernelError as error:
         if error.errno not in NO_TCX:
             raise

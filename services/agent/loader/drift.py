@@ -7,7 +7,7 @@ from services.agent.drift.reporter import Drift
 
 
 class Placed(Protocol):
-    """Programs in their places, such as :class:`~services.agent.loader.placement.Placement`."""
+    """Programs in their places, such as :class:`~services.agent.loader.programs.Programs`."""
 
     def repair(self, pods: Mapping[int, str], /) -> list[str]:
         """Look at every place and repair; return in words what was wrong."""

@@ -55,7 +55,7 @@ def set_up(ifindex: int) -> Request:
     return Request(RTM_SETLINK, 0, _link(ifindex, IFF_UP, IFF_UP))
 
 
-def settle(ifindex: int) -> Request:
+def sync_link_state(ifindex: int) -> Request:
     """Have what became of a device's link take effect before the answer, as Linux does since 6.8.
 
     The kernel learns of a link's other end later and under RTNL; until then the device drops what

@@ -33,7 +33,7 @@ ETH_P_ALL: Final = 3
 PRIORITY: Final = 1
 INFO: Final = PRIORITY << 16 | socket.htons(ETH_P_ALL)
 HANDLE: Final = 0xC111A
-"""Of our filters: on a device that others use, theirs of the same priority stay."""
+"""Handle of our filters: on a device that others use, theirs of the same priority stay."""
 
 
 class Filter(NamedTuple):
@@ -41,7 +41,7 @@ class Filter(NamedTuple):
 
     kind: str
     info: int
-    """Its priority in the upper half."""
+    """Priority in the upper half, protocol in the lower."""
     handle: int
     program_id: int
     """0: it is no BPF filter."""
@@ -56,10 +56,17 @@ class Filter(NamedTuple):
 
 
 class Side(IntEnum):
-    """Of a device with a clsact qdisc; values of TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_*)."""
+    """Sides of a device with a clsact qdisc; values of TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_*)."""
 
     INGRESS = 0xFFFF_FFF2
     EGRESS = 0xFFFF_FFF3
+
+
+class TcBlocks(NamedTuple):
+    """Numbers of the tc blocks that all pods' devices share."""
+
+    ingress: int
+    egress: int
 
 
 class TrafficControl:

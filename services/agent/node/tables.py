@@ -1,6 +1,5 @@
-"""The tables that an agent hears, and its interest in each."""
+"""Tables of the cluster that an agent hears, and its interest in each."""
 
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -21,16 +20,12 @@ from cilia.contracts.tables import (
     PrefixRow,
     SubjectKey,
 )
-from cilia.lifecycle import Loop
 from cilia.table.subscriber import ALL, TableSubscriber
 
 GATHER_SECONDS: Final = 0.02
-"""How long the shards that one revision of policies changed are waited for, to come into force at
-once.
+"""Longest wait for the other shards that one revision of policies changed, so that all come into
+force at once.
 """
-
-FeedNodes = Callable[[Mapping[NodeName, Node], Iterable[NodeName]], None]
-"""Takes changes of the table of nodes: upserts and removes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +35,10 @@ class Tables:
     nodes: TableSubscriber[NodeName, Node]
     endpoints: TableSubscriber[EndpointKey, Endpoint]
     resolved: TableSubscriber[SubjectKey, PolicyEntry]
-    """Only the subjects that live here; their realiser adds and drops shards."""
+    """Policy of the identities that live here; its reconciler adds and drops shards."""
     prefixes: TableSubscriber[str, PrefixRow]
     policies: TableSubscriber[str, PolicyObject]
-    """For the names behind cookies."""
+    """Policies, for the names behind cookies."""
 
     @classmethod
     def subscribe(cls, bus: Bus, node: NodeName) -> Self:
@@ -65,16 +60,3 @@ class Tables:
             "prefixes": self.prefixes,
             "policies": self.policies,
         }
-
-    def loops(self) -> dict[str, Loop]:
-        """Return the loops to supervise."""
-        return {f"table {name}": table.run for name, table in self.named().items()}
-
-
-async def watch_nodes(nodes: TableSubscriber[NodeName, Node], feeds: Iterable[FeedNodes]) -> None:
-    """Hand each change of the table of nodes to all who need it, until cancelled."""
-    feeds = tuple(feeds)
-    async for changes in nodes.changes():
-        for change in changes:
-            for feed in feeds:
-                feed(change.upserts, change.removes)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -10,7 +10,6 @@ from cilia.bus import Bus
 from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.contracts.realisation import Acknowledgement
 from cilia.errors import Unavailable
-from services.agent.endpoint.store import Endpoints
 
 log = logging.getLogger(__name__)
 
@@ -18,17 +17,17 @@ log = logging.getLogger(__name__)
 class Acknowledgements:
     """Publishes acknowledgements; one that is lost is made good by the next of the same subject."""
 
-    def __init__(self, bus: Bus, node: NodeName, endpoints: Endpoints, capacity: int) -> None:
+    def __init__(self, bus: Bus, node: NodeName, count_endpoints: Callable[[Identity], int], capacity: int) -> None:
         self._bus = bus
         self._node = node
-        self._endpoints = endpoints
+        self._count_endpoints = count_endpoints
         self._capacity = capacity
 
     async def publish(self, subjects: Mapping[Identity, Revision]) -> None:
         """Say that ``subjects`` are realised at their sequences."""
         if not self._bus.connected:
             return
-        concerned = sum(len(self._endpoints.with_identity(identity)) for identity in subjects)
+        concerned = sum(map(self._count_endpoints, subjects))
         message = Acknowledgement(self._node, dict(subjects), concerned, time.time_ns(), self._capacity)
         try:
             await self._bus.publish(self._bus.subjects.ack(self._node), msgspec.json.encode(message))

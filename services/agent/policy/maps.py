@@ -11,6 +11,8 @@ from itertools import groupby
 from typing import cast
 
 from cilia.abi import maps
+from cilia.abi.enums import PolicyShape
+from cilia.abi.offsets import PolicyKeyOffset, PolicySlotOffset
 from cilia.abi.structs import PolicyEntry as EntryValue
 from cilia.abi.structs import PolicyKey as EntryKey
 from cilia.abi.structs import PolicyVersion
@@ -31,10 +33,10 @@ from services.agent.policy.plan import (
     Version,
 )
 
-CURRENT, NEXT, EPOCH, IDENTITY = 0, 8, 16, 20
-"""Offsets in ``struct policy_slot``."""
-DIRECTION = 3
-"""Offset in ``struct policy_key``; slot and set lie before it."""
+CURRENT, NEXT = PolicySlotOffset.CURRENT, PolicySlotOffset.NEXT
+EPOCH, IDENTITY = PolicySlotOffset.EPOCH, PolicySlotOffset.IDENTITY
+DIRECTION = PolicyKeyOffset.DIRECTION
+"""Offset of the first member of a packed key that doesn't tell the slot and its set."""
 Sets = Mapping[tuple[int, int], Mapping[PolicyKey, PolicyEntry]]
 """Entries of cilia_policy by slot and set."""
 
@@ -198,12 +200,14 @@ def _packed_keys(slot: int, entry_set: int, keys: Iterable[PolicyKey]) -> list[b
 
 @lru_cache(1 << 14)
 def _packed_from_direction(key: PolicyKey) -> bytes:
-    shape = 1 + key.port_bits if key.protocol else 0
+    shape = PolicyShape.PROTOCOL + key.port_bits if key.protocol else PolicyShape.ANY
     return EntryKey(0, 0, int(key.egress), key.identity, key.port, key.protocol, shape).pack()[DIRECTION:]
 
 
 def _key_of(key: EntryKey) -> PolicyKey:
-    return PolicyKey(bool(key.direction), Identity(key.identity), key.protocol, key.port, max(0, key.shape - 1))
+    return PolicyKey(
+        bool(key.direction), Identity(key.identity), key.protocol, key.port, max(0, key.shape - PolicyShape.PROTOCOL)
+    )
 
 
 @lru_cache(1 << 14)

@@ -18,13 +18,13 @@ from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import Label
 from cilia.contracts.tables import policy_cookie
-from cilia.policy.engine.engine import Options
+from cilia.policy.engine.options import Options
 from cilia.policy.explain.explanation import explain
 from cilia.policy.explain.judgement import Judge, Judgement
-from cilia.policy.explain.mismatch import Packet
-from cilia.policy.explain.parties import End, end_of_address, end_of_identity
+from cilia.policy.explain.packet import Packet
+from cilia.policy.explain.parties import Party, party_of_address, party_of_identity
+from cilia.policy.observed.judge import FlowJudge
 from cilia.policy.simulate.cluster import DescribedCluster, build_cluster
-from cilia.policy.simulate.whatif import RecordedFlowJudge
 from tests.bpf.agreement.draw import LOCAL_PODS, OUTSIDERS, PORTS, draw
 from tests.bpf.agreement.kernel import PODS, SIZES, Kernel
 from tests.bpf.datapath.rig import NODE, node
@@ -40,12 +40,12 @@ class Difference(AssertionError):
         super().__init__(f"{what}: the kernel {got}, said {said}; {where}")
 
 
-class Party(NamedTuple):
+class Participant(NamedTuple):
     """Who can talk."""
 
     name: str
     address: str
-    end: End
+    end: Party
     flow_end: RecordedPeer
     is_local: bool
 
@@ -95,28 +95,28 @@ class Trial:
         self._keys = {policy_cookie(key): key for key in world.policies}
         self._judge = Judge(world.engine)
         self._has_audits = any(spec.audit for policy in world.policies.values() for spec in policy.specs)
-        self._outlook = RecordedFlowJudge(world.policies.values(), Options(mode=world.engine.mode))
+        self._outlook = FlowJudge(world.policies.values(), Options(mode=world.engine.mode))
         self._parties = [*self._pods(), *map(self._outsider, OUTSIDERS), self._host()]
 
-    def _pods(self) -> Iterator[Party]:
+    def _pods(self) -> Iterator[Participant]:
         for number, pod in enumerate(self._world.description.pods):
             name = f"{pod.namespace}/{pod.name}"
-            end = end_of_identity(self._world.engine, self._world.pods[name], name)
+            end = party_of_identity(self._world.engine, self._world.pods[name], name)
             labels = sorted(
                 str(Label(source, key, value)) for (source, key), value in end.peer.labels.items() if source != "any"
             )
             ports = tuple((port.name, {6: "TCP", 17: "UDP"}[port.protocol], port.port) for port in end.peer.ports)
             prefixes = tuple(map(str, end.peer.prefixes))
             flow_end = RecordedPeer(tuple(labels), name, ports=ports, prefixes=prefixes)
-            yield Party(name, pod.addresses[0], end, flow_end, number < LOCAL_PODS)
+            yield Participant(name, pod.addresses[0], end, flow_end, number < LOCAL_PODS)
 
-    def _outsider(self, address: str) -> Party:
-        end = end_of_address(self._world.engine, ip_network(address))
-        return Party(address, address, end, RecordedPeer(("reserved:world",), address=address), False)
+    def _outsider(self, address: str) -> Participant:
+        end = party_of_address(self._world.engine, ip_network(address))
+        return Participant(address, address, end, RecordedPeer(("reserved:world",), address=address), False)
 
-    def _host(self) -> Party:
-        end = end_of_identity(self._world.engine, Identity(Reserved.HOST), "host")
-        return Party("host", NODE, end, RecordedPeer(("reserved:host",)), False)
+    def _host(self) -> Participant:
+        end = party_of_identity(self._world.engine, Identity(Reserved.HOST), "host")
+        return Participant("host", NODE, end, RecordedPeer(("reserved:host",)), False)
 
     def compare_one(self, pick: Random) -> str:
         """Draw a flow, send it, compare; returns how it went."""
@@ -136,7 +136,9 @@ class Trial:
         verdict = "dropped" if event.kind == EventKind.DROP else "audited" if event.audited else "forwarded"
         return f"{verdict} by {'a policy' if event.cookie else 'default'}"
 
-    def _compare_explained(self, event: Event, said: Explained, source: Party, destination: Party, where: str) -> None:
+    def _compare_explained(
+        self, event: Event, said: Explained, source: Participant, destination: Participant, where: str
+    ) -> None:
         asked = [side for side, party in ((said.egress, source), (said.ingress, destination)) if party.is_local]
         stopped = next((side for side in asked if not side.allowed), None)
         deciding = stopped or asked[-1]
@@ -153,7 +155,7 @@ class Trial:
         ends = (source, destination) if deciding is said.egress else (destination, source)
         self._compare_policy(event.cookie, deciding, *ends, where)
 
-    def _compare_policy(self, cookie: int, side: Side, subject: Party, peer: Party, where: str) -> None:
+    def _compare_policy(self, cookie: int, side: Side, subject: Participant, peer: Participant, where: str) -> None:
         """Hold the policy that the kernel names against the rules that are said to decide.
 
         Where the direction is open anyway, or open to the node, an allow rule changes nothing and
@@ -169,7 +171,9 @@ class Trial:
         if not cookie and side.because is VerdictReason.RULE and not needless and not self._has_audits:
             raise Difference("policy", "none", side, where)
 
-    def _compare_entry(self, event: Event, source: Party, destination: Party, packet: Packet, where: str) -> None:
+    def _compare_entry(
+        self, event: Event, source: Participant, destination: Participant, packet: Packet, where: str
+    ) -> None:
         """Hold the event against what the map state's entries decide."""
         ends = self._world.find(source.name), self._world.find(destination.name)
         found = self._world.judge(*ends, protocol=packet.protocol, port=packet.port)

@@ -21,7 +21,7 @@ from cilia.datapath.objects import LoadedObject
 from cilia.netns import inside
 from laboratory.namespaces import create_namespace, delete_namespace
 from services.agent.loader import attachments
-from services.agent.loader.attachments import Place, attach_all, drop_filters, drop_links
+from services.agent.loader.attachments import AttachPoint, attach_all, drop_filters, drop_links
 from services.agent.netlink.tc import Side, TrafficControl
 
 SYS_BPF = 321 if os.uname().machine == "x86_64" else 280
@@ -80,13 +80,13 @@ def index_of(name: str) -> int:
     return int(run(f"ip -o link show {name}").split(":")[0])
 
 
-def both(device: int) -> list[Place]:
-    return [Place(OURS, Side.INGRESS, device), Place(LEAVING, Side.EGRESS, device)]
+def both(device: int) -> list[AttachPoint]:
+    return [AttachPoint(OURS, Side.INGRESS, device), AttachPoint(LEAVING, Side.EGRESS, device)]
 
 
-def attach(loaded: LoadedObject, pins: Path, places: list[Place]) -> None:
+def attach(loaded: LoadedObject, pins: Path, points: list[AttachPoint]) -> None:
     with TrafficControl() as control:
-        attach_all(loaded, pins, places, control)
+        attach_all(loaded, pins, points, control)
 
 
 @needs_tcx
@@ -103,7 +103,7 @@ def test_ours_run_before_what_others_attached_and_are_attached_once(
 def test_a_place_wanted_no_more_is_left_and_others_programs_stay(device: int, loaded: LoadedObject, pins: Path) -> None:
     with Link.attach(loaded.program(THEIRS), Hook.TCX_EGRESS, device):
         attach(loaded, pins, both(device))
-        attach(loaded, pins, [Place(OURS, Side.INGRESS, device)])
+        attach(loaded, pins, [AttachPoint(OURS, Side.INGRESS, device)])
         assert chains(device, loaded) == ([OURS], [THEIRS])
         drop_links(pins)
         assert chains(device, loaded) == ([], [THEIRS])
@@ -128,7 +128,7 @@ def test_without_tcx_a_filter_of_our_own_stands_beside_others(device: int, loade
     attach(loaded, pins, both(device))
     attach(loaded, pins, both(device))
     assert filters() == [("egress", LEAVING), ("ingress", THEIRS), ("ingress", OURS)]
-    attach(loaded, pins, [Place(OURS, Side.INGRESS, device)])
+    attach(loaded, pins, [AttachPoint(OURS, Side.INGRESS, device)])
     assert filters() == [("ingress", THEIRS), ("ingress", OURS)]
     with TrafficControl() as control:
         drop_filters(control)

@@ -13,7 +13,9 @@ from typing import Final, NamedTuple
 
 from cilia.abi import maps
 from cilia.abi.codec import K, V
-from cilia.abi.enums import GatewayFamily, Hook, PolicyDirection, PolicyLimit, PolicyShape
+from cilia.abi.defaults import GATEWAY_MAC as GATEWAY_MAC
+from cilia.abi.enums import GatewayFamily, Hook, Identity, PolicyDirection, PolicyLimit, PolicyShape
+from cilia.abi.offsets import PolicySlotOffset
 from cilia.abi.structs import (
     EVENT,
     Ct4Key,
@@ -40,12 +42,11 @@ from tests.bpf.datapath.namespace import Namespace
 from tools.build import build_objects
 
 INGRESS, EGRESS = PolicyDirection.INGRESS, PolicyDirection.EGRESS
-HOST, WORLD, REMOTE_NODE = 1, 2, 6
+HOST, WORLD, REMOTE_NODE = Identity.HOST, Identity.WORLD, Identity.REMOTE_NODE
 NODE, OTHER_NODE, GATEWAY = "192.0.2.1", "192.0.2.2", "10.1.0.1"
 NODE6, OTHER_NODE6, GATEWAY6 = "2001:db8::1", "2001:db8::2", "fd00:1::1"
-GATEWAY_MAC: Final = bytes.fromhex("0263696c6961")
 TC_ACT_UNSPEC, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT = 0xFFFF_FFFF, 0, 2, 7
-CURRENT, NEXT, EPOCH = 0, 8, 16
+CURRENT, NEXT, EPOCH = PolicySlotOffset.CURRENT, PolicySlotOffset.NEXT, PolicySlotOffset.EPOCH
 EVERY_SHAPE: Final = (1 << PolicyShape.SHAPES) - 1
 SIZES: Final = {
     "cilia_ipcache": 64,

@@ -7,14 +7,13 @@ import struct
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from cilia.abi.enums import DropReason, Hook, PolicyDirection, PolicyLimit
+from cilia.abi.enums import DropReason, Hook, PolicyDirection, PolicyLimit, PolicyPrecedence
 from cilia.abi.structs import PolicyEntry, PolicyKey
 from tests.bpf.datapath.rig import GATEWAY_MAC, HOST, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, WORLD
 from tests.bpf.fuzz import parsing
 from tests.bpf.fuzz.parsing import ECHOES, MAPPED, UDP, Header, Unreadable
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
-FINAL: Final = 0xFFFF_FFFF
 ALLOCATED, SCOPED = 256, 1 << 24
 TUNNEL_PORT: Final = 8472
 SOLICITATION, ADVERTISEMENT = 135, 136
@@ -329,7 +328,7 @@ class Model:
                 best[own] = key.shape, entry
         if len(best) < 2:
             return next((entry for _, entry in best.values()), None)
-        if best[True][1].precedence == FINAL:
+        if best[True][1].precedence == PolicyPrecedence.DENY:
             return best[True][1]
         return max(best.items(), key=lambda item: (item[1][1].precedence, item[1][0], item[0]))[1][1]
 

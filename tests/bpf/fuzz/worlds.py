@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, ip_address, ip_network
 from random import Random
 from typing import Final
 
-from cilia.abi.enums import PolicyLimit, PolicyShape
+from cilia.abi.enums import PolicyLimit, PolicyPrecedence, PolicyShape
 from cilia.abi.structs import PolicyEntry, PolicyKey
 from tests.bpf.datapath.rig import (
     A6,
@@ -35,7 +35,7 @@ from tests.bpf.datapath.rig import (
     mapped,
     version_word,
 )
-from tests.bpf.fuzz.model import FINAL, End, Model, Version
+from tests.bpf.fuzz.model import End, Model, Version
 
 C: Final = Pod("10.1.0.12", 1001, 3, 1, bytes.fromhex("02cc00000003"), "lxc3")
 """A second pod of A's identity."""
@@ -143,7 +143,7 @@ class World:
         named = (*IDENTITIES[1:], *PEER_SETS)
         peers = named if self.is_named_only(slot, entry_set, direction) else (0, *IDENTITIES, *PEER_SETS)
         key = PolicyKey(slot, entry_set, direction, pick.choice(peers), port, protocol, shape)
-        precedence = pick.choice((1, 1, 2, 3, FINAL))
+        precedence = pick.choice((1, 1, 2, 3, PolicyPrecedence.DENY))
         entry = PolicyEntry(precedence, pick.randrange(9), int(pick.random() < 0.25), int(pick.random() < 0.1), 0)
         if not shape and key.identity and pick.random() < 0.7:
             entry = PolicyEntry(0, pick.choice(PEER_SETS), 0, 0, 1)

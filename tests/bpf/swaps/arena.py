@@ -20,7 +20,8 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.labels import workload
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.programs import skb_context
-from cilia.policy.engine.engine import Engine, IdentityPut, PolicyPut
+from cilia.policy.engine.engine import Engine
+from cilia.policy.engine.events import IdentityPut, PolicyPut
 from cilia.policy.language.parse import parse_policies
 from services.agent.policy.maps import PolicyMaps
 from tests.bpf.datapath import rig

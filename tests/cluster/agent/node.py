@@ -18,6 +18,7 @@ from typing import Any
 from cilia.bus import BusConfig, connect_bus
 from cilia.netns import inside
 from laboratory.servers import Server, start_nats
+from laboratory.wait import wait_until, wait_while
 from tests.cluster.agent.owners import Owners
 
 ROOT = Path(__file__).parents[3]
@@ -133,24 +134,26 @@ class Node:
 
 @asynccontextmanager
 async def monitor(node: Node, kind: str) -> AsyncIterator[asyncio.StreamReader]:
-    reader, writer = await asyncio.open_unix_connection(node.socket)
-    writer.write(json.dumps({"call": "monitor", "arguments": {"kinds": [kind]}}).encode() + b"\n")
-    await writer.drain()
+    """Give the flows of a kind that the agent publishes from now on, a line of JSON each."""
+    reader = asyncio.StreamReader()
+
+    async def deliver(message: Any) -> None:
+        for flow in json.loads(message.data)["flows"]:
+            if flow["kind"] == kind:
+                reader.feed_data(json.dumps(flow).encode() + b"\n")
+
+    bus = node.owners.bus
+    subscription = await bus.subscribe(bus.subjects.flow("node1"), deliver)
+    await bus.flush()
     try:
         yield reader
     finally:
-        writer.close()
-        await writer.wait_closed()
+        await bus.unsubscribe(subscription)
 
 
 async def until(look: Callable[[], Awaitable[Any]], *, gone: bool = False) -> Any:
     """Look until there is something, or nothing any more; return it."""
-    for _ in range(300):
-        seen = await look()
-        if bool(seen) is not gone:
-            return seen
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"still {seen!r}")
+    return await (wait_while(look) if gone else wait_until(look))
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from tests.cluster.agent.test_agent import answered, ping
 
 pytestmark = pytest.mark.cluster
 
-REPAIRED_SECONDS = 5.0
+REPAIRED_SECONDS = 60.0
 BLOCK = 0xC111A
 RETURN_ALL = "1,6 0 0 4294967295,"
 

@@ -107,7 +107,7 @@ async def test_a_pod_that_comes_up_makes_no_noise(node: Node) -> None:
         assert "fe80" not in inside(web, "ip", "-6", "address")
         assert inside(web, "sysctl", "-n", "net.ipv6.conf.eth0.accept_ra") == "0\n"
         assert answered(web, "fd00:66::99", 1) == 0
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             first = json.loads(await reader.readline())
     assert (first["destination"], first["protocol"]) == ("fd00:66::99", "icmpv6")
 

@@ -2,11 +2,8 @@
 room.
 """
 
-import asyncio
-
 import pytest
 
-from services.agent.ipcache.reconciler import RETRY_SECONDS
 from tests.cluster.agent.node import Node, until
 from tests.cluster.agent.test_agent import answered, devices, ping
 
@@ -43,7 +40,6 @@ async def test_an_ipcache_without_room_is_reported_and_filled_once_there_is_room
     assert "cilia_ipcache: update" in await until(reason)
     for other in others:
         await node.call("endpoint-delete", namespace="default", name=other["name"])
-    await asyncio.sleep(RETRY_SECONDS)
     await until(reason, gone=True)
     held = [key["address"] for key, _ in (await node.call("map-get", name="cilia_ipcache"))["entries"]]
     assert web["ipv4"] in held

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from laboratory.wait import wait_until
 from services.agent.address import MAPPED_BITS
 from tests.cluster.agent.node import Node
-from tests.cluster.agent.test_routes import A, publish, row, settle
+from tests.cluster.agent.test_routes import A, publish, row
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[3]
@@ -25,7 +26,7 @@ async def settle_at(node: Node, *wanted: str) -> None:
         return await excluded(node) == set(wanted)
 
     try:
-        await settle(is_so)
+        await wait_until(is_so)
     except AssertionError:
         assert await excluded(node) == set(wanted)
 

@@ -10,6 +10,7 @@ import pytest
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
+from laboratory.wait import wait_until
 from services.agent.metrics.pressure import LAYOUTS
 from tests.cluster.agent.node import Node
 
@@ -20,17 +21,18 @@ LISTEN = "127.0.0.1:9099"
 
 
 async def pressures(**wanted: float) -> dict[str, float]:
-    """Return map -> pressure, once it is as wanted or that takes too long."""
-    seen: dict[str, float] = {}
-    for _ in range(60):
+    """Return map -> pressure, once it is as wanted."""
+
+    async def look() -> dict[str, float]:
         with suppress(URLError):
             text = (await asyncio.to_thread(urlopen, f"http://{LISTEN}/metrics")).read().decode()
             found = re.findall(r'^cilia_map_pressure_ratio\{map="(\w+)"\} (\S+)$', text, re.M)
             seen = {name: float(value) for name, value in found}
             if wanted.items() <= seen.items():
-                break
-        await asyncio.sleep(0.05)
-    return seen
+                return seen
+        return {}
+
+    return await wait_until(look)
 
 
 async def test_each_map_that_can_fill_tells_how_full_it_is(node: Node) -> None:

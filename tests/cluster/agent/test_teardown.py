@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from laboratory.wait import wait_until
 from tests.cluster.agent.node import Node, command
 from tests.cluster.agent.test_agent import devices
-from tests.cluster.agent.test_routes import A, publish, routes, row, settle
+from tests.cluster.agent.test_routes import A, publish, routes, row
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[3]
@@ -29,7 +30,7 @@ async def test_teardown_removes_what_the_agent_left_and_nothing_else(node: Node)
     before = set(devices())
     await node.add_pod("web")
     publish(node, row(A, "192.0.2.2", "10.80.0.0/24"))
-    await settle(lambda: len(routes()) == 1)
+    await wait_until(lambda: len(routes()) == 1)
     command("ip link add mine type veth peer name other")
     node.stop()
     assert {"cilia_host", "cilia_vxlan"} <= before <= set(devices()), "it all outlives the agent"

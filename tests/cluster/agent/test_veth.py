@@ -12,7 +12,8 @@ import pytest
 from cilia.netns import inside
 from laboratory.layout import netns_path
 from laboratory.namespaces import create_namespace, delete_namespace
-from services.agent.endpoint.veth import PodLink, PodLinks, TcBlocks
+from services.agent.endpoint.veth import PodLink, PodLinks
+from services.agent.netlink.tc import TcBlocks
 
 pytestmark = pytest.mark.cluster
 

@@ -13,10 +13,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
+from laboratory.attempts import reaches_tcp, reaches_udp
 from laboratory.cluster import LocalCluster
+from laboratory.echo_servers import serve_tcp, serve_udp
 from laboratory.pod import Pod
 from laboratory.policies import Policies
-from laboratory.traffic import reaches_tcp, reaches_udp, serve_tcp, serve_udp
 
 PORTS: Final = (80, 81)
 SECONDS: Final = 0.7

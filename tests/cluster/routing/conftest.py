@@ -1,25 +1,23 @@
 """Clusters of two nodes and an external host, one for each routing mode."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from laboratory.cluster import LocalCluster
 from laboratory.policies import Policies
+from tests.cluster.pool import Configuration
 from tests.cluster.routing.peers import Peers, make_peers
 
 
 @pytest.fixture(scope="module", params=["overlay", "native"])
-def shared(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
-    settings = {"routing": request.param}
-    cluster = LocalCluster.up(
-        f"rt{request.param[0]}-{os.getpid()}", nodes=2, external_host=True, agent_settings=settings
-    )
-    try:
-        yield cluster
-    finally:
-        cluster.down()
+def configuration(request: pytest.FixtureRequest) -> Configuration:
+    return Configuration(nodes=2, external_host=True, routing=request.param)
+
+
+@pytest.fixture(scope="module")
+def shared(shared_cluster: LocalCluster) -> LocalCluster:
+    return shared_cluster
 
 
 @pytest.fixture(scope="module")

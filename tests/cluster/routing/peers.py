@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from laboratory.attempts import reaches_icmp, reaches_tcp, reaches_udp
 from laboratory.cluster import LocalCluster
+from laboratory.echo_servers import serve_tcp, serve_udp
 from laboratory.machine import Machine
 from laboratory.pod import Pod
-from laboratory.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
 
 PORT = 7000
 WAYS = tuple(f"{protocol} over IPv{version}" for version in (4, 6) for protocol in ("tcp", "udp", "icmp"))

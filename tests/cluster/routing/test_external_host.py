@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from laboratory.attempts import reaches_icmp
 from laboratory.cluster import LocalCluster
-from laboratory.traffic import reaches_icmp
 from tests.cluster.routing.peers import WAYS, answering, reached
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from laboratory.machine import Machine
 from laboratory.namespaces import ip
 from tests.cluster.routing.peers import PORT, Peers, answering, is_native, make_peers, unfragmented
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+ALTERS_CLUSTER = True
 
 UNDERLAY_BYTES = 9000
 VXLAN_OVERHEAD_BYTES = 50

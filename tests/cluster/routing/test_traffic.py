@@ -11,15 +11,15 @@ from contextlib import contextmanager
 
 import pytest
 
+from laboratory.attempts import reaches_udp
 from laboratory.bulk_transfer import transfer
 from laboratory.cluster import LocalCluster
 from laboratory.layout import netns_path
 from laboratory.machine import Machine
 from laboratory.policies import Policies
-from laboratory.traffic import reaches_udp
 from tests.cluster.routing.peers import ALL, NONE, PORT, WAYS, Peers, answering, is_native, reached, reached_by
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 FAMILIES = pytest.mark.parametrize("family", ["ipv4", "ipv6"])
 LOAD_PORTS = ("7101", "7102", "7103", "7104", "7105")

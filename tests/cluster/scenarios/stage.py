@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
+from laboratory.attempts import reaches_icmp, reaches_tcp, reaches_udp
 from laboratory.cluster import LocalCluster
+from laboratory.echo_servers import serve_tcp, serve_udp
 from laboratory.machine import Machine
 from laboratory.policies import Policies
-from laboratory.traffic import reaches_icmp, reaches_tcp, reaches_udp, serve_tcp, serve_udp
 from tests.cluster.scenarios.table import CLIENT_SIDE, EVERYTHING, SERVER_SIDE, Scenario
 
 SECONDS: Final = 0.7

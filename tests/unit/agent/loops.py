@@ -24,7 +24,5 @@ async def running(*loops: Callable[[], Coroutine[Any, Any, None]]) -> AsyncItera
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until something holds, for at most 30 s."""
     async with asyncio.timeout(30):
-        while True:
-            if holds():
-                return
+        while not holds():
             await asyncio.sleep(0)

@@ -61,7 +61,7 @@ async def test_a_token_that_etcd_forgot_is_renewed_under_all_calls_and_watches(g
         etcdctl(
             guarded, "--user root:secret user passwd root --interactive=false", stdin="secret\n"
         )  # drops its tokens
-        async with asyncio.timeout(5), aclosing(etcd.watch("w/", revision)) as batches:
+        async with asyncio.timeout(30), aclosing(etcd.watch("w/", revision)) as batches:
             assert (await anext(batches)).revision == revision
         etcdctl(guarded, "--user root:secret user passwd root --interactive=false", stdin="secret\n")
         records = await asyncio.gather(*(etcd.get("w/1") for _ in range(30)), etcd.put("w/2", b""))

@@ -14,7 +14,7 @@ async def test_a_revision_is_never_split_even_when_etcd_sends_it_in_fragments(et
         operations = [put(f"f/{group}/{number}", value) for number in range(50)]
         wanted[(await etcd.txn(Txn((), operations))).revision] = len(operations)
     seen: dict[int, int] = {}
-    async with asyncio.timeout(10), aclosing(etcd.watch("f/", 1)) as batches:
+    async with asyncio.timeout(30), aclosing(etcd.watch("f/", 1)) as batches:
         async for batch in batches:
             revisions = {event.revision for event in batch.events}
             assert revisions.isdisjoint(seen)
@@ -32,7 +32,7 @@ async def test_removals_and_writes_arrive_in_the_order_of_their_revisions(etcd: 
     await etcd.put("p/1", b"elsewhere")
     await etcd.put("o/1", b"y")
     events = []
-    async with asyncio.timeout(5), aclosing(etcd.watch("o/", first)) as batches:
+    async with asyncio.timeout(30), aclosing(etcd.watch("o/", first)) as batches:
         async for batch in batches:
             events += [(event.revision - first, event.removed, event.record.value) for event in batch.events]
             if len(events) == 3:

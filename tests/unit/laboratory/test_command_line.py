@@ -16,8 +16,14 @@ MISTAKEN = '{"nobody": 1}'
 
 @pytest.mark.parametrize(
     "arguments",
-    [("version", "-o", "json"), ("--help",), ("policy", "get"), ("--cluster", "nowhere", "status"), ("no-such-noun",)],
-    ids=["succeeds", "prints its help", "is used wrongly", "finds no cluster", "is unknown"],
+    [
+        ("version", "-o", "json"),
+        ("--help",),
+        ("policy", "apply"),
+        ("cluster", "up", "--name", "A b"),
+        ("no-such-noun",),
+    ],
+    ids=["succeeds", "prints its help", "is used wrongly", "refuses a name", "is unknown"],
 )
 def test_a_command_says_and_returns_what_it_does_in_a_shell(arguments: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "cilia.commands.cli", *arguments]

@@ -13,9 +13,9 @@ import pytest
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import CLUSTER, Label, Labels, workload
 from cilia.contracts.protocols import IpProtocol
-from cilia.policy.engine.engine import EndpointsChanged, Event, IdentityPut
+from cilia.policy.engine.events import EndpointsChanged, Event, IdentityPut
 from cilia.policy.engine.rules import cidr_label
-from cilia.policy.engine.selectors import NamedPortOf
+from cilia.policy.engine.selectors import ContainerPort
 
 PROTOCOLS: dict[str, int] = {each.name: each for each in IpProtocol}
 Json = Any
@@ -58,6 +58,6 @@ def labels_of(cluster: Json, row: Json) -> Labels:
     return workload(row["ns"], row["labels"], cluster["namespaces"][row["ns"]]) | place
 
 
-def _ports(ports: Json) -> frozenset[NamedPortOf]:
+def _ports(ports: Json) -> frozenset[ContainerPort]:
     split = {name: text.split("/") for name, text in ports.items()}
-    return frozenset(NamedPortOf(name, PROTOCOLS[protocol], int(port)) for name, (port, protocol) in split.items())
+    return frozenset(ContainerPort(name, PROTOCOLS[protocol], int(port)) for name, (port, protocol) in split.items())

@@ -1,0 +1,116 @@
+"""Loading of the data plane: its variables, the sizes of its maps, and the way from a former one.
+
+Maps are pinned and found again; programs are loaded anew at each start and replace those of a former
+agent in one step per attach point, without a packet that meets none. Blocks on RTNL, and on RCU when a
+link is new: for the worker thread.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from cilia.datapath.clock import TICKS_PER_SECOND
+from cilia.datapath.features import ensure_bpffs, kernel_version
+from cilia.datapath.migration import Migration, settle
+from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
+from services.agent.address import ipv4_number, number, packed
+from services.agent.config import Config, RoutingMode
+from services.agent.loader.devices import NodeDevices
+from services.agent.loader.sizes import max_entries, memory_bytes
+
+BPF_F_IPV6: Final = 1 << 7
+IPV6_CHECKSUM_KERNEL: Final = (6, 16)
+"""The first kernel that knows this flag of bpf_l4_csum_replace."""
+OBJECT: Final = OBJECTS / "cilia.o"
+FIRST_NAT_PORT, LAST_NAT_PORT, LAST_PORT = 1024, 29_999, 65_535
+NS_PER_SECOND: Final = 1_000_000_000
+EVENT_BURST_NS: Final = NS_PER_SECOND // 10
+"""Time's worth of reports that a CPU may send at once."""
+
+
+def install_datapath(config: Config, devices: NodeDevices, attach: Callable[[LoadedObject], None]) -> LoadedObject:
+    """Load the programs over the pinned maps and have them attached.
+
+    A map that is pinned with another layout or size than is wanted now is made anew and gets the
+    entries of the pinned one, flows included, while traffic goes on. Until the new programs are
+    attached, nothing is changed.
+
+    Raises:
+        CannotMigrate, MapFull: Entries have no place in a map as it is wanted.
+        LoadFailed: The kernel refused a program.
+    """
+    ensure_bpffs()
+    pins = Path(config.pin_directory)
+    settle(pins)
+    objects = load_datapath(config, devices)
+    migration = Migration(objects, pins)
+    try:
+        migration.copy()
+        migration.commit()
+        attach(objects)
+        migration.finish()
+    except BaseException:
+        objects.close()
+        raise
+    finally:
+        migration.close()
+    return objects
+
+
+def load_datapath(config: Config, devices: NodeDevices) -> LoadedObject:
+    """Load the programs over the pinned maps.
+
+    Raises:
+        LoadFailed: The kernel refused a program.
+    """
+    pins = Path(config.pin_directory)
+    pins.mkdir(parents=True, exist_ok=True)
+    loading = Loading(
+        variables=variables(config, devices, kernel=kernel_version(), ports=masquerade_ports(*local_ports())),
+        max_entries=max_entries(config.maps, memory_bytes()),
+        pin_directory=pins,
+        migrate=True,
+    )
+    return load(Path(config.object_file) if config.object_file else OBJECT, loading)
+
+
+def variables(
+    config: Config, devices: NodeDevices, *, kernel: tuple[int, int], ports: tuple[int, int]
+) -> dict[str, int | bool | bytes]:
+    """Return the values of the programs' read-only variables (bpf/lib/config.h).
+
+    Args:
+        ports: First and last port for masqueraded flows.
+    """
+    return {
+        "node_ipv4": ipv4_number(config.ipv4),
+        "node_ipv6": packed(number(config.ipv6) if config.ipv6 else 0),
+        "overlay_ifindex": devices.vxlan,
+        "overlay_mtu": devices.mtu_bytes if devices.vxlan else 0,
+        "tunnel_port": config.vxlan_port,
+        "is_native": config.routing is RoutingMode.NATIVE,
+        "masquerades": config.masquerade,
+        "nat_ports": b"".join(port.to_bytes(2, "little") for port in ports),
+        "ipv6_checksum_flag": BPF_F_IPV6 if kernel >= IPV6_CHECKSUM_KERNEL else 0,
+        "trace_ticks": int(config.trace_seconds * TICKS_PER_SECOND),
+        "event_cost_ns": NS_PER_SECOND // config.event_limit if config.event_limit else 0,
+        "event_burst_ns": EVENT_BURST_NS,
+    }
+
+
+def local_ports() -> tuple[int, int]:
+    """Return the first and last port that the node's own connections take."""
+    first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    return int(first), int(last)
+
+
+def masquerade_ports(first_local: int, last_local: int) -> tuple[int, int]:
+    """Return the first and last port for masqueraded flows: the greater part of what the node
+    itself leaves over.
+
+    Privileged ports, and those above 30,000 where services get theirs (NodePort), are left out
+    below the node's.
+    """
+    below = FIRST_NAT_PORT, min(first_local - 1, LAST_NAT_PORT)
+    above = last_local + 1, LAST_PORT
+    return max(below, above, key=lambda ports: ports[1] - ports[0])

@@ -1,0 +1,59 @@
+"""Masquerading: the CIDRs that it leaves alone, and the mappings of flows that ended."""
+
+from collections.abc import Iterable
+
+from cilia.abi import maps
+from cilia.contracts.agent import LoopStatus
+from cilia.lifecycle import Loop
+from cilia.metrics import Metrics
+from services.agent.config import Config
+from services.agent.kernel import Kernel
+from services.agent.nat.desired import NonMasqueradeCidrs
+from services.agent.nat.gc import NatGc
+from services.agent.nat.maps import NonMasqueradeMap
+from services.agent.nat.reconciler import NonMasqueradeReconciler
+from services.agent.node.tables import Tables
+from services.agent.room import Entries, Room
+
+
+class NatRoom(Room):
+    """cilia_nat and cilia_non_masquerade."""
+
+    def __init__(self, config: Config, kernel: Kernel, tables: Tables) -> None:
+        self._gc = NatGc(kernel.objects, config.conntrack_sweep_seconds)
+        self._map = NonMasqueradeMap(kernel.objects)
+        cidrs = NonMasqueradeCidrs(config.masquerade_exclude)
+        self.reconciler = NonMasqueradeReconciler(cidrs, self._map, tables.nodes.wait_complete)
+
+    def loops(self) -> dict[str, Loop]:
+        """Return the loops of both maps."""
+        return {
+            "non-masquerade": self.reconciler.run,
+            "non-masquerade prune": self.reconciler.prune,
+            "nat sweep": self._gc.run,
+        }
+
+    def statuses(self) -> Iterable[LoopStatus]:
+        """Return the state of cilia_non_masquerade."""
+        cidrs = self.reconciler
+        yield LoopStatus("non-masquerade", cidrs.desired, cidrs.pending, cidrs.failures, cidrs.last_error)
+
+    def errors(self) -> Iterable[str]:
+        """Return why CIDRs are missing."""
+        return (self.reconciler.last_error,)
+
+    def measure(self, metrics: Metrics) -> None:
+        """Show counters and entries of both maps."""
+        gc, cidrs = self._gc, self.reconciler
+        metrics.count("nat", gc.counters)
+        metrics.gauge("nat_entries", "entries of cilia_nat found by the latest sweep", lambda: gc.entries)
+        metrics.gauge("non_masquerade_entries", "entries of cilia_non_masquerade", lambda: cidrs.desired)
+
+    def map_entries(self) -> Entries:
+        """Return the entries that the latest sweep found."""
+        return {maps.NAT.name: lambda: self._gc.entries}
+
+    def close(self) -> None:
+        """Give the maps back."""
+        self._gc.close()
+        self._map.close()

@@ -1,0 +1,256 @@
+"""Resolver of policy: etcd's events become the engine's, and its differences rows of RESOLVED.
+
+A change is tried on the engine before it is stored. What that resolved is kept: if the change is
+the next thing that etcd tells of, it is in force as it was tried, and nothing is resolved again.
+Whatever else comes first has the trial taken back.
+"""
+
+import gc
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from cilia.contracts.explanations import Explained, ExplainFlow
+from cilia.contracts.ids import Identity
+from cilia.contracts.messages import Problem, ProblemCode
+from cilia.contracts.protocols import TRANSPORTS
+from cilia.contracts.tables import Endpoint, EndpointKey, PolicyEntry, PolicyObject, SubjectKey
+from cilia.errors import Refused
+from cilia.metrics import counter
+from cilia.policy.engine import events as engine
+from cilia.policy.engine.engine import Engine
+from cilia.policy.engine.groups import Difference
+from cilia.policy.engine.options import Options
+from cilia.policy.engine.rules import Policy
+from cilia.policy.engine.selectors import ContainerPort
+from cilia.policy.errors import BadPolicy, PolicyError
+from cilia.policy.explain.explanation import explain_flow
+from cilia.policy.language.enforcement import KEY as ENFORCEMENT_KEY
+from services.policy.resolution.events import CauseEvent, EndpointEvent, Event, IdentityEvent, PolicyEvent
+from services.policy.resolution.parse_cache import ParseCache
+from services.policy.resolution.trial import DesiredPolicies, Sizes
+
+log = logging.getLogger(__name__)
+
+Differences = Mapping[Identity, Difference]
+
+
+@dataclass(slots=True)
+class ResolverCounters:
+    """Work of the engine on changes of policies."""
+
+    resolutions: int = counter("changes of policies that the engine resolved, to try them or to put them in force")
+    trials_adopted: int = counter("changes of policies in force as they were tried, without another resolution")
+    trials_dropped: int = counter("trials of changes of policies that were taken back")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A change that the engine has taken, although it isn't stored (yet).
+
+    Attributes:
+        undo: Events that bring the former state back.
+        differences: Of the change, by subject.
+    """
+
+    desired: DesiredPolicies
+    undo: Sequence[engine.Event]
+    differences: Differences
+
+    def growth(self, subject: Identity) -> int:
+        """Return how many entries more the change gives a subject; negative where it takes some."""
+        difference = self.differences.get(subject)
+        return difference.growth if difference is not None else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rows(Mapping[str, Mapping[SubjectKey, PolicyEntry]]):
+    """Rows of RESOLVED by shard, of the engine's state of now.
+
+    Attributes:
+        current: Gives the engine; a trial may be under way.
+        settled: Gives it without a trial.
+    """
+
+    current: Callable[[], Engine]
+    settled: Callable[[], Engine]
+
+    def __getitem__(self, shard: str) -> Mapping[SubjectKey, PolicyEntry]:
+        if not shard.isdecimal():
+            raise KeyError(shard)
+        subject = Identity(int(shard))
+        return {SubjectKey(subject, key): entry for key, entry in self.settled().map_state(subject).items()}
+
+    def __iter__(self) -> Iterator[str]:
+        return map(str, self.current().subjects)
+
+    def __len__(self) -> int:
+        return len(self.current().subjects)
+
+
+class EngineResolver:
+    """Resolver of policy by an :class:`~cilia.policy.engine.engine.Engine`; see
+    :class:`services.policy.resolution.informer.Resolver`.
+    """
+
+    def __init__(self, parsed: ParseCache, options: Options) -> None:
+        self._options = options
+        self._parsed = parsed
+        self.counters = ResolverCounters()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything; the whole state follows."""
+        self._engine = Engine(self._options)
+        self._trial: Trial | None = None
+        self._endpoints: dict[EndpointKey, Endpoint] = {}
+        self._of_identity: defaultdict[Identity, set[EndpointKey]] = defaultdict(set)
+
+    def load(self, events: Sequence[Event]) -> None:
+        """Fold in all that there is."""
+        self._engine.apply(self._translate(events))
+        gc.collect()
+        gc.freeze()  # looking through all of it would hold a change up for a second, and it has no cycles to find
+
+    @property
+    def rows(self) -> Rows:
+        """Resolved policy by shard, made when it is asked for: subjects under the same rules share
+        what it is of.
+        """
+        return Rows(lambda: self._engine, self._settle)
+
+    def take(self, events: Sequence[Event]) -> dict[SubjectKey, PolicyEntry | None]:
+        """Fold the events of one revision in; return what that changes."""
+        facts = [event for event in events if not isinstance(event, CauseEvent)]
+        return _rows_of(self._resolve(facts)) if facts else {}
+
+    def _resolve(self, events: Sequence[Event]) -> Differences:
+        changed = {event.key: event.row for event in events if isinstance(event, PolicyEvent)}
+        trial = self._trial
+        if trial is not None and len(changed) == len(events) and changed == trial.desired:
+            self._trial = None
+            self.counters.trials_adopted += 1
+            return trial.differences
+        self._settle()
+        self.counters.resolutions += bool(changed)
+        return self._engine.apply(self._translate(events))
+
+    def size(self, subject: Identity) -> int:
+        """Return how many entries a subject has, without a trial."""
+        return self._engine.size(subject) - (self._trial.growth(subject) if self._trial is not None else 0)
+
+    def try_sizes(self, desired: DesiredPolicies) -> Sizes:
+        """Return what a change would do to the number of entries; what is tried stays for
+        :meth:`take`.
+        """
+        trial = self._try(desired)
+        after = {subject: self._engine.size(subject) for subject in trial.differences}
+        return Sizes({subject: size - trial.growth(subject) for subject, size in after.items()}, after)
+
+    def try_cookies(self, desired: DesiredPolicies, subject: Identity) -> Counter[int]:
+        """Return how many entries of a subject each policy would have, by cookie."""
+        self._try(desired)
+        return Counter(entry.cookie for entry in self._engine.map_state(subject).values())
+
+    def drop_trial(self, desired: DesiredPolicies) -> None:
+        """Take the trial of a change back, if it is the one under way."""
+        if self._trial is not None and self._trial.desired == desired:
+            self._settle()
+
+    def _try(self, desired: DesiredPolicies) -> Trial:
+        if self._trial is None or self._trial.desired != desired:
+            self._settle()
+            undo: list[engine.Event] = [engine.PolicyPut(self._engine.policy(key)) for key in desired]
+            undo.append(engine.ModeSet(self._engine.mode, self._engine.audit))
+            differences = self._engine.apply([self._put(key, row) for key, row in desired.items()])
+            self.counters.resolutions += 1
+            self._trial = Trial(dict(desired), undo, differences)
+        return self._trial
+
+    def _settle(self) -> Engine:
+        """Return the engine as etcd has it: a trial that is under way is taken back."""
+        if self._trial is not None:
+            self._engine.apply(self._trial.undo)
+            self.counters.trials_dropped += 1
+            self._trial = None
+        return self._engine
+
+    def explain(self, request: ExplainFlow) -> Explained:
+        """Explain why a flow is allowed or denied.
+
+        Raises:
+            Refused: An end or the port is unknown.
+        """
+        try:
+            return explain_flow(self._settle(), request, self._find_pod)
+        except PolicyError as error:
+            raise Refused(Problem(ProblemCode.NOT_FOUND, str(error))) from error
+
+    def _find_pod(self, name: str) -> Identity | None:
+        return next((row.identity for row in self._endpoints.values() if f"{row.namespace}/{row.name}" == name), None)
+
+    def _translate(self, events: Iterable[Event]) -> Iterator[engine.Event]:
+        concerned: set[Identity] = set()
+        for event in events:
+            match event:
+                case PolicyEvent(key, row):
+                    yield self._put(key, row)
+                case IdentityEvent(identity, None):
+                    yield engine.IdentityRemoved(identity)
+                case IdentityEvent(identity, labels) if labels is not None:
+                    yield engine.IdentityPut(identity, labels)
+                case EndpointEvent():
+                    concerned |= self._move(event)
+        yield from map(self._endpoints_of, concerned)
+
+    def _put(self, key: str, row: PolicyObject | None) -> engine.Event:
+        if row is None:
+            return engine.ModeSet(self._options.mode) if key == ENFORCEMENT_KEY else engine.PolicyRemoved(key)
+        try:
+            parsed = self._parsed.read(row)
+        except BadPolicy as error:  # another version accepted it: no rule of ours, so nothing opens
+            log.error("policy %s can't be enforced: %s", key, error)
+            return engine.PolicyPut(Policy(key, ()))
+        if parsed.enforcement is not None:
+            return engine.ModeSet(parsed.enforcement.mode, parsed.enforcement.audit)
+        return engine.PolicyPut(parsed.policy)
+
+    def _move(self, event: EndpointEvent) -> set[Identity]:
+        """Take note of an endpoint; returns the identities that it concerns."""
+        concerned = set()
+        before = self._endpoints.pop(event.key, None)
+        if before is not None:
+            self._of_identity[before.identity].discard(event.key)
+            concerned.add(before.identity)
+        if event.row is not None:
+            self._endpoints[event.key] = event.row
+            self._of_identity[event.row.identity].add(event.key)
+            concerned.add(event.row.identity)
+        return concerned
+
+    def _endpoints_of(self, identity: Identity) -> engine.EndpointsChanged:
+        rows = [self._endpoints[key] for key in self._of_identity[identity]]
+        if not rows:
+            del self._of_identity[identity]
+        addresses = frozenset(address for row in rows for address in (row.ipv4, row.ipv6) if address)
+        ports = frozenset(ContainerPort(*port) for row in rows for port in _numbered(row))
+        return engine.EndpointsChanged(identity, addresses, ports)
+
+
+def _rows_of(differences: Differences) -> dict[SubjectKey, PolicyEntry | None]:
+    """Return differences as rows; None stands for one that is gone."""
+    shared = {id(each): each for each in differences.values()}  # subjects under the same rules have the same
+    rows = {name: each.rows for name, each in shared.items()}
+    return {
+        SubjectKey(subject, key): entry
+        for subject, difference in differences.items()
+        for key, entry in rows[id(difference)].items()
+    }
+
+
+def _numbered(row: Endpoint) -> Iterator[tuple[str, int, int]]:
+    """Yield the named ports of an endpoint as (name, protocol number, port)."""
+    for name, protocol, port in row.named_ports:
+        if protocol.upper() in TRANSPORTS:
+            yield name, TRANSPORTS[protocol.upper()], port
