@@ -9,7 +9,7 @@ import pytest
 from cilia.contracts.ids import NodeName, Revision
 from cilia.contracts.policies import ChangeAction, NodeForecast, PoliciesChanged, PolicyChange
 from cilia.contracts.realisation import NodeRealised, Realised
-from cilia.policy.engine.engine import Mode
+from cilia.policy.engine.options import Mode
 from cilia.policy.language.enforcement import KEY, Enforcement
 from tests.unit.commands.fake_cluster import UNAVAILABLE, FakeCluster
 from tests.unit.commands.samples import NODE1, NODE2, POLICIES, changed, policy_row
