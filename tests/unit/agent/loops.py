@@ -24,5 +24,5 @@ async def running(*loops: Callable[[], Coroutine[Any, Any, None]]) -> AsyncItera
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until something holds, for at most 30 s."""
     async with asyncio.timeout(30):
-        while not holds():
+        while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0)
