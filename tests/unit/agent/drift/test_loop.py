@@ -20,7 +20,7 @@ from tests.unit.agent.loops import running, until
 NODE = NodeName("node1")
 
 
-class FakeBus:
+class ScriptedBus:
     """Bus that is away for as many messages as told."""
 
     def __init__(self) -> None:
@@ -35,12 +35,12 @@ class FakeBus:
         self.published.append((subject, msgspec.json.decode(payload, type=ForeignChange)))
 
 
-def reporter_on(bus: FakeBus) -> DriftReporter:
+def reporter_on(bus: ScriptedBus) -> DriftReporter:
     return DriftReporter(cast(Bus, bus), NODE, unix_ns=lambda: 1_000)
 
 
 async def test_a_finding_is_counted_kept_for_the_status_and_published(caplog: pytest.LogCaptureFixture) -> None:
-    bus = FakeBus()
+    bus = ScriptedBus()
     reporter = reporter_on(bus)
 
     async def look() -> list[Drift]:
@@ -58,7 +58,7 @@ async def test_a_finding_is_counted_kept_for_the_status_and_published(caplog: py
 
 
 async def test_of_many_differences_all_are_counted_and_some_are_told() -> None:
-    bus = FakeBus()
+    bus = ScriptedBus()
     reporter = reporter_on(bus)
     reporter.report(Drift("ipcache", tuple(map(str, range(100)))))
     async with running(reporter.run):
@@ -67,7 +67,7 @@ async def test_of_many_differences_all_are_counted_and_some_are_told() -> None:
 
 
 async def test_a_bus_that_is_away_loses_reports_and_the_next_ones_come() -> None:
-    bus = FakeBus()
+    bus = ScriptedBus()
     bus.refusals = 1
     reporter = reporter_on(bus)
     reporter.report(Drift("ipcache", ("first",)))
@@ -78,7 +78,7 @@ async def test_a_bus_that_is_away_loses_reports_and_the_next_ones_come() -> None
 
 
 def test_reports_that_nobody_takes_are_bounded_and_still_counted() -> None:
-    reporter = reporter_on(FakeBus())
+    reporter = reporter_on(ScriptedBus())
     for number in range(QUEUE_SIZE + 10):
         reporter.report(Drift("ipcache", (str(number),)))
     assert reporter.counters.foreign == QUEUE_SIZE + 10
@@ -86,7 +86,7 @@ def test_reports_that_nobody_takes_are_bounded_and_still_counted() -> None:
 
 
 async def test_a_look_that_the_kernel_refuses_is_said_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
-    reporter, seen = reporter_on(FakeBus()), list[str]()
+    reporter, seen = reporter_on(ScriptedBus()), list[str]()
 
     async def refused() -> list[Drift]:
         raise MapError("cilia_ipcache", "read", errno.EPERM)
@@ -119,7 +119,7 @@ async def test_after_a_long_look_the_loop_rests_longer(length: float, rest: floa
         now[0] += length
         return []
 
-    loop = DriftLoop({"x": look}, reporter_on(FakeBus()), seconds=5.0, clock=lambda: now[0], sleep=sleep)
+    loop = DriftLoop({"x": look}, reporter_on(ScriptedBus()), seconds=5.0, clock=lambda: now[0], sleep=sleep)
     async with running(loop.run), asyncio.timeout(30):
         await done.wait()
     assert pauses == [5.0, rest]
