@@ -16,9 +16,9 @@ from bench.ours import ENTRIES, Ours
 from bench.programs import FLOWS, compiled
 from bench.report import Figure, summarize
 from bench.traffic import FLOW_PORTS, Generator
-from cilia.datapath.links import BEFORE_ALL, Hook, Link
-from cilia.datapath.maps import open_map_info
-from cilia.datapath.objects import Loading, load
+from cilia.datapath.links import BEFORE_ALL, AttachType, Link
+from cilia.datapath.map_info import open_map_info
+from cilia.datapath.objects import LoadOptions, load
 from cilia.datapath.programs import Program
 from cilia.netns import inside
 from laboratory.layout import netns_path
@@ -75,7 +75,7 @@ def measure_live(ours: Ours, generator: Generator, minimal: Program, rounds: int
 def minimal_program(ours: Ours) -> Iterator[Program]:
     """Load the minimal program over the flows of the client's node, for the block."""
     with ExitStack() as stack:
-        loading = Loading(pin_directory=ours.cluster.layout.pins / NODE)
+        loading = LoadOptions(pin_directory=ours.cluster.layout.pins / NODE)
         yield stack.enter_context(load(stack.enter_context(compiled("minimal")), loading)).program("minimal")
 
 
@@ -86,7 +86,7 @@ def in_front(program: Program, ours: Ours) -> Iterator[None]:
     with ExitStack() as stack:
         with inside(netns_path(ours.cluster.layout.namespace(NODE))):
             for pod in pods:
-                link = Link.attach(program, Hook.TCX_INGRESS, pod.endpoint.ifindex, BEFORE_ALL)
+                link = Link.attach(program, AttachType.TCX_INGRESS, pod.endpoint.ifindex, BEFORE_ALL)
                 stack.callback(link.close)
         yield
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable
 
+from cilia.abi.kinds import MapKind
 from cilia.datapath.errors import UnsupportedType
 from cilia.datapath.layout import Array, Enum, Integer, Struct, Type
 from tools.abi_layout import (
@@ -18,25 +19,6 @@ from tools.abi_layout import (
 from tools.btf import MapDefinition, Variable
 
 REMARK = "Generated from BTF by tools/abi.py (make abi); don't edit."
-
-MAP_KINDS = {
-    1: "HASH",
-    2: "ARRAY",
-    3: "PROG_ARRAY",
-    5: "PERCPU_HASH",
-    6: "PERCPU_ARRAY",
-    9: "LRU_HASH",
-    10: "LRU_PERCPU_HASH",
-    11: "LPM_TRIE",
-    12: "ARRAY_OF_MAPS",
-    13: "HASH_OF_MAPS",
-    14: "DEVMAP",
-    16: "CPUMAP",
-    18: "SOCKHASH",
-    24: "SK_STORAGE",
-    27: "RINGBUF",
-}
-"""Of enum bpf_map_type, those that a data plane has a use for."""
 
 
 def render_enums(enums: Iterable[Enum]) -> str:
@@ -162,14 +144,16 @@ def render_maps(maps: Iterable[MapDefinition]) -> str:
             continue
         flags = f", {one.flags:#x}" if one.flags else ""
         key, value = _codec(one.key), _codec(one.value)
-        kind = MAP_KINDS[one.kind]
-        lines.append(f'{constant}: Final = MapLayout("{one.name}", "{kind}", {key}, {value}, {one.max_entries}{flags})')
+        kind = MapKind(one.kind).name
+        lines.append(
+            f'{constant}: Final = MapLayout("{one.name}", MapKind.{kind}, {key}, {value}, {one.max_entries}{flags})'
+        )
     body = "\n".join(lines)
     words = [word for word in ("MapLayout", "RingLayout") if f"{word}(" in body]
     head = (
         f'"""Maps of the data plane; who writes and who reads them stands in bpf/maps.\n\n{REMARK}\n"""\n\n'
         "from typing import Final\n\nfrom cilia.abi import codec, structs\n"
-        f"from cilia.abi.codec import {', '.join(words)}\n"
+        f"from cilia.abi.codec import {', '.join(words)}\nfrom cilia.abi.kinds import MapKind\n"
     )
     return f"{head}\n{body}\n"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cilia.datapath.btf import Btf, Kind, Record
 from cilia.datapath.layout import Enum, Integer, Struct, Type
+from cilia.datapath.map_types import btf_of_file
 from cilia.datapath.objects import read_variables
-from cilia.datapath.types import btf_of_file
 
 
 @dataclass(frozen=True, slots=True)

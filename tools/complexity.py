@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from cilia.datapath.objects import OBJECTS, Loading, load
+from cilia.datapath.objects import OBJECTS, LoadOptions, load
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RECORDS: Final = ROOT / "bpf/complexity.txt"
@@ -58,7 +58,7 @@ def kernel_version() -> str:
 def measure(file: Path = OBJECTS / "cilia.o") -> dict[Row, Complexity]:
     """Load the data plane into this kernel; return each program's cost. Raises LoadFailed."""
     kernel = kernel_version()
-    with load(file, Loading(variables=VARIABLES)) as loaded:
+    with load(file, LoadOptions(variables=VARIABLES)) as loaded:
         return {Row(kernel, name): Complexity(*program.info()[1:]) for name, program in sorted(loaded.programs.items())}
 
 

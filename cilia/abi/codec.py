@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final, Generic, TypeAlias, TypeVar
 
+from cilia.abi.kinds import MapKind
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 T = TypeVar("T")
@@ -78,12 +80,11 @@ class MapLayout(Generic[K, V]):
 
     Attributes:
         name: As in C; also the name of its pin.
-        kind: BPF_MAP_TYPE_* without the prefix.
         max_entries: What the object asks for; a loader may have set another number.
     """
 
     name: str
-    kind: str
+    kind: MapKind
     key: Codec[K]
     value: Codec[V]
     max_entries: int

@@ -1,4 +1,4 @@
-"""Words in the memory of an array, shared with the programs: read and written without a call into
+"""Memory of an array map, shared with the programs: words are read and written without a call into
 the kernel.
 
 For arrays created with BPF_F_MMAPABLE. A store is atomic and releases: a program that sees it also
@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from cilia.datapath.descriptor import ffi, lib
 from cilia.datapath.errors import KernelError
+from cilia.datapath.map_info import padded
 from cilia.datapath.maps import Map
 
 PAGE = mmap.PAGESIZE
@@ -28,8 +29,8 @@ class ArrayMemory:
         self._name = array.name
         self._count = array.info.max_entries
         self._value_size = array.info.value_size
-        self._stride = (array.info.value_size + 7) & ~7  # kernel/bpf/arraymap.c: elements begin at 8 bytes
-        self._size = (self._stride * self._count + PAGE - 1) & ~(PAGE - 1)
+        self._stride_bytes = padded(array.info.value_size)
+        self._size = (self._stride_bytes * self._count + PAGE - 1) & ~(PAGE - 1)
         self._memory: Any = lib.cilia_map_memory(array.fileno(), self._size)
         if self._memory == ffi.NULL:
             raise KernelError(f"map the memory of {array.name}", ffi.errno)
@@ -55,13 +56,11 @@ class ArrayMemory:
         return int(lib.cilia_add_u32(self._at(index, offset, 4), value))
 
     def add_each_u32(self, indexes: range, value: int = 1, offset: int = 0) -> None:
-        """Add to the 32-bit word of each element of a range without gaps; each add is atomic, not
-        all together.
-        """
+        """Add to the 32-bit word of each element of a range; each add is atomic, not all together."""
         if not indexes:
             return
         self._at(indexes[-1], offset, 4)  # raises IndexError before anything is changed
-        lib.cilia_add_each_u32(self._at(indexes[0], offset, 4), self._stride, len(indexes), value)
+        lib.cilia_add_each_u32(self._at(indexes[0], offset, 4), self._stride_bytes, len(indexes), value)
 
     def close(self) -> None:
         """Give the mapping back; harmless when repeated."""
@@ -84,4 +83,4 @@ class ArrayMemory:
             raise IndexError(f"{self._name}: no element {index} of {self._count}")
         if offset % width or not 0 <= offset <= self._value_size - width:
             raise IndexError(f"{self._name}: no word of {width} bytes at offset {offset} of {self._value_size}")
-        return ffi.cast("char *", self._memory) + index * self._stride + offset
+        return ffi.cast("char *", self._memory) + index * self._stride_bytes + offset

@@ -49,7 +49,7 @@ FORMS: Final = {
     Kind.VARIABLE: "I",
     Kind.DECLARATION_TAG: "i",
 }
-"""What follows the common part, once."""
+"""Format of the data behind the common part."""
 
 MEMBER_FORMS: Final = {
     Kind.STRUCT: "III",
@@ -59,12 +59,12 @@ MEMBER_FORMS: Final = {
     Kind.SECTION: "III",
     Kind.ENUM64: "III",
 }
-"""What follows the common part for each member."""
+"""Format of the data behind the common part, for each member."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One type as it stands there.
+    """One type in the raw form.
 
     Attributes:
         size: In bytes, or the number of the type it refers to.

@@ -1,4 +1,4 @@
-"""The clock of events: bpf_ktime_get_ns() is CLOCK_MONOTONIC, which knows no date."""
+"""Clock of events: bpf_ktime_get_ns() is CLOCK_MONOTONIC, which knows no date."""
 
 import time
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ TICKS_PER_SECOND: Final = 1_000_000_000 / (1 << CtClock.TICK_SHIFT)
 
 
 def ktime_ns() -> int:
-    """Give what bpf_ktime_get_ns() gives now."""
+    """Return the present value of bpf_ktime_get_ns()."""
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong between Python and the kernel's BPF.
+"""Errors between Python and the kernel's BPF.
 
 DatapathError
 |- KernelError           a call failed; errno
@@ -7,7 +7,7 @@ DatapathError
 |     `- MapFull         with how much of a batch is done
 |- NotPinned             nothing at that path
 |- MapMismatch           a map isn't laid out as wanted
-|- CannotMigrate         its entries can't be had in another layout
+|- CannotMigrate         its entries can't be converted to another layout
 |- UnsupportedType       a type that can't stand in a map
 |- UnknownName           an object has no such variable, map or program
 `- VariableMismatch      a value doesn't fit its variable
@@ -117,7 +117,7 @@ class MapMismatch(DatapathError):
 
 
 class CannotMigrate(DatapathError):
-    """Entries of a map have no place in the layout that is wanted.
+    """Entries of a map don't fit into the layout that is wanted.
 
     Attributes:
         map: Its name.

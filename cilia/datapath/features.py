@@ -1,4 +1,4 @@
-"""What the data plane needs of its kernel, asked before anything is loaded."""
+"""Features of the kernel that the data plane needs, probed before anything is loaded."""
 
 import os
 from itertools import takewhile
@@ -42,7 +42,7 @@ def kernel_version() -> tuple[int, int]:
 
 
 def missing_features(bpffs: Path = BPFFS) -> tuple[str, ...]:
-    """Give what this kernel lacks, a sentence each; empty if nothing."""
+    """Return the features that this kernel lacks, a sentence each."""
     missing = []
     if not BTF.exists():
         missing.append(f"BTF: no {BTF} (CONFIG_DEBUG_INFO_BTF)")

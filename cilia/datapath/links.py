@@ -17,8 +17,8 @@ BEFORE_ALL: Final = 1 << 3
 """BPF_F_BEFORE without a reference, for TCX: in front of what others have at the hook."""
 
 
-class Hook(IntEnum):
-    """Where a program can be attached by a link; values of ``enum bpf_attach_type``."""
+class AttachType(IntEnum):
+    """Hook at which a program can be attached by a link; values of ``enum bpf_attach_type``."""
 
     CGROUP_INET4_CONNECT = 10
     CGROUP_INET6_CONNECT = 11
@@ -34,19 +34,19 @@ class Hook(IntEnum):
 
 
 class LinkInfo(NamedTuple):
-    """What the kernel says of a link."""
+    """Properties of a link in the kernel."""
 
     id: int
     program_id: int
     ifindex: int
-    """Device it sits on; 0 if it sits on none, or the device is gone."""
+    """Interface index of its device; 0 if it sits on none, or the device is gone."""
 
 
 class Link(Descriptor):
-    """A program in its place."""
+    """A program attached to a hook."""
 
     @classmethod
-    def attach(cls, program: Program, hook: Hook, target: int, flags: int = 0) -> Self:
+    def attach(cls, program: Program, hook: AttachType, target: int, flags: int = 0) -> Self:
         """Put ``program`` at ``hook``. Blocks on RTNL and RCU.
 
         Args:
@@ -66,7 +66,7 @@ class Link(Descriptor):
         return cls(get_pinned(path))
 
     def update(self, program: Program) -> None:
-        """Put ``program`` in the place of the present one: each packet meets one of the two."""
+        """Replace the present program by ``program``: each packet meets one of the two."""
         result = lib.bpf_link_update(self.fileno(), program.fileno(), ffi.NULL)
         checked(result, f"replace the program of a link by {program.name}")
 
@@ -83,7 +83,7 @@ class Link(Descriptor):
         return LinkInfo(info.id, info.program_id, info.ifindex)
 
 
-def ensure_attached(pin: Path, program: Program, hook: Hook, ifindex: int, flags: int = 0) -> Link:
+def ensure_attached(pin: Path, program: Program, hook: AttachType, ifindex: int, flags: int = 0) -> Link:
     """Have ``program`` at ``hook`` of a device exactly once, by the link pinned at ``pin``.
 
     A link left by an earlier process is adopted and its program replaced; one whose device is gone,

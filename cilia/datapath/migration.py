@@ -1,12 +1,13 @@
-"""Pinned maps on their way to another layout or size, under traffic, and without a moment that lets
+"""Migration of pinned maps to another layout or size, under traffic, and without a moment that lets
 a packet through.
 
 ::
 
     pins/NAME             the maps in force
-    pins/next/NAME        maps being filled; no program in place uses them. Found at a start: deleted
-    pins/switching/NAME   filled; programs are being put in place that use them. Found at a start: what is missing in
-                          them is copied, and they become the maps in force
+    pins/next/NAME        maps being filled; no attached program uses them
+                          found at a start: deleted
+    pins/switching/NAME   filled; programs are being attached that use them
+                          found at a start: completed, and made the maps in force
 
     load        makes what differs anew, below next
     copy        while the old programs go on writing to the old maps
@@ -23,22 +24,20 @@ from typing import Final
 
 from cilia.datapath.descriptor import get_pinned
 from cilia.datapath.errors import CannotMigrate
-from cilia.datapath.maps import RawMap
+from cilia.datapath.map_types import types_of_map
 from cilia.datapath.objects import NEXT, LoadedObject
+from cilia.datapath.raw_map import RawMap
 from cilia.datapath.transfer import Transfer
-from cilia.datapath.types import types_of_map
 
 log = logging.getLogger(__name__)
 
 SWITCHING: Final = "switching"
 OURS: Final = "cilia_"
-"""How the names of maps begin; links are pinned beside them."""
+"""Prefix of the names of maps; links are pinned beside them."""
 
 
-def settle(pins: Path) -> None:
-    """Deal with what a process left that died in a migration, before anything is loaded; go on with
-    half-made ones.
-    """
+def recover(pins: Path) -> None:
+    """Undo, or complete, a migration in which a former process died, before anything is loaded."""
     shutil.rmtree(pins / NEXT, ignore_errors=True)
     switching = pins / SWITCHING
     if not switching.is_dir():
@@ -54,7 +53,7 @@ def settle(pins: Path) -> None:
 
 
 class Migration:
-    """What ``objects`` brings anew; nothing to do if it found every map as it wants it."""
+    """Migration of the maps that ``objects`` made anew, if it did not find all as it wants them."""
 
     def __init__(self, objects: LoadedObject, pins: Path) -> None:
         self._objects = objects
@@ -66,7 +65,7 @@ class Migration:
         """Fill the new maps; on a failure, they are dropped and the old ones stay in force.
 
         Raises:
-            CannotMigrate, MapFull: An entry has no place in a new map.
+            CannotMigrate, MapFull: An entry doesn't fit into a new map.
         """
         try:
             for name in self._objects.remade:
@@ -82,16 +81,12 @@ class Migration:
             raise
 
     def commit(self) -> None:
-        """Have a start from now on go forward; to be called right before the programs are put in
-        place.
-        """
+        """Have a start from now on go forward; to be called right before programs are attached."""
         if self._transfers:
             (self._pins / NEXT).rename(self._pins / SWITCHING)
 
     def finish(self) -> None:
-        """Bring in what was written meanwhile, put the new pins in force, drop what the object
-        doesn't have.
-        """
+        """Copy what was written meanwhile, put the new pins in force, drop maps that the object lacks."""
         for transfer in self._transfers:
             transfer.catch_up()
         for name in self._objects.remade:
@@ -113,5 +108,5 @@ def _transfer(old: Path, new: Path, stack: ExitStack) -> Transfer:
     maps = [stack.enter_context(RawMap(get_pinned(path), old.name)) for path in (old, new)]
     types = [types_of_map(one.fileno()) for one in maps]
     if types[0] is None or types[1] is None:
-        raise CannotMigrate(old.name, "it was made without BTF, so nobody knows its fields")
+        raise CannotMigrate(old.name, "it was made without BTF, so its fields are unknown")
     return Transfer(maps[0], maps[1], types[0], types[1])

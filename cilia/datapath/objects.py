@@ -17,22 +17,22 @@ from cilia.abi.codec import K, MapLayout, V
 from cilia.datapath.btf import Btf
 from cilia.datapath.descriptor import Descriptor, checked, ffi, lib
 from cilia.datapath.errors import LoadFailed, MapMismatch, NotPinned, UnknownName, VariableMismatch
-from cilia.datapath.maps import Map, MapInfo, PerCpuMap, open_map_info
+from cilia.datapath.map_info import MapInfo, open_map_info
+from cilia.datapath.map_types import btf_of_object, is_same_types, types_in_object, types_of_pinned
+from cilia.datapath.maps import Map
+from cilia.datapath.per_cpu_map import PerCpuMap
 from cilia.datapath.programs import Program
-from cilia.datapath.types import btf_of_object, is_same_types, types_in_object, types_of_pinned
 
 OBJECTS = Path(__file__).parent / "objects"
-"""Where the build puts compiled objects."""
+"""Directory of the objects that the build compiles."""
 
 NEXT = "next"
-"""Below the pin directory: maps that are to take the place of pinned ones (see
-cilia.datapath.migration).
-"""
+"""Directory below the pins: maps that are to replace pinned ones (see cilia.datapath.migration)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Loading:
-    """How to load an object.
+class LoadOptions:
+    """Options of loading an object.
 
     Attributes:
         variables: ``const volatile`` variable -> value. An int is put in the variable's byte order
@@ -101,23 +101,24 @@ class LoadedObject:
         self.close()
 
 
-def load(file: Path, loading: Loading | None = None) -> LoadedObject:
+def load(file: Path, options: LoadOptions | None = None) -> LoadedObject:
     """Load an object file into the kernel.
 
     libbpf's own copy is released before this returns.
 
     Raises:
-        UnknownName, VariableMismatch: ``loading`` names what the object doesn't have, or gives what
-        doesn't fit. MapMismatch: A pinned map has another layout, and ``loading`` doesn't migrate.
-        Nothing was changed. LoadFailed: With the end of the verifier's log. Maps pinned by this
-        call are unpinned again.
+        UnknownName, VariableMismatch: ``options`` name what the object lacks, or give what doesn't
+            fit.
+        MapMismatch: A pinned map has another layout, and ``options`` don't migrate. Nothing was
+            changed.
+        LoadFailed: With the end of the verifier's log. Maps pinned by this call are unpinned again.
     """
-    loading = loading or Loading()
+    options = options or LoadOptions()
     with _opened(file) as handle:
-        for name, value in loading.variables.items():
+        for name, value in options.variables.items():
             _set_variable(handle, file, name, value)
-        _choose_programs(handle, file, loading.programs)
-        remade = _prepare_maps(handle, file, loading)
+        _choose_programs(handle, file, options.programs)
+        remade = _prepare_maps(handle, file, options)
         failed = lib.bpf_object__load(handle)
         if failed:
             raise _load_failed(file, -failed)
@@ -143,9 +144,7 @@ def _load_failed(file: Path, errno: int) -> LoadFailed:
 
 
 def _maps(handle: Any) -> Iterator[tuple[str, Any]]:
-    """Give the named maps of an object; its sections of globals (.rodata, .bss, .data) aren't among
-    them.
-    """
+    """Give the named maps of an object, without its sections of globals (.rodata, .bss, .data)."""
     one = lib.bpf_object__next_map(handle, ffi.NULL)
     while one != ffi.NULL:
         if not lib.bpf_map__is_internal(one):
@@ -209,36 +208,32 @@ def _choose_programs(handle: Any, file: Path, wanted: frozenset[str] | None) -> 
         lib.bpf_program__set_autoload(program, name in wanted)
 
 
-def _prepare_maps(handle: Any, file: Path, loading: Loading) -> tuple[str, ...]:
-    """Set sizes and pins; return the maps that are to be made anew though one of their name is
-    pinned.
-    """
+def _prepare_maps(handle: Any, file: Path, options: LoadOptions) -> tuple[str, ...]:
+    """Set sizes and pins; return the maps that are made anew though one of their name is pinned."""
     present = dict(_maps(handle))
-    for name, max_entries in loading.max_entries.items():
+    for name, max_entries in options.max_entries.items():
         if name not in present:
             raise UnknownName(file, "map", name, present)
         checked(lib.bpf_map__set_max_entries(present[name], max_entries), f"set max_entries of map {name}")
-    if loading.pin_directory is None:
+    if options.pin_directory is None:
         return ()
     btf = btf_of_object(handle)
     remade = []
     for name, one in present.items():
-        path = loading.pin_directory / name
+        path = options.pin_directory / name
         differences = _differences(path, one, btf)
-        if differences and not loading.migrate:
+        if differences and not options.migrate:
             raise MapMismatch(name, differences)
         if differences:
             remade.append(name)
-            path = loading.pin_directory / NEXT / name
+            path = options.pin_directory / NEXT / name
             path.parent.mkdir(exist_ok=True)
         checked(lib.bpf_map__set_pin_path(one, bytes(path)), f"set the pin of map {name}")
     return tuple(remade)
 
 
 def _differences(path: Path, wanted: Any, btf: Btf | None) -> dict[str, tuple[object, object]]:
-    """Return in what the map pinned at ``path`` differs; libbpf would only say "parameter
-    mismatch".
-    """
+    """Return in what the map pinned at ``path`` differs; libbpf would say "parameter mismatch"."""
     try:
         pinned = open_map_info(path)
     except NotPinned:
@@ -258,7 +253,7 @@ def _differences(path: Path, wanted: Any, btf: Btf | None) -> dict[str, tuple[ob
     }
     types = types_of_pinned(path)
     if btf and types and not is_same_types(types, types_in_object(btf, wanted)):
-        differences["fields"] = ("laid out", "otherwise")
+        differences["layout"] = ("of other fields", "that of the object")
     return differences
 
 

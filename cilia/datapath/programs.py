@@ -7,39 +7,37 @@ from typing import NamedTuple, Self
 from cilia.datapath.descriptor import Descriptor, checked, ffi, get_pinned, lib
 
 GROWTH_BYTES = 256
-"""How much longer a packet may leave a program than it came: room for encapsulation."""
+"""Bytes by which a packet may grow in a program: room for encapsulation."""
 
 CONTEXT_BYTES = 256
-"""Room for the context that a run gives back, which is whole: struct __sk_buff has 192 bytes in
-Linux 6.18.
-"""
+"""Room for the context that a run gives back: struct __sk_buff has 192 bytes in Linux 6.18."""
 
 
 class RunResult(NamedTuple):
-    """What a program did to a packet."""
+    """Outcome of test runs of a program on a packet."""
 
     retval: int
     packet: bytes
     duration_ns: int
-    """Mean of the runs."""
+    """Mean duration of the runs."""
     context: bytes
     """The context as the program left it; empty unless one was given."""
 
 
 class ProgramInfo(NamedTuple):
-    """What the kernel says of a program."""
+    """Properties of a program in the kernel."""
 
     id: int
-    """As in ``bpftool prog``."""
+    """Number of the program, as in ``bpftool prog``."""
     instructions: int
-    """With those of its subprograms, as the verifier has rewritten them."""
+    """Instructions, with those of subprograms, as the verifier has rewritten them."""
     verified_instructions: int
-    """That the verifier looked at, on all paths together; it gives up at a million.
+    """Instructions that the verifier looked at, on all paths together; it gives up at a million.
 
     0 before Linux 5.16.
     """
     jited_bytes: int
-    """Of machine code; 0 if there is none."""
+    """Bytes of machine code; 0 if there is none."""
 
 
 def skb_context(

@@ -1,4 +1,4 @@
-"""Waiting until no program can still hold what was removed."""
+"""RCU grace periods: after one, no program can still hold what was removed before."""
 
 from cilia.datapath.descriptor import checked, lib
 
@@ -13,4 +13,4 @@ def synchronize_rcu() -> None:
     Raises:
         KernelError: EINVAL on kernels run with nohz_full.
     """
-    checked(lib.cilia_wait_for_readers(), "wait for an RCU grace period")
+    checked(lib.cilia_synchronize_rcu(), "wait for an RCU grace period")

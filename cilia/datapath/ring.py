@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from cilia.abi.codec import RingLayout
+from cilia.abi.kinds import MapKind
 from cilia.datapath.descriptor import Descriptor, ffi, get_pinned, lib
 from cilia.datapath.errors import KernelError, MapMismatch
-from cilia.datapath.maps import map_info
+from cilia.datapath.map_info import map_info
 
-BPF_MAP_TYPE_RINGBUF = 27
 HEADER_BYTES = 8
 
 
@@ -21,15 +21,15 @@ class Drained(NamedTuple):
     """The outcome of one drain."""
 
     records: memoryview
-    """The records, one after the other; valid until the next drain. For struct.iter_unpack."""
+    """Records in a row, valid until the next drain; for struct.iter_unpack."""
     taken: int
-    """How many they are."""
+    """Number of records."""
     discarded: int
-    """Reserved and then given up by their program."""
+    """Number of records that their program reserved and then gave up."""
     misfits: int
-    """Of another size, left out."""
+    """Number of records of another size, which are left out."""
     backlog: int
-    """About how many more wait. What found no room at all is counted by the programs, not here."""
+    """Number of pending records, about. Those that found no room are counted by the programs."""
 
 
 class RingBuffer(Descriptor):
@@ -39,7 +39,7 @@ class RingBuffer(Descriptor):
         """Take over ``fd``.
 
         Args:
-            record_size: Of every record, in bytes.
+            record_size: Bytes of every record.
             limit: Records that one drain takes at most; as much memory is set aside.
 
         Raises:
@@ -51,9 +51,9 @@ class RingBuffer(Descriptor):
         self.limit = limit
         self._ring: Any = ffi.NULL
         info = map_info(fd)
-        if info.kind != BPF_MAP_TYPE_RINGBUF:
+        if info.kind != MapKind.RINGBUF:
             self.close()
-            raise MapMismatch(name, {"kind": (info.kind, BPF_MAP_TYPE_RINGBUF)})
+            raise MapMismatch(name, {"kind": (info.kind, MapKind.RINGBUF)})
         self.size_bytes = info.max_entries
         self._buffer = bytearray(record_size * limit)
         self._view = memoryview(self._buffer)
@@ -67,9 +67,7 @@ class RingBuffer(Descriptor):
 
     @classmethod
     def open_pinned(cls, directory: Path, layout: RingLayout, *, record_size: int, limit: int) -> Self:
-        """Open the ring buffer pinned under its name in ``directory``; raises NotPinned,
-        MapMismatch.
-        """
+        """Open the ring buffer pinned under its name; raises NotPinned, MapMismatch."""
         return cls(get_pinned(directory / layout.name), record_size=record_size, limit=limit, name=layout.name)
 
     def drain(self) -> Drained:

@@ -173,7 +173,8 @@ def test_a_value_that_does_not_fit_is_refused_and_never_cut(generated: Any, chan
 def test_maps_are_listed_with_their_types(generated: Any) -> None:
     _, _, sources = generated
     assert (
-        'SAMPLES: Final = MapLayout("cilia_samples", "LRU_HASH", codec.U32, structs.SAMPLE, 1024)' in sources["maps.py"]
+        'SAMPLES: Final = MapLayout("cilia_samples", MapKind.LRU_HASH, codec.U32, structs.SAMPLE, 1024)'
+        in sources["maps.py"]
     )
     assert 'NEWS: Final = RingLayout("cilia_news", 4096)' in sources["maps.py"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cilia.datapath.conversion import DoesNotFit, conversion, is_same, places
+from cilia.datapath.conversion import DoesNotFit, conversion, fields_of, is_same
 from cilia.datapath.layout import Array, Integer, Member, Struct, Type
 
 U8, U16, U32, U64 = (Integer(f"__u{8 * size}", size) for size in (1, 2, 4, 8))
@@ -78,6 +78,6 @@ def test_an_array_that_shrinks_must_be_zero_beyond_its_end() -> None:
         conversion(old, new)(b"\1\2\0\7")
 
 
-def test_the_places_of_a_type_are_named_by_their_path() -> None:
+def test_the_fields_of_a_type_are_named_by_their_path() -> None:
     kind = struct(6, ("side", Array(struct(2, ("port", BE16, 0)), 2), 0), ("x", U16, 32))
-    assert [place.field for place in places(kind)] == ["side[0].port", "side[1].port", "x"]
+    assert [field.path for field in fields_of(kind)] == ["side[0].port", "side[1].port", "x"]

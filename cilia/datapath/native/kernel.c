@@ -109,7 +109,7 @@ int cilia_lookup_batch(int fd, const void *after, void *cursor, void *keys, void
 	return bpf_map_lookup_batch(fd, (void *)after, cursor, keys, values, count, NULL);
 }
 
-int cilia_wait_for_readers(void)
+int cilia_synchronize_rcu(void)
 {
 	return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) < 0 ? -errno : 0;
 }

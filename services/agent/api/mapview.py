@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from cilia.abi import maps
 from cilia.abi.codec import MapLayout
+from cilia.abi.kinds import PER_CPU, MapKind
 from cilia.contracts.agent import MapContents, MapSummary
 from cilia.datapath.descriptor import Descriptor
-from cilia.datapath.maps import map_info, memory_bytes
+from cilia.datapath.map_info import map_info, memory_bytes
 from cilia.datapath.objects import LoadedObject
 
 LAYOUTS: Final[Mapping[str, MapLayout[Any, Any]]] = {
@@ -17,7 +18,7 @@ LAYOUTS: Final[Mapping[str, MapLayout[Any, Any]]] = {
 }
 COUNTED: Final = 8192
 """Maps of at most so many entries are counted in a list."""
-PLAIN: Final = frozenset({"ARRAY", "PERCPU_ARRAY"})
+PLAIN: Final = frozenset({MapKind.ARRAY, MapKind.PERCPU_ARRAY})
 ADDRESS_FIELDS: Final = frozenset({"tunnel", "address", "source", "destination"})
 
 Fields = dict[str, int | str]
@@ -44,7 +45,7 @@ def _summary(objects: LoadedObject, name: str) -> MapSummary:
         info = map_info(held.fileno())
         return MapSummary(
             name=name,
-            kind=layout.kind.lower() if layout else "ringbuf",
+            kind=(layout.kind if layout else MapKind.RINGBUF).name.lower(),
             key_bytes=info.key_size,
             value_bytes=info.value_size,
             entries=_count(objects, layout, info.max_entries),
@@ -63,7 +64,7 @@ def _count(objects: LoadedObject, layout: MapLayout[Any, Any] | None, max_entrie
 
 
 def _entries(objects: LoadedObject, layout: MapLayout[Any, Any]) -> Iterator[tuple[Fields, Fields]]:
-    opener = objects.per_cpu_map if layout.kind.startswith("PERCPU") else objects.map
+    opener = objects.per_cpu_map if layout.kind in PER_CPU else objects.map
     with opener(layout) as opened:
         for key in opened.keys():  # noqa: SIM118
             value = opened.lookup(key)

@@ -15,7 +15,7 @@ from typing import Final
 from pyroute2.iproute.linux import IPRoute
 
 from cilia.datapath.errors import KernelError, NotPinned
-from cilia.datapath.links import BEFORE_ALL, Hook, Link, ensure_attached
+from cilia.datapath.links import BEFORE_ALL, AttachType, Link, ensure_attached
 from cilia.datapath.objects import LoadedObject
 from services.agent.loader.devices import NodeDevices
 from services.agent.netlink.tc import Side, TrafficControl
@@ -120,7 +120,7 @@ def attached_program(pins: Path, point: AttachPoint) -> int:
 
 def _attach_link(objects: LoadedObject, pins: Path, point: AttachPoint) -> bool:
     """Attach a program by a link; tell whether the kernel knows such links."""
-    hook = Hook.TCX_INGRESS if point.side is Side.INGRESS else Hook.TCX_EGRESS
+    hook = AttachType.TCX_INGRESS if point.side is Side.INGRESS else AttachType.TCX_EGRESS
     program = objects.program(point.program)
     try:
         ensure_attached(pins / point.pin, program, hook, point.ifindex, flags=BEFORE_ALL).close()

@@ -11,8 +11,8 @@ from typing import Final
 
 from cilia.datapath.clock import TICKS_PER_SECOND
 from cilia.datapath.features import ensure_bpffs, kernel_version
-from cilia.datapath.migration import Migration, settle
-from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
+from cilia.datapath.migration import Migration, recover
+from cilia.datapath.objects import OBJECTS, LoadedObject, LoadOptions, load
 from services.agent.address import ipv4_number, number, packed
 from services.agent.config import Config, RoutingMode
 from services.agent.loader.devices import NodeDevices
@@ -41,7 +41,7 @@ def install_datapath(config: Config, devices: NodeDevices, attach: Callable[[Loa
     """
     ensure_bpffs()
     pins = Path(config.pin_directory)
-    settle(pins)
+    recover(pins)
     objects = load_datapath(config, devices)
     migration = Migration(objects, pins)
     try:
@@ -65,7 +65,7 @@ def load_datapath(config: Config, devices: NodeDevices) -> LoadedObject:
     """
     pins = Path(config.pin_directory)
     pins.mkdir(parents=True, exist_ok=True)
-    loading = Loading(
+    loading = LoadOptions(
         variables=variables(config, devices, kernel=kernel_version(), ports=masquerade_ports(*local_ports())),
         max_entries=max_entries(config.maps, memory_bytes()),
         pin_directory=pins,

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from cilia.abi import maps
 from cilia.abi.codec import MapLayout
+from cilia.abi.kinds import MapKind
 from cilia.datapath.descriptor import Descriptor
-from cilia.datapath.maps import map_info
+from cilia.datapath.map_info import map_info
 from cilia.datapath.objects import LoadedObject
 from cilia.metrics import Metrics
 
-HOLDING: Final = frozenset({"HASH", "LRU_HASH", "LPM_TRIE"})
+HOLDING: Final = frozenset({MapKind.HASH, MapKind.LRU_HASH, MapKind.LPM_TRIE})
 """Kinds that fill; an array always has all of its elements."""
 LAYOUTS: Final[tuple[MapLayout[Any, Any], ...]] = tuple(
     layout for layout in vars(maps).values() if isinstance(layout, MapLayout) and layout.kind in HOLDING

@@ -4,6 +4,7 @@ from struct import Struct
 from typing import Final, NamedTuple, Self
 
 from cilia.abi.codec import U32, U64, Buffer, Codec, MapLayout
+from cilia.abi.kinds import MapKind
 
 _PAIR = Struct("=QQ")
 _TRIE_KEY = Struct("=I4s")
@@ -36,7 +37,7 @@ class TrieKey(NamedTuple):
 PAIR: Final = Codec("struct pair", 16, Pair.pack, Pair.unpack)
 TRIE_KEY: Final = Codec("struct trie_key", 8, TrieKey.pack, TrieKey.unpack)
 
-HASH: Final = MapLayout("test_hash", "HASH", U32, U32, 100)
-TRIE: Final = MapLayout("test_trie", "LPM_TRIE", TRIE_KEY, U32, 100)
-WORDS: Final = MapLayout("test_words", "ARRAY", U32, U64, 16)
-COUNTS: Final = MapLayout("test_counts", "PERCPU_ARRAY", U32, PAIR, 4)
+HASH: Final = MapLayout("test_hash", MapKind.HASH, U32, U32, 100)
+TRIE: Final = MapLayout("test_trie", MapKind.LPM_TRIE, TRIE_KEY, U32, 100)
+WORDS: Final = MapLayout("test_words", MapKind.ARRAY, U32, U64, 16)
+COUNTS: Final = MapLayout("test_counts", MapKind.PERCPU_ARRAY, U32, PAIR, 4)

@@ -16,7 +16,7 @@ import pytest
 
 from cilia.datapath.errors import KernelError
 from cilia.datapath.features import has_tcx
-from cilia.datapath.links import Hook, Link
+from cilia.datapath.links import AttachType, Link
 from cilia.datapath.objects import LoadedObject
 from cilia.netns import inside
 from laboratory.namespaces import create_namespace, delete_namespace
@@ -56,7 +56,7 @@ def filters() -> list[tuple[str, str]]:
     return sorted(names)
 
 
-def chain(device: int, hook: Hook) -> list[int]:
+def chain(device: int, hook: AttachType) -> list[int]:
     """Return the ids of the programs at a TCX hook, in running order (BPF_PROG_QUERY, which bpftool
     7.1 can't).
     """
@@ -72,7 +72,7 @@ def chain(device: int, hook: Hook) -> list[int]:
 def chains(device: int, loaded: LoadedObject) -> tuple[list[str], list[str]]:
     """Return the programs at ingress and egress by name."""
     names = {loaded.program(name).id: name for name in (OURS, LEAVING, THEIRS)}
-    ingress, egress = (chain(device, hook) for hook in (Hook.TCX_INGRESS, Hook.TCX_EGRESS))
+    ingress, egress = (chain(device, hook) for hook in (AttachType.TCX_INGRESS, AttachType.TCX_EGRESS))
     return [names[each] for each in ingress], [names[each] for each in egress]
 
 
@@ -93,7 +93,7 @@ def attach(loaded: LoadedObject, pins: Path, points: list[AttachPoint]) -> None:
 def test_ours_run_before_what_others_attached_and_are_attached_once(
     device: int, loaded: LoadedObject, pins: Path
 ) -> None:
-    with Link.attach(loaded.program(THEIRS), Hook.TCX_INGRESS, device):
+    with Link.attach(loaded.program(THEIRS), AttachType.TCX_INGRESS, device):
         for _ in range(2):
             attach(loaded, pins, both(device))
         assert chains(device, loaded) == ([OURS, THEIRS], [LEAVING])
@@ -101,7 +101,7 @@ def test_ours_run_before_what_others_attached_and_are_attached_once(
 
 @needs_tcx
 def test_a_place_wanted_no_more_is_left_and_others_programs_stay(device: int, loaded: LoadedObject, pins: Path) -> None:
-    with Link.attach(loaded.program(THEIRS), Hook.TCX_EGRESS, device):
+    with Link.attach(loaded.program(THEIRS), AttachType.TCX_EGRESS, device):
         attach(loaded, pins, both(device))
         attach(loaded, pins, [AttachPoint(OURS, Side.INGRESS, device)])
         assert chains(device, loaded) == ([OURS], [THEIRS])

@@ -18,8 +18,8 @@ import pytest
 
 from cilia.datapath.errors import KernelError, NotPinned
 from cilia.datapath.features import has_tcx, missing_features
-from cilia.datapath.links import Hook, Link, ensure_attached
-from cilia.datapath.objects import LoadedObject, Loading, load
+from cilia.datapath.links import AttachType, Link, ensure_attached
+from cilia.datapath.objects import LoadedObject, LoadOptions, load
 from tests.bpf.binding.layouts import COUNTS
 
 needs_tcx = pytest.mark.skipif(not has_tcx(), reason="TCX came with Linux 6.6")
@@ -78,7 +78,7 @@ def test_a_program_is_replaced_under_traffic_without_losing_a_packet(
     with (
         socket_in(namespace) as receiver,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
-        Link.attach(old, Hook.TCX_EGRESS, ifindex) as link,
+        Link.attach(old, AttachType.TCX_EGRESS, ifindex) as link,
         loaded.per_cpu_map(COUNTS) as counts,
     ):
         receiver.settimeout(5)  # a packet that doesn't come is a packet lost
@@ -121,11 +121,11 @@ def test_a_pinned_link_outlives_its_process_and_is_adopted(
     ifindex = socket.if_nametoindex(veth[0])
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from cilia.datapath.objects import Loading, load\n"
-        "from cilia.datapath.links import Hook, ensure_attached\n"
+        "from cilia.datapath.objects import LoadOptions, load\n"
+        "from cilia.datapath.links import AttachType, ensure_attached\n"
         "pins = Path(sys.argv[2])\n"
-        "loaded = load(Path(sys.argv[1]), Loading(pin_directory=pins))\n"
-        "ensure_attached(pins / 'link', loaded.program('pass_old'), Hook.TCX_INGRESS, int(sys.argv[3]))\n"
+        "loaded = load(Path(sys.argv[1]), LoadOptions(pin_directory=pins))\n"
+        "ensure_attached(pins / 'link', loaded.program('pass_old'), AttachType.TCX_INGRESS, int(sys.argv[3]))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     died = subprocess.run(
@@ -135,9 +135,9 @@ def test_a_pinned_link_outlives_its_process_and_is_adopted(
     with Link.open_pinned(pins / "link") as left:
         before = left.info()
     assert before.ifindex == ifindex
-    with load(fixture_object, Loading(pin_directory=pins)) as loaded:
+    with load(fixture_object, LoadOptions(pin_directory=pins)) as loaded:
         program = loaded.program("pass_new")
-        with ensure_attached(pins / "link", program, Hook.TCX_INGRESS, ifindex) as adopted:
+        with ensure_attached(pins / "link", program, AttachType.TCX_INGRESS, ifindex) as adopted:
             after = adopted.info()
     assert after.id == before.id
     assert after.program_id != before.program_id
@@ -148,23 +148,23 @@ def test_a_link_whose_device_is_gone_is_made_anew(loaded: LoadedObject, pins: Pa
     device, _ = veth
     program = loaded.program("pass_old")
     first_index = socket.if_nametoindex(device)
-    with ensure_attached(pins / "link", program, Hook.TCX_INGRESS, first_index) as link:
+    with ensure_attached(pins / "link", program, AttachType.TCX_INGRESS, first_index) as link:
         first = link.info()
     subprocess.run(["ip", "link", "del", device], check=True)
     with Link.open_pinned(pins / "link") as dead:
         assert dead.info().ifindex == 0
     with pytest.raises(KernelError, match=r"attach pass_old at TCX_INGRESS of .*: ENODEV"):
-        ensure_attached(pins / "link", program, Hook.TCX_INGRESS, first_index)
+        ensure_attached(pins / "link", program, AttachType.TCX_INGRESS, first_index)
     subprocess.run(["ip", "link", "add", device, "type", "veth", "peer", "name", f"{device}p"], check=True)
     index = socket.if_nametoindex(device)
-    with ensure_attached(pins / "link", program, Hook.TCX_INGRESS, index) as link:
+    with ensure_attached(pins / "link", program, AttachType.TCX_INGRESS, index) as link:
         assert link.info().ifindex == index
         assert link.info().id != first.id
 
 
 def test_a_detached_link_no_longer_sits_on_its_device(loaded: LoadedObject, veth: tuple[str, str]) -> None:
     ifindex = socket.if_nametoindex(veth[0])
-    with Link.attach(loaded.program("shorten"), Hook.XDP, ifindex) as link:
+    with Link.attach(loaded.program("shorten"), AttachType.XDP, ifindex) as link:
         assert link.info().ifindex == ifindex
         link.detach()
         assert link.info().ifindex == 0

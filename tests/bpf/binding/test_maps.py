@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from cilia.abi.codec import U32, U64, MapLayout
+from cilia.abi.kinds import MapKind
 from cilia.datapath import maps
 from cilia.datapath.array_memory import ArrayMemory
 from cilia.datapath.descriptor import lib
@@ -110,7 +111,7 @@ def test_a_per_cpu_map_gives_the_sum_over_cpus(loaded: LoadedObject) -> None:
 
 def test_a_map_of_other_sizes_than_its_layout_is_refused(loaded: LoadedObject) -> None:
     with pytest.raises(MapMismatch, match="map test_hash: value_size is 4, wanted 8"):
-        loaded.map(MapLayout("test_hash", "HASH", U32, U64, 100))
+        loaded.map(MapLayout("test_hash", MapKind.HASH, U32, U64, 100))
 
 
 def test_a_program_sees_a_word_as_soon_as_it_is_stored(loaded: LoadedObject) -> None:

@@ -1,4 +1,4 @@
-"""Loading: configuration by name, pins that are adopted, and errors that say which name and what
+"""LoadOptions: configuration by name, pins that are adopted, and errors that say which name and what
 differs.
 """
 
@@ -12,7 +12,7 @@ import pytest
 
 from cilia.datapath.errors import LoadFailed, MapMismatch, UnknownName, VariableMismatch
 from cilia.datapath.maps import Map
-from cilia.datapath.objects import LoadedObject, Loading, load
+from cilia.datapath.objects import LoadedObject, LoadOptions, load
 from cilia.datapath.programs import Program, skb_context
 from tests.bpf.binding.layouts import HASH
 
@@ -20,7 +20,7 @@ PACKET = bytes(64)
 
 
 def run(file: Path, program: str, **variables: int | bytes) -> int:
-    with load(file, Loading(variables=variables)) as loaded:
+    with load(file, LoadOptions(variables=variables)) as loaded:
         return loaded.program(program).test_run(PACKET).retval
 
 
@@ -39,7 +39,7 @@ def test_a_constant_array_takes_bytes(fixture_object: Path) -> None:
 
 def test_an_unknown_constant_is_named_with_those_that_exist(fixture_object: Path) -> None:
     with pytest.raises(UnknownName, match=r"fixture\.o: no variable 'anwser'; it has answer, mac, port"):
-        load(fixture_object, Loading(variables={"anwser": 1}))
+        load(fixture_object, LoadOptions(variables={"anwser": 1}))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_an_unknown_constant_is_named_with_those_that_exist(fixture_object: Path
 )
 def test_a_value_that_does_not_fit_names_its_variable(fixture_object: Path, name: str, value: int | bytes) -> None:
     with pytest.raises(VariableMismatch, match=f"variable '{name}' has [46] bytes"):
-        load(fixture_object, Loading(variables={name: value}))
+        load(fixture_object, LoadOptions(variables={name: value}))
 
 
 def test_a_refused_program_is_named_with_the_end_of_the_log(refused_object: Path) -> None:
@@ -63,20 +63,20 @@ def test_a_missing_file_is_an_error_of_loading(tmp_path: Path) -> None:
 
 
 def test_only_the_programs_asked_for_are_loaded(fixture_object: Path) -> None:
-    with load(fixture_object, Loading(programs=frozenset({"give_answer"}))) as loaded:
+    with load(fixture_object, LoadOptions(programs=frozenset({"give_answer"}))) as loaded:
         assert set(loaded.programs) == {"give_answer"}
         with pytest.raises(UnknownName, match="no program 'give_port'; it has give_answer"):
             loaded.program("give_port")
 
 
 def test_a_map_can_be_loaded_with_another_capacity(fixture_object: Path) -> None:
-    with load(fixture_object, Loading(max_entries={"test_hash": 5000})) as loaded, loaded.map(HASH) as entries:
+    with load(fixture_object, LoadOptions(max_entries={"test_hash": 5000})) as loaded, loaded.map(HASH) as entries:
         assert entries.info.max_entries == 5000
         assert entries.memory_bytes > 5000 * 8
 
 
 def test_every_named_map_is_pinned_and_no_section_of_globals(fixture_object: Path, pins: Path) -> None:
-    with load(fixture_object, Loading(pin_directory=pins)):
+    with load(fixture_object, LoadOptions(pin_directory=pins)):
         pass
     assert {path.name for path in pins.iterdir()} == {
         "test_hash",
@@ -90,16 +90,16 @@ def test_every_named_map_is_pinned_and_no_section_of_globals(fixture_object: Pat
 def test_a_load_adopts_maps_that_a_killed_process_pinned(fixture_object: Path, pins: Path) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from cilia.datapath.objects import Loading, load\n"
+        "from cilia.datapath.objects import LoadOptions, load\n"
         "from tests.bpf.binding.layouts import HASH\n"
-        "loaded = load(Path(sys.argv[1]), Loading(pin_directory=Path(sys.argv[2])))\n"
+        "loaded = load(Path(sys.argv[1]), LoadOptions(pin_directory=Path(sys.argv[2])))\n"
         "loaded.map(HASH).update(1, 11)\n"
         "loaded.program('give_answer').pin(Path(sys.argv[2]) / 'give_answer')\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     died = subprocess.run([sys.executable, "-c", script, str(fixture_object), str(pins)], check=False, cwd=os.getcwd())
     assert died.returncode == -signal.SIGKILL
-    with load(fixture_object, Loading(pin_directory=pins)) as loaded, loaded.map(HASH) as adopted:
+    with load(fixture_object, LoadOptions(pin_directory=pins)) as loaded, loaded.map(HASH) as adopted:
         assert adopted.lookup(1) == 11
         with Map.open_pinned(pins, HASH) as pinned:
             assert pinned.info.id == adopted.info.id
@@ -108,9 +108,9 @@ def test_a_load_adopts_maps_that_a_killed_process_pinned(fixture_object: Path, p
 
 
 def test_a_pinned_map_of_another_layout_is_refused_by_name(fixture_object: Path, pins: Path) -> None:
-    load(fixture_object, Loading(pin_directory=pins)).close()
+    load(fixture_object, LoadOptions(pin_directory=pins)).close()
     with pytest.raises(MapMismatch, match="map test_hash: max_entries is 100, wanted 200") as refused:
-        load(fixture_object, Loading(pin_directory=pins, max_entries={"test_hash": 200}))
+        load(fixture_object, LoadOptions(pin_directory=pins, max_entries={"test_hash": 200}))
     assert refused.value.differences == {"max_entries": (100, 200)}
 
 

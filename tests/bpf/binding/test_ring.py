@@ -10,7 +10,7 @@ import pytest
 from cilia.abi.codec import RingLayout
 from cilia.datapath.clock import UnixClock, ktime_ns
 from cilia.datapath.errors import MapMismatch
-from cilia.datapath.objects import LoadedObject, Loading, load
+from cilia.datapath.objects import LoadedObject, LoadOptions, load
 from cilia.datapath.programs import skb_context
 from cilia.datapath.ring import RingBuffer
 
@@ -63,7 +63,7 @@ def test_what_was_discarded_or_has_another_size_is_counted(loaded: LoadedObject,
 def test_a_ring_is_reopened_by_its_pin(fixture_object: Path, pins: Path) -> None:
     layout = RingLayout("test_ring", 1 << 22)
     with (
-        load(fixture_object, Loading(pin_directory=pins)) as loaded,
+        load(fixture_object, LoadOptions(pin_directory=pins)) as loaded,
         RingBuffer.open_pinned(pins, layout, record_size=RECORD.size, limit=LIMIT) as ring,
     ):
         report(loaded, 5)

@@ -34,8 +34,9 @@ from cilia.abi.structs import (
     PolicyVersion,
 )
 from cilia.datapath.array_memory import ArrayMemory
-from cilia.datapath.maps import Map, PerCpuMap
-from cilia.datapath.objects import OBJECTS, LoadedObject, Loading, load
+from cilia.datapath.maps import Map
+from cilia.datapath.objects import OBJECTS, LoadedObject, LoadOptions, load
+from cilia.datapath.per_cpu_map import PerCpuMap
 from cilia.datapath.programs import RunResult, skb_context
 from cilia.datapath.ring import RingBuffer
 from tests.bpf.datapath.namespace import Namespace
@@ -270,7 +271,7 @@ def node(
             "overlay_ifindex": devices["overlay"] if has_overlay else 0,
             **(variables or {}),
         }
-        loading = Loading(variables=configured, max_entries=max_entries, pin_directory=pins)
+        loading = LoadOptions(variables=configured, max_entries=max_entries, pin_directory=pins)
         made = Node(namespace, load(file, loading), devices, configured)
         made.set_gateways(gateway, GATEWAY6)
         try:

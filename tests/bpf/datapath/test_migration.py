@@ -11,15 +11,16 @@ import pytest
 from scapy.packet import Packet
 
 from cilia.abi.enums import EventKind, Hook, Outcome
-from cilia.datapath.conversion import places
+from cilia.datapath.conversion import fields_of
 from cilia.datapath.descriptor import get_pinned
 from cilia.datapath.errors import CannotMigrate, MapFull
 from cilia.datapath.features import BPFFS, ensure_bpffs
-from cilia.datapath.maps import RawMap, open_map_info
-from cilia.datapath.migration import SWITCHING, Migration, settle
-from cilia.datapath.objects import NEXT, OBJECTS, LoadedObject, Loading, load
+from cilia.datapath.map_info import open_map_info
+from cilia.datapath.map_types import types_of_map
+from cilia.datapath.migration import SWITCHING, Migration, recover
+from cilia.datapath.objects import NEXT, OBJECTS, LoadedObject, LoadOptions, load
 from cilia.datapath.programs import skb_context
-from cilia.datapath.types import types_of_map
+from cilia.datapath.raw_map import RawMap
 from tests.bpf.datapath.packets import tcp
 from tests.bpf.datapath.rig import EGRESS, INGRESS, SIZES, TC_ACT_REDIRECT, TC_ACT_SHOT, A, B, Node, node, populate
 from tests.bpf.datapath.variant import SMALLER_NAMES, WIDER_FLOWS, WIDER_POLICY, compile_variant
@@ -58,7 +59,7 @@ def here(pins: Path) -> Iterator[Node]:
 
 
 def load_later(here: Node, file: Path, pins: Path, **sizes: int) -> LoadedObject:
-    loading = Loading(here.variables, SIZES | sizes, pin_directory=pins, migrate=True)
+    loading = LoadOptions(here.variables, SIZES | sizes, pin_directory=pins, migrate=True)
     return load(file, loading)
 
 
@@ -74,8 +75,9 @@ def entries(pin: Path) -> Entries:
     with RawMap(get_pinned(pin), pin.name) as pinned:
         types = types_of_map(pinned.fileno())
         assert types
-        fields = list(places(types[1]))
-        return {key: {place.field: place.get(value) for place in fields} for key, value in pinned.pairs()}
+        fields = list(fields_of(types[1]))
+        pairs = ((bytes(key), bytes(value)) for key, value in pinned.pairs())
+        return {key: {field.path: field.get(value) for field in fields} for key, value in pairs}
 
 
 def test_flows_stay_established_and_both_versions_count(here: Node, later: Path, pins: Path) -> None:
@@ -178,7 +180,7 @@ def test_a_process_that_died_before_it_committed_changed_nothing(here: Node, lat
     ids = {pin.name: open_map_info(pin).id for pin in pins.iterdir()}
     with load_later(here, later, pins) as objects:
         Migration(objects, pins).copy()
-    settle(pins)
+    recover(pins)
     assert {pin.name: open_map_info(pin).id for pin in pins.iterdir()} == ids
 
 
@@ -191,7 +193,7 @@ def test_one_that_died_later_is_completed(here: Node, later: Path, pins: Path, m
         here.run("from_pod", tcp(A, B, 41000), "lxc1")
         for pin in sorted((pins / SWITCHING).iterdir())[:moved]:
             pin.rename(pins / pin.name)
-    settle(pins)
+    recover(pins)
     assert not (pins / SWITCHING).exists()
     here.events()
     with load_later(here, later, pins) as objects:

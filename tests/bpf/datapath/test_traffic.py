@@ -14,7 +14,7 @@ from scapy.layers.inet import ICMP
 
 from cilia.abi.enums import DropReason
 from cilia.datapath.features import has_tcx
-from cilia.datapath.links import Hook, Link
+from cilia.datapath.links import AttachType, Link
 from tests.bpf.datapath.namespace import Namespace
 from tests.bpf.datapath.rig import (
     EGRESS,
@@ -56,11 +56,11 @@ def wired(ipv4: str, gateway: str, *pods: Pod) -> Iterator[Wired]:
             inside = stack.enter_context(Namespace())
             namespaces.append(inside)
             move(here, pod, inside, gateway)
-            attach(here, stack, "from_pod", Hook.TCX_INGRESS, pod.device)
-            attach(here, stack, "to_pod", Hook.TCX_EGRESS, pod.device)
+            attach(here, stack, "from_pod", AttachType.TCX_INGRESS, pod.device)
+            attach(here, stack, "to_pod", AttachType.TCX_EGRESS, pod.device)
             here.namespace.netlink.link("set", index=here.devices[pod.device], state="up")
             here.namespace.netlink.route("add", dst=f"{pod.address}/32", oif=here.devices[pod.device], scope=253)
-        attach(here, stack, "from_overlay", Hook.TCX_INGRESS, "overlay")
+        attach(here, stack, "from_overlay", AttachType.TCX_INGRESS, "overlay")
         here.namespace.netlink.link("set", index=here.devices["overlay"], state="up")
         here.namespace.netlink.addr("add", index=1, address=gateway, prefixlen=32)
         yield Wired(here, namespaces)
@@ -76,10 +76,10 @@ def move(here: Node, pod: Pod, inside: Namespace, gateway: str) -> None:
     inside.netlink.route("add", dst="0.0.0.0/0", gateway=gateway, oif=index)
 
 
-def attach(here: Node, stack: ExitStack, program: str, hook: Hook, device: str) -> None:
+def attach(here: Node, stack: ExitStack, program: str, hook: AttachType, device: str) -> None:
     loaded, ifindex = here.objects.program(program), here.devices[device]
     if not has_tcx():
-        parent = "ffff:fff2" if hook is Hook.TCX_INGRESS else "ffff:fff3"
+        parent = "ffff:fff2" if hook is AttachType.TCX_INGRESS else "ffff:fff3"
         with suppress(NetlinkError):  # has one
             here.namespace.netlink.tc("add", "clsact", ifindex)
         options = {"fd": loaded.fileno(), "name": program, "direct_action": True, "parent": parent}

@@ -9,7 +9,7 @@ import pytest
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from cilia.datapath.objects import LoadedObject, Loading, load
+from cilia.datapath.objects import LoadedObject, LoadOptions, load
 from services.agent.policy.maps import PolicyMaps
 from services.agent.policy.plan import UNREALISED, Change, SlotState, Wait, plan
 from tools.build import ROOT, compile_bpf
@@ -36,7 +36,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedObject]:
         pytest.skip("needs root for eBPF")
     object_file = tmp_path_factory.mktemp("bpf") / "cilia.o"
     compile_bpf(ROOT / "bpf/cilia.c", object_file)
-    with load(object_file, Loading(max_entries={"cilia_ct4": 64, "cilia_ipcache": 64})) as objects:
+    with load(object_file, LoadOptions(max_entries={"cilia_ct4": 64, "cilia_ipcache": 64})) as objects:
         yield objects
 
 

@@ -1,6 +1,4 @@
-"""What types a map's keys and values have: asked of the kernel, or of an object that isn't loaded
-yet.
-"""
+"""Types of a map's keys and values: asked of the kernel, or of an object that isn't loaded yet."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +11,7 @@ from cilia.datapath.errors import KernelError
 from cilia.datapath.layout import Integer, Type
 
 Types = tuple[Type, Type]
-"""Of key and value."""
+"""Types of key and value."""
 
 NOTHING = Integer("", 0)
 """The type of a key or value that there isn't, as in a ring buffer."""
