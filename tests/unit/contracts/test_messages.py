@@ -118,7 +118,6 @@ def test_choices_are_found_where_the_contracts_have_them() -> None:
         "Flow.direction",
         "AgentStatus.state",
         "LocalEndpoint.state",
-        "MonitorFilter.kinds",
         "PolicyChange.action",
         "Side.direction",
         "Side.because",
