@@ -23,7 +23,6 @@ from cilia.policy.engine.events import (
     PolicyPut,
     PolicyRemoved,
 )
-from cilia.policy.engine.mapstate import decide
 from cilia.policy.engine.options import Mode
 from cilia.policy.engine.rules import (
     Block,
@@ -40,6 +39,7 @@ from cilia.policy.engine.rules import (
     split_names,
 )
 from cilia.policy.engine.selectors import ContainerPort
+from cilia.policy.engine.verdict import decide
 from tests.property.test_policy import NAMESPACE, OUTSIDE, PODS, PREFIXES, World
 
 HISTORY = 200

@@ -9,18 +9,11 @@ from hypothesis import strategies as st
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.engine import mapstate
-from cilia.policy.engine.mapstate import (
-    ALLOW,
-    ANY_PEER,
-    DENY,
-    Entries,
-    Match,
-    RuleEntry,
-    decide,
-    merge_rule_entries,
-)
+from cilia.policy.engine.mapstate import ALLOW, ANY_PEER, DENY, Entries, Match, RuleEntry, merge_rule_entries
 from cilia.policy.engine.peersets import share
 from cilia.policy.engine.port_ranges import PORT_BITS
+from cilia.policy.engine.verdict import StateLookup
+from tests.property.examples import examples
 
 WEB, DB = Identity(256), Identity(257)
 PORTS = range(64)
@@ -72,7 +65,7 @@ def join_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(mapstate, "JOIN_FROM", request.param)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(own=claims, wild=claims)
 def test_no_verdict_changes(join_from: None, own: list[RuleEntry], wild: list[RuleEntry]) -> None:
     below = merge_rule_entries(wild)
@@ -81,15 +74,16 @@ def test_no_verdict_changes(join_from: None, own: list[RuleEntry], wild: list[Ru
     for part in shared.parts:
         if part.number:
             state |= rows(Identity(part.number), part.entries)
+    lookup = StateLookup(state)
     for protocol in (6, 17):
         for port in (*PORTS, 64, 80, 65_535):
-            verdict = decide(state, WEB, egress=False, protocol=protocol, port=port)
+            verdict = lookup.decide(WEB, egress=False, protocol=protocol, port=port)
             assert verdict.allowed == searched([*own, *wild], protocol, port), (protocol, port)
-            other = decide(state, DB, egress=False, protocol=protocol, port=port)
+            other = lookup.decide(DB, egress=False, protocol=protocol, port=port)
             assert other.allowed == searched(wild, protocol, port), (protocol, port)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(own=claims)
 def test_every_entry_says_what_a_claim_of_its_policy_says_for_each_of_its_ports(
     join_from: None, own: list[RuleEntry]

@@ -18,7 +18,7 @@ from cilia.policy.engine.events import (
     PolicyPut,
     PolicyRemoved,
 )
-from cilia.policy.engine.mapstate import Match, broader, decide
+from cilia.policy.engine.mapstate import Match, broader
 from cilia.policy.engine.options import Mode
 from cilia.policy.engine.reserved import reserved_labels
 from cilia.policy.engine.rules import (
@@ -38,6 +38,8 @@ from cilia.policy.engine.rules import (
     split_names,
 )
 from cilia.policy.engine.selectors import ContainerPort
+from cilia.policy.engine.verdict import StateLookup
+from tests.property.examples import examples
 from tests.property.policy_model import Model, Workload
 
 NAMESPACE = "io.kubernetes.pod.namespace"
@@ -222,7 +224,7 @@ def hash_bits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(peersets, "HASH_BITS", request.param)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=histories)
 def test_whoever_hears_the_differences_holds_what_a_new_engine_computes(
     hash_bits: None, history: list[list[Event]]
@@ -236,7 +238,7 @@ def test_whoever_hears_the_differences_holds_what_a_new_engine_computes(
     assert heard == full
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=histories, probes=st.lists(st.tuples(protocols, edges), min_size=1, max_size=6))
 def test_the_data_plane_decides_as_the_rules_say(
     hash_bits: None, history: list[list[Event]], probes: list[tuple[int, int]]
@@ -244,17 +246,17 @@ def test_the_data_plane_decides_as_the_rules_say(
     engine, world, _ = play(history)
     model = world.model()
     for subject in engine.subjects:
-        state = engine.map_state(subject)
+        state = StateLookup(engine.map_state(subject))
         for peer in model.workloads:
             for protocol, port in [*probes, (1, 8), (47, 0)]:
                 for egress in (False, True):
-                    verdict = decide(state, Identity(peer), egress=egress, protocol=protocol, port=port)
+                    verdict = state.decide(Identity(peer), egress=egress, protocol=protocol, port=port)
                     found = "audited" if verdict.audited else "allowed" if verdict.allowed else "denied"
                     expected = model.judge(subject, peer, egress=egress, protocol=protocol, port=port)
                     assert found == expected, (subject, peer, egress, protocol, port, verdict)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(histories)
 def test_no_entry_stands_below_a_broader_one_that_decides_the_same_or_overrules_it(history: list[list[Event]]) -> None:
     engine, _, _ = play(history)

@@ -19,6 +19,7 @@ from services.agent.policy.plan import (
     plan_release,
     shapes_of,
 )
+from tests.property.examples import examples
 from tests.unit.agent.policy.policy_model import Kernel, Packet
 
 SET = 1 << 31 | 1
@@ -91,7 +92,7 @@ def finished(kernel: Kernel, steps: Plan) -> Kernel:
     return kernel
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(held_and_desired(), min_size=1, max_size=3))
 def test_each_packet_meets_its_old_verdict_or_its_new_one(
     pairs: list[tuple[SlotState, Mapping[PolicyKey, PolicyEntry]]],
@@ -108,7 +109,7 @@ def test_each_packet_meets_its_old_verdict_or_its_new_one(
                 assert seen in (before, after)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(held_and_desired(), min_size=2, max_size=3))
 def test_subjects_that_switch_do_so_at_one_moment(
     pairs: list[tuple[SlotState, Mapping[PolicyKey, PolicyEntry]]],
@@ -126,7 +127,7 @@ def test_subjects_that_switch_do_so_at_one_moment(
         assert len({kernel.version(slot).set == old[slot] for slot in switching}) <= 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(held_and_desired(), min_size=1, max_size=3))
 def test_a_finished_plan_holds_what_was_desired_and_nothing_else(
     pairs: list[tuple[SlotState, Mapping[PolicyKey, PolicyEntry]]],
@@ -144,7 +145,7 @@ def test_a_finished_plan_holds_what_was_desired_and_nothing_else(
         assert kernel.entries.get((change.slot, held.version.set ^ 1), {}).keys() == held.leftover
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(held_and_desired())
 def test_a_flow_that_was_allowed_and_no_longer_is_sees_a_higher_revision(
     pair: tuple[SlotState, Mapping[PolicyKey, PolicyEntry]],

@@ -13,6 +13,7 @@ from cilia.policy.language.enforcement import Enforcement
 from services.policy.resolution.events import EndpointEvent, Event, IdentityEvent, PolicyEvent
 from services.policy.resolution.resolver import EngineResolver
 from services.policy.resolution.trial import DesiredPolicies
+from tests.property.examples import examples
 from tests.unit.policy.service.changes_of import endpoint, identity, key, new_resolver, policy
 
 APPS = ("a", "b")
@@ -96,7 +97,7 @@ def rows(resolver: EngineResolver) -> dict[SubjectKey, PolicyEntry]:
     return {row: entry for found in resolver.rows.values() for row, entry in found.items()}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(steps, min_size=1, max_size=12))
 def test_trials_change_nothing_but_what_a_change_costs(history: list[tuple[str, object]]) -> None:
     replica = Replica()

@@ -12,13 +12,12 @@ isolation is an entry for everything, below all others.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain, product
 from typing import Final, NamedTuple
 
 from cilia.abi.enums import PolicyPrecedence
 from cilia.contracts.ids import Identity
-from cilia.contracts.tables import PolicyEntry, PolicyKey
+from cilia.contracts.tables import PolicyEntry
 from cilia.policy.engine.port_ranges import PORT_BITS, split_range
 from cilia.policy.engine.rules import NamedPort, PortRange, Rule
 
@@ -204,59 +203,3 @@ def broader(match: Match, shapes: Collection[tuple[int, int]] | None = None) -> 
         if shapes is None or (protocol, shorter) in shapes:
             yield Match(egress, protocol, port & ~(0xFFFF >> shorter), shorter)
     yield Match(egress, 0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What becomes of a packet, and by which entry; ``key`` is None when nothing matches (default
-    deny).
-    """
-
-    allowed: bool
-    """It passes; also if it does so only since its denial is ``audited``."""
-    key: PolicyKey | None = None
-    entry: PolicyEntry | None = None
-
-    @property
-    def audited(self) -> bool:
-        """Tell whether it would be denied, were it not for an audit."""
-        return self.entry is not None and self.entry.audit
-
-    @property
-    def cookie(self) -> int:
-        """Names the policy that decided; 0 for a default."""
-        return self.entry.cookie if self.entry else 0
-
-
-def decide(
-    state: Mapping[PolicyKey, PolicyEntry], peer: Identity, *, egress: bool, protocol: int, port: int
-) -> Verdict:
-    """Look a packet up as the data plane does (bpf/maps/policy.h).
-
-    Args:
-        peer: The identity at the other end.
-        port: Destination port, or ICMP type.
-    """
-    exact = Match(egress, protocol, port, PORT_BITS)
-    found: list[tuple[PolicyKey, PolicyEntry]] = []
-    for identity in (_whose_entries(state, peer, egress), ANY_PEER):
-        for match in (exact, *broader(exact)):
-            key = PolicyKey(egress, identity, match.protocol, match.port, match.bits)
-            if key in state:
-                found.append((key, state[key]))
-                break
-    if not found:
-        return Verdict(False)
-    own_denies = found[0][1].precedence == DENY  # the peer's comes first; what nothing overrules ends the search
-    key, entry = found[0] if own_denies else max(found, key=_rank)
-    return Verdict(not entry.deny or entry.audit, key, entry)
-
-
-def _whose_entries(state: Mapping[PolicyKey, PolicyEntry], peer: Identity, egress: bool) -> Identity:
-    own = state.get(PolicyKey(egress, peer, 0, 0, 0))
-    return Identity(own.peer_set) if own is not None and own.peer_set else peer
-
-
-def _rank(found: tuple[PolicyKey, PolicyEntry]) -> tuple[int, int, int, bool]:
-    key, entry = found
-    return entry.precedence, min(key.protocol, 1), key.port_bits, key.identity != ANY_PEER

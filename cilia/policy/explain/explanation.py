@@ -42,13 +42,13 @@ def explain_flow(engine: Engine, request: ExplainFlow, find_pod: FindPod) -> Exp
     number = destination.number(port, protocol)
     if number is None:
         raise UnknownParty(port, f"is no port that {destination.name} names")
-    return explain(engine, source, destination, Packet(protocol, number))
+    return explain(Judge(engine), source, destination, Packet(protocol, number))
 
 
-def explain(engine: Engine, source: Party, destination: Party, packet: Packet) -> Explained:
+def explain(judge: Judge, source: Party, destination: Party, packet: Packet) -> Explained:
     """Explain a flow on both sides."""
-    egress = explain_side(engine, source, destination, packet, egress=True)
-    ingress = explain_side(engine, destination, source, packet, egress=False)
+    egress = explain_side(judge, source, destination, packet, egress=True)
+    ingress = explain_side(judge, destination, source, packet, egress=False)
     return Explained(
         source.name,
         destination.name,
@@ -60,9 +60,9 @@ def explain(engine: Engine, source: Party, destination: Party, packet: Packet) -
     )
 
 
-def explain_side(engine: Engine, subject: Party, peer: Party, packet: Packet, *, egress: bool) -> Side:
+def explain_side(judge: Judge, subject: Party, peer: Party, packet: Packet, *, egress: bool) -> Side:
     """Explain what the policies of one end say."""
-    judged = Judge(engine).judge_side(subject, peer, packet, egress=egress)
+    judged = judge.judge_side(subject, peer, packet, egress=egress)
     side = Side(
         Direction.of(egress),
         subject.name,
@@ -76,7 +76,7 @@ def explain_side(engine: Engine, subject: Party, peer: Party, packet: Packet, *,
         return side
     return structs.replace(
         side,
-        nearest=tuple(_nearest(engine, subject, peer, packet, egress=egress)),
+        nearest=tuple(_nearest(judge.engine, subject, peer, packet, egress=egress)),
         suggestion=allow_policy(subject, peer, packet, egress=egress),
     )
 

@@ -43,7 +43,7 @@ def allow_policy(subject: Party, peer: Party, packet: Packet, *, egress: bool) -
             direction: [{peers_field + kind: values, **ports}],
         },
     }
-    return str(yaml.safe_dump(document, sort_keys=False))
+    return str(yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False))
 
 
 def _peers(subject: Party, peer: Party) -> tuple[str, list[Any]] | None:

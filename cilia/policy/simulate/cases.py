@@ -47,7 +47,7 @@ class Results:
     @property
     def missed(self) -> tuple[RulePath, ...]:
         """Rules that no case touches."""
-        return tuple(place for place in self.rules if place not in self.hit)
+        return tuple(rule for rule in self.rules if rule not in self.hit)
 
     @property
     def coverage_percent(self) -> float:
@@ -55,56 +55,56 @@ class Results:
         return 100.0 * (1 - len(self.missed) / len(self.rules)) if self.rules else 100.0
 
 
-def run_cases(world: DescribedCluster) -> Results:
+def run_cases(cluster: DescribedCluster) -> Results:
     """Judge every flow of every case.
 
     Raises:
         BadDescription, BadPort: A case names nobody, or no port.
     """
-    flows = 0
+    flows, judge = 0, Judge(cluster.engine)
     broken: list[Broken] = []
     hit: set[RulePath] = set()
-    for number, case in enumerate(world.description.cases, 1):
-        for source, destination, port in _flows(world, case):
+    for number, case in enumerate(cluster.description.cases, 1):
+        for source, destination, port in _flows(cluster, case):
             flows += 1
-            explained = _explain(world, source, destination, port)
+            explained = _explain(cluster, judge, source, destination, port)
             if explained is not None:
-                hit |= {place for side in (explained.egress, explained.ingress) for place in side.rules}
+                hit |= {rule for side in (explained.egress, explained.ingress) for rule in side.rules}
             if explained is None or explained.allowed != (case.expect == "allowed"):
                 name = case.name or f"case {number}"
                 broken.append(Broken(name, source.name, destination.name, port, case.expect, explained))
-    return Results(flows, tuple(broken), tuple(Judge(world.engine).rules), frozenset(hit))
+    return Results(flows, tuple(broken), tuple(judge.rules), frozenset(hit))
 
 
-def _flows(world: DescribedCluster, case: Expectation) -> Iterator[tuple[DescribedParty, DescribedParty, str]]:
-    destinations = [party for name in case.destinations for party in _find(world, name)]
+def _flows(cluster: DescribedCluster, case: Expectation) -> Iterator[tuple[DescribedParty, DescribedParty, str]]:
+    destinations = [party for name in case.destinations for party in _find(cluster, name)]
     for name in case.sources:
-        for source in _find(world, name):
+        for source in _find(cluster, name):
             for destination in destinations:
                 yield from ((source, destination, port) for port in case.ports if source != destination)
 
 
-def _find(world: DescribedCluster, name: str) -> list[DescribedParty]:
+def _find(cluster: DescribedCluster, name: str) -> list[DescribedParty]:
     """Return whom a name means; ``shop/*`` means all pods of a namespace."""
     if "*" not in name:
-        return [world.find(name)]
-    found = [world.parties[pod] for pod in world.pods if fnmatchcase(pod, name)]
+        return [cluster.find(name)]
+    found = [cluster.parties[pod] for pod in cluster.pods if fnmatchcase(pod, name)]
     if not found:
         raise BadDescription(repr(name), "matches no pod of this cluster")
     return found
 
 
 def _explain(
-    world: DescribedCluster, source: DescribedParty, destination: DescribedParty, port: str
+    cluster: DescribedCluster, judge: Judge, source: DescribedParty, destination: DescribedParty, port: str
 ) -> Explained | None:
     name, protocol = read_port(port)
     number = destination.number(name, protocol)
     if number is None:
         return None
-    return explain(world.engine, _end(world, source), _end(world, destination), Packet(protocol, number))
+    return explain(judge, _party(cluster, source), _party(cluster, destination), Packet(protocol, number))
 
 
-def _end(world: DescribedCluster, party: DescribedParty) -> Party:
+def _party(cluster: DescribedCluster, party: DescribedParty) -> Party:
     if party.address is not None:
-        return party_of_address(world.engine, party.address)
-    return party_of_identity(world.engine, party.identity, party.name)
+        return party_of_address(cluster.engine, party.address)
+    return party_of_identity(cluster.engine, party.identity, party.name)

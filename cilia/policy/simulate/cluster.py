@@ -10,13 +10,12 @@ from cilia.contracts.identities import FIRST_ALLOCATED, Reserved, node_range
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import CLUSTER, Label, Labels, node, parse_labels, workload
 from cilia.contracts.protocols import TRANSPORTS
-from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.engine.engine import Engine
 from cilia.policy.engine.events import EndpointsChanged, IdentityPut, ModeSet, PolicyPut
-from cilia.policy.engine.mapstate import Verdict, decide
 from cilia.policy.engine.options import Mode, Options
 from cilia.policy.engine.rules import Policy, Prefix, cidr_label, within
 from cilia.policy.engine.selectors import ContainerPort
+from cilia.policy.engine.verdict import StateLookup, Verdict
 from cilia.policy.explain.parties import ENTITIES
 from cilia.policy.language.parse import ParsedPolicy, parse_policies
 from cilia.policy.simulate.description import BadDescription, DescribedPort, Description
@@ -81,7 +80,7 @@ class DescribedCluster:
         self.pods = {name: party.identity for name, party in self.parties.items()}
         outside = (*description.addresses, *description.entities)
         self.parties |= {name: self.find(name) for name in outside}
-        self._states: dict[Identity, dict[PolicyKey, PolicyEntry]] = {}
+        self._states: dict[Identity, StateLookup] = {}
 
     def find(self, name: str) -> DescribedParty:
         """Return a party by name: a pod, an identity's number, an entity, an address.
@@ -117,15 +116,15 @@ class DescribedCluster:
             state = self._state(subject.identity)
             if state is None:
                 return None
-            return decide(state, peer.identity, egress=egress, protocol=protocol, port=port)
+            return state.decide(peer.identity, egress=egress, protocol=protocol, port=port)
 
         return FlowVerdict(side(source, destination, True), side(destination, source, False))
 
-    def _state(self, subject: Identity) -> dict[PolicyKey, PolicyEntry] | None:
+    def _state(self, subject: Identity) -> StateLookup | None:
         if subject not in self.engine.subjects:
             return None
         if subject not in self._states:
-            self._states[subject] = self.engine.map_state(subject)
+            self._states[subject] = StateLookup(self.engine.map_state(subject))
         return self._states[subject]
 
     def _identities(self) -> Iterator[DescribedParty]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from cilia.contracts.protocols import protocol_name
-from cilia.policy.engine.mapstate import Verdict
+from cilia.policy.engine.verdict import Verdict
 from cilia.policy.explain.packet import read_port
 from cilia.policy.simulate.cluster import DescribedCluster, DescribedParty
 
@@ -35,24 +35,24 @@ class VerdictRow(Struct, frozen=True):
     ingress: SideVerdict | None = None
 
 
-def judge_all(world: DescribedCluster, probes: Sequence[str]) -> Iterator[VerdictRow]:
+def judge_all(cluster: DescribedCluster, probes: Sequence[str]) -> Iterator[VerdictRow]:
     """Yield the verdict of every flow between parties of the description; nobody is judged against
     itself.
 
     Raises:
         BadPort: A probe is no port and protocol.
     """
-    keys = {policy.cookie: key for key, policy in world.policies.items()}
+    keys = {policy.cookie: key for key, policy in cluster.policies.items()}
     for probe in probes:
         port, protocol = read_port(probe)
-        for source in world.parties.values():
-            for destination in world.parties.values():
+        for source in cluster.parties.values():
+            for destination in cluster.parties.values():
                 if source != destination:
-                    yield _judge(world, source, destination, port, protocol, keys)
+                    yield _judge(cluster, source, destination, port, protocol, keys)
 
 
 def _judge(
-    world: DescribedCluster,
+    cluster: DescribedCluster,
     source: DescribedParty,
     destination: DescribedParty,
     port: str,
@@ -62,7 +62,7 @@ def _judge(
     number, name = destination.number(port, protocol), protocol_name(protocol)
     if number is None:
         return VerdictRow(source.name, destination.name, name, port, None)
-    found = world.judge(source, destination, protocol=protocol, port=number)
+    found = cluster.judge(source, destination, protocol=protocol, port=number)
     sides = (_describe(side, keys) for side in (found.egress, found.ingress))
     return VerdictRow(source.name, destination.name, name, number, found.allowed, *sides)
 

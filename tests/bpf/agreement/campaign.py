@@ -128,7 +128,7 @@ class Trial:
         where = f"{self._where}: {source.name} -> {destination.name} {port}/{protocol}"
         event = self._kernel.send(source.address, destination.address, protocol, port)
         packet = Packet(protocol, port)
-        said = explain(self._world.engine, source.end, destination.end, packet)
+        said = explain(Judge(self._world.engine), source.end, destination.end, packet)
         self._compare_explained(event, said, source, destination, where)
         judged = self._outlook.judge(source.flow_end, destination.flow_end, packet)
         self._compare_what_if(judged, said, where)

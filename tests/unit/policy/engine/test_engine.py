@@ -10,10 +10,11 @@ from cilia.contracts.labels import Label, Labels, node, workload
 from cilia.contracts.tables import PolicyKey, PolicyObject, policy_cookie
 from cilia.policy.engine.engine import Engine
 from cilia.policy.engine.events import EndpointsChanged, IdentityPut, IdentityRemoved, ModeSet, PolicyPut, PolicyRemoved
-from cilia.policy.engine.mapstate import ANY_PEER, decide
+from cilia.policy.engine.mapstate import ANY_PEER
 from cilia.policy.engine.options import Mode, Options
 from cilia.policy.engine.rules import Block, Policy, PrefixGroup, Selector, cidr_label, parse_prefix
 from cilia.policy.engine.selectors import ContainerPort, selects, view_peer
+from cilia.policy.engine.verdict import decide
 from cilia.policy.language.parse import decode_object, parse_policies
 
 WEB, DB, OTHER = Identity(256), Identity(257), Identity(258)

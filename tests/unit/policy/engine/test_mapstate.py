@@ -13,12 +13,12 @@ from cilia.policy.engine.mapstate import (
     Match,
     RuleEntry,
     broader,
-    decide,
     expand_rule,
     merge_rule_entries,
 )
 from cilia.policy.engine.port_ranges import split_range
 from cilia.policy.engine.rules import PortRange, Rule
+from cilia.policy.engine.verdict import decide
 
 WEB, DB = Identity(256), Identity(257)
 TCP_80 = Match(False, 6, 80, 16)

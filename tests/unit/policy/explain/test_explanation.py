@@ -13,6 +13,7 @@ from msgspec import convert
 from cilia.contracts.explanations import Explained, PeerSelector, Side
 from cilia.contracts.protocols import IpProtocol
 from cilia.policy.explain.explanation import explain
+from cilia.policy.explain.judgement import Judge
 from cilia.policy.explain.packet import Packet
 from cilia.policy.explain.parties import UnknownParty, find_party
 from cilia.policy.simulate.cluster import DescribedCluster, build_cluster
@@ -126,7 +127,7 @@ def _explain(world: DescribedCluster, source: str, destination: str, port: str) 
     number, protocol = port.split("/")
     packet = Packet(IpProtocol[protocol], int(number))
     client, server = (find_party(world.engine, PeerSelector(name), world.pods.get) for name in (source, destination))
-    explained = explain(world.engine, client, server, packet)
+    explained = explain(Judge(world.engine), client, server, packet)
     by_maps = world.judge(world.find(source), world.find(destination), protocol=packet.protocol, port=packet.port)
     assert explained.allowed == by_maps.allowed
     return explained
@@ -266,7 +267,7 @@ def test_an_imagined_pod_has_the_labels_of_its_namespace() -> None:
     target = find_party(world.engine, PeerSelector("shop/db"), world.pods.get)
     for namespace, allowed in (("lab", True), ("attic", False)):
         imagined = find_party(world.engine, PeerSelector(labels=("app=new",), namespace=namespace), world.pods.get)
-        assert explain(world.engine, imagined, target, Packet(6, 80)).allowed is allowed
+        assert explain(Judge(world.engine), imagined, target, Packet(6, 80)).allowed is allowed
 
 
 def test_a_proposed_policy_isolates_nobody_that_was_open() -> None:

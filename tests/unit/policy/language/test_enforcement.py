@@ -5,8 +5,9 @@ audited denials.
 import pytest
 
 from cilia.policy.engine.events import ModeSet
-from cilia.policy.engine.mapstate import Match, decide, intersect
+from cilia.policy.engine.mapstate import Match, intersect
 from cilia.policy.engine.options import Mode
+from cilia.policy.engine.verdict import decide
 from cilia.policy.errors import BadPolicy
 from cilia.policy.language.enforcement import Enforcement
 from cilia.policy.language.parse import parse_policies

@@ -15,10 +15,10 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.labels import workload
 from cilia.policy.engine.engine import Engine
 from cilia.policy.engine.events import EndpointsChanged, Event, IdentityPut, PolicyPut
-from cilia.policy.engine.mapstate import decide
 from cilia.policy.engine.options import Options
 from cilia.policy.engine.rules import Policy, PortRange
 from cilia.policy.engine.selectors import ContainerPort
+from cilia.policy.engine.verdict import StateLookup
 from cilia.policy.errors import BadPolicy
 from cilia.policy.language.parse import parse_policies
 from tests.unit.policy.corpus import PROTOCOLS, Json, directory, identities_of, load
@@ -93,11 +93,11 @@ def _differences(cluster: Json, probes: list[tuple[int, int]]) -> list[str]:
     flows = [(Identity(peer), *probe) for peer in cluster["peers"] for probe in probes]
     found = []
     for number, subject in cluster["subjects"].items():
-        state = engine.map_state(Identity(int(number)))
+        state = StateLookup(engine.map_state(Identity(int(number))))
         for direction in "ie":
             expected = subject.get(direction) or "A" * len(flows)
             for flow, letter in zip(flows, expected, strict=True):
-                verdict = decide(state, flow[0], egress=direction == "e", protocol=flow[1], port=flow[2])
+                verdict = state.decide(flow[0], egress=direction == "e", protocol=flow[1], port=flow[2])
                 ours = "A" if verdict.allowed else "D" if verdict.entry else "n"
                 if ours != letter:
                     found.append(f"{cluster['name']} {number} {direction} {flow}: {ours} instead of {letter}")
@@ -167,7 +167,7 @@ def _kubernetes_differences(step: Json) -> list[str]:
     kind = {"kind": "NetworkPolicy", "apiVersion": "networking.k8s.io/v1"}
     for policy in step["policies"]:
         engine.apply([PolicyPut(item.policy) for item in parse_policies(json.dumps({**kind, **policy}))])
-    states = {name: engine.map_state(identity) for name, identity in identities.items()}
+    states = {name: StateLookup(engine.map_state(identity)) for name, identity in identities.items()}
     found = []
     for probe, matrix in step["expected"].items():
         protocol, port = probe.split("/")
@@ -176,8 +176,8 @@ def _kubernetes_differences(step: Json) -> list[str]:
                 if i == j or matrix["combined"][i][j] == "-":
                     continue
                 flow = {"protocol": PROTOCOLS[protocol], "port": _number(pods[target], port)}
-                out = decide(states[source], identities[target], egress=True, **flow).allowed
-                into = decide(states[target], identities[source], egress=False, **flow).allowed
+                out = states[source].decide(identities[target], egress=True, **flow).allowed
+                into = states[target].decide(identities[source], egress=False, **flow).allowed
                 ours = "".join(".X"[not allowed] for allowed in (into, out, into and out))
                 if ours != "".join(matrix[side][i][j] for side in ("ingress", "egress", "combined")):
                     found.append(f"{probe} {source} -> {target}: {ours}")
