@@ -1,4 +1,4 @@
-"""Compression of maps changes no verdict: against a list of claims, searched from end to end."""
+"""Compression of maps changes no verdict: against a list of rule entries, searched from end to end."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.policy.engine import mapstate
 from cilia.policy.engine.mapstate import ALLOW, ANY_PEER, DENY, Entries, Match, RuleEntry, merge_rule_entries
-from cilia.policy.engine.peersets import share
+from cilia.policy.engine.peersets import split_by_direction
 from cilia.policy.engine.port_ranges import PORT_BITS
 from cilia.policy.engine.verdict import StateLookup
 from tests.property.examples import examples
@@ -19,21 +19,21 @@ WEB, DB = Identity(256), Identity(257)
 PORTS = range(64)
 
 
-def matches(claim: RuleEntry, protocol: int, port: int) -> bool:
-    match = claim.match
+def matches(rule_entry: RuleEntry, protocol: int, port: int) -> bool:
+    match = rule_entry.match
     if match.protocol == 0:
         return True
     return match.protocol == protocol and (port ^ match.port) >> (PORT_BITS - match.bits) == 0
 
 
-def searched(claims: Iterable[RuleEntry], protocol: int, port: int) -> bool:
-    """Tell whether a packet is allowed: by a claim, and denied by none."""
-    speaking = [claim for claim in claims if matches(claim, protocol, port)]
-    return bool(speaking) and all(claim.precedence != DENY for claim in speaking)
+def searched(rule_entries: Iterable[RuleEntry], protocol: int, port: int) -> bool:
+    """Tell whether a packet is allowed: by a rule_entry, and denied by none."""
+    speaking = [rule_entry for rule_entry in rule_entries if matches(rule_entry, protocol, port)]
+    return bool(speaking) and all(rule_entry.precedence != DENY for rule_entry in speaking)
 
 
 @st.composite
-def claim(draw: st.DrawFn) -> list[RuleEntry]:
+def rule_entry(draw: st.DrawFn) -> list[RuleEntry]:
     """A rule of a run of neighbouring ports, one by one, of a prefix, of a protocol, or of
     everything.
     """
@@ -53,7 +53,7 @@ def claim(draw: st.DrawFn) -> list[RuleEntry]:
     return [RuleEntry(match, precedence, policy, ord(policy)) for match in found]
 
 
-claims = st.lists(claim(), max_size=5).map(lambda found: [item for some in found for item in some])
+rule_entries = st.lists(rule_entry(), max_size=5).map(lambda found: [item for some in found for item in some])
 
 
 def rows(peer: Identity, entries: Entries) -> dict[PolicyKey, PolicyEntry]:
@@ -66,10 +66,10 @@ def join_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(own=claims, wild=claims)
-def test_no_verdict_changes(join_from: None, own: list[RuleEntry], wild: list[RuleEntry]) -> None:
-    below = merge_rule_entries(wild)
-    shared = share(merge_rule_entries(own, below))
+@given(own=rule_entries, any_peer=rule_entries)
+def test_no_verdict_changes(join_from: None, own: list[RuleEntry], any_peer: list[RuleEntry]) -> None:
+    below = merge_rule_entries(any_peer)
+    shared = split_by_direction(merge_rule_entries(own, below))
     state = rows(ANY_PEER, below) | rows(WEB, shared.rows)
     for part in shared.parts:
         if part.number:
@@ -78,14 +78,14 @@ def test_no_verdict_changes(join_from: None, own: list[RuleEntry], wild: list[Ru
     for protocol in (6, 17):
         for port in (*PORTS, 64, 80, 65_535):
             verdict = lookup.decide(WEB, egress=False, protocol=protocol, port=port)
-            assert verdict.allowed == searched([*own, *wild], protocol, port), (protocol, port)
+            assert verdict.allowed == searched([*own, *any_peer], protocol, port), (protocol, port)
             other = lookup.decide(DB, egress=False, protocol=protocol, port=port)
-            assert other.allowed == searched(wild, protocol, port), (protocol, port)
+            assert other.allowed == searched(any_peer, protocol, port), (protocol, port)
 
 
 @settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(own=claims)
-def test_every_entry_says_what_a_claim_of_its_policy_says_for_each_of_its_ports(
+@given(own=rule_entries)
+def test_every_entry_says_what_an_entry_of_its_policy_says_for_each_of_its_ports(
     join_from: None, own: list[RuleEntry]
 ) -> None:
     for match, entry in merge_rule_entries(own).items():

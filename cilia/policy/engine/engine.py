@@ -14,6 +14,7 @@ from cilia.contracts.identities import Reserved, is_reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import NAMESPACE, NAMESPACE_LABELS, Label, Labels
 from cilia.contracts.tables import PolicyEntry, PolicyKey
+from cilia.policy.engine.bound_specs import BoundSpec, BoundSpecs
 from cilia.policy.engine.events import (
     EndpointsChanged,
     Event,
@@ -23,7 +24,7 @@ from cilia.policy.engine.events import (
     PolicyPut,
     PolicyRemoved,
 )
-from cilia.policy.engine.groups import BoundSpec, Difference, Group, GroupKey
+from cilia.policy.engine.groups import Difference, Group, GroupKey
 from cilia.policy.engine.options import Mode, Options
 from cilia.policy.engine.reserved import reserved_labels
 from cilia.policy.engine.rules import CIDR, CIDR_GROUP, RESERVED, LabelView, Policy, Prefix, PrefixGroup, Spec
@@ -44,11 +45,8 @@ class Engine:
         self._labels: dict[Identity, Labels] = {}
         self._workloads: set[Identity] = set()
         self._endpoints: dict[Identity, EndpointsChanged] = {}
-        self._policies: dict[str, list[BoundSpec]] = {}
-        self._retiring: list[BoundSpec] = []
-        self._idle_specs: list[BoundSpec] = []
+        self._specs = BoundSpecs(self._index)
         self._idle_groups: set[Group] = set()
-        self._specs_of: defaultdict[Selection, list[BoundSpec]] = defaultdict(list)
         self._groups: dict[GroupKey, Group] = {}
         self._using: defaultdict[Selection, set[Group]] = defaultdict(set)
         self._group_of: dict[Identity, Group] = {}
@@ -95,12 +93,11 @@ class Engine:
     @property
     def policies(self) -> dict[str, Policy]:
         """Policies that say something, by key."""
-        return {key: self.policy(key) for key in (*self._policies, *self._prefix_groups)}
+        return {key: self.policy(key) for key in (*self._specs, *self._prefix_groups)}
 
     def policy(self, key: str) -> Policy:
         """Return a policy; one that says nothing if there is none."""
-        specs = tuple(bound.spec for bound in self._policies.get(key, ()))
-        return Policy(key, specs, group=self._prefix_groups.get(key))
+        return Policy(key, self._specs.of_policy(key), group=self._prefix_groups.get(key))
 
     def peer(self, identity: Identity) -> Peer | None:
         """Return an identity as selectors see it."""
@@ -152,9 +149,8 @@ class Engine:
         for group in self._idle_groups - emptied:
             if not group.subjects:
                 self._drop(group)
-        for bound in self._idle_specs:
-            self._release(bound)
-        self._idle_groups, self._idle_specs, self._retiring = emptied, self._retiring, []
+        self._specs.release()
+        self._idle_groups = emptied
 
     def _take(self, event: Event) -> None:
         match event:
@@ -195,39 +191,7 @@ class Engine:
     def _put_policy(self, policy: Policy) -> None:
         self._prefixes = None
         self._put_group(policy.key, policy.group)
-        outgoing = self._policies.pop(policy.key, [])
-        kept: list[BoundSpec] = []
-        for spec in () if policy.shadow else policy.specs:
-            same = _take_out(outgoing, policy.key, spec)
-            kept.append(same or self._enforce(policy, spec))
-        for bound in outgoing:
-            self._retire(bound)
-        if kept:
-            self._policies[policy.key] = kept
-
-    def _enforce(self, policy: Policy, spec: Spec) -> BoundSpec:
-        bound = _take_out(self._idle_specs, policy.key, spec) or self._bind(policy, spec)
-        self._specs_of[bound.subject].append(bound)
-        self._stale_subjects |= bound.subject.members
-        return bound
-
-    def _bind(self, policy: Policy, spec: Spec) -> BoundSpec:
-        use = self._index.use
-        peers = tuple(
-            (rule, None if rule.peers is None else tuple(use(peer) for peer in rule.peers)) for rule in spec.rules
-        )
-        return BoundSpec(policy.key, policy.cookie, spec, use(spec.subject), peers)
-
-    def _retire(self, bound: BoundSpec) -> None:
-        self._stale_subjects |= bound.subject.members
-        self._specs_of[bound.subject].remove(bound)
-        if not self._specs_of[bound.subject]:
-            del self._specs_of[bound.subject]
-        self._retiring.append(bound)
-
-    def _release(self, bound: BoundSpec) -> None:
-        for selection in (bound.subject, *(item for _, peers in bound.peers for item in peers or ())):
-            self._index.disuse(selection)
+        self._stale_subjects |= self._specs.put(policy)
 
     def _put_identity(self, identity: Identity, labels: Labels) -> None:
         self._labels[identity] = labels
@@ -311,9 +275,7 @@ class Engine:
     def _key_of(self, subject: Identity) -> GroupKey:
         if self._mode is Mode.NEVER:
             return GroupKey(frozenset(), open_ingress=True, open_egress=True, admits_host=False)
-        specs = frozenset(
-            bound for selection in self._index.selecting(subject) for bound in self._specs_of.get(selection, ())
-        )
+        specs = self._specs.of_subject(self._index.selecting(subject))
         closed = self._mode is Mode.ALWAYS or subject == INIT
         return GroupKey(
             specs,
@@ -364,13 +326,6 @@ _EMPTY: Final = GroupKey(frozenset(), open_ingress=False, open_egress=False, adm
 
 def _closes(spec: Spec, *, egress: bool) -> bool:
     return spec.isolates(egress) and not spec.audit
-
-
-def _take_out(bounds: list[BoundSpec], policy: str, spec: Spec) -> BoundSpec | None:
-    found = next((bound for bound in bounds if bound.policy == policy and bound.spec == spec), None)
-    if found is not None:
-        bounds.remove(found)
-    return found
 
 
 def _has_named_ingress(specs: Iterable[BoundSpec]) -> bool:

@@ -1,7 +1,7 @@
-"""Resolved policy of the subjects that the same specs select.
+"""Groups of subjects that the same specs select, and their resolved policy.
 
 Subjects with the same policy share one :class:`Group`, and peers that the same selectors of a group
-select share one set of entries, their *profile* (here, on the bus and in the kernel:
+select share one set of entries (here, on the bus and in the kernel:
 cilia/policy/engine/peersets.py). So 10,000 identities cost 10,000 references and few sets of
 entries, and a new identity costs one lookup for each group that it concerns.
 """
@@ -14,6 +14,7 @@ from typing import Final
 from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
+from cilia.policy.engine.bound_specs import BoundSpec
 from cilia.policy.engine.mapstate import (
     ALLOW,
     ANY_PEER,
@@ -27,26 +28,15 @@ from cilia.policy.engine.mapstate import (
     limit_audited_denials,
     merge_rule_entries,
 )
-from cilia.policy.engine.peersets import NOTHING, PeerSets, Shared, share
-from cilia.policy.engine.rules import NamedPort, Rule, Spec
+from cilia.policy.engine.peersets import NOTHING, PeerEntries, PeerSets, split_by_direction
+from cilia.policy.engine.rules import NamedPort, Rule
 from cilia.policy.engine.selectors import ContainerPort, Selection, SelectorIndex
 
 HOST: Final = Identity(Reserved.HOST)
 BY_DEFAULT: Final = "\U0010ffff"
-"""Stands for a policy's key in claims of the enforcement mode; comes after every key, so a policy's
+"""Stands for a policy's key in entries of the enforcement mode; comes after every key, so a policy's
 claim wins.
 """
-
-
-@dataclass(eq=False, slots=True)
-class BoundSpec:
-    """A spec of a policy that is in force; compared by identity."""
-
-    policy: str
-    cookie: int
-    spec: Spec
-    subject: Selection
-    peers: tuple[tuple[Rule, tuple[Selection, ...] | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +107,7 @@ def lookup_in(ports: frozenset[ContainerPort]) -> NameLookup:
     return lookup
 
 
-Profile = tuple[frozenset[Selection], frozenset[ContainerPort]]
+MergeKey = tuple[frozenset[Selection], frozenset[ContainerPort]]
 
 
 @dataclass(eq=False)
@@ -125,24 +115,24 @@ class Group:
     """Map state of all subjects with one :class:`GroupKey`.
 
     Attributes:
-        wild: Entries for any peer.
+        any_peer: Entries for any peer.
         entries: Peer, or number of a set of peers -> entries under it; who has none is left out.
         before: What ``entries`` held before the changes of the batch under way; empty between
             batches.
     """
 
     key: GroupKey
-    wild: Entries = field(default_factory=dict)
+    any_peer: Entries = field(default_factory=dict)
     entries: dict[Identity, Entries] = field(default_factory=dict)
     before: dict[Identity, Entries] = field(default_factory=dict)
     subjects: set[Identity] = field(default_factory=set)
-    _wild_claims: list[RuleEntry] | None = None
+    _any_peer_rule_entries: list[RuleEntry] | None = None
     """Kept only if there are audited specs; may be empty then."""
-    _claims: dict[Selection, list[RuleEntry]] = field(default_factory=dict)
+    _rule_entries: dict[Selection, list[RuleEntry]] = field(default_factory=dict)
     _named: dict[Selection, list[tuple[Rule, BoundSpec]]] = field(default_factory=dict)
-    _merged: dict[Profile, Shared] = field(default_factory=dict)
-    _merged_host: dict[Profile, Shared] = field(default_factory=dict)
-    _shared: dict[Identity, Shared] = field(default_factory=dict)
+    _merged: dict[MergeKey, PeerEntries] = field(default_factory=dict)
+    _merged_host: dict[MergeKey, PeerEntries] = field(default_factory=dict)
+    _peer_entries: dict[Identity, PeerEntries] = field(default_factory=dict)
     _sets: PeerSets = field(default_factory=PeerSets)
     size: int = 0
     """How many entries there are."""
@@ -150,18 +140,18 @@ class Group:
     @property
     def selections(self) -> Iterable[Selection]:
         """Selectors of peers whose members matter to the group."""
-        return self._claims
+        return self._rule_entries
 
     def build(self, index: SelectorIndex) -> None:
         """Compute the state from nothing."""
-        claims = list(self._claim_all())
+        rule_entries = list(self._expand_all())
         if any(bound.spec.audit for bound in self.key.specs):
-            self._wild_claims = claims
-            claims = list(limit_audited_denials(claims))
-        self.wild = merge_rule_entries(claims, audited=self.key.audited)
-        self.size = len(self.wild)
+            self._any_peer_rule_entries = rule_entries
+            rule_entries = list(limit_audited_denials(rule_entries))
+        self.any_peer = merge_rule_entries(rule_entries, audited=self.key.audited)
+        self.size = len(self.any_peer)
         selecting: defaultdict[Identity, list[Selection]] = defaultdict(list)
-        for selection in self._claims:
+        for selection in self._rule_entries:
             for identity in selection.members:
                 selecting[identity].append(selection)
         if self.key.admits_host:
@@ -172,15 +162,17 @@ class Group:
 
     def update(self, identity: Identity, index: SelectorIndex) -> None:
         """Take the change of one peer's selectors."""
-        self._put(identity, self._merge(identity, frozenset(self._claims.keys() & index.selecting(identity)), index))
+        self._put(
+            identity, self._merge(identity, frozenset(self._rule_entries.keys() & index.selecting(identity)), index)
+        )
 
-    def _put(self, identity: Identity, new: Shared) -> None:
-        old = self._shared.get(identity, NOTHING)
+    def _put(self, identity: Identity, new: PeerEntries) -> None:
+        old = self._peer_entries.get(identity, NOTHING)
         if new is old or new.entries == old.entries:
             return
-        self._shared[identity] = new
+        self._peer_entries[identity] = new
         if not new.parts:
-            del self._shared[identity]
+            del self._peer_entries[identity]
         was_clear = {part.number for part in (*old.parts, *new.parts) if self._sets.is_clear(part.number)}
         changed = self._sets.join(new) | self._sets.leave(old)
         for number in changed:
@@ -188,9 +180,9 @@ class Group:
         self._write(identity, self._sets.rows(new))
         turned = {number for number in changed if (number in was_clear) != self._sets.is_clear(number)}
         if turned:  # two sets have one number now, or no longer
-            for peer, shared in self._shared.items():
-                if any(part.number in turned for part in shared.parts):
-                    self._write(peer, self._sets.rows(shared))
+            for peer, peer_entries in self._peer_entries.items():
+                if any(part.number in turned for part in peer_entries.parts):
+                    self._write(peer, self._sets.rows(peer_entries))
 
     def _write(self, row: Identity, entries: Entries) -> None:
         old = self.entries.get(row, NO_ENTRIES)
@@ -203,8 +195,8 @@ class Group:
         else:
             del self.entries[row]
 
-    def _claim_all(self) -> Iterator[RuleEntry]:
-        """Yield the claims for any peer, and file the others under their selectors."""
+    def _expand_all(self) -> Iterator[RuleEntry]:
+        """Yield the rule entries for any peer, and file the others under their selectors."""
         for egress, is_open in ((False, self.key.open_ingress), (True, self.key.open_egress)):
             everything = Match(egress, 0, 0, 0)
             isolating = [bound for bound in self.key.specs if bound.spec.isolates(egress)]
@@ -225,40 +217,42 @@ class Group:
     def _file(self, rule: Rule, bound: BoundSpec, selections: tuple[Selection, ...]) -> None:
         by_peer = rule.egress and rule.is_named
         own = lookup_in(self.key.own_ports)
-        claims = [] if by_peer else list(expand_rule(rule, bound.policy, bound.cookie, own, audit=bound.spec.audit))
+        rule_entries = (
+            [] if by_peer else list(expand_rule(rule, bound.policy, bound.cookie, own, audit=bound.spec.audit))
+        )
         for selection in selections:
-            self._claims.setdefault(selection, []).extend(claims)
+            self._rule_entries.setdefault(selection, []).extend(rule_entries)
             if by_peer:
                 self._named.setdefault(selection, []).append((rule, bound))
 
-    def _merge(self, identity: Identity, selections: frozenset[Selection], index: SelectorIndex) -> Shared:
+    def _merge(self, identity: Identity, selections: frozenset[Selection], index: SelectorIndex) -> PeerEntries:
         peer = index.peer(identity)
         if peer is None:
             return NOTHING
         ports = peer.ports if self._named and not self._named.keys().isdisjoint(selections) else frozenset()
         merged = self._merged_host if identity == HOST else self._merged
-        shared = merged.get((selections, ports))
-        if shared is None:
-            claims = list(self._claims_of(identity, selections, lookup_in(ports)))
-            if self._wild_claims is not None:
-                claims = list(limit_audited_denials(claims, self._wild_claims))
-            entries = merge_rule_entries(claims, self.wild, audited=self.key.audited)
-            shared = merged[selections, ports] = share(entries)
-        return shared
+        peer_entries = merged.get((selections, ports))
+        if peer_entries is None:
+            rule_entries = list(self._rule_entries_of(identity, selections, lookup_in(ports)))
+            if self._any_peer_rule_entries is not None:
+                rule_entries = list(limit_audited_denials(rule_entries, self._any_peer_rule_entries))
+            entries = merge_rule_entries(rule_entries, self.any_peer, audited=self.key.audited)
+            peer_entries = merged[selections, ports] = split_by_direction(entries)
+        return peer_entries
 
-    def _claims_of(
+    def _rule_entries_of(
         self, identity: Identity, selections: frozenset[Selection], lookup: NameLookup
     ) -> Iterator[RuleEntry]:
         if identity == HOST and self.key.admits_host:
             yield RuleEntry(Match(False, 0, 0, 0), ALLOW, BY_DEFAULT, 0)
         for selection in selections:
-            yield from self._claims[selection]
+            yield from self._rule_entries[selection]
             for rule, bound in self._named.get(selection, ()):
                 yield from expand_rule(rule, bound.policy, bound.cookie, lookup, audit=bound.spec.audit)
 
     def state(self) -> Iterator[tuple[PolicyKey, PolicyEntry]]:
         """Yield every key and entry."""
-        yield from _keys(ANY_PEER, self.wild)
+        yield from _keys(ANY_PEER, self.any_peer)
         for identity, entries in self.entries.items():
             yield from _keys(identity, entries)
 
@@ -276,7 +270,7 @@ class Group:
         peers = self.entries.keys() | old.entries.keys() | old.before.keys()
         return _difference(
             [
-                (ANY_PEER, old.wild, self.wild),
+                (ANY_PEER, old.any_peer, self.any_peer),
                 *((peer, old.entries_before(peer), self.entries.get(peer, NO_ENTRIES)) for peer in peers),
             ]
         )

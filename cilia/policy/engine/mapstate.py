@@ -43,8 +43,8 @@ class Match(NamedTuple):
 
 
 class RuleEntry(NamedTuple):
-    """What a policy wants for a match; of two for the same match the greater precedence, then the
-    lesser key wins.
+    """Entry that one rule asks for; of two for the same match the greater precedence, then the lesser
+    key of their policies wins.
     """
 
     match: Match
@@ -66,7 +66,7 @@ NO_ENTRIES: Final[Entries] = {}
 def expand_rule(
     rule: Rule, policy: str, cookie: int, lookup: NameLookup, *, audit: bool = False
 ) -> Iterator[RuleEntry]:
-    """Yield the claims of a rule for each of its peers; ``audit``: its policy is audited."""
+    """Yield the entries of a rule for each of its peers; ``audit``: its policy is audited."""
     precedence = ALLOW
     if rule.deny:
         precedence = AUDITED_DENY if audit else DENY
@@ -87,21 +87,23 @@ def _expand(rule: Rule, lookup: NameLookup) -> Iterator[tuple[int, int, int]]:
             yield from ((port.protocol, number, PORT_BITS) for number in numbers)
 
 
-def limit_audited_denials(own: Collection[RuleEntry], wild: Collection[RuleEntry] = ()) -> Iterator[RuleEntry]:
-    """Limit the audited denials among one peer's claims to what is allowed.
+def limit_audited_denials(own: Collection[RuleEntry], any_peer: Collection[RuleEntry] = ()) -> Iterator[RuleEntry]:
+    """Limit the audited denials among one peer's rule entries to what is allowed.
 
     Where nothing allows, the denial of the other policies stands, which an audited entry would
     lift.
 
     Args:
-        own: The peer's claims.
-        wild: Those for any peer, which speak about it, too.
+        own: The peer's rule entries.
+        any_peer: Those for any peer, which speak about it, too.
     """
-    own_denials, wild_denials = ([each for each in some if each.precedence == AUDITED_DENY] for some in (own, wild))
-    own_allows, wild_allows = ([each for each in some if each.precedence <= ALLOW] for some in (own, wild))
-    yield from (claim for claim in own if claim.precedence != AUDITED_DENY)
+    own_denials, any_peer_denials = (
+        [each for each in some if each.precedence == AUDITED_DENY] for some in (own, any_peer)
+    )
+    own_allows, any_peer_allows = ([each for each in some if each.precedence <= ALLOW] for some in (own, any_peer))
+    yield from (rule_entry for rule_entry in own if rule_entry.precedence != AUDITED_DENY)
     pairs = chain(
-        product(own_denials, own_allows), product(own_denials, wild_allows), product(wild_denials, own_allows)
+        product(own_denials, own_allows), product(own_denials, any_peer_allows), product(any_peer_denials, own_allows)
     )
     for denial, allow in pairs:
         match = intersect(denial.match, allow.match)
@@ -122,26 +124,26 @@ def intersect(one: Match, other: Match) -> Match | None:
 
 
 def merge_rule_entries(
-    claims: Iterable[RuleEntry], below: Mapping[Match, PolicyEntry] = NO_ENTRIES, *, audited: bool = False
+    rule_entries: Iterable[RuleEntry], below: Mapping[Match, PolicyEntry] = NO_ENTRIES, *, audited: bool = False
 ) -> Entries:
     """Return the entries that one peer needs.
 
     Args:
-        claims: What the policies want, in any order.
+        rule_entries: What the policies want, in any order.
         below: Entries for any peer, already merged; what they decide as well needs no entry of the
             peer's own.
         audited: Every denial is let through and reported.
     """
     best: dict[Match, RuleEntry] = {}
-    for claim in claims:
-        other = best.get(claim.match)
-        if other is None or (-claim.precedence, claim.policy) < (-other.precedence, other.policy):
-            best[claim.match] = claim
+    for rule_entry in rule_entries:
+        other = best.get(rule_entry.match)
+        if other is None or (-rule_entry.precedence, rule_entry.policy) < (-other.precedence, other.policy):
+            best[rule_entry.match] = rule_entry
     shapes = {(match.protocol, match.bits) for state in (best, below) for match in state}
     entries = {
-        match: _entry(claim, audited=audited)
-        for match, claim in best.items()
-        if not _is_covered(claim, best, below, shapes)
+        match: _entry(rule_entry, audited=audited)
+        for match, rule_entry in best.items()
+        if not _is_covered(rule_entry, best, below, shapes)
     }
     return join_ports(entries) if len(entries) >= JOIN_FROM else entries
 
@@ -165,27 +167,27 @@ def join_ports(entries: Entries) -> Entries:
     return joined if 2 * len(joined) <= len(entries) else entries
 
 
-def _entry(claim: RuleEntry, *, audited: bool) -> PolicyEntry:
-    is_audited = claim.precedence in _AUDITED
-    deny = is_audited or claim.precedence == DENY
-    return PolicyEntry(deny, claim.precedence, claim.cookie, is_audited or (audited and deny))
+def _entry(rule_entry: RuleEntry, *, audited: bool) -> PolicyEntry:
+    is_audited = rule_entry.precedence in _AUDITED
+    deny = is_audited or rule_entry.precedence == DENY
+    return PolicyEntry(deny, rule_entry.precedence, rule_entry.cookie, is_audited or (audited and deny))
 
 
 def _is_covered(
-    claim: RuleEntry,
+    rule_entry: RuleEntry,
     own: Mapping[Match, RuleEntry],
     below: Mapping[Match, PolicyEntry],
     shapes: Collection[tuple[int, int]],
 ) -> bool:
-    same = below.get(claim.match)
-    if same is not None and same.precedence >= claim.precedence:
+    same = below.get(rule_entry.match)
+    if same is not None and same.precedence >= rule_entry.precedence:
         return True
     if len(shapes) == 1:  # as a rule: nothing is broader than anything
         return False
-    for match in broader(claim.match, shapes):
+    for match in broader(rule_entry.match, shapes):
         above: RuleEntry | PolicyEntry | None
         for above in (own.get(match), below.get(match)):
-            if above is not None and above.precedence >= claim.precedence:
+            if above is not None and above.precedence >= rule_entry.precedence:
                 return True
     return False
 

@@ -1,4 +1,4 @@
-"""Sets of peers that share entries: what keeps a subject's policy map small.
+"""Sets of peers that share entries, which keep a subject's policy map small.
 
 10,000 peers with 200 ports each would be two million entries; as members of one set they are
 10,200, and one more peer is one entry. The number of a set is a hash of its entries, so that
@@ -20,7 +20,7 @@ from cilia.policy.engine.mapstate import NO_ENTRIES, Entries, Match
 HASH_BITS = 31
 
 
-class Part(NamedTuple):
+class DirectionEntries(NamedTuple):
     """A peer's entries in one direction; ``number`` 0: too few to be shared."""
 
     number: int
@@ -29,7 +29,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class PeerEntries:
     """A peer's entries, and what it holds of them as a member.
 
     Attributes:
@@ -39,34 +39,34 @@ class Shared:
     """
 
     entries: Entries
-    parts: tuple[Part, ...]
+    parts: tuple[DirectionEntries, ...]
     rows: Entries
 
 
-NOTHING: Final = Shared(NO_ENTRIES, (), NO_ENTRIES)
+NOTHING: Final = PeerEntries(NO_ENTRIES, (), NO_ENTRIES)
 
 
-def share(entries: Entries) -> Shared:
+def split_by_direction(entries: Entries) -> PeerEntries:
     """Split a peer's entries into what its sets hold and what it holds itself."""
     if not entries:
         return NOTHING
-    parts = tuple(part for egress in (False, True) for part in _part(entries, egress))
+    parts = tuple(part for egress in (False, True) for part in _one_direction(entries, egress))
     rows = {match: entry for part in parts for match, entry in _rows(part)}
-    return Shared(entries, parts, rows)
+    return PeerEntries(entries, parts, rows)
 
 
-def _part(entries: Entries, egress: bool) -> Iterator[Part]:
+def _one_direction(entries: Entries, egress: bool) -> Iterator[DirectionEntries]:
     own = {match: entry for match, entry in entries.items() if match.egress is egress}
     if len(own) < 2:
         if own:
-            yield Part(0, b"", own)
+            yield DirectionEntries(0, b"", own)
         return
     content = msgspec.msgpack.encode(sorted(own.items(), key=lambda item: item[0]))
     digest = int.from_bytes(blake2b(content, digest_size=4).digest(), "big")
-    yield Part(FIRST_PEER_SET | digest & (1 << HASH_BITS) - 1, content, own)
+    yield DirectionEntries(FIRST_PEER_SET | digest & (1 << HASH_BITS) - 1, content, own)
 
 
-def _rows(part: Part) -> Iterator[tuple[Match, PolicyEntry]]:
+def _rows(part: DirectionEntries) -> Iterator[tuple[Match, PolicyEntry]]:
     if not part.number:
         yield from part.entries.items()
         return
@@ -81,7 +81,7 @@ class PeerSets:
     _contents: defaultdict[int, dict[bytes, Entries]] = field(default_factory=lambda: defaultdict(dict))
     _members: Counter[tuple[int, bytes]] = field(default_factory=Counter)
 
-    def join(self, peer: Shared) -> set[int]:
+    def join(self, peer: PeerEntries) -> set[int]:
         """Count one more member; returns the numbers of the sets whose entries may be others now."""
         changed = set()
         for number, content, entries in peer.parts:
@@ -91,7 +91,7 @@ class PeerSets:
             self._members[number, content] += 1
         return changed
 
-    def leave(self, peer: Shared) -> set[int]:
+    def leave(self, peer: PeerEntries) -> set[int]:
         """Count one member less; returns likewise."""
         changed = set()
         for number, content, _ in peer.parts:
@@ -112,7 +112,7 @@ class PeerSets:
             self._contents.pop(number, None)
         return next(iter(contents.values())) if len(contents) == 1 else NO_ENTRIES
 
-    def rows(self, peer: Shared) -> Entries:
+    def rows(self, peer: PeerEntries) -> Entries:
         """Return what stands under a peer itself."""
         if all(self.is_clear(part.number) for part in peer.parts if part.number):
             return peer.rows

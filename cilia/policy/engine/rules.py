@@ -116,14 +116,14 @@ class Rule:
         egress: The direction, seen from the subject.
         peers: Any of these; None is any peer at all, also from outside of the cluster; () is none.
         ports: Any of these; None is every protocol and port.
-        place: Field of the policy it comes from, such as ``spec.ingress[0]``.
+        path: Field of the policy that it comes from, such as ``spec.ingress[0]``.
     """
 
     egress: bool
     deny: bool
     peers: tuple[Selector, ...] | None
     ports: Ports | None
-    place: str = ""
+    path: str = ""
 
     @property
     def prefixes(self) -> frozenset[Prefix]:

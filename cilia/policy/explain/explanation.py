@@ -102,7 +102,7 @@ def _nearest(engine: Engine, subject: Party, peer: Party, packet: Packet, *, egr
                 continue
             of_flow = _differ(rule, subject, peer, packet)
             weight = SUBJECT_WEIGHT * len(of_subject) + len(of_flow) + (NOBODY_WEIGHT if rule.peers == () else 0)
-            found.append((weight, key, rule.place, NearRule(key, rule.place, (*of_subject, *of_flow))))
+            found.append((weight, key, rule.path, NearRule(key, rule.path, (*of_subject, *of_flow))))
     return [near for *_, near in sorted(found, key=lambda item: item[:3])[:MOST_NEAR]]
 
 

@@ -81,8 +81,8 @@ class Judge:
     def rules(self) -> Iterator[RulePath]:
         """Every rule that can match something, once."""
         for key, policy in sorted(self._policies.items()):
-            places = (rule.place for spec in policy.specs for rule in spec.rules if rule.peers != ())
-            yield from (RulePath(key, place) for place in dict.fromkeys(places))
+            paths = (rule.path for spec in policy.specs for rule in spec.rules if rule.peers != ())
+            yield from (RulePath(key, path) for path in dict.fromkeys(paths))
 
     def judge(self, source: Party, destination: Party, packet: Packet) -> Judgement:
         """Return the verdict on a flow."""
@@ -110,15 +110,13 @@ class Judge:
         self, applying: Applying, subject: Party, peer: Party, packet: Packet, *, egress: bool
     ) -> SideVerdict:
         matching = [
-            (place, rule.deny)
-            for place, rule in applying.rules
+            (path, rule.deny)
+            for path, rule in applying.rules
             if rule.egress == egress and self._rule_matches(rule, subject, peer, packet)
         ]
         if matching:
             denied = any(deny for _, deny in matching)
-            return SideVerdict(
-                not denied, VerdictReason.RULE, tuple(place for place, deny in matching if deny == denied)
-            )
+            return SideVerdict(not denied, VerdictReason.RULE, tuple(path for path, deny in matching if deny == denied))
         if not egress and peer.peer.identity == HOST and applying.admits_host:
             return SideVerdict(True, VerdictReason.HOST)
         isolating = applying.isolated_by[egress]
@@ -157,8 +155,8 @@ class Judge:
         destination = (peer if rule.egress else subject).peer
         matches = self._matches.get((id(rule), destination))
         if matches is None:
-            claims = expand_rule(rule, "", 0, lookup_in(destination.ports))
-            matches = self._matches[id(rule), destination] = frozenset(claim.match for claim in claims)
+            rule_entries = expand_rule(rule, "", 0, lookup_in(destination.ports))
+            matches = self._matches[id(rule), destination] = frozenset(rule_entry.match for rule_entry in rule_entries)
         return not matches.isdisjoint(self._covers(rule.egress, packet))
 
     def _covers(self, egress: bool, packet: Packet) -> frozenset[Match]:
@@ -176,7 +174,7 @@ class Judge:
 
 
 def _applying(specs: Sequence[tuple[str, Spec]], admits_host: bool) -> Applying:
-    rules = tuple((RulePath(key, rule.place), rule) for key, spec in specs for rule in spec.rules)
+    rules = tuple((RulePath(key, rule.path), rule) for key, spec in specs for rule in spec.rules)
     return Applying(rules, (_isolating(specs, egress=False), _isolating(specs, egress=True)), admits_host)
 
 

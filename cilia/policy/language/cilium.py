@@ -131,7 +131,7 @@ def _rule(at: Field, section: str, scope: Scope) -> Rule:
         peers = None if deny else ()  # what can't be enforced yet opens nothing
     elif not present and ports is None:
         peers = ()  # an empty rule isolates and says nothing else
-    return Rule(egress, deny, peers, ports, place=path_in_object(at))
+    return Rule(egress, deny, peers, ports, path=path_in_object(at))
 
 
 def _peers(present: list[Field], prefix: str, scope: Scope) -> tuple[Selector, ...] | None:

@@ -42,7 +42,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A value and its place; the readers of types refuse what doesn't fit and name the place."""
+    """Value and its path; the readers of types refuse what doesn't fit and name the path."""
 
     document: Document
     path: str
@@ -230,11 +230,11 @@ class _Builder:
             if not isinstance(key_node, yaml.ScalarNode):
                 Field(self._document, path, None).refuse("a key must be a string")
             key = key_node.value
-            place = _join(path, key)
-            value = self.build(value_node, place, depth + 1)
-            self._document.lines[place] = key_node.start_mark.line + 1
+            inner = _join(path, key)
+            value = self.build(value_node, inner, depth + 1)
+            self._document.lines[inner] = key_node.start_mark.line + 1
             if key in result:
-                Field(self._document, place, value).refuse("the key is given twice")
+                Field(self._document, inner, value).refuse("the key is given twice")
             result[key] = value
         return result
 

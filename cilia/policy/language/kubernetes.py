@@ -58,7 +58,7 @@ def _rule(at: Field, namespace: str, *, egress: bool) -> Rule:
     body = at.mapping().only(peers_name, "ports")
     ports = tuple(port for item in _items(body, "ports") for port in kubernetes_port(item)) or None
     peers = tuple(dict.fromkeys(_peer(item, namespace) for item in _items(body, peers_name)))
-    return Rule(egress, False, peers or None, ports, place=path_in_object(at))
+    return Rule(egress, False, peers or None, ports, path=path_in_object(at))
 
 
 def _peer(at: Field, namespace: str) -> Selector:

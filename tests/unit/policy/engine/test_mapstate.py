@@ -57,8 +57,8 @@ def test_the_broader_matches_of_a_port_are_its_prefixes_and_everything() -> None
     assert found[-2:] == [TCP, ALL]
 
 
-def claim(match: Match, precedence: int = ALLOW, policy: str = "p", cookie: int = 1) -> RuleEntry:
-    """Return a claim of the policy ``p``."""
+def rule_entry(match: Match, precedence: int = ALLOW, policy: str = "p", cookie: int = 1) -> RuleEntry:
+    """Return a rule_entry of the policy ``p``."""
     return RuleEntry(match, precedence, policy, cookie)
 
 
@@ -68,27 +68,27 @@ def verdicts(entries: Entries) -> dict[Match, bool]:
 
 
 def test_an_allow_below_a_broader_deny_is_left_out() -> None:
-    assert verdicts(merge_rule_entries([claim(TCP_80), claim(TCP, DENY)])) == {TCP: False}
+    assert verdicts(merge_rule_entries([rule_entry(TCP_80), rule_entry(TCP, DENY)])) == {TCP: False}
 
 
 def test_a_deny_below_a_broader_allow_stays() -> None:
-    assert verdicts(merge_rule_entries([claim(TCP_80, DENY), claim(TCP)])) == {TCP: True, TCP_80: False}
+    assert verdicts(merge_rule_entries([rule_entry(TCP_80, DENY), rule_entry(TCP)])) == {TCP: True, TCP_80: False}
 
 
 def test_an_allow_below_a_broader_allow_is_redundant() -> None:
-    assert verdicts(merge_rule_entries([claim(TCP_80), claim(ALL)])) == {ALL: True}
+    assert verdicts(merge_rule_entries([rule_entry(TCP_80), rule_entry(ALL)])) == {ALL: True}
 
 
 def test_a_peer_needs_no_entry_for_what_is_so_for_any_peer() -> None:
-    wild = merge_rule_entries([claim(TCP)])
-    assert merge_rule_entries([claim(TCP), claim(TCP_80)], wild) == {}
-    assert verdicts(merge_rule_entries([claim(TCP_80, DENY)], wild)) == {TCP_80: False}
+    wild = merge_rule_entries([rule_entry(TCP)])
+    assert merge_rule_entries([rule_entry(TCP), rule_entry(TCP_80)], wild) == {}
+    assert verdicts(merge_rule_entries([rule_entry(TCP_80, DENY)], wild)) == {TCP_80: False}
 
 
 def test_deny_wins_on_the_same_key_and_then_the_lesser_policy_is_named() -> None:
-    claims = [claim(TCP, ALLOW, "a", 1), claim(TCP, DENY, "c", 3), claim(TCP, DENY, "b", 2)]
-    assert merge_rule_entries(claims) == {TCP: PolicyEntry(deny=True, precedence=DENY, cookie=2)}
-    assert merge_rule_entries(reversed(claims)) == merge_rule_entries(claims)
+    rule_entries = [rule_entry(TCP, ALLOW, "a", 1), rule_entry(TCP, DENY, "c", 3), rule_entry(TCP, DENY, "b", 2)]
+    assert merge_rule_entries(rule_entries) == {TCP: PolicyEntry(deny=True, precedence=DENY, cookie=2)}
+    assert merge_rule_entries(reversed(rule_entries)) == merge_rule_entries(rule_entries)
 
 
 def entry(*, deny: bool = False, cookie: int = 0) -> PolicyEntry:
@@ -124,33 +124,35 @@ def test_a_port_matches_by_its_leading_bits() -> None:
     )
 
 
-def ports_claim(first: int, last: int, *, deny: bool = False, policy: str = "a", protocol: int = 6) -> list[RuleEntry]:
+def ports_entry(first: int, last: int, *, deny: bool = False, policy: str = "a", protocol: int = 6) -> list[RuleEntry]:
     rule = Rule(False, deny, None, tuple(PortRange(protocol, port, port) for port in range(first, last + 1)))
     return list(expand_rule(rule, policy, zlib.crc32(policy.encode()), lambda _: ()))
 
 
 def test_single_ports_that_are_neighbours_are_joined_to_prefixes() -> None:
-    entries = merge_rule_entries(ports_claim(8000, 8063))
+    entries = merge_rule_entries(ports_entry(8000, 8063))
     assert [(match.port, match.bits) for match in entries] == [(8000, 10)]
 
 
 def test_every_port_of_a_protocol_one_by_one_is_the_protocol() -> None:
-    assert [*merge_rule_entries(ports_claim(0, 65_535))] == [Match(False, 6, 0, 0)]
+    assert [*merge_rule_entries(ports_entry(0, 65_535))] == [Match(False, 6, 0, 0)]
 
 
 def test_ports_of_different_policies_are_not_joined() -> None:
-    claims = [claim for port in range(8000, 8064) for claim in ports_claim(port, port, policy="ab"[port % 2])]
-    assert len(merge_rule_entries(claims)) == 64
+    rule_entries = [
+        rule_entry for port in range(8000, 8064) for rule_entry in ports_entry(port, port, policy="ab"[port % 2])
+    ]
+    assert len(merge_rule_entries(rule_entries)) == 64
 
 
 def test_joined_denials_take_the_place_of_what_they_overrule() -> None:
-    claims = [*ports_claim(8000, 8063, deny=True), RuleEntry(Match(False, 6, 8000, 10), ALLOW, "b", 2)]
-    ((match, entry),) = merge_rule_entries(claims).items()
+    rule_entries = [*ports_entry(8000, 8063, deny=True), RuleEntry(Match(False, 6, 8000, 10), ALLOW, "b", 2)]
+    ((match, entry),) = merge_rule_entries(rule_entries).items()
     assert (match.port, match.bits, entry.deny) == (8000, 10, True)
 
 
 def test_few_or_scattered_ports_stay_as_they_are() -> None:
     """Each length of prefix costs the first packet of a flow a probe."""
-    assert len(merge_rule_entries(ports_claim(8000, 8003))) == 4
-    scattered = [claim for port in range(8000, 8600, 3) for claim in ports_claim(port, port)]
+    assert len(merge_rule_entries(ports_entry(8000, 8003))) == 4
+    scattered = [rule_entry for port in range(8000, 8600, 3) for rule_entry in ports_entry(port, port)]
     assert len(merge_rule_entries(scattered)) == 200
