@@ -60,7 +60,7 @@ async def open_rooms(config: Config, kernel: Kernel, bus: Bus, metrics: Metrics,
     node = opened(NodeRoom(config, kernel, bus))
     policy = opened(PolicyRoom(config, kernel, bus, node.tables, store.count))
     ipcache = opened(IpcacheRoom(config, kernel, node.tables, policy.reconciler))
-    policy.settle = ipcache.reconciler.write_new_prefixes
+    policy.prepare_addresses = ipcache.reconciler.write_new_prefixes
     routes = opened(await RouteRoom.open(config, kernel, node.tables, stack))
     nat = opened(NatRoom(config, kernel, node.tables))
     conntrack = opened(ConntrackRoom(config, kernel))

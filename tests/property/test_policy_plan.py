@@ -11,7 +11,7 @@ from services.agent.policy.plan import (
     UNREALISED,
     Change,
     Plan,
-    SlotState,
+    RealisedPolicy,
     Version,
     is_churn,
     named_only_of,
@@ -47,9 +47,9 @@ def with_members(state: dict[PolicyKey, PolicyEntry], members: set[tuple[bool, i
     """Make peers members of the set: a member has no other entry there, and a set has entries and
     members.
     """
-    held = {key.egress for key in state if key.identity == SET}
-    joined = {(egress, Identity(peer)) for egress, peer in members if egress in held}
-    gone = joined | {(egress, Identity(SET)) for egress in held - {egress for egress, _ in joined}}
+    realised = {key.egress for key in state if key.identity == SET}
+    joined = {(egress, Identity(peer)) for egress, peer in members if egress in realised}
+    gone = joined | {(egress, Identity(SET)) for egress in realised - {egress for egress, _ in joined}}
     rows = {PolicyKey(egress, peer, 0, 0, 0): PolicyEntry(False, 0, peer_set=SET) for egress, peer in joined}
     return {key: entry for key, entry in state.items() if (key.egress, key.identity) not in gone} | rows
 
@@ -63,7 +63,7 @@ leftovers = st.frozensets(keys, max_size=3)
 
 
 @st.composite
-def held_and_desired(draw: st.DrawFn) -> tuple[SlotState, Mapping[PolicyKey, PolicyEntry]]:
+def held_and_desired(draw: st.DrawFn) -> tuple[RealisedPolicy, Mapping[PolicyKey, PolicyEntry]]:
     old, leftover = draw(states), draw(leftovers)
     gone = draw(st.sampled_from(IDENTITIES))
     new = draw(st.one_of(states, st.just({k: v for k, v in old.items() if k.identity != gone})))
@@ -75,11 +75,11 @@ def held_and_desired(draw: st.DrawFn) -> tuple[SlotState, Mapping[PolicyKey, Pol
         shapes_of(old),
         named_only=draw(st.integers(0, 3)) & named_only_of(old),
     )
-    return SlotState(version, old, leftover), new
+    return RealisedPolicy(version, old, leftover), new
 
 
-def changes_of(pairs: list[tuple[SlotState, Mapping[PolicyKey, PolicyEntry]]]) -> list[Change]:
-    return [Change(slot, Identity(1000 + slot), held, new) for slot, (held, new) in enumerate(pairs, start=1)]
+def changes_of(pairs: list[tuple[RealisedPolicy, Mapping[PolicyKey, PolicyEntry]]]) -> list[Change]:
+    return [Change(slot, Identity(1000 + slot), realised, new) for slot, (realised, new) in enumerate(pairs, start=1)]
 
 
 def verdicts(kernel: Kernel, slot: int) -> list[str]:
@@ -95,11 +95,11 @@ def finished(kernel: Kernel, steps: Plan) -> Kernel:
 @settings(max_examples=examples(400), deadline=None)
 @given(st.lists(held_and_desired(), min_size=1, max_size=3))
 def test_each_packet_meets_its_old_verdict_or_its_new_one(
-    pairs: list[tuple[SlotState, Mapping[PolicyKey, PolicyEntry]]],
+    pairs: list[tuple[RealisedPolicy, Mapping[PolicyKey, PolicyEntry]]],
 ) -> None:
     changes = changes_of(pairs)
-    start = {change.slot: change.held for change in changes}
-    steps = plan(changes, epoch=4, free=10_000)
+    start = {change.slot: change.realised for change in changes}
+    steps = plan(changes, policy_epoch=4, free=10_000)
     kernel, final = Kernel.holding(start, 4), finished(Kernel.holding(start, 4), steps)
     old = {slot: verdicts(kernel, slot) for slot in start}
     new = {slot: verdicts(final, slot) for slot in start}
@@ -112,16 +112,16 @@ def test_each_packet_meets_its_old_verdict_or_its_new_one(
 @settings(max_examples=examples(60), deadline=None)
 @given(st.lists(held_and_desired(), min_size=2, max_size=3))
 def test_subjects_that_switch_do_so_at_one_moment(
-    pairs: list[tuple[SlotState, Mapping[PolicyKey, PolicyEntry]]],
+    pairs: list[tuple[RealisedPolicy, Mapping[PolicyKey, PolicyEntry]]],
 ) -> None:
     changes = changes_of(pairs)
     switching = {
         c.slot
         for c in changes
-        if c.held.version.shapes and c.held.entries != c.desired and not is_churn(c.held.entries, c.desired)
+        if c.realised.version.shapes and c.realised.entries != c.desired and not is_churn(c.realised.entries, c.desired)
     }
-    steps = plan(changes, epoch=4, free=10_000)
-    kernel = Kernel.holding({change.slot: change.held for change in changes}, 4)
+    steps = plan(changes, policy_epoch=4, free=10_000)
+    kernel = Kernel.holding({change.slot: change.realised for change in changes}, 4)
     old = {slot: kernel.version(slot).set for slot in switching}
     for _ in kernel.run(steps.visible + steps.cleanup):
         assert len({kernel.version(slot).set == old[slot] for slot in switching}) <= 1
@@ -130,41 +130,41 @@ def test_subjects_that_switch_do_so_at_one_moment(
 @settings(max_examples=examples(60), deadline=None)
 @given(st.lists(held_and_desired(), min_size=1, max_size=3))
 def test_a_finished_plan_holds_what_was_desired_and_nothing_else(
-    pairs: list[tuple[SlotState, Mapping[PolicyKey, PolicyEntry]]],
+    pairs: list[tuple[RealisedPolicy, Mapping[PolicyKey, PolicyEntry]]],
 ) -> None:
     changes = changes_of(pairs)
-    steps = plan(changes, epoch=4, free=10_000)
-    kernel = finished(Kernel.holding({change.slot: change.held for change in changes}, 4), steps)
-    assert kernel.epoch == steps.epoch
+    steps = plan(changes, policy_epoch=4, free=10_000)
+    kernel = finished(Kernel.holding({change.slot: change.realised for change in changes}, 4), steps)
+    assert kernel.policy_epoch == steps.policy_epoch
     for change in changes:
-        held = steps.after.get(change.slot, change.held)
+        realised = steps.after.get(change.slot, change.realised)
         word = kernel.words[change.slot]
-        assert word.epoch == 0
-        assert word.current == held.version
-        assert kernel.entries.get((change.slot, held.version.set), {}) == change.desired == held.entries
-        assert kernel.entries.get((change.slot, held.version.set ^ 1), {}).keys() == held.leftover
+        assert word.policy_epoch == 0
+        assert word.current == realised.version
+        assert kernel.entries.get((change.slot, realised.version.set), {}) == change.desired == realised.entries
+        assert kernel.entries.get((change.slot, realised.version.set ^ 1), {}).keys() == realised.leftover
 
 
 @settings(max_examples=examples(60), deadline=None)
 @given(held_and_desired())
 def test_a_flow_that_was_allowed_and_no_longer_is_sees_a_higher_revision(
-    pair: tuple[SlotState, Mapping[PolicyKey, PolicyEntry]],
+    pair: tuple[RealisedPolicy, Mapping[PolicyKey, PolicyEntry]],
 ) -> None:
     (change,) = changes_of([pair])
-    kernel = Kernel.holding({1: change.held}, 4)
+    kernel = Kernel.holding({1: change.realised}, 4)
     old = verdicts(kernel, 1)
-    finished(kernel, plan([change], epoch=4, free=10_000))
+    finished(kernel, plan([change], policy_epoch=4, free=10_000))
     if any(before != "deny" and after != before for before, after in zip(old, verdicts(kernel, 1), strict=True)):
-        assert kernel.version(1).revision > change.held.version.revision
+        assert kernel.version(1).revision > change.realised.version.revision
 
 
 @given(held_and_desired())
 def test_a_released_slot_denies_all_and_its_revision_still_grows(
-    pair: tuple[SlotState, Mapping[PolicyKey, PolicyEntry]],
+    pair: tuple[RealisedPolicy, Mapping[PolicyKey, PolicyEntry]],
 ) -> None:
-    held, _ = pair
-    steps = plan_release(1, held)
-    kernel = finished(Kernel.holding({1: held}, 4), steps)
+    realised, _ = pair
+    steps = plan_release(1, realised)
+    kernel = finished(Kernel.holding({1: realised}, 4), steps)
     assert set(verdicts(kernel, 1)) == {"deny"}
-    assert kernel.version(1).revision > held.version.revision
+    assert kernel.version(1).revision > realised.version.revision
     assert kernel.count() == 0

@@ -48,7 +48,7 @@ def lifetime_seconds(protocol: int, entry: CtEntry, timeouts: TimeoutConfig) -> 
 
 
 def is_expired(protocol: int, entry: CtEntry, now_ticks: int, timeouts: TimeoutConfig) -> bool:
-    """Tell whether a flow has idled too long; ``now_ticks`` as ``last_seen`` counts, modulo 2**32."""
+    """Tell whether a flow has idled too long; ``now_ticks`` counts as ``last_seen`` does."""
     idle = (now_ticks - entry.last_seen) % WRAP
     if idle > WRAP // 2:  # a program on another CPU was ahead of our clock
         return False

@@ -1,4 +1,4 @@
-"""Telling the cluster which policy is in force here: one message for each hand-over to the kernel."""
+"""Acknowledgements of policy: tell the cluster what is in force here, once for each hand-over."""
 
 import logging
 import time
@@ -15,7 +15,12 @@ log = logging.getLogger(__name__)
 
 
 class Acknowledgements:
-    """Publishes acknowledgements; one that is lost is made good by the next of the same subject."""
+    """Publishes acknowledgements; one that is lost is made good by the next of the same identity.
+
+    Args:
+        count_endpoints: Returns how many endpoints of an identity live here.
+        capacity: Number of entries that the node's policy map holds at most.
+    """
 
     def __init__(self, bus: Bus, node: NodeName, count_endpoints: Callable[[Identity], int], capacity: int) -> None:
         self._bus = bus
@@ -23,12 +28,12 @@ class Acknowledgements:
         self._count_endpoints = count_endpoints
         self._capacity = capacity
 
-    async def publish(self, subjects: Mapping[Identity, Revision]) -> None:
-        """Say that ``subjects`` are realised at their sequences."""
+    async def publish(self, sequences: Mapping[Identity, Revision]) -> None:
+        """Say at which sequences identities are realised."""
         if not self._bus.connected:
             return
-        concerned = sum(map(self._count_endpoints, subjects))
-        message = Acknowledgement(self._node, dict(subjects), concerned, time.time_ns(), self._capacity)
+        concerned = sum(map(self._count_endpoints, sequences))
+        message = Acknowledgement(self._node, dict(sequences), concerned, time.time_ns(), self._capacity)
         try:
             await self._bus.publish(self._bus.subjects.ack(self._node), msgspec.json.encode(message))
         except Unavailable as error:

@@ -1,23 +1,22 @@
-"""The end of a change of policy: what is in force no more is removed once no program can still read
-it.
+"""Cleanup of a change of policy: entries in force no more go once no program can still read them.
 
 That takes a grace period of some 15 ms, during which the slots concerned are left alone, and all
 others go on. What comes in meanwhile shares the next grace period.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from cilia.notify import Wakeup
 from services.agent.policy.maps import PolicyMaps
-from services.agent.policy.plan import Instruction, Remove, Wait
+from services.agent.policy.plan import AwaitGracePeriod, DeleteEntries, Instruction
 
 
 @dataclass(frozen=True, slots=True)
 class _Cleanup:
     phases: tuple[tuple[Instruction, ...], ...]
-    """Between two phases lies a grace period."""
+    """Instructions; between two phases lies a grace period."""
     slots: frozenset[int]
     entries: int
     done: Callable[[], None]
@@ -29,8 +28,8 @@ class Cleanups:
     def __init__(self, maps: PolicyMaps, synchronize_rcu: Callable[[], Awaitable[None]]) -> None:
         self._maps = maps
         self._synchronize_rcu = synchronize_rcu
-        self._waiting: list[_Cleanup] = []
-        self._some = asyncio.Event()
+        self._pending: list[_Cleanup] = []
+        self._wakeup = Wakeup()
         self.busy: set[int] = set()
         """Slots for which nothing may be planned yet."""
         self.entries = 0
@@ -38,19 +37,18 @@ class Cleanups:
 
     def add(self, slots: Iterable[int], instructions: Sequence[Instruction], done: Callable[[], None]) -> None:
         """Take over what a plan left to do for ``slots``; ``done`` is called after it."""
-        phases, slots = split_at_waits(instructions), frozenset(slots)
-        entries = sum(len(step.keys) for phase in phases for step in phase if isinstance(step, Remove))
+        phases, slots = split_at_grace_periods(instructions), frozenset(slots)
+        entries = sum(len(step.keys) for phase in phases for step in phase if isinstance(step, DeleteEntries))
         self.busy |= slots
         self.entries += entries
-        self._waiting.append(_Cleanup(phases, slots, entries, done))
-        self._some.set()
+        self._pending.append(_Cleanup(phases, slots, entries, done))
+        self._wakeup.set()
 
     async def run(self) -> None:
         """Clean up until cancelled; what is left then, the next agent finds."""
         while True:
-            await self._some.wait()
-            self._some.clear()
-            batch, self._waiting = self._waiting, []
+            await self._wakeup.wait()
+            batch, self._pending = self._pending, []
             for index, group in enumerate(zip_longest(*(each.phases for each in batch), fillvalue=())):
                 if index:
                     await self._synchronize_rcu()
@@ -62,11 +60,11 @@ class Cleanups:
                 each.done()
 
 
-def split_at_waits(instructions: Sequence[Instruction]) -> tuple[tuple[Instruction, ...], ...]:
-    """Return the instructions before, between and after the waits."""
+def split_at_grace_periods(instructions: Sequence[Instruction]) -> tuple[tuple[Instruction, ...], ...]:
+    """Return the instructions before, between and after the grace periods."""
     phases: list[list[Instruction]] = [[]]
     for instruction in instructions:
-        if isinstance(instruction, Wait):
+        if isinstance(instruction, AwaitGracePeriod):
             phases.append([])
         else:
             phases[-1].append(instruction)

@@ -1,7 +1,7 @@
-"""Drift of the policy maps: what cilia_policy and cilia_policy_slots hold otherwise than the reconciler
-wrote it.
+"""Drift of the policy maps: entries and slots that are not as the reconciler wrote them.
 
-Entries are read in a worker thread; slots that change by ourselves meanwhile are left to the next look.
+Entries are read in a worker thread; slots that change by ourselves meanwhile are left to the next
+look.
 """
 
 import logging
@@ -14,8 +14,17 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.errors import MapFull
 from services.agent.drift.reporter import Drift
-from services.agent.policy.maps import PolicyMaps, Sets, Subject
-from services.agent.policy.plan import UNREALISED, Forget, Instruction, Name, Put, Remove, SlotState, Store
+from services.agent.policy.maps import PolicyMaps, PolicySlot, Sets
+from services.agent.policy.plan import (
+    UNREALISED,
+    ClearNextVersion,
+    DeleteEntries,
+    Instruction,
+    PutEntries,
+    RealisedPolicy,
+    StoreIdentity,
+    StoreVersion,
+)
 from services.agent.policy.reconciler import PolicyReconciler
 
 log = logging.getLogger(__name__)
@@ -23,11 +32,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What makes a slot right again, and in words what was wrong with it."""
+    """Instructions that make a slot right again, and in words what was wrong with it."""
 
-    held: SlotState
+    realised: RealisedPolicy
     instructions: tuple[Instruction, ...]
-    faults: tuple[str, ...]
+    differences: tuple[str, ...]
 
 
 class PolicyDrift:
@@ -45,67 +54,73 @@ class PolicyDrift:
     async def look(self) -> list[Drift]:
         """Compare once; return what was wrong, by slot."""
         reconciler = self._reconciler
-        before, busy = reconciler.held(), set(reconciler.cleanups.busy)
+        before, busy = reconciler.slot_policies(), set(reconciler.cleanups.busy)
         sets = await self._read()
-        after, busy = reconciler.held(), busy | reconciler.cleanups.busy
+        after, busy = reconciler.slot_policies(), busy | reconciler.cleanups.busy
         owners = reconciler.owners()
         found = []
         for slot in sorted((after.keys() | owners.keys() | {slot for slot, _ in sets}) - busy):
-            held = after.get(slot, UNREALISED)
-            if before.get(slot, UNREALISED) is held:
-                repair = plan_repair(slot, held, self._maps.subject(slot), sets, owner=owners.get(slot, Identity(0)))
+            realised = after.get(slot, UNREALISED)
+            if before.get(slot, UNREALISED) is realised:
+                repair = plan_repair(
+                    slot, realised, self._maps.read_slot(slot), sets, owner=owners.get(slot, Identity(0))
+                )
                 found += self._repair(slot, repair)
         return found
 
     def _repair(self, slot: int, repair: Repair) -> list[Drift]:
-        if not repair.faults:
+        if not repair.differences:
             return []
         try:
             self._maps.perform(repair.instructions)
         except MapFull as full:  # of foreign entries; those of the next slots go first then
             log.error("the policy of slot %d can't be repaired yet: %s", slot, full)
             return []
-        self._reconciler.repaired(slot, repair.held)
-        return [Drift(f"policy of slot {slot}", repair.faults)]
+        self._reconciler.repaired(slot, repair.realised)
+        return [Drift(f"policy of slot {slot}", repair.differences)]
 
 
-def plan_repair(slot: int, held: SlotState, subject: Subject, sets: Sets, *, owner: Identity) -> Repair:
-    """Plan how a slot gets back to what it ought to hold.
+def plan_repair(slot: int, realised: RealisedPolicy, slot_words: PolicySlot, sets: Sets, *, owner: Identity) -> Repair:
+    """Plan how a slot gets back to the policy that was realised in it.
 
     Its revision grows, so that flows that were decided by the wrong entries are decided anew.
 
     Args:
-        subject: What the kernel says of the slot, in which no switch is under way.
-        owner: Whose slot it is; 0: nobody's.
+        slot_words: The slot in the kernel; no switch of ours is under way in it.
+        owner: Identity whose slot it is; 0: nobody's.
     """
-    version = subject.current
-    found, other = sets.get((slot, held.version.set), {}), sets.get((slot, held.version.set ^ 1), {})
-    wrong = {key: entry for key, entry in held.entries.items() if found.get(key) != entry}
-    foreign, stray = frozenset(found.keys() - held.entries.keys()), frozenset(other.keys() - held.leftover)
-    faults = [
-        *(_fault(key, found.get(key), entry) for key, entry in wrong.items()),
-        *(_fault(key, found[key], None) for key in foreign),
-        *(_fault(key, other[key], None) for key in stray),
+    version = slot_words.current
+    found, other = sets.get((slot, realised.version.set), {}), sets.get((slot, realised.version.set ^ 1), {})
+    wrong = {key: entry for key, entry in realised.entries.items() if found.get(key) != entry}
+    foreign, stray = frozenset(found.keys() - realised.entries.keys()), frozenset(other.keys() - realised.leftover)
+    differences = [
+        *(_described(key, found.get(key), entry) for key, entry in wrong.items()),
+        *(_described(key, found[key], None) for key in foreign),
+        *(_described(key, other[key], None) for key in stray),
     ]
-    if version != held.version:
-        faults.append(f"its version was {version}, not {held.version}")
-    if subject.epoch:
-        faults.append(f"it had a next version, {subject.next}, from epoch {subject.epoch} on, not none")
-    if subject.identity != owner:
-        faults.append(f"its identity was {subject.identity}, not {owner}")
-    newest = max(held.version.revision, version.revision, subject.next.revision if subject.epoch else 0)
+    if version != realised.version:
+        differences.append(f"its version was {version}, not {realised.version}")
+    if slot_words.policy_epoch:
+        differences.append(
+            f"it had a next version, {slot_words.next}, from epoch {slot_words.policy_epoch} on, not none"
+        )
+    if slot_words.identity != owner:
+        differences.append(f"its identity was {slot_words.identity}, not {owner}")
+    newest = max(
+        realised.version.revision, version.revision, slot_words.next.revision if slot_words.policy_epoch else 0
+    )
     revision = newest + 1
-    mended = SlotState(replace(held.version, revision=revision), held.entries, held.leftover)
+    mended = RealisedPolicy(replace(realised.version, revision=revision), realised.entries, realised.leftover)
     steps: list[Instruction] = []
     if foreign:
-        steps.append(Remove(slot, held.version.set, foreign))
+        steps.append(DeleteEntries(slot, realised.version.set, foreign))
     if stray:
-        steps.append(Remove(slot, held.version.set ^ 1, stray))
+        steps.append(DeleteEntries(slot, realised.version.set ^ 1, stray))
     if wrong:
-        steps.append(Put(slot, held.version.set, wrong))
-    steps += [Store(slot, mended.version), Forget(slot), Name(slot, owner)]
-    return Repair(mended, tuple(steps), tuple(faults))
+        steps.append(PutEntries(slot, realised.version.set, wrong))
+    steps += [StoreVersion(slot, mended.version), ClearNextVersion(slot), StoreIdentity(slot, owner)]
+    return Repair(mended, tuple(steps), tuple(differences))
 
 
-def _fault(key: PolicyKey, found: PolicyEntry | None, wanted: PolicyEntry | None) -> str:
+def _described(key: PolicyKey, found: PolicyEntry | None, wanted: PolicyEntry | None) -> str:
     return f"{key} was {found or 'missing'}, not {wanted or 'missing'}"

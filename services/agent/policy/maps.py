@@ -1,4 +1,4 @@
-"""The maps of policy as the agent writes them: pure plans in, calls of bpf(2) out.
+"""Maps of policy as the agent reads and writes them: instructions in, calls of bpf(2) out.
 
 Every map here is pinned and outlives the agent; ``read_*`` gives back what a former agent left.
 Waiting for readers blocks for an RCU grace period and is left to the caller's worker thread.
@@ -21,15 +21,15 @@ from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.array_memory import ArrayMemory
 from cilia.datapath.objects import LoadedObject
 from services.agent.policy.plan import (
-    Forget,
+    ClearNextVersion,
+    DeleteEntries,
     Instruction,
-    Name,
-    Prepare,
-    Put,
-    Remove,
-    SlotState,
-    Store,
-    Switch,
+    PutEntries,
+    RealisedPolicy,
+    StoreIdentity,
+    StoreNextVersion,
+    StorePolicyEpoch,
+    StoreVersion,
     Version,
 )
 
@@ -42,46 +42,46 @@ Sets = Mapping[tuple[int, int], Mapping[PolicyKey, PolicyEntry]]
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """What a slot of cilia_policy_slots says; identity 0: it is free, and its revision still counts."""
+class FoundSlot:
+    """Policy that a former agent left in a slot; identity 0: it is free, its revision counts."""
 
     identity: Identity
-    held: SlotState
+    realised: RealisedPolicy
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """``struct policy_slot``: what the kernel says of a slot; ``next`` counts unless ``epoch`` is 0."""
+class PolicySlot:
+    """Slot in the kernel, ``struct policy_slot``; ``next`` counts unless ``policy_epoch`` is 0."""
 
     current: Version
     next: Version
-    epoch: int
+    policy_epoch: int
     identity: Identity
 
 
 class PolicyMaps:
-    """cilia_policy_slots, cilia_policy_epoch and cilia_policy."""
+    """The maps cilia_policy_slots, cilia_policy_epoch and cilia_policy."""
 
     def __init__(self, objects: LoadedObject) -> None:
-        self._entries, self._audited = objects.map(maps.POLICY), objects.map(maps.POLICY)
-        with objects.map(maps.POLICY_SLOTS) as subjects, objects.map(maps.POLICY_EPOCH) as epoch:
-            self._subjects, self._epoch = ArrayMemory(subjects), ArrayMemory(epoch)
-            self.slots = subjects.info.max_entries
+        self._entries, self._read_map = objects.map(maps.POLICY), objects.map(maps.POLICY)
+        with objects.map(maps.POLICY_SLOTS) as slots, objects.map(maps.POLICY_EPOCH) as policy_epoch:
+            self._slot_words, self._policy_epoch = ArrayMemory(slots), ArrayMemory(policy_epoch)
+            self.slots = slots.info.max_entries
         self.capacity = self._entries.info.max_entries
 
     def close(self) -> None:
         """Give maps and memory back."""
         self._entries.close()
-        self._audited.close()
-        self._subjects.close()
-        self._epoch.close()
+        self._read_map.close()
+        self._slot_words.close()
+        self._policy_epoch.close()
 
     @property
-    def epoch(self) -> int:
-        """The value of cilia_policy_epoch."""
-        return self._epoch.load_u32(0)
+    def policy_epoch(self) -> int:
+        """Value of cilia_policy_epoch."""
+        return self._policy_epoch.load_u32(0)
 
-    def read(self) -> dict[int, Slot]:
+    def read(self) -> dict[int, FoundSlot]:
         """Return the slots that a former agent left, each with one version in force and no pending
         switch.
 
@@ -92,12 +92,12 @@ class PolicyMaps:
         sets = self.read_sets()
         slots = {}
         for slot in range(1, self.slots):
-            identity = self._subjects.load_u32(slot, IDENTITY)
-            version = self._settle(slot)
+            identity = self._slot_words.load_u32(slot, IDENTITY)
+            version = self._finish_switch(slot)
             entries = sets.get((slot, version.set), {})
             leftover = frozenset(sets.get((slot, version.set ^ 1), {}))
             if identity or version.revision or entries or leftover:
-                slots[slot] = Slot(Identity(identity), SlotState(version, entries, leftover))
+                slots[slot] = FoundSlot(Identity(identity), RealisedPolicy(version, entries, leftover))
         return slots
 
     def read_sets(self) -> Sets:
@@ -105,76 +105,76 @@ class PolicyMaps:
         the writer's.
         """
         sets: dict[tuple[int, int], dict[PolicyKey, PolicyEntry]] = {}
-        for key, value in self._audited.items():
+        for key, value in self._read_map.items():
             sets.setdefault((key.slot, key.set), {})[_key_of(key)] = _entry_of(value)
         return sets
 
-    def subject(self, slot: int) -> Subject:
-        """Return what a slot says now."""
-        epoch, identity = self._subjects.load_u32(slot, EPOCH), self._subjects.load_u32(slot, IDENTITY)
-        current, following = (_version(self._subjects.load_u64(slot, offset)) for offset in (CURRENT, NEXT))
-        return Subject(current, following, epoch, Identity(identity))
+    def read_slot(self, slot: int) -> PolicySlot:
+        """Return a slot as it is in the kernel."""
+        policy_epoch, identity = self._slot_words.load_u32(slot, EPOCH), self._slot_words.load_u32(slot, IDENTITY)
+        current, following = (_version(self._slot_words.load_u64(slot, offset)) for offset in (CURRENT, NEXT))
+        return PolicySlot(current, following, policy_epoch, Identity(identity))
 
-    def _settle(self, slot: int) -> Version:
-        word = self._subjects.load_u64(slot, CURRENT)
-        epoch = self._subjects.load_u32(slot, EPOCH)
-        if epoch:
-            if self.epoch >= epoch:
-                word = self._subjects.load_u64(slot, NEXT)
-                self._subjects.store_u64(slot, word, CURRENT)
-            self._subjects.store_u32(slot, 0, EPOCH)
+    def _finish_switch(self, slot: int) -> Version:
+        word = self._slot_words.load_u64(slot, CURRENT)
+        policy_epoch = self._slot_words.load_u32(slot, EPOCH)
+        if policy_epoch:
+            if self.policy_epoch >= policy_epoch:
+                word = self._slot_words.load_u64(slot, NEXT)
+                self._slot_words.store_u64(slot, word, CURRENT)
+            self._slot_words.store_u32(slot, 0, EPOCH)
         return _version(word)
 
-    def name(self, slot: int, identity: Identity) -> None:
-        """Note whose slot it is."""
-        self._subjects.store_u32(slot, identity, IDENTITY)
+    def store_identity(self, slot: int, identity: Identity) -> None:
+        """Store the identity whose slot it is."""
+        self._slot_words.store_u32(slot, identity, IDENTITY)
 
     def perform(self, instructions: Iterable[Instruction]) -> None:
-        """Carry instructions out, in order; Wait isn't among them.
+        """Carry instructions out, in order; AwaitGracePeriod isn't among them.
 
         Raises:
             MapFull: The forecast was wrong: an entry found no room.
         """
         for kind, some in groupby(instructions, type):
-            if kind is Put:
-                self._put(cast(Iterable[Put], some))
-            elif kind is Remove:
-                self._remove(cast(Iterable[Remove], some))
+            if kind is PutEntries:
+                self._put(cast(Iterable[PutEntries], some))
+            elif kind is DeleteEntries:
+                self._remove(cast(Iterable[DeleteEntries], some))
             else:
                 for instruction in some:
                     self._store(instruction)
 
-    def _put(self, puts: Iterable[Put]) -> None:
+    def _put(self, puts: Iterable[PutEntries]) -> None:
         keys, values = list[bytes](), list[bytes]()
         for put in puts:
             keys += _packed_keys(put.slot, put.set, put.entries)
             values += map(_packed_value, put.entries.values())
         self._entries.update_packed(b"".join(keys), b"".join(values), len(keys))
 
-    def _remove(self, removes: Iterable[Remove]) -> None:
+    def _remove(self, removes: Iterable[DeleteEntries]) -> None:
         keys = [key for remove in removes for key in _packed_keys(remove.slot, remove.set, remove.keys)]
         self._entries.delete_packed(b"".join(keys))
 
     def _store(self, instruction: Instruction) -> None:
         match instruction:
-            case Store(slot, version):
-                self._subjects.store_u64(slot, _word(version), CURRENT)
-            case Prepare(slot, version, epoch):
-                self._subjects.store_u64(slot, _word(version), NEXT)
-                self._subjects.store_u32(slot, epoch, EPOCH)
-            case Switch(epoch):
-                self._epoch.store_u32(0, epoch)
-            case Forget(slot):
-                self._subjects.store_u32(slot, 0, EPOCH)
-            case Name(slot, identity):
-                self.name(slot, identity)
+            case StoreVersion(slot, version):
+                self._slot_words.store_u64(slot, _word(version), CURRENT)
+            case StoreNextVersion(slot, version, policy_epoch):
+                self._slot_words.store_u64(slot, _word(version), NEXT)
+                self._slot_words.store_u32(slot, policy_epoch, EPOCH)
+            case StorePolicyEpoch(policy_epoch):
+                self._policy_epoch.store_u32(0, policy_epoch)
+            case ClearNextVersion(slot):
+                self._slot_words.store_u32(slot, 0, EPOCH)
+            case StoreIdentity(slot, identity):
+                self.store_identity(slot, identity)
             case _:
                 raise ValueError(f"{instruction} blocks: it belongs in a worker thread")
 
     def read_entries(self, slot: int) -> dict[PolicyKey, PolicyEntry]:
         """Return the entries in force for one slot, as the kernel holds them."""
-        epoch = self._subjects.load_u32(slot, EPOCH)
-        word = self._subjects.load_u64(slot, NEXT if epoch and self.epoch >= epoch else CURRENT)
+        policy_epoch = self._slot_words.load_u32(slot, EPOCH)
+        word = self._slot_words.load_u64(slot, NEXT if policy_epoch and self.policy_epoch >= policy_epoch else CURRENT)
         in_force = PolicyVersion.unpack(word.to_bytes(8, "little")).set
         return {
             _key_of(key): _entry_of(value)

@@ -1,16 +1,16 @@
-"""How a subject's entries in cilia_policy get from what is in force to what is wanted, without a
-wrong verdict between.
+"""Plan of policy: from realised to desired entries of cilia_policy, no wrong verdict between.
 
 Pure: given what the kernel holds, :func:`plan` returns instructions, which
-    ``services.agent.policy.reconciler`` performs. The
-layout and its lookup are described in bpf/maps/policy.h. There are two ways:
+``services.agent.policy.reconciler`` performs. The layout and its lookup are described in
+bpf/maps/policy.h. There are two ways:
 
-* *Churn*: identities enter or leave the rules of a subject, and no deny or audit entry could
+* *Churn*: identities enter or leave the rules of a slot, and no deny or audit entry could
   interfere. Allow entries are only added, then only removed; every packet meets its old verdict or
   its new one. Flows that were allowed stay allowed by an addition, so only a removal raises the
   revision.
 * *Switch*: anything else. The whole next state is written into the set that isn't in force, and one
-  word makes it visible. Subjects that switch together are switched by one store to cilia_policy_epoch.
+  word makes it visible. Slots that switch together are switched by one store to
+  cilia_policy_epoch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ CHURN_LIMIT: Final = 256
 
 
 class Version(Struct, frozen=True):
-    """``struct policy_version``: which entries are in force, and since which revision."""
+    """Version, ``struct policy_version``: the set of entries in force, and its revision."""
 
     revision: int = 0
     set: int = 0
@@ -42,9 +42,13 @@ class Version(Struct, frozen=True):
     """Bit 0 for ingress, 1 for egress: no entry is for any peer, so none is looked for."""
 
 
-class SlotState(Struct, frozen=True):
-    """What the kernel holds for one slot: the version and entries in force, and keys left over in
-    the other set.
+class RealisedPolicy(Struct, frozen=True):
+    """Policy that the kernel holds for one slot.
+
+    Attributes:
+        version: Version in force.
+        entries: Entries in force.
+        leftover: Keys that are left over in the other set.
     """
 
     version: Version
@@ -52,19 +56,19 @@ class SlotState(Struct, frozen=True):
     leftover: frozenset[PolicyKey] = frozenset()
 
 
-UNREALISED: Final = SlotState(Version(), {})
+UNREALISED: Final = RealisedPolicy(Version(), {})
 
 
 class Change(Struct, frozen=True):
-    """A slot and the entries that it shall have."""
+    """Slot and the entries desired for it."""
 
     slot: int
     identity: Identity
-    held: SlotState
+    realised: RealisedPolicy
     desired: Entries
 
 
-class Put(Struct, frozen=True):
+class PutEntries(Struct, frozen=True):
     """Write entries of one set."""
 
     slot: int
@@ -72,7 +76,7 @@ class Put(Struct, frozen=True):
     entries: Entries
 
 
-class Remove(Struct, frozen=True):
+class DeleteEntries(Struct, frozen=True):
     """Delete entries of one set."""
 
     slot: int
@@ -80,68 +84,77 @@ class Remove(Struct, frozen=True):
     keys: frozenset[PolicyKey]
 
 
-class Store(Struct, frozen=True):
+class StoreVersion(Struct, frozen=True):
     """Store the word of the version in force."""
 
     slot: int
     version: Version
 
 
-class Prepare(Struct, frozen=True):
+class StoreNextVersion(Struct, frozen=True):
     """Store the word of the next version, then the epoch from which it is in force."""
 
     slot: int
     version: Version
-    epoch: int
+    policy_epoch: int
 
 
-class Switch(Struct, frozen=True):
+class StorePolicyEpoch(Struct, frozen=True):
     """Store cilia_policy_epoch: every prepared version is in force."""
 
-    epoch: int
+    policy_epoch: int
 
 
-class Forget(Struct, frozen=True):
+class ClearNextVersion(Struct, frozen=True):
     """Clear a slot's epoch: its current word is in force."""
 
     slot: int
 
 
-class Wait(Struct, frozen=True):
-    """Wait until no program still works with what it read before."""
+class AwaitGracePeriod(Struct, frozen=True):
+    """Wait for a grace period, until no program still works with what it read before."""
 
 
-class Name(Struct, frozen=True):
-    """Note whose slot it is."""
+class StoreIdentity(Struct, frozen=True):
+    """Store the identity whose slot it is."""
 
     slot: int
     identity: Identity
 
 
-Instruction = Put | Remove | Store | Prepare | Switch | Forget | Wait | Name
+Instruction = (
+    PutEntries
+    | DeleteEntries
+    | StoreVersion
+    | StoreNextVersion
+    | StorePolicyEpoch
+    | ClearNextVersion
+    | AwaitGracePeriod
+    | StoreIdentity
+)
 
 
 class Plan(Struct, frozen=True):
-    """Instructions for some subjects.
+    """Instructions for some slots.
 
     Attributes:
         visible: After these the new policy is in force.
         cleanup: These remove what is in force no more; nothing may be planned for the same slots
             before they are done.
-        after: What the kernel holds then, by slot.
+        after: Policy that the kernel holds then, by slot.
         epoch: cilia_policy_epoch then.
-        refused: Subjects that don't fit; they keep what they have.
+        refused: Identities whose policy doesn't fit; they keep what they have.
     """
 
     visible: tuple[Instruction, ...]
     cleanup: tuple[Instruction, ...]
-    after: Mapping[int, SlotState]
-    epoch: int
+    after: Mapping[int, RealisedPolicy]
+    policy_epoch: int
     refused: tuple[PolicyDoesNotFit, ...] = ()
 
 
 def inherit(entries: Entries, heirs: Mapping[Identity, Identity]) -> dict[PolicyKey, PolicyEntry]:
-    """Return what gives identities that ``entries`` don't know the verdicts of others.
+    """Return entries that give identities unknown to ``entries`` the verdicts of others.
 
     Args:
         heirs: Such an identity -> the one whose verdicts it shall have.
@@ -155,7 +168,7 @@ def inherit(entries: Entries, heirs: Mapping[Identity, Identity]) -> dict[Policy
 
 
 def shape_of(key: PolicyKey) -> int:
-    """Return the shape of a key: 0 any protocol, 1 + n a protocol and n leading bits of the port."""
+    """Return the shape of a key: 0 for any protocol, 1 + n for n leading bits of the port."""
     return 1 + key.port_bits if key.protocol else 0
 
 
@@ -180,7 +193,7 @@ def is_churn(old: Entries, new: Entries) -> bool:
     """Tell whether ``new`` can be reached from ``old`` in place.
 
     That is so if each changed entry is a plain allow of an identity that is wholly new to the
-    subject or leaves it wholly, and no entry for any peer in that direction denies or audits: then
+    slot or leaves it wholly, and no entry for any peer in that direction denies or audits: then
     the longest match of such an identity can only add an allow, whichever of its entries are there
     already. A member of a set counts as what the set holds.
     """
@@ -198,7 +211,7 @@ def is_churn(old: Entries, new: Entries) -> bool:
     )
 
 
-def plan(changes: Sequence[Change], *, epoch: int, free: int) -> Plan:
+def plan(changes: Sequence[Change], *, policy_epoch: int, free: int) -> Plan:
     """Plan the way from what the kernel holds to what is desired.
 
     Args:
@@ -208,18 +221,18 @@ def plan(changes: Sequence[Change], *, epoch: int, free: int) -> Plan:
     """
     visible: list[Instruction] = []
     cleanup: list[Instruction] = []
-    after: dict[int, SlotState] = {}
+    after: dict[int, RealisedPolicy] = {}
     refused: list[PolicyDoesNotFit] = []
     switching: list[Change] = []
     for change in changes:
-        held = change.held
-        if held.version.revision and held.entries == change.desired:
-            if held.leftover:
+        realised = change.realised
+        if realised.version.revision and realised.entries == change.desired:
+            if realised.leftover:
                 cleanup += _sweep(change)
-                after[change.slot] = SlotState(held.version, held.entries)
+                after[change.slot] = RealisedPolicy(realised.version, realised.entries)
             continue
-        churn = bool(held.version.shapes) and is_churn(held.entries, change.desired)
-        added = len(change.desired.keys() - held.entries.keys()) if churn else len(change.desired)
+        churn = bool(realised.version.shapes) and is_churn(realised.entries, change.desired)
+        added = len(change.desired.keys() - realised.entries.keys()) if churn else len(change.desired)
         if added > free:
             refused.append(PolicyDoesNotFit(change.identity, added, free))
             continue
@@ -228,111 +241,114 @@ def plan(changes: Sequence[Change], *, epoch: int, free: int) -> Plan:
             steps, after[change.slot] = _churn(change)
             visible += steps
             cleanup += _sweep(change)
-        elif held.version.shapes:
+        elif realised.version.shapes:
             switching.append(change)
         else:
             steps, after[change.slot] = _first(change)
             visible += steps
     if switching:
         together = _switch_together if len(switching) > 1 else _switch_one
-        epoch = together(switching, epoch, visible, cleanup, after)
-    return Plan(tuple(visible), tuple(cleanup), after, epoch, tuple(refused))
+        policy_epoch = together(switching, policy_epoch, visible, cleanup, after)
+    return Plan(tuple(visible), tuple(cleanup), after, policy_epoch, tuple(refused))
 
 
-def plan_release(slot: int, held: SlotState) -> Plan:
+def plan_release(slot: int, realised: RealisedPolicy) -> Plan:
     """Plan to leave a slot without entries, so that it denies all; its revision still grows, so no
     flow mistakes it.
     """
-    empty = Version(held.version.revision + 1, held.version.set, 0)
-    removes = _removes(slot, held.version.set, held.entries.keys()) + _removes(slot, empty.set ^ 1, held.leftover)
-    return Plan((Store(slot, empty),), (Wait(), *removes), {slot: SlotState(empty, {})}, 0)
+    empty = Version(realised.version.revision + 1, realised.version.set, 0)
+    removes = _removes(slot, realised.version.set, realised.entries.keys()) + _removes(
+        slot, empty.set ^ 1, realised.leftover
+    )
+    return Plan((StoreVersion(slot, empty),), (AwaitGracePeriod(), *removes), {slot: RealisedPolicy(empty, {})}, 0)
 
 
-def _churn(change: Change) -> tuple[list[Instruction], SlotState]:
-    slot, held = change.slot, change.held
-    version = held.version
-    added = {key: entry for key, entry in change.desired.items() if key not in held.entries}
-    removed = frozenset(held.entries.keys() - change.desired.keys())
+def _churn(change: Change) -> tuple[list[Instruction], RealisedPolicy]:
+    slot, realised = change.slot, change.realised
+    version = realised.version
+    added = {key: entry for key, entry in change.desired.items() if key not in realised.entries}
+    removed = frozenset(realised.entries.keys() - change.desired.keys())
     steps: list[Instruction] = []
     if added:
-        steps.append(Put(slot, version.set, added))
+        steps.append(PutEntries(slot, version.set, added))
         shapes, named_only = version.shapes | shapes_of(added), version.named_only & named_only_of(added)
         if (shapes, named_only) != (version.shapes, version.named_only):
             version = replace(version, shapes=shapes, named_only=named_only)
-            steps.append(Store(slot, version))
+            steps.append(StoreVersion(slot, version))
     if removed:
         version = replace(version, revision=version.revision + 1)
-        steps += [Remove(slot, version.set, removed), Store(slot, version)]
-    return steps, SlotState(version, change.desired)
+        steps += [DeleteEntries(slot, version.set, removed), StoreVersion(slot, version)]
+    return steps, RealisedPolicy(version, change.desired)
 
 
 def _sweep(change: Change) -> list[Instruction]:
     """Remove what an agent left in the other set when it died between a switch and its cleanup."""
-    removes = _removes(change.slot, change.held.version.set ^ 1, change.held.leftover)
-    return [Wait(), *removes] if removes else []
+    removes = _removes(change.slot, change.realised.version.set ^ 1, change.realised.leftover)
+    return [AwaitGracePeriod(), *removes] if removes else []
 
 
-def _first(change: Change) -> tuple[list[Instruction], SlotState]:
+def _first(change: Change) -> tuple[list[Instruction], RealisedPolicy]:
     """Realise a slot that has denied all: nothing of it can be in use by a program."""
     version = _next_version(change)
-    steps: list[Instruction] = [*_write_other(change, version), Store(change.slot, version)]
-    return steps, SlotState(version, change.desired)
+    steps: list[Instruction] = [*_write_other(change, version), StoreVersion(change.slot, version)]
+    return steps, RealisedPolicy(version, change.desired)
 
 
 def _switch_one(
     changes: Sequence[Change],
-    epoch: int,
+    policy_epoch: int,
     visible: list[Instruction],
     cleanup: list[Instruction],
-    after: dict[int, SlotState],
+    after: dict[int, RealisedPolicy],
 ) -> int:
     (change,) = changes
     version = _next_version(change)
-    visible += [*_write_other(change, version), Store(change.slot, version)]
-    cleanup += [Wait(), *_removes(change.slot, change.held.version.set, change.held.entries.keys())]
-    after[change.slot] = SlotState(version, change.desired)
-    return epoch
+    visible += [*_write_other(change, version), StoreVersion(change.slot, version)]
+    cleanup += [AwaitGracePeriod(), *_removes(change.slot, change.realised.version.set, change.realised.entries.keys())]
+    after[change.slot] = RealisedPolicy(version, change.desired)
+    return policy_epoch
 
 
 def _switch_together(
     changes: Sequence[Change],
-    epoch: int,
+    policy_epoch: int,
     visible: list[Instruction],
     cleanup: list[Instruction],
-    after: dict[int, SlotState],
+    after: dict[int, RealisedPolicy],
 ) -> int:
     """Switch by epoch.
 
-    The second wait keeps a program that still reads ``next`` from meeting that of a later plan.
+    The second grace period keeps a program that still reads ``next`` from meeting that of a later
+    plan.
     """
-    epoch += 1
+    policy_epoch += 1
     versions = {change.slot: _next_version(change) for change in changes}
     for change in changes:
         visible += _write_other(change, versions[change.slot])
-        after[change.slot] = SlotState(versions[change.slot], change.desired)
-    visible += [Prepare(slot, version, epoch) for slot, version in versions.items()]
-    visible.append(Switch(epoch))
-    cleanup += [Store(slot, version) for slot, version in versions.items()]
-    cleanup.append(Wait())
-    cleanup += [Forget(slot) for slot in versions]
+        after[change.slot] = RealisedPolicy(versions[change.slot], change.desired)
+    visible += [StoreNextVersion(slot, version, policy_epoch) for slot, version in versions.items()]
+    visible.append(StorePolicyEpoch(policy_epoch))
+    cleanup += [StoreVersion(slot, version) for slot, version in versions.items()]
+    cleanup.append(AwaitGracePeriod())
+    cleanup += [ClearNextVersion(slot) for slot in versions]
     for change in changes:
-        cleanup += _removes(change.slot, change.held.version.set, change.held.entries.keys())
-    cleanup.append(Wait())
-    return epoch
+        cleanup += _removes(change.slot, change.realised.version.set, change.realised.entries.keys())
+    cleanup.append(AwaitGracePeriod())
+    return policy_epoch
 
 
 def _next_version(change: Change) -> Version:
-    version = change.held.version
+    version = change.realised.version
     named_only = named_only_of(change.desired)
     return Version(version.revision + 1, version.set ^ 1, shapes_of(change.desired), named_only=named_only)
 
 
 def _write_other(change: Change, version: Version) -> list[Instruction]:
-    stale = change.held.leftover - change.desired.keys()
-    put: list[Instruction] = [Put(change.slot, version.set, change.desired)] if change.desired else []
+    stale = change.realised.leftover - change.desired.keys()
+    put: list[Instruction] = [PutEntries(change.slot, version.set, change.desired)] if change.desired else []
     return [*_removes(change.slot, version.set, stale), *put]
 
 
 def _removes(slot: int, entry_set: int, keys: Iterable[PolicyKey]) -> list[Instruction]:
     gone = frozenset(keys)
-    return [Remove(slot, entry_set, gone)] if gone else []
+    return [DeleteEntries(slot, entry_set, gone)] if gone else []

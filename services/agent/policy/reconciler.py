@@ -1,9 +1,10 @@
-"""Resolved policy into the kernel: the one writer of cilia_policy_slots, cilia_policy_epoch and cilia_policy.
+"""Reconciler of policy: the one writer of cilia_policy_slots, cilia_policy_epoch and cilia_policy.
 
-RESOLVED has one shard per subject identity; this loop hears those that live here. What piles up
-while a change is being written becomes one hand-over: visible at once, acknowledged, then cleaned
-up after a grace period in a worker thread. A subject is realised only once its shard is complete;
-until then its slot denies all, or, after a restart, keeps what the former agent left in force.
+RESOLVED has one shard per identity; this loop hears those that live here. What piles up while a
+change is being written becomes one hand-over: visible at once, acknowledged, then cleaned up after
+a grace period in a worker thread. An identity is realised only once its shard is complete; until
+then its slot denies all, or, after a restart, keeps what the former agent left in force. Policy
+that found no room is tried again when entries of others have gone.
 """
 
 import asyncio
@@ -11,35 +12,42 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec.structs import replace
 
 from cilia.contracts.ids import Identity, Revision
 from cilia.contracts.tables import PolicyEntry, PolicyKey, SubjectKey
 from cilia.metrics import counter
+from cilia.notify import Broadcast, Wakeup
 from cilia.table.subscriber import TableSubscriber
 from cilia.telemetry import span
 from services.agent.errors import PolicyDoesNotFit
 from services.agent.policy.cleanup import Cleanups
 from services.agent.policy.maps import PolicyMaps
-from services.agent.policy.pending import Pending
-from services.agent.policy.plan import UNREALISED, Change, Plan, Put, SlotState, inherit, plan, plan_release
+from services.agent.policy.pending import PendingGroups
+from services.agent.policy.plan import UNREALISED, Change, Plan, PutEntries, RealisedPolicy, inherit, plan, plan_release
 from services.agent.policy.slots import Slots
 
 log = logging.getLogger(__name__)
 
-REACH_PAUSE_SECONDS = 0.2
+REACH_PAUSE_SECONDS: Final = 0.2
+"""Longest wait for one shard, after which its identity may have ceased to live here."""
 
 Acknowledge = Callable[[Mapping[Identity, Revision]], Awaitable[None]]
+"""Function that tells the cluster which sequences are in force."""
 SynchronizeRcu = Callable[[], Awaitable[None]]
+"""Function that waits for a grace period, without blocking the loop."""
 
 
 @dataclass(slots=True)
 class PolicyCounters:
-    """What the loop did."""
+    """Counters of the loop."""
 
     hand_overs: int = counter("hand-overs of policy to the kernel")
-    subjects: int = counter("subjects whose policy changed in the kernel")
-    refused: int = counter("subjects whose policy found no room")
+    identities: int = counter("identities whose policy changed in the kernel")
+    refused: int = counter("identities whose policy found no room")
     visible_us: int = counter("microseconds from the start of hand-overs until their policy was in force")
 
 
@@ -60,43 +68,43 @@ class PolicyReconciler:
         self._synchronize_rcu = synchronize_rcu
         self.cleanups = Cleanups(maps, synchronize_rcu)
         left = maps.read()
-        self._held: dict[int, SlotState] = {slot: found.held for slot, found in left.items()}
+        self._slot_policies: dict[int, RealisedPolicy] = {slot: found.realised for slot, found in left.items()}
         taken = {found.identity: slot for slot, found in left.items() if found.identity}
         self._slots = Slots(maps.slots, taken)
-        self._entries = sum(len(held.entries) + len(held.leftover) for held in self._held.values())
+        self._entries = sum(len(realised.entries) + len(realised.leftover) for realised in self._slot_policies.values())
         self._wanted: set[Identity] = set()
-        self._pending = Pending()
+        self._pending = PendingGroups()
         self._pending.add(taken)
         self._causes: dict[Identity, str] = {}
-        self._settled = False
-        self._wake = asyncio.Event()
-        self._moved = asyncio.Event()
+        self._addresses_ready = False
+        self._wakeup = Wakeup()
+        self._progress = Broadcast()
         self.realised: dict[Identity, Revision] = {}
-        """Identity -> sequence of its shard that is in force."""
+        """Sequence of each identity's shard that is in force."""
         self.refused: dict[Identity, PolicyDoesNotFit] = {}
-        """Subjects that keep an older policy since the newer one doesn't fit."""
+        """Identities that keep an older policy since the newer one doesn't fit."""
         self.counters = PolicyCounters()
 
-    # what others ask for
+    # calls of others
 
     @property
     def wanted(self) -> int:
-        """Identities that live here."""
+        """Number of identities that live here."""
         return len(self._wanted)
 
     @property
     def capacity(self) -> int:
-        """Entries that cilia_policy holds at most."""
+        """Number of entries that cilia_policy holds at most."""
         return self._maps.capacity
 
     @property
     def entries(self) -> int:
-        """Entries in cilia_policy."""
+        """Number of entries in cilia_policy."""
         return self._entries
 
     @property
-    def subjects(self) -> int:
-        """Slots of cilia_policy_slots that are in use."""
+    def slots_in_use(self) -> int:
+        """Number of slots of cilia_policy_slots that are in use."""
         return len(self._slots.items())
 
     def ensure(self, identity: Identity) -> int:
@@ -108,7 +116,7 @@ class PolicyReconciler:
         slot = self._slots.assign(identity)
         if identity not in self._wanted:
             self._wanted.add(identity)
-            self._maps.name(slot, identity)
+            self._maps.store_identity(slot, identity)
             self._resolved.add_shard(str(identity))
             self._touch([identity])
         return slot
@@ -126,8 +134,8 @@ class PolicyReconciler:
 
     def in_force(self, identity: Identity) -> bool:
         """Tell whether some policy of the identity is in force."""
-        held = self._held.get(self._slots.get(identity), UNREALISED)
-        return held.version.revision > 0 and (identity in self.realised or bool(held.version.shapes))
+        realised = self._slot_policies.get(self._slots.get(identity), UNREALISED)
+        return realised.version.revision > 0 and (identity in self.realised or bool(realised.version.shapes))
 
     def read(self, identity: Identity) -> dict[PolicyKey, PolicyEntry]:
         """Return an identity's entries in force, read from the kernel."""
@@ -151,7 +159,7 @@ class PolicyReconciler:
         sequence = self._resolved.sequence(shard)
         while self.realised.get(identity, 0) < sequence and identity not in self.refused:
             self._touch([identity])
-            await self._moved.wait()
+            await self._progress.wait()
         if identity in self.refused and not self.in_force(identity):
             raise self.refused[identity]
 
@@ -168,7 +176,7 @@ class PolicyReconciler:
         for identity in waited:
             self._touch([identity])
         while self._pending.names_any(waited & self._wanted):
-            await self._moved.wait()
+            await self._progress.wait()
 
     def inherit(self, heirs: Mapping[Identity, Identity]) -> None:
         """Give identities that no packet has yet the verdicts of others, in all policy that is in
@@ -177,58 +185,53 @@ class PolicyReconciler:
         Args:
             heirs: Such an identity -> the one whose verdicts it shall have.
         """
-        for slot, held in self._held.items():
-            added = inherit(held.entries, heirs)
+        for slot, realised in self._slot_policies.items():
+            added = inherit(realised.entries, heirs)
             if added and len(added) <= self._maps.capacity - self._entries - self.cleanups.entries:
-                self._maps.perform([Put(slot, held.version.set, added)])
+                self._maps.perform([PutEntries(slot, realised.version.set, added)])
                 self._entries += len(added)
-                self._held[slot] = replace(held, entries={**held.entries, **added})
+                self._slot_policies[slot] = replace(realised, entries={**realised.entries, **added})
 
     def owners(self) -> dict[int, Identity]:
-        """Return whose each slot is."""
+        """Return the identity of each slot in use."""
         return {slot: identity for identity, slot in self._slots.items()}
 
-    def held(self) -> dict[int, SlotState]:
-        """Return what each slot ought to hold in the kernel."""
-        return dict(self._held)
+    def slot_policies(self) -> dict[int, RealisedPolicy]:
+        """Return the policy that each slot ought to hold in the kernel."""
+        return dict(self._slot_policies)
 
-    def repaired(self, slot: int, held: SlotState) -> None:
-        """Note what a slot holds after a repair; its entries are as many as they ought to be."""
-        self._held[slot] = held
+    def repaired(self, slot: int, realised: RealisedPolicy) -> None:
+        """Note the policy of a slot after a repair; its entries are as many as they ought to be."""
+        self._slot_policies[slot] = realised
 
     # the loops
 
     async def watch(self) -> None:
-        """Note which subjects changed, until cancelled."""
+        """Take changes of resolved policy, until cancelled."""
         async for changes in self._resolved.changes():
             self._causes.update((Identity(int(each.shard)), each.traceparent) for each in changes if each.traceparent)
             self._touch(Identity(int(change.shard)) for change in changes)
 
-    async def run(self, settle: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, prepare_addresses: Callable[[], Awaitable[None]]) -> None:
         """Realise what changed, until cancelled.
 
         Args:
-            settle: Has the addresses ready for the first policy that is newer than what a former
-                agent left.
+            prepare_addresses: Has the ipcache ready for the first policy that is newer than what a
+                former agent left.
         """
         await self._synchronize_rcu()  # a former agent may have died before it waited
-        self._wake.set()
+        self._wakeup.set()
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            if not self._settled and any(self._resolved.shard_complete(str(each)) for each in self._wanted):
-                await settle()
-                self._settled = True
+            await self._wakeup.wait()
+            if not self._addresses_ready and any(self._resolved.shard_complete(str(each)) for each in self._wanted):
+                await prepare_addresses()
+                self._addresses_ready = True
             free = self._pending.take(lambda identity: self._slots.get(identity) not in self.cleanups.busy)
             with self._traced(free):
                 await self._hand_over(free & self._wanted)
-            self._tell()
+            self._progress.notify()
             for identity in free - self._wanted:
                 self._give_up(identity)
-
-    def _tell(self) -> None:
-        self._moved.set()
-        self._moved = asyncio.Event()
 
     def _traced(self, identities: Iterable[Identity]) -> AbstractContextManager[None]:
         """Return a span under the change that caused this hand-over; under one of them, if there
@@ -239,17 +242,17 @@ class PolicyReconciler:
 
     def _touch(self, identities: Iterable[Identity]) -> None:
         self._pending.add(identities)
-        self._wake.set()
+        self._wakeup.set()
 
     async def _hand_over(self, identities: Iterable[Identity]) -> None:
-        """Bring the policy of identities into force, as far as it is known."""
+        """Bring the policy of identities into force, as far as it is known and fits."""
         started = time.perf_counter_ns()
         changes = [self._change(each) for each in sorted(identities) if self._resolved.shard_complete(str(each))]
         if not changes:
             return
         sequences = {each.identity: Revision(self._resolved.sequence(str(each.identity))) for each in changes}
         free = self._maps.capacity - self._entries - self.cleanups.entries
-        steps = plan(changes, epoch=self._maps.epoch, free=free)
+        steps = plan(changes, policy_epoch=self._maps.policy_epoch, free=free)
         self._maps.perform(steps.visible)
         self._note(steps)
         self._note_refused(sequences, steps)
@@ -258,24 +261,24 @@ class PolicyReconciler:
         news = {identity: at for identity, at in sequences.items() if self.realised.get(identity) != at}
         self.realised.update(sequences)
         self.counters.hand_overs += 1
-        self.counters.subjects += len(steps.after)
+        self.counters.identities += len(steps.after)
         self.counters.visible_us += (time.perf_counter_ns() - started) // 1000
-        self._tell()
+        self._progress.notify()
         if steps.cleanup:
-            self.cleanups.add(steps.after, steps.cleanup, self._wake.set)
+            self.cleanups.add(steps.after, steps.cleanup, self._retry_refused)
         if news:
             await self._acknowledge(news)
 
     def _change(self, identity: Identity) -> Change:
         slot = self._slots.get(identity)
         desired = {key.key: row for key, row in self._resolved.rows(str(identity)).items()}
-        return Change(slot, identity, self._held.get(slot, UNREALISED), desired)
+        return Change(slot, identity, self._slot_policies.get(slot, UNREALISED), desired)
 
     def _note(self, steps: Plan) -> None:
-        for slot, held in steps.after.items():
-            before = self._held.get(slot, UNREALISED)
-            self._entries += len(held.entries) + len(held.leftover) - len(before.entries) - len(before.leftover)
-            self._held[slot] = held
+        for slot, realised in steps.after.items():
+            before = self._slot_policies.get(slot, UNREALISED)
+            self._entries += len(realised.entries) + len(realised.leftover) - len(before.entries) - len(before.leftover)
+            self._slot_policies[slot] = realised
 
     def _note_refused(self, identities: Iterable[Identity], steps: Plan) -> None:
         known = {identity: self.refused.pop(identity, None) for identity in identities}
@@ -290,7 +293,7 @@ class PolicyReconciler:
         slot = self._slots.get(identity)
         if not slot:
             return
-        steps = plan_release(slot, self._held.get(slot, UNREALISED))
+        steps = plan_release(slot, self._slot_policies.get(slot, UNREALISED))
         self._maps.perform(steps.visible)
         self._note(steps)
         self.realised.pop(identity, None)
@@ -300,7 +303,14 @@ class PolicyReconciler:
     def _given_up(self, identity: Identity, slot: int) -> None:
         if identity in self._wanted:  # it has come back meanwhile
             self._touch([identity])
+            self._retry_refused()
             return
-        self._maps.name(slot, Identity(0))
+        self._maps.store_identity(slot, Identity(0))
         self._slots.release(identity)
-        self._wake.set()
+        self._retry_refused()
+
+    def _retry_refused(self) -> None:
+        """Try policy again that found no room: entries of others have gone."""
+        for identity in self.refused:
+            self._touch([identity])
+        self._wakeup.set()

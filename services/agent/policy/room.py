@@ -21,14 +21,14 @@ from services.agent.room import Entries, Room
 
 
 class PolicyRoom(Room):
-    """cilia_policy, its slots and the word that switches them.
+    """Room of cilia_policy, its slots and the word that switches them.
 
     Attributes:
-        settle: Has the addresses ready for the first policy that is newer than what a former agent
-            left; the ipcache, which needs policy itself, gives it.
+        prepare_addresses: Has the ipcache ready for the first policy that is newer than what a
+            former agent left; the ipcache, which needs policy itself, gives it.
     """
 
-    settle: Callable[[], Awaitable[None]]
+    prepare_addresses: Callable[[], Awaitable[None]]
 
     def __init__(
         self, config: Config, kernel: Kernel, bus: Bus, tables: Tables, count_endpoints: Callable[[Identity], int]
@@ -47,7 +47,7 @@ class PolicyRoom(Room):
         """Return all loops."""
         return {
             "resolved": self.reconciler.watch,
-            "policy": lambda: self.reconciler.run(self.settle),
+            "policy": lambda: self.reconciler.run(self.prepare_addresses),
             "cleanup": self.reconciler.cleanups.run,
         }
 
@@ -68,15 +68,15 @@ class PolicyRoom(Room):
     def measure(self, metrics: Metrics) -> None:
         """Show counters and the room in cilia_policy."""
         policy = self.reconciler
-        metrics.count("realiser", policy.counters)
+        metrics.count("policy_reconciler", policy.counters)
         metrics.gauge("policy_entries", "entries of cilia_policy", lambda: policy.entries)
         metrics.gauge("policy_capacity_entries", "room in cilia_policy", lambda: policy.capacity)
-        metrics.gauge("policy_refused", "subjects whose policy finds no room", lambda: len(policy.refused))
+        metrics.gauge("policy_refused", "identities whose policy finds no room", lambda: len(policy.refused))
 
     def map_entries(self) -> Entries:
         """Return the entries that the reconciler keeps count of."""
         policy = self.reconciler
-        return {maps.POLICY.name: lambda: policy.entries, maps.POLICY_SLOTS.name: lambda: policy.subjects}
+        return {maps.POLICY.name: lambda: policy.entries, maps.POLICY_SLOTS.name: lambda: policy.slots_in_use}
 
     def close(self) -> None:
         """Give the maps back."""

@@ -1,6 +1,6 @@
-"""Slots: which index of cilia_policy_slots stands for which identity on this node.
+"""Slots of policy: index in cilia_policy_slots by identity, on this node.
 
-Pure; owned by the loop that realises policy. A slot that is given up is used again last, and only
+Pure; owned by the reconciler of policy. A slot that is given up is used again last, and only
 after its entries are gone.
 """
 
@@ -12,11 +12,11 @@ from services.agent.errors import NoSlot
 
 
 class Slots:
-    """Identity -> slot. Slot 0 means "not realised" in cilia_endpoints and is never given out.
+    """Slots by identity. Slot 0 means "not realised" in cilia_endpoints and is never given out.
 
     Args:
         limit: Slots in cilia_policy_slots, 0 included.
-        taken: What a former agent assigned.
+        taken: Slots that a former agent assigned.
     """
 
     def __init__(self, limit: int, taken: Mapping[Identity, int] | None = None) -> None:
@@ -30,7 +30,7 @@ class Slots:
         return self._slots.get(identity, 0)
 
     def items(self) -> tuple[tuple[Identity, int], ...]:
-        """All assignments."""
+        """Return all assignments."""
         return tuple(self._slots.items())
 
     def assign(self, identity: Identity) -> int:

@@ -16,7 +16,7 @@ from services.agent.ipcache.desired import Location
 from services.agent.ipcache.maps import IpcacheMap
 from services.agent.ipcache.revisions import AddressRevisions
 from services.agent.policy.maps import PolicyMaps
-from services.agent.policy.plan import UNREALISED, Change, SlotState, Wait, plan, plan_release
+from services.agent.policy.plan import UNREALISED, AwaitGracePeriod, Change, RealisedPolicy, plan, plan_release
 from tests.bpf.agreement.draw import LOCAL_PODS
 from tests.bpf.datapath.rig import HOST, NODE, WORLD, Node, Pod, empty
 
@@ -47,8 +47,8 @@ class Kernel:
     policy: PolicyMaps
     ipcache: IpcacheMap
     revisions: AddressRevisions
-    held: dict[int, SlotState] = field(default_factory=dict)
-    epoch: int = 0
+    held: dict[int, RealisedPolicy] = field(default_factory=dict)
+    policy_epoch: int = 0
     ports: "count[int]" = field(default_factory=lambda: count(FIRST_SOURCE_PORT))
 
     @classmethod
@@ -88,15 +88,17 @@ class Kernel:
             Change(slot, identity, self.held.get(slot, UNREALISED), world.engine.map_state(identity))
             for identity, slot in slots.items()
         ]
-        planned = plan(changes, epoch=self.epoch, free=self.policy.capacity)
+        planned = plan(changes, policy_epoch=self.policy_epoch, free=self.policy.capacity)
         assert not planned.refused
         self.policy.perform(planned.visible)
-        self.policy.perform(step for step in planned.cleanup if not isinstance(step, Wait))
+        self.policy.perform(step for step in planned.cleanup if not isinstance(step, AwaitGracePeriod))
         self.held |= planned.after
-        self.epoch = planned.epoch
+        self.policy_epoch = planned.policy_epoch
         for slot in self.held.keys() - set(slots.values()):
             gone = plan_release(slot, self.held[slot])
-            self.policy.perform(step for step in (*gone.visible, *gone.cleanup) if not isinstance(step, Wait))
+            self.policy.perform(
+                step for step in (*gone.visible, *gone.cleanup) if not isinstance(step, AwaitGracePeriod)
+            )
             self.held |= gone.after
 
     def _locations(self, world: DescribedCluster) -> list[tuple[Prefix, Location]]:

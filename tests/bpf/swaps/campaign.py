@@ -3,7 +3,7 @@
 from time import monotonic
 from typing import NamedTuple
 
-from services.agent.policy.plan import SlotState
+from services.agent.policy.plan import RealisedPolicy
 from tests.bpf.swaps.arena import BLUE, PORTS, RED, Arena, Watch, resolve
 from tests.bpf.swaps.writers import Writer, write_as_the_agent
 
@@ -21,7 +21,7 @@ class Campaign(NamedTuple):
 
 def run(arena: Arena, write: Writer, swaps: int, *, until_wrong: bool = False) -> Campaign:
     """Swap so often; ``until_wrong``: or until something was seen that belongs to neither set."""
-    held: dict[int, SlotState] = {slot: found.held for slot, found in arena.maps.read().items()}
+    held: dict[int, RealisedPolicy] = {slot: found.realised for slot, found in arena.maps.read().items()}
     sets = [resolve(RED), resolve(BLUE)]
     outcomes = []
     for states in sets:

@@ -11,7 +11,7 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.objects import LoadedObject, LoadOptions, load
 from services.agent.policy.maps import PolicyMaps
-from services.agent.policy.plan import UNREALISED, Change, SlotState, Wait, plan
+from services.agent.policy.plan import UNREALISED, AwaitGracePeriod, Change, RealisedPolicy, plan
 from tools.build import ROOT, compile_bpf
 
 pytestmark = pytest.mark.cluster
@@ -45,28 +45,30 @@ def maps(objects: LoadedObject) -> Iterator[PolicyMaps]:
     maps = PolicyMaps(objects)
     yield maps
     for slot, found in maps.read().items():
-        realise(maps, {slot: {}}, {slot: found.held})
+        realise(maps, {slot: {}}, {slot: found.realised})
     maps.close()
 
 
-def changes(desired: dict[int, Mapping[PolicyKey, PolicyEntry]], held: Mapping[int, SlotState]) -> list[Change]:
-    return [Change(slot, Identity(slot), held.get(slot, UNREALISED), entries) for slot, entries in desired.items()]
+def changes(
+    desired: dict[int, Mapping[PolicyKey, PolicyEntry]], realised: Mapping[int, RealisedPolicy]
+) -> list[Change]:
+    return [Change(slot, Identity(slot), realised.get(slot, UNREALISED), entries) for slot, entries in desired.items()]
 
 
 def realise(
-    maps: PolicyMaps, desired: dict[int, Mapping[PolicyKey, PolicyEntry]], held: Mapping[int, SlotState]
-) -> Mapping[int, SlotState]:
-    steps = plan(changes(desired, held), epoch=maps.epoch, free=1000)
-    maps.perform(step for step in steps.visible + steps.cleanup if not isinstance(step, Wait))
-    return {**held, **steps.after}
+    maps: PolicyMaps, desired: dict[int, Mapping[PolicyKey, PolicyEntry]], realised: Mapping[int, RealisedPolicy]
+) -> Mapping[int, RealisedPolicy]:
+    steps = plan(changes(desired, realised), policy_epoch=maps.policy_epoch, free=1000)
+    maps.perform(step for step in steps.visible + steps.cleanup if not isinstance(step, AwaitGracePeriod))
+    return {**realised, **steps.after}
 
 
 def in_force(maps: PolicyMaps) -> dict[int, Mapping[PolicyKey, PolicyEntry]]:
-    return {slot: found.held.entries for slot, found in maps.read().items() if found.held.version.shapes}
+    return {slot: found.realised.entries for slot, found in maps.read().items() if found.realised.version.shapes}
 
 
 def test_what_was_realised_is_read_back(maps: PolicyMaps) -> None:
-    realise(maps, OLD, {slot: found.held for slot, found in maps.read().items()})
+    realise(maps, OLD, {slot: found.realised for slot, found in maps.read().items()})
     assert in_force(maps) == OLD
     assert {slot: maps.read_entries(slot) for slot in OLD} == OLD
 
@@ -75,11 +77,11 @@ def test_what_was_realised_is_read_back(maps: PolicyMaps) -> None:
 def test_after_death_at_any_instruction_the_policy_is_the_old_or_the_new_and_the_successor_finishes(
     maps: PolicyMaps, survived: int
 ) -> None:
-    held = realise(maps, OLD, {slot: found.held for slot, found in maps.read().items()})
-    steps = plan(changes(NEW, held), epoch=maps.epoch, free=1000)
-    instructions = [step for step in steps.visible + steps.cleanup if not isinstance(step, Wait)]
+    realised = realise(maps, OLD, {slot: found.realised for slot, found in maps.read().items()})
+    steps = plan(changes(NEW, realised), policy_epoch=maps.policy_epoch, free=1000)
+    instructions = [step for step in steps.visible + steps.cleanup if not isinstance(step, AwaitGracePeriod)]
     maps.perform(instructions[:survived])
     assert in_force(maps) in (OLD, NEW)
-    realise(maps, NEW, {slot: found.held for slot, found in maps.read().items()})
+    realise(maps, NEW, {slot: found.realised for slot, found in maps.read().items()})
     assert in_force(maps) == NEW
-    assert all(not found.held.leftover for found in maps.read().values())
+    assert all(not found.realised.leftover for found in maps.read().values())

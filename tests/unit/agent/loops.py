@@ -8,17 +8,12 @@ from typing import Any
 
 @asynccontextmanager
 async def running(*loops: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Run loops until the end of the block; raise what one of them raised."""
-    tasks = [asyncio.create_task(loop()) for loop in loops]
-    try:
+    """Run loops until the end of the block, which one that fails ends at once."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(loop()) for loop in loops]
         yield
         for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Drift loop: looks in turn, rests after long ones, goes on after a refusal, reports what was found."""
+"""Drift loop: looks in turn, rests after long ones, goes on after a refusal, reports."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""The ipcache follows nodes, pods and prefixes, in the order that verdicts need, through restarts."""
+"""The ipcache follows nodes, pods and prefixes in the order that verdicts need."""
 
 import asyncio
 from collections.abc import Mapping

@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from services.agent.policy.plan import (
-    Forget,
+    AwaitGracePeriod,
+    ClearNextVersion,
+    DeleteEntries,
     Instruction,
-    Prepare,
-    Put,
-    Remove,
-    SlotState,
-    Store,
-    Switch,
+    PutEntries,
+    RealisedPolicy,
+    StoreNextVersion,
+    StorePolicyEpoch,
+    StoreVersion,
     Version,
-    Wait,
     shape_of,
 )
 
@@ -35,7 +35,7 @@ class Packet(NamedTuple):
 class Word:
     current: Version = UNSET
     next: Version = UNSET
-    epoch: int = 0
+    policy_epoch: int = 0
 
 
 def longest(entries: Mapping[PolicyKey, PolicyEntry], packet: Packet, identity: int, shapes: int) -> PolicyKey | None:
@@ -72,23 +72,23 @@ class Kernel:
 
     entries: dict[tuple[int, int], dict[PolicyKey, PolicyEntry]] = field(default_factory=dict)
     words: dict[int, Word] = field(default_factory=dict)
-    epoch: int = 0
+    policy_epoch: int = 0
     lagging: set[tuple[int, int]] = field(default_factory=set)
     lagging_next: set[int] = field(default_factory=set)
 
     @classmethod
-    def holding(cls, states: Mapping[int, SlotState], epoch: int) -> "Kernel":
-        kernel = cls(epoch=epoch)
-        for slot, held in states.items():
-            kernel.words[slot] = Word(current=held.version)
-            kernel.entries[slot, held.version.set] = dict(held.entries)
+    def holding(cls, states: Mapping[int, RealisedPolicy], policy_epoch: int) -> "Kernel":
+        kernel = cls(policy_epoch=policy_epoch)
+        for slot, realised in states.items():
+            kernel.words[slot] = Word(current=realised.version)
+            kernel.entries[slot, realised.version.set] = dict(realised.entries)
             any_entry = PolicyEntry(True, 0xFFFFFFFF)
-            kernel.entries[slot, held.version.set ^ 1] = dict.fromkeys(held.leftover, any_entry)
+            kernel.entries[slot, realised.version.set ^ 1] = dict.fromkeys(realised.leftover, any_entry)
         return kernel
 
     def version(self, slot: int) -> Version:
         word = self.words[slot]
-        return word.next if word.epoch and self.epoch >= word.epoch else word.current
+        return word.next if word.policy_epoch and self.policy_epoch >= word.policy_epoch else word.current
 
     def verdict(self, slot: int, packet: Packet) -> str:
         version = self.version(slot)
@@ -105,35 +105,37 @@ class Kernel:
     def _perform(self, instruction: Instruction) -> Iterator[None]:
         before = {slot: self.version(slot) for slot in self.words}
         match instruction:
-            case Put(slot, entry_set, entries):
+            case PutEntries(slot, entry_set, entries):
                 assert (slot, entry_set) not in self.lagging
                 for key, entry in entries.items():
                     self.entries.setdefault((slot, entry_set), {})[key] = entry
                     yield
-            case Remove(slot, entry_set, keys):
+            case DeleteEntries(slot, entry_set, keys):
                 assert (slot, entry_set) not in self.lagging
                 for key in keys:
                     del self.entries[slot, entry_set][key]
                     yield
-            case Store(slot, version):
+            case StoreVersion(slot, version):
                 self.words[slot].current = version
-            case Prepare(slot, version, epoch):
+            case StoreNextVersion(slot, version, policy_epoch):
                 assert slot not in self.lagging_next
-                assert self.words[slot].epoch == 0
-                assert epoch > self.epoch
+                assert self.words[slot].policy_epoch == 0
+                assert policy_epoch > self.policy_epoch
                 self.words[slot].next = version
                 yield
-                self.words[slot].epoch = epoch
-            case Switch(epoch):
-                self.epoch = epoch
-            case Forget(slot):
-                self.words[slot].epoch = 0
+                self.words[slot].policy_epoch = policy_epoch
+            case StorePolicyEpoch(policy_epoch):
+                self.policy_epoch = policy_epoch
+            case ClearNextVersion(slot):
+                self.words[slot].policy_epoch = 0
                 self.lagging_next.add(slot)
-            case Wait():
+            case AwaitGracePeriod():
                 self.lagging.clear()
                 self.lagging_next.clear()
         for slot, version in before.items():
-            if self.version(slot).set != version.set or self.version(slot).shapes == 0 != version.shapes:
+            if not version.shapes:  # a program with that version looks nothing up
+                continue
+            if self.version(slot).set != version.set or self.version(slot).shapes == 0:
                 self.lagging.add((slot, version.set))
         yield
 

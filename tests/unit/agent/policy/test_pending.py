@@ -1,11 +1,11 @@
 from cilia.contracts.ids import Identity
-from services.agent.policy.pending import Pending
+from services.agent.policy.pending import PendingGroups
 
 ONE, TWO, THREE, FOUR = map(Identity, (301, 302, 303, 304))
 
 
 def test_what_changed_in_one_act_waits_for_its_slowest() -> None:
-    pending = Pending()
+    pending = PendingGroups()
     pending.add([ONE, TWO])
     pending.add([THREE])
     assert pending.take(lambda identity: identity != TWO) == {THREE}
@@ -14,7 +14,7 @@ def test_what_changed_in_one_act_waits_for_its_slowest() -> None:
 
 
 def test_acts_that_share_a_subject_become_one() -> None:
-    pending = Pending()
+    pending = PendingGroups()
     pending.add([ONE, TWO])
     pending.add([THREE, FOUR])
     pending.add([TWO, THREE])
@@ -23,6 +23,6 @@ def test_acts_that_share_a_subject_become_one() -> None:
 
 
 def test_nothing_is_no_act() -> None:
-    pending = Pending()
+    pending = PendingGroups()
     pending.add([])
     assert pending.take(lambda _: False) == set()

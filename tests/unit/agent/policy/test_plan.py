@@ -3,11 +3,11 @@ from cilia.contracts.tables import PolicyEntry, PolicyKey
 from services.agent.policy.plan import (
     UNREALISED,
     Change,
+    DeleteEntries,
     Entries,
-    Put,
-    Remove,
-    SlotState,
-    Store,
+    PutEntries,
+    RealisedPolicy,
+    StoreVersion,
     Version,
     inherit,
     is_churn,
@@ -25,11 +25,11 @@ def port(identity: int, number: int = 80, *, egress: bool = False) -> PolicyKey:
     return PolicyKey(egress, Identity(identity), 6, number, 16)
 
 
-def held(entries: Entries, revision: int = 3) -> SlotState:
-    return SlotState(Version(revision, 0, shapes_of(entries), named_only=named_only_of(entries)), entries)
+def realised(entries: Entries, revision: int = 3) -> RealisedPolicy:
+    return RealisedPolicy(Version(revision, 0, shapes_of(entries), named_only=named_only_of(entries)), entries)
 
 
-def change(before: SlotState, desired: Entries, slot: int = 1) -> Change:
+def change(before: RealisedPolicy, desired: Entries, slot: int = 1) -> Change:
     return Change(slot, Identity(1000 + slot), before, desired)
 
 
@@ -40,27 +40,33 @@ def test_shapes_follow_the_map_header() -> None:
 
 
 def test_a_first_realisation_writes_the_entries_before_the_word() -> None:
-    steps = plan([change(UNREALISED, {port(0): ALLOW})], epoch=0, free=10)
-    assert steps.visible == (Put(1, 1, {port(0): ALLOW}), Store(1, Version(1, 1, 1 << 17, named_only=0b10)))
+    steps = plan([change(UNREALISED, {port(0): ALLOW})], policy_epoch=0, free=10)
+    assert steps.visible == (
+        PutEntries(1, 1, {port(0): ALLOW}),
+        StoreVersion(1, Version(1, 1, 1 << 17, named_only=0b10)),
+    )
     assert steps.cleanup == ()
 
 
 def test_an_unrealised_subject_without_entries_is_realised_as_deny_all() -> None:
-    steps = plan([change(UNREALISED, {})], epoch=0, free=0)
-    assert steps.visible == (Store(1, Version(1, 1, 0, named_only=0b11)),)
+    steps = plan([change(UNREALISED, {})], policy_epoch=0, free=0)
+    assert steps.visible == (StoreVersion(1, Version(1, 1, 0, named_only=0b11)),)
 
 
 def test_a_new_peer_is_added_in_place_without_a_new_revision() -> None:
     old = {port(300): ALLOW}
-    steps = plan([change(held(old), {**old, port(301): ALLOW})], epoch=0, free=10)
-    assert steps.visible == (Put(1, 0, {port(301): ALLOW}),)
+    steps = plan([change(realised(old), {**old, port(301): ALLOW})], policy_epoch=0, free=10)
+    assert steps.visible == (PutEntries(1, 0, {port(301): ALLOW}),)
     assert steps.after[1].version.revision == 3
 
 
 def test_a_peer_that_leaves_is_removed_in_place_and_flows_are_decided_again() -> None:
     old = {port(300): ALLOW, port(301): ALLOW}
-    steps = plan([change(held(old), {port(300): ALLOW})], epoch=0, free=0)
-    assert steps.visible == (Remove(1, 0, frozenset({port(301)})), Store(1, Version(4, 0, 1 << 17, named_only=0b11)))
+    steps = plan([change(realised(old), {port(300): ALLOW})], policy_epoch=0, free=0)
+    assert steps.visible == (
+        DeleteEntries(1, 0, frozenset({port(301)})),
+        StoreVersion(1, Version(4, 0, 1 << 17, named_only=0b11)),
+    )
 
 
 def test_another_port_for_a_known_peer_is_a_change_of_rules() -> None:
@@ -73,13 +79,13 @@ def test_a_deny_for_any_peer_forbids_changes_in_place() -> None:
 
 def test_what_is_in_force_already_needs_no_instruction() -> None:
     old = {port(300): ALLOW}
-    assert plan([change(held(old), dict(old))], epoch=0, free=0).visible == ()
+    assert plan([change(realised(old), dict(old))], policy_epoch=0, free=0).visible == ()
 
 
 def test_a_policy_that_does_not_fit_is_refused_by_name_and_the_others_go_on() -> None:
     steps = plan(
         [change(UNREALISED, {port(0): ALLOW, port(1): ALLOW}), change(UNREALISED, {port(0): ALLOW}, slot=2)],
-        epoch=0,
+        policy_epoch=0,
         free=1,
     )
     assert [str(error) for error in steps.refused] == [

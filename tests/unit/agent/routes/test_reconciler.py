@@ -1,4 +1,4 @@
-"""Routes follow the nodes through refusals, restarts and links that take routes along; no kernel, no thread."""
+"""Routes follow the nodes through refusals, restarts and links that take routes along."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ def row(name: NodeName, ipv4: str, *blocks: Network) -> dict[NodeName, Node]:
 
 
 class KernelRoutes:
-    """Routing table in memory that fills in the device, as a kernel does, and refuses gateways by name."""
+    """Routing table that fills in the device, as a kernel does, and refuses gateways by name."""
 
     def __init__(self, held: Mapping[Network, Route] | None = None) -> None:
         self.held = dict(held or {})
