@@ -22,7 +22,7 @@ PANEL: Final = (WIDTH - 4 * MARGIN) // 3
 TOP: Final = 64
 ROW: Final = 24
 LONGEST_SPREAD: Final = 1.1
-"""Of the longest bar: lines that would be longer end there."""
+"""Value of the longest bar; lines that would be longer end there."""
 OURS, OTHERS, FAINT, INK = "#0b7a75", "#9aa5b1", "#d9dee4", "#1f2933"
 Figures = Mapping[str, Figure]
 PACKETS: Final = (

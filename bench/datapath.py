@@ -7,21 +7,20 @@ median of the rounds' ratios. Both ends of the traffic are pinned to one CPU (wa
 would drown every difference), and a rate is per second of that CPU's time: the inverse of what all
 the work for a transaction costs, softirqs included.
 
-==========================  =====================================================================================
-figure                      meaning
-==========================  =====================================================================================
-``datapath.*.ns``           one program, one packet: BPF_PROG_TEST_RUN, and ``live*`` by kernel.bpf_stats
-``local.*``, ``vxlan.*``    ours, on one node and across two, with a policy of 10 ports at either end
-``local.N.*``               ours with a policy of N ports
-``plain.*``, ``plain_vxlan.*``  the same links, addresses and MTU without programs
-``minimal.*``, ``tcx.*``    the minimal program in place of ours; ours by TCX links instead of the pods' shared blocks
-``nft.N.*``                 plain routing under N rules; established packets are accepted first, as firewalls do
-``nft_rules_first.N.*``     the same with the rules before that
-``*.rr.*``, ``*.crr.*``, ``*.stream.*``   request and response; with a connection each; throughput
-``*.ratio``                 rate of ours to the rate of plain routing or plain VXLAN (``local``, ``vxlan``), of nftables
-                            (``nft*``), of ours with 10 ports (``flat``): above 1, ours (with more ports) is faster;
-                            of ``minimal`` and ``tcx`` to ours as it is
-==========================  =====================================================================================
+Figures, by name:
+
+- ``datapath.*.ns``: one program, one packet: BPF_PROG_TEST_RUN, and ``live*`` by kernel.bpf_stats.
+- ``local.*``, ``vxlan.*``: ours, on one node and across two, with a policy of 10 ports at either
+  end; ``local.N.*``: of N ports.
+- ``plain.*``, ``plain_vxlan.*``: the same links, addresses and MTU without programs.
+- ``minimal.*``, ``tcx.*``: the minimal program in place of ours; ours by TCX links instead of the
+  pods' shared blocks.
+- ``nft.N.*``: plain routing under N rules, established packets accepted first, as firewalls do;
+  ``nft_rules_first.N.*``: the rules before that.
+- ``*.rr.*``, ``*.crr.*``, ``*.stream.*``: request and response; with a connection each; throughput.
+- ``*.ratio``: rate of ours to that of plain routing or plain VXLAN (``local``, ``vxlan``), of
+  nftables (``nft*``), of ours with 10 ports (``flat``): above 1, ours (with more ports) is faster;
+  of ``minimal`` and ``tcx`` to ours as it is.
 """
 
 import argparse

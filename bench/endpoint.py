@@ -1,5 +1,4 @@
-"""What the control plane costs a user: pods connected, policy in force, agents restarted, on a real
-cluster of three nodes.
+"""Times that users see: a pod connected, a policy in force, an agent restarted.
 
 ``python -m bench.endpoint [--json]``. The services' own rates come from bench.identity and
 bench.table.
@@ -126,7 +125,7 @@ def timed(action: Callable[[], LocalEndpoint | Empty]) -> tuple[float, LocalEndp
 
 
 def restart(cluster: LocalCluster) -> float:
-    """kill -9 the agent and start it: seconds from its start until it manages all endpoints again."""
+    """kill -9 the agent; return the seconds from its start until it manages all endpoints again."""
     cluster.kill("agent/node1")
     started = time.perf_counter()
     cluster.start("agent/node1", wait=False)

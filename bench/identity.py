@@ -1,4 +1,4 @@
-"""How many identities the service allocates over the bus, each durable in etcd before the answer.
+"""Rate of identities allocated over the bus, each durable in etcd before the answer.
 
 64 requesters, one replica of each service, one broker and one etcd, all on this machine. Run:
 ``python -m bench.identity [--json]``.
@@ -25,7 +25,7 @@ from tests.services.ask import allocate, publish, register
 REQUESTERS: Final = 64
 ROUNDS: Final = 5
 REQUESTS: Final = 2_000
-"""Of one round."""
+"""Figures of one round."""
 
 
 async def measure(stage: Stage, lease: LeaseId) -> list[Figure]:

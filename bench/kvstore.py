@@ -1,5 +1,4 @@
-"""How fast the kvstore client is, against a real etcd on this disk: each write is an fsync, or a
-share of one.
+"""Rates of the kvstore client on a real etcd on this disk: a write is an fsync, or a share of one.
 
 Run: ``python -m bench.kvstore [--json]``. Values have 200 bytes.
 """
@@ -87,7 +86,7 @@ async def measure_reads(etcd: Etcd) -> list[Figure]:
 
 
 async def measure_watch(etcd: Etcd) -> list[Figure]:
-    """Measure live events of transactions of many puts, and from a lone put's start to its event."""
+    """Measure rates of events of large transactions, and the time from a lone put to its event."""
     rates, delays = [], []
     _, revision = await etcd.range("watch/")
     async with aclosing(etcd.watch("watch/", revision + 1)) as batches:

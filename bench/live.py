@@ -1,5 +1,4 @@
-"""What the programs cost under traffic, by the kernel's own clock (kernel.bpf_stats), beside the
-minimal program.
+"""Cost of the programs under traffic, by kernel.bpf_stats, beside the minimal program.
 
 The minimal program is put in front of ours at the same pods' links, and finds the flows that ours
 have entered; what it doesn't know goes on to ours.
@@ -115,7 +114,7 @@ def from_pod(ours: Ours) -> Iterator[Program]:
 
 
 class Spent(NamedTuple):
-    """What a program took since statistics were first switched on."""
+    """Run time and runs of a program since statistics were first switched on."""
 
     ns: int
     runs: int

@@ -14,7 +14,7 @@ from laboratory.layout import Layout, netns_path
 
 
 class Order(StrEnum):
-    """Where the rule stands that accepts what conntrack calls established."""
+    """Position of the rule that accepts what conntrack calls established."""
 
     STATE_FIRST = "state_first"
     """Before all others, as firewalls have it: an established packet meets one rule."""

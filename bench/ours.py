@@ -16,8 +16,7 @@ from laboratory.pod import Pod
 from laboratory.policies import Policies
 
 ENTRIES: Final = (10, 1000, 10000)
-"""How many ports a server's policy names, of which traffic uses one; nftables gets as many rules.
-"""
+"""Ports in a server's policy, of which traffic uses one; nftables gets as many rules."""
 PORTS_OF_A_RULE: Final = 40
 """The language allows no more."""
 CLIENT_POLICY: Final = """
@@ -49,7 +48,7 @@ spec:
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """A cluster with a client and servers: one for each of ENTRIES beside it, one on another node."""
+    """Cluster with a client and servers: one for each of ENTRIES beside it, one on another node."""
 
     cluster: LocalCluster
     client: Pod

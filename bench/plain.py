@@ -1,12 +1,11 @@
-"""What the data plane is put beside: the same pods, links, addresses and MTU, with nothing but the
-kernel's routing.
+"""Plain Linux for comparison: the same pods, links, addresses and MTU under the kernel's routing.
 
 ::
 
     pod a          node                          pod b
-    eth0 --- veth --- routes, forwarding --- veth --- eth0     plain routing; with nftables, the same under a rule set
+    eth0 --- veth --- routes, forwarding --- veth --- eth0    plain routing, or under nftables
 
-    pod a --- node1 --- vxlan --- eth0 --- bridge --- eth0 --- vxlan --- node2 --- pod b                  plain VXLAN
+    pod a --- node1 --- vxlan --- eth0 --- bridge --- eth0 --- vxlan --- node2 --- pod b      VXLAN
 
 Namespaces and underlay are made by what makes those of a local cluster; neighbours are known in
 advance, as there.
@@ -26,7 +25,7 @@ from laboratory.state import UnderlayNode
 from laboratory.underlay import create_underlay
 
 MTU_BYTES: Final = 1450
-"""Of pods under an underlay of 1500: what fits into VXLAN, as the agent gives it to them."""
+"""MTU of pods under an underlay of 1500, as agents give it: what fits into VXLAN."""
 GATEWAY: Final = "10.9.0.1"
 GATEWAY_MAC: Final = defaults.GATEWAY_MAC.hex(":")
 VNI: Final = 42
@@ -44,7 +43,7 @@ class PlainNode:
 
     @property
     def namespace(self) -> str:
-        """Its network namespace."""
+        """Name of its network namespace."""
         return self.layout.namespace(self.name)
 
     def add_pod(self, number: int) -> None:

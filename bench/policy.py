@@ -1,5 +1,4 @@
-"""What policy costs: in the service at scale, on real nodes until kernels hold it, for packets, and
-for 1,000 agents.
+"""Cost of policy: in the service at scale, until kernels hold it, for packets, for 1,000 agents.
 
 ``python -m bench.policy [--json]``; some two minutes.
 """

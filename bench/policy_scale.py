@@ -1,5 +1,4 @@
-"""What the policy service does at 1,000 policies, 10,000 identities and 200 ports: its engine and
-its table, without a bus.
+"""Policy service at 1,000 policies, 10,000 identities and 200 ports: engine and table, no bus.
 
 Each policy selects an application (10 identities) and lets a team (100 identities) reach 200 ports
 that have no common prefix. Written out that is 20,000 entries for each of 10,000 subjects, 200

@@ -1,4 +1,4 @@
-"""What a packet costs in the programs, by BPF_PROG_TEST_RUN, beside an empty and a minimal one."""
+"""Cost of a packet in the programs, by BPF_PROG_TEST_RUN, beside an empty and a minimal one."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,7 +23,7 @@ TCP: Final = 6
 ESTABLISHED: Final = 0x10
 """TCP's ACK."""
 PORTS: Final = (80, 81)
-"""Of the server; the second takes the flows that the first has no port for."""
+"""Ports of the server; the second takes the flows that the first has no port for."""
 DENIED: Final = 82
 
 
@@ -84,7 +84,7 @@ def among_many(here: Node) -> dict[str, Callable[[], float]]:
 
 
 def runs(here: Node, program: str, device: str, packet: bytes, repeat: int = REPEAT) -> Callable[[], float]:
-    """Return the measurement of a program on a packet; events that it left are taken from the ring."""
+    """Return the measurement of a program on a packet; it takes the events off the ring, too."""
 
     def measure() -> float:
         duration_ns = here.run(program, packet, device, repeat).duration_ns

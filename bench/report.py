@@ -22,7 +22,7 @@ class Figure(Struct, frozen=True, kw_only=True):
     high: float
     """Spread of the samples: least and greatest."""
     n: int
-    """How many samples."""
+    """Number of samples."""
 
 
 def summarize(name: str, unit: str, samples: Sequence[float]) -> Figure:

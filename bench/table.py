@@ -1,4 +1,4 @@
-"""How fast a table's changes reach 500 agents, and how fast a whole table does.
+"""Times until a table's change, and a whole table, have reached 500 agents.
 
 The agents live in a process of their own, with a connection each; the owner and the clock that both
 read (CLOCK_MONOTONIC, one machine) in this one. Run: ``python -m bench.table [--json]``.

@@ -18,10 +18,10 @@ from tools.build import CC_FLAGS
 
 SOURCE: Final = Path(__file__).parent / "native" / "traffic.c"
 PORT: Final = 20000
-"""Of servers; ``flows`` takes the 99 behind it, too."""
+"""Port of servers; ``flows`` takes the 99 behind it, too."""
 FLOW_PORTS: Final = 100
 CPU: Final = 0
-"""That both ends and all between them work on."""
+"""Processor of both ends, and of all between them."""
 HIGHEST: Final = -20
 UNDISTURBED: Final = 0.97
 """Share of the CPU that traffic must have had; a run that had less is repeated."""
@@ -29,15 +29,13 @@ TRIES: Final = 3
 
 
 class Sample(Struct, frozen=True):
-    """What one run measured."""
+    """Sample of one run."""
 
     count: int
     """Transactions; of a stream, bytes that arrived."""
     seconds: float
     cpu_seconds: float
-    """Of the client, the server and the CPU's ksoftirqd; what is missing to ``seconds``, others
-    took of the CPU.
-    """
+    """Time of client, server and ksoftirqd; others took the rest of ``seconds``."""
     p50_ns: int
     """Latency of a transaction; 0 for a stream."""
     p99_ns: int
@@ -52,7 +50,7 @@ class Sample(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Two ends between which traffic runs: network namespaces by path, the server's IPv4 address."""
+    """Path of traffic: network namespaces of client and server, and the server's IPv4 address."""
 
     client: Path
     server: Path

@@ -12,16 +12,16 @@ from typing import Final
 from laboratory.machine import Machine
 
 ATTEMPT_SECONDS: Final = 0.4
-"""Time that an attempt gets: a packet between pods takes well under a millisecond, and a drop answers
-nothing, so it costs the whole of it.
-"""
+"""Time of one attempt: a packet between pods takes well under a millisecond, a drop all of it."""
 SLICES: Final = 8
 
 
 @asynccontextmanager
 async def patience(seconds: float) -> AsyncIterator[None]:
-    """Bound the block's time, as a sum of short waits: on a busy machine, where this process may not
-    run for a while, an answer that is there already must not be late.
+    """Bound the block's time, as a sum of short waits.
+
+    On a busy machine this process may not run for a while; an answer that has arrived meanwhile is
+    not late.
 
     Raises:
         TimeoutError: The time is up.
@@ -121,7 +121,7 @@ async def reaches_icmp(client: Machine, address: str, *, seconds: float = ATTEMP
 
 @dataclass(frozen=True, slots=True)
 class _Echo:
-    """How a family asks whether somebody is there, and how a raw socket shows the answer."""
+    """Echo messages of a family, and where a raw socket shows the answer."""
 
     protocol: int
     question: int

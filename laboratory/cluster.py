@@ -1,8 +1,7 @@
-"""One local cluster: up, status, down, and what tests do to it.
+"""Local cluster: started, looked after, changed by tests, and removed.
 
 Synchronous: it starts processes and waits for them. Every piece that it makes bears the cluster's
-    name, so ``down``
-finds it also when the record is lost.
+name, so ``down`` finds it also when the state file is lost.
 """
 
 import shutil
@@ -79,8 +78,8 @@ class LocalCluster:
         fails.
 
         Args:
-            families: Of the pods' addresses.
-            external_host: Have a host beyond the nodes, too, behind a router without routes to pods.
+            families: IP versions of the pods' addresses.
+            external_host: Have a host beyond the nodes, behind a router without routes to pods.
             agent_settings: Flag without its dashes -> value, for every agent
                 (services/agent/config.py).
 
@@ -146,7 +145,7 @@ class LocalCluster:
             raise NoSuchProcess(name, tuple(self.state.processes)) from None
 
     def problems(self) -> dict[str, str]:
-        """Return what is wrong with each process; an empty text where nothing is."""
+        """Return the problem of each process, an empty text if it is healthy."""
         return {name: find_problem(self.layout, name, process) for name, process in self.state.processes.items()}
 
     def kill(self, name: str) -> None:
@@ -260,7 +259,7 @@ def _claim(layout: Layout) -> None:
 
 
 def remove(layout: Layout) -> None:
-    """Remove whatever bears a cluster's name, recorded or not."""
+    """Remove whatever bears a cluster's name, in its state file or not."""
     left = [StartedProcess((), "", pid, start_time(pid) or 0) for pid in marked_pids(layout.name)]
     processes.end(left, grace_seconds=0.5)
     for namespace in namespaces_of(layout):

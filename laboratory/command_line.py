@@ -1,5 +1,5 @@
-"""``cilia`` as users run it, each command in a process of its own, forked from one that has imported
-it already (:mod:`laboratory.command_server`).
+"""``cilia`` as users run it: each command in a process of its own, forked from one that has already
+imported it (:mod:`laboratory.command_server`).
 """
 
 import atexit
@@ -63,7 +63,7 @@ def _open_memory(name: str) -> FileIO:
 
 
 def _wait(report: FileIO, arguments: tuple[str, ...], timeout_seconds: float) -> int:
-    """Return a command's exit code by its report: pid and code, or the pid alone if it was killed."""
+    """Return a command's exit code by its report: pid and code, or no code if it was killed."""
     text, deadline = b"", time.monotonic() + timeout_seconds
     while select([report], [], [], max(deadline - time.monotonic(), 0))[0]:
         part = report.read(64)

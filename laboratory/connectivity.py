@@ -1,4 +1,4 @@
-"""Every pair of pods, tried with real TCP, UDP and ICMP, by every family that both have."""
+"""Connectivity of every pair of pods, by TCP, UDP and ICMP and every family that both have."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,7 +14,7 @@ CONCURRENT = 64
 
 
 class Attempt(NamedTuple):
-    """One try of one pod to reach another."""
+    """Attempt of one pod to reach another."""
 
     source: str
     destination: str

@@ -46,7 +46,7 @@ async def serve_tcp(server: Machine, port: int) -> "asyncio.Server":
 
 
 class UdpEcho:
-    """Sends back what arrives on a UDP port, from the address to which it came: a host has several."""
+    """Server that sends datagrams back from the address to which they came: a host has several."""
 
     def __init__(self, opened: socket.socket) -> None:
         self._socket = opened
@@ -54,7 +54,7 @@ class UdpEcho:
         asyncio.get_running_loop().add_reader(opened, self._answer)
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         if self._socket.fileno() >= 0:  # its machine may have closed it
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()

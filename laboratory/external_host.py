@@ -1,5 +1,4 @@
-"""What is beyond the nodes of a local cluster: a machine behind a router, neither of which knows of
-any pod.
+"""External host of a local cluster: beyond the nodes, behind a router without routes to pods.
 
 ::
 
@@ -30,7 +29,7 @@ PORT: Final = "to-world"
 
 
 def create_external_host(layout: Layout, nodes: Sequence[UnderlayNode]) -> None:
-    """Make it, and have the nodes send by the hub whatever they know no way for.
+    """Make the external host, and have the nodes send by the hub what they have no route for.
 
     Raises:
         NetworkFailed: A namespace exists already, or root is missing.
@@ -64,7 +63,7 @@ def create_external_host(layout: Layout, nodes: Sequence[UnderlayNode]) -> None:
 
 
 def external_host_of(layout: Layout) -> Machine:
-    """Return the machine beyond the nodes."""
+    """Return the host beyond the nodes."""
     return Machine(name="world", ipv4=str(ADDRESS), ipv6=str(IPV6), network=layout.external_host)
 
 

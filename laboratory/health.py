@@ -1,4 +1,4 @@
-"""Whether the parts of a local cluster answer, asked the way their users would."""
+"""Health of a local cluster's parts, asked the way their users would."""
 
 import socket
 import time
@@ -30,7 +30,7 @@ class NotHealthy(Failure):
 
 
 def find_problem(layout: Layout, name: str, process: StartedProcess) -> str:
-    """Return what is wrong with a part of the cluster; an empty text if it is healthy."""
+    """Return the problem of a part of the cluster; an empty text if it is healthy."""
     if not is_running(process):
         return f"not running; the last that it said: {_last_words(layout.log(name))}"
     kind, _, node = name.partition("/")

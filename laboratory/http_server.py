@@ -1,4 +1,4 @@
-"""A small HTTP server for pods: answers every GET with its name.
+"""Small HTTP server for pods, which answers every GET with its name.
 
 ``python -m laboratory.http_server NAME PORT``.
 """
@@ -10,7 +10,7 @@ from socketserver import TCPServer
 
 
 class Answer(BaseHTTPRequestHandler):
-    """One request."""
+    """Answer to one request."""
 
     protocol_version = "HTTP/1.1"
 
@@ -25,7 +25,7 @@ class Answer(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Listens on both families."""
+    """Server on both families."""
 
     address_family = socket.AF_INET6
     request_queue_size = 128

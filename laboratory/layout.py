@@ -1,4 +1,4 @@
-"""Where the parts of a local cluster are: names, addresses, files. Pure."""
+"""Names, addresses and files of a local cluster's parts. Pure."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,7 +23,7 @@ POOLS: Final = ("default=10.244.0.0/16/26", "default6=fd00:244::/48/64")
 
 
 class Families(StrEnum):
-    """Of which IP versions pods have addresses; the nodes have both."""
+    """IP versions of which pods have addresses; the nodes have both."""
 
     DUAL = "dual"
     IPV4 = "ipv4"
@@ -31,7 +31,7 @@ class Families(StrEnum):
 
     @property
     def pools(self) -> dict[str, str]:
-        """The settings by which agents ask for them."""
+        """Settings by which agents ask for pools of them."""
         return {
             "pool": "" if self is Families.IPV6 else "default",
             "pool6": "" if self is Families.IPV4 else "default6",
@@ -58,7 +58,7 @@ class BadReplicaCount(Failure):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Names and places of one cluster."""
+    """Layout of one cluster."""
 
     name: str
 
@@ -72,17 +72,17 @@ class Layout:
 
     @property
     def state_file(self) -> Path:
-        """What is known of the cluster (:mod:`laboratory.state`)."""
+        """State file (:mod:`laboratory.state`)."""
         return self.directory / STATE_FILE
 
     @property
     def nats_config(self) -> Path:
-        """What nats-server takes from a file only."""
+        """Configuration of nats-server that it takes from a file only."""
         return self.directory / "nats.conf"
 
     @property
     def namespace_prefix(self) -> str:
-        """All network namespaces of the cluster begin with it."""
+        """Prefix of the names of all network namespaces of the cluster."""
         return f"cilia-{self.name}."
 
     @property
@@ -92,12 +92,12 @@ class Layout:
 
     @property
     def external_host(self) -> str:
-        """Namespace of what is beyond the nodes, if the cluster has it (:mod:`laboratory.external_host`)."""
+        """Namespace of the host beyond the nodes (:mod:`laboratory.external_host`)."""
         return self.namespace_prefix + "world"
 
     @property
     def pins(self) -> Path:
-        """Below it, the pinned maps and links of each node."""
+        """Directory of the pinned maps and links of each node."""
         return PINS / self.name
 
     @property
@@ -123,11 +123,11 @@ class Layout:
         return self.directory / "logs" / f"{process.replace('/', '-')}.log"
 
     def agent_socket(self, node: str) -> Path:
-        """The agent's API."""
+        """Socket of an agent's API."""
         return self.directory / f"{node}.sock"
 
     def node_state(self, node: str) -> Path:
-        """What an agent keeps on disk."""
+        """Directory of what an agent keeps on disk."""
         return self.directory / "state" / node
 
 

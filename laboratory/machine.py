@@ -13,19 +13,19 @@ from laboratory.layout import netns_path
 
 @dataclass(slots=True, kw_only=True)
 class Machine:
-    """Something that talks: a pod, a node's host, or what is beyond the nodes."""
+    """Machine with a network namespace: a pod, a node's host, or the host beyond the nodes."""
 
     name: str
     ipv4: str
     network: str
-    """Its network namespace."""
+    """Name of its network namespace."""
     ipv6: str = ""
-    """Or ``ipv4``: empty where it has no address of that family."""
+    """IPv6 address; this or ``ipv4`` is empty where it has none of that family."""
     sockets: list[socket.socket] = field(default_factory=list)
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Its address of each family."""
+        """Address of each family."""
         return tuple(filter(None, (self.ipv4, self.ipv6)))
 
     def open_socket(self, kind: socket.SocketKind, protocol: int = 0, *, to: str = "") -> socket.socket:

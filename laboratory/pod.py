@@ -21,12 +21,12 @@ class Pod(Machine):
 
     @property
     def agent_socket(self) -> Path:
-        """The API of its node's agent."""
+        """Socket of its node's agent."""
         return self.layout.agent_socket(self.node)
 
     @property
     def reference(self) -> EndpointReference:
-        """How to name it in a call."""
+        """Reference to it in calls."""
         return EndpointReference(namespace=self.endpoint.namespace, name=self.endpoint.name)
 
     def relabel(self, labels: dict[str, str], namespace_labels: dict[str, str] | None = None) -> None:

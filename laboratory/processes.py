@@ -1,4 +1,4 @@
-"""The processes of a local cluster: started in a network namespace, ended by number and start time."""
+"""Processes of a local cluster: started in a network namespace, ended by pid and start time."""
 
 import os
 import shutil
@@ -23,12 +23,14 @@ AGENT_METRICS_PORT: Final = 9099
 HEALTH_FLAG: Final = "--telemetry-listen"
 SERVICES: Final = ("ipam", "identity", "policy", "recorder")
 MAX_TXN_OPS: Final = 10_000
-"""A directory of policies is one transaction."""
+"""Limit of etcd: a directory of policies is one transaction."""
 MAX_REQUEST_BYTES: Final = 10 << 20
-"""Its documents, and those before and after that its revision keeps; etcd warns above 10 MiB."""
+"""Limit of etcd: the documents of a change, and those before and after that its revision keeps;
+etcd warns above 10 MiB.
+"""
 MAX_PAYLOAD_BYTES: Final = 8 << 20
-"""Its text in a request, documents before and after in the answer to a dry run; nats-server warns
-above 8 MiB.
+"""Limit of NATS: the text of a change, and its documents before and after in the answer to a dry
+run; nats-server warns above 8 MiB.
 """
 
 

@@ -1,4 +1,4 @@
-"""Processes as /proc tells them apart: by start time, and by the mark that a cluster leaves in them."""
+"""Processes in /proc, told apart by start time and by the mark of their cluster."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from laboratory.state import StartedProcess
 
 
 def start_time(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None if it doesn't run (any more)."""
+    """Return a process's start time in clock ticks since boot; None if it doesn't run."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -15,21 +15,17 @@ def start_time(pid: int) -> int | None:
 
 
 def is_running(process: StartedProcess) -> bool:
-    """Tell whether the very process runs, not another with its number."""
+    """Tell whether the very process runs, not a later one of its pid."""
     return start_time(process.pid) == process.started
 
 
 def cluster_mark(name: str) -> dict[str, str]:
-    """Return the environment by which a cluster's processes are known also when no record tells of
-    them.
-    """
+    """Return the environment by which a cluster's processes are known without its state file."""
     return {"LOCAL_CLUSTER_OF_CILIA": name}
 
 
 def marked_pids(name: str) -> set[int]:
-    """Return the processes that bear a cluster's mark; a user's own process in its namespaces does
-    not.
-    """
+    """Return the processes that bear a cluster's mark; others in its namespaces don't."""
     ((variable, value),) = cluster_mark(name).items()
     wanted = f"{variable}={value}".encode()
     found = set()

@@ -45,7 +45,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """Pid of the running process."""
         assert self._process is not None
         return self._process.pid
 

@@ -80,7 +80,7 @@ class Stage:
 
     @asynccontextmanager
     async def inside(self, name: str, replica: str = "a", **settings: str) -> AsyncIterator[None]:
-        """Run a replica of ``services.<name>`` in this process, which starts at once, until the block ends.
+        """Run a replica of ``services.<name>`` in this process for the block; it starts at once.
 
         Raises:
             Failure: The service ended by itself.

@@ -1,4 +1,4 @@
-"""Many short TCP connections, one after the other: ``serve`` on some ports, ``connect`` to them and
+"""Short TCP connections, many one after the other: ``serve`` on some ports, ``connect`` to them and
 count what fails.
 
 Runs as a process of its own inside a network namespace, so that client and server each have a CPU.
@@ -18,7 +18,7 @@ from typing import Final
 
 MESSAGE: Final = b"sixteen letters."
 PATIENCE_SECONDS: Final = 0.9
-"""A SYN that is lost is sent again after a second, and would hide the loss."""
+"""Time of a connection: a SYN that is lost is sent again after a second, which would hide it."""
 MOST_FAILURES: Final = 20
 
 

@@ -29,7 +29,7 @@ def layout() -> Iterator[Layout]:
 
 
 def works(generator: Generator, way: Way) -> None:
-    """Check that all kinds of traffic arrive, and that figures are of the time that was asked for."""
+    """Check that all kinds of traffic arrive, and that figures cover the time asked for."""
     for mode in ("rr", "crr", "flows"):
         sample = generator.run(mode, way, SECONDS)
         assert sample.count > 100

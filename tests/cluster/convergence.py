@@ -1,4 +1,4 @@
-"""What the kernels should hold, computed from etcd alone, against what they hold, map by map."""
+"""Convergence: the kernels' maps hold what follows from etcd alone, and nothing else."""
 
 import asyncio
 import time
@@ -62,7 +62,7 @@ async def converge(cluster: LocalCluster) -> float:
 
 
 async def differences(cluster: LocalCluster) -> list[str]:
-    """Return in words where kernels and etcd differ."""
+    """Return the differences between kernels and etcd in words."""
     keys = Keys(cluster.layout.name)
     records = await read_etcd(cluster)
     endpoints = [

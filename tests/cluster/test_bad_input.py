@@ -153,7 +153,7 @@ def shared(shared_cluster: LocalCluster) -> LocalCluster:
 
 @pytest.fixture
 def unchanged(shared: LocalCluster) -> Iterator[None]:
-    """What etcd holds of policies, endpoints and identities is the same after the test."""
+    """Policies, endpoints and identities in etcd are the same after the test."""
     import asyncio
 
     def state() -> set[tuple[str, bytes]]:

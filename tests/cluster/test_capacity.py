@@ -13,7 +13,7 @@ from tests.cluster.convergence import differences
 pytestmark = pytest.mark.cluster
 
 ENTRIES = 300
-"""What a node's policy map holds in these tests."""
+"""Size of a node's policy map in these tests."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What the documentation shows to outsiders works as it stands there."""
+"""Examples of the documentation for outsiders work as they stand there."""
 
 import os
 import re

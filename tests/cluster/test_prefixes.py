@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PORT = 7000
 NEAR, INNER, FAR = "198.51.100.10", "198.51.100.130", "198.51.100.250"
-"""Of the world: in 198.51.100.0/25, in 198.51.100.128/26, and in neither."""
+"""Addresses of the world: in 198.51.100.0/25, in 198.51.100.128/26, and in neither."""
 ALL = {NEAR, INNER, FAR}
 SECONDS = 0.6
 
@@ -166,9 +166,7 @@ async def test_a_group_changes_under_the_policy_that_names_it(
 async def test_a_connection_to_the_world_outlives_a_policy_that_comes_to_name_its_prefix(
     cluster: LocalCluster, pod: Pod, policies: Policies
 ) -> None:
-    """Whoever may reach the world still may while a part of it gets an identity of its own, and
-    after that is gone.
-    """
+    """A part of the world gets an identity of its own and loses it, and is reached throughout."""
     policies.apply(egress("{toEntities: [world]}"))
 
     async def attempt(stop: asyncio.Event) -> int:

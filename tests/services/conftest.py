@@ -1,4 +1,4 @@
-"""A real etcd and a real broker for all tests here, a cluster for each of them, and its connections."""
+"""A real etcd and a real broker for all tests here, and a cluster of its own for each."""
 
 import os
 import secrets

@@ -32,7 +32,7 @@ def command(text: str) -> None:
 
 
 class Node:
-    """What a test does with its node; the test itself runs inside the node's namespace."""
+    """Node of a test, which runs inside the node's namespace itself."""
 
     def __init__(self, tag: str, directory: Path, owners: Owners, nats: Server) -> None:
         self.tag = tag
@@ -52,7 +52,7 @@ class Node:
         return f"/run/netns/{name}"
 
     async def start(self, **others: object) -> float:
-        """Start the agent, with other settings if given; return after how many seconds it answered."""
+        """Start the agent, with other settings if given; return the seconds until it answered."""
         began = time.perf_counter()
         self._agent = subprocess.Popen(self._command(others), cwd=ROOT)
         async with asyncio.timeout(START_SECONDS):

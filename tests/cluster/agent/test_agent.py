@@ -31,7 +31,7 @@ def ping(pod: dict[str, Any], target: dict[str, Any], *options: str) -> "subproc
 
 
 def answered(process: "subprocess.Popen[str]") -> int:
-    """How many of the packets came back."""
+    """Return how many of the packets came back."""
     out, _ = process.communicate(timeout=90)
     return int(out.split(" received")[0].rsplit(" ", 1)[1])
 

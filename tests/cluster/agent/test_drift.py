@@ -1,4 +1,4 @@
-"""Whatever somebody else changes in the kernel of a node is repaired within seconds, and said."""
+"""Changes that others make in the kernel of a node are repaired within seconds, and said."""
 
 import asyncio
 import json

@@ -24,7 +24,7 @@ def inside(pod: dict[str, Any], *command: str) -> str:
 
 
 def answered(pod: dict[str, Any], address: str, count: int = 3) -> int:
-    """How many of ``count`` pings come back."""
+    """Return how many of ``count`` pings come back."""
     out = inside(pod, "ping", "-q", f"-c{count}", "-i0.05", "-W1", address)
     return int(out.split(" received")[0].rsplit(" ", 1)[1]) if " received" in out else 0
 

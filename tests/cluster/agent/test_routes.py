@@ -1,4 +1,4 @@
-"""An agent's routes follow the table of nodes, through restarts and through others' interference."""
+"""An agent's routes follow the table of nodes, through restarts and others' interference."""
 
 import subprocess
 

@@ -22,7 +22,7 @@ from laboratory.policies import Policies
 PORTS: Final = (80, 81)
 SECONDS: Final = 0.7
 ATTEMPTS: Final = 3
-"""Of what should be reached: a busy machine may be late."""
+"""Attempts of what comes out otherwise: a busy machine may be late."""
 Step = dict[str, Any]
 
 

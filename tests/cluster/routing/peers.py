@@ -22,7 +22,7 @@ PMTUDISC_DO = 2
 
 @dataclass(frozen=True)
 class Peers:
-    """``client`` is the pod whose view it is; ``near`` a pod of its node, ``far`` one of the other."""
+    """Peers of the pod ``client``: ``near`` is a pod of its node, ``far`` one of the other."""
 
     client: Pod
     near: Pod

@@ -1,4 +1,4 @@
-"""Jumbo frames: an underlay that carries 9,000 bytes, under agents that find it so when they start."""
+"""Jumbo frames: an underlay of 9,000 bytes, which agents find when they start."""
 
 import asyncio
 import subprocess
@@ -19,7 +19,7 @@ UNDERLAY_BYTES = 9000
 VXLAN_OVERHEAD_BYTES = 50
 TRANSFER_PORT = 7200
 HEADERS_BYTES = {"ipv4": 28, "ipv6": 48}
-"""Of IP and UDP."""
+"""Length of the headers of IP and UDP."""
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ async def test_nothing_is_lost_when_an_agent_dies_and_comes_back(shared: LocalCl
 
 
 async def test_pods_are_reached_while_their_node_gets_another_address(shared: LocalCluster, peers: Peers) -> None:
-    """Both addresses answer while the news travels; then the former goes, and nothing hangs on it."""
+    """Both addresses answer while others learn the new one; then the former goes."""
     namespace = shared.layout.namespace("node2")
     former = peers.remote_host.ipv4
     with inside(netns_path(namespace)):

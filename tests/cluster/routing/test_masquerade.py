@@ -1,6 +1,4 @@
-"""What the world sees of pods, and what comes back to them, on real traffic through a router that
-knows no pod.
-"""
+"""Masquerading on real traffic to the world, by a router without routes to pods."""
 
 import asyncio
 import errno
@@ -114,7 +112,7 @@ async def error_of(opened: socket.socket) -> int:
 
 @contextmanager
 def narrow(cluster: LocalCluster) -> Iterator[None]:
-    """Have the link between the router and the world carry less than the nodes' link for the block."""
+    """Have the link behind the router carry less than the nodes' link for the block."""
     world, hub = cluster.layout.external_host, cluster.layout.hub
     ip(hub, f"link set {PORT} mtu {NARROW_BYTES}")
     ip(world, f"link set eth0 mtu {NARROW_BYTES}")

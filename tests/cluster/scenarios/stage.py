@@ -14,7 +14,7 @@ from tests.cluster.scenarios.table import CLIENT_SIDE, EVERYTHING, SERVER_SIDE, 
 
 SECONDS: Final = 0.7
 ATTEMPTS: Final = 3
-"""Of what comes out otherwise: a busy machine may be late."""
+"""Attempts of what comes out otherwise: a busy machine may be late."""
 
 
 class Probe(NamedTuple):
