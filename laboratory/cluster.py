@@ -55,10 +55,11 @@ class NoSuchNode(Failure):
 class LocalCluster:
     """A running cluster."""
 
-    def __init__(self, state: ClusterState) -> None:
+    def __init__(self, state: ClusterState, *, forks: bool = False) -> None:
         self.state = state
         self.layout = Layout(state.name)
         self.pods: list[Pod] = []
+        self._forks = forks
 
     @classmethod
     def up(
@@ -71,6 +72,7 @@ class LocalCluster:
         families: Families = Families.DUAL,
         external_host: bool = False,
         agent_settings: Mapping[str, str] = NO_SETTINGS,
+        forks: bool = False,
         progress: Callable[[str], None] = lambda _: None,
         timeout_seconds: float = STARTUP_SECONDS,
     ) -> "LocalCluster":
@@ -82,6 +84,7 @@ class LocalCluster:
             external_host: Have a host beyond the nodes, behind a router without routes to pods.
             agent_settings: Flag without its dashes -> value, for every agent
                 (services/agent/config.py).
+            forks: Services and agents are forked from processes that have imported them.
 
         Raises:
             ClusterExists: The name is in use.
@@ -95,7 +98,7 @@ class LocalCluster:
         agent_settings = families.pools | dict(agent_settings)
         check_replicas(replicas)
         _claim(layout)
-        cluster = cls(ClusterState(name, layout.nats, layout.hub, layout.etcd, members))
+        cluster = cls(ClusterState(name, layout.nats, layout.hub, layout.etcd, members), forks=forks)
         try:
             cluster.state.save()
             processes.write_nats_config(layout)
@@ -125,7 +128,9 @@ class LocalCluster:
         ground = {name: command for name, command in wanted.items() if name in ("etcd", "nats")}
         rest = {name: command for name, command in wanted.items() if name not in ground}
         for group in (ground, rest):
-            started = {name: processes.start(self.layout, name, *command) for name, command in group.items()}
+            started = {
+                name: processes.start(self.layout, name, *command, forks=self._forks) for name, command in group.items()
+            }
             self._remember(started)
             wait_until_healthy(self.layout, started, timeout_seconds=timeout_seconds, progress=progress)
 
@@ -164,7 +169,7 @@ class LocalCluster:
         """
         old = self.process(name)
         flags = tuple(part for flag, value in settings.items() for part in (f"--{flag}", value))
-        new = processes.start(self.layout, name, old.namespace, old.command + flags)
+        new = processes.start(self.layout, name, old.namespace, old.command + flags, forks=self._forks)
         self._remember({name: replace(new, command=old.command)})
         if wait:
             wait_until_healthy(self.layout, {name: new}, timeout_seconds=STARTUP_SECONDS)

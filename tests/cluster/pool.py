@@ -63,6 +63,7 @@ class ClusterPool:
             replicas=configuration.replicas,
             external_host=configuration.external_host,
             agent_settings={"routing": configuration.routing},
+            forks=True,
         )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from cilia.bus import BusConfig, connect_bus
 from cilia.netns import inside
+from laboratory.forked import Forked, fork
 from laboratory.servers import Server, start_nats
 from laboratory.wait import wait_until, wait_while
 from tests.cluster.agent.owners import Owners
@@ -42,7 +43,7 @@ class Node:
         self.pins = Path("/sys/fs/bpf") / tag
         self.socket = directory / "agent.sock"
         self._pods: list[str] = []
-        self._agent: subprocess.Popen[bytes] | None = None
+        self._agent: Forked | None = None
 
     def add_netns(self) -> str:
         """Make a network namespace for a pod and return its path."""
@@ -54,7 +55,7 @@ class Node:
     async def start(self, **others: object) -> float:
         """Start the agent, with other settings if given; return the seconds until it answered."""
         began = time.perf_counter()
-        self._agent = subprocess.Popen(self._command(others), cwd=ROOT)
+        self._agent = fork("services.agent.__main__", self._flags(others))
         async with asyncio.timeout(START_SECONDS):
             while True:
                 assert self._agent.poll() is None, "the agent ended"
@@ -67,12 +68,17 @@ class Node:
     def refused(self, **others: object) -> str:
         """Start an agent that can't work; return what it said when it ended."""
         ended = subprocess.run(
-            self._command(others), cwd=ROOT, capture_output=True, text=True, timeout=START_SECONDS, check=False
+            [sys.executable, "-m", "services.agent", *self._flags(others)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
         )
         assert ended.returncode, "the agent ended well"
         return ended.stderr
 
-    def _command(self, others: Mapping[str, object]) -> list[str]:
+    def _flags(self, others: Mapping[str, object]) -> list[str]:
         settings = {
             "node": "node1",
             "ipv4": UNDERLAY,
@@ -83,8 +89,7 @@ class Node:
             "nats-urls": self.nats.url,
             **{name.replace("_", "-"): value for name, value in others.items()},
         }
-        flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
-        return [sys.executable, "-m", "services.agent", *flags]
+        return [text for name, value in settings.items() for text in (f"--{name}", str(value))]
 
     def kill(self) -> None:
         """End the agent without a warning."""
@@ -95,7 +100,7 @@ class Node:
         if self._agent is None:
             return None
         self._agent.send_signal(number)
-        code = self._agent.wait(10)
+        code = self._agent.wait(60)
         self._agent = None
         return code
 
