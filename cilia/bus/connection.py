@@ -46,7 +46,7 @@ async def connect_bus(config: BusConfig, *, cluster: str, name: str) -> AsyncIte
 
 @asynccontextmanager
 async def open_bus(config: BusConfig, *, cluster: str, name: str) -> AsyncIterator[Bus]:
-    """Connect as :func:`connect_bus` does, beside the block: the first connection is tried for ever.
+    """Connect as :func:`connect_bus` does, but beside the block and for ever.
 
     Until it stands, requests and publications raise Unavailable, and subscriptions wait.
     """

@@ -56,7 +56,7 @@ class Etcd:
             start = response.kvs[-1].key + b"\0"
 
     async def txn(self, txn: Txn) -> TxnResult:
-        """Carry a transaction out, possibly together with others (:mod:`cilia.kvstore.group_commit`).
+        """Carry a transaction out, maybe together with others (:mod:`cilia.kvstore.group_commit`).
 
         Raises:
             Unavailable: No endpoint answered; it may have been carried out.

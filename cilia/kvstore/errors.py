@@ -22,7 +22,7 @@ class KvstoreError(Failure):
 
 
 class Compacted(KvstoreError):
-    """``revision`` is older than what etcd keeps; the oldest is ``oldest``, 0 if etcd didn't say."""
+    """``revision`` is older than all that etcd keeps from ``oldest`` on, 0 if etcd didn't say."""
 
     def __init__(self, revision: int, oldest: int) -> None:
         super().__init__(f"revision {revision} has been compacted away (oldest kept: {oldest})")

@@ -40,7 +40,7 @@ async def publish_while_elected(election: Elected, publishers: Sequence[TablePub
 
 
 async def run_while_elected(election: Elected, run: Callable[[], Awaitable[None]]) -> None:
-    """Have ``run`` run while this replica is elected, again if it ends as Unavailable; until cancelled."""
+    """Have ``run`` run while this replica is elected, again after Unavailable; until cancelled."""
     backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
     while True:
         if not election.leading:

@@ -35,7 +35,7 @@ class BeaconSchedule:
         return not asked_for or now >= self._regular_at
 
     def begin_interval(self, now: float, sequence: int, log_start: int) -> int:
-        """Begin the interval of a regular beacon at ``sequence``; return what it reaches back to."""
+        """Begin a regular beacon's interval at ``sequence``; return what it reaches back to."""
         self._regular_at = now + BEACON_SECONDS
         since = self.window(log_start)
         self._marks.append(sequence)

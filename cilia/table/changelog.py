@@ -33,7 +33,7 @@ class Outgoing(Generic[K, V]):
 
 @dataclass(slots=True)
 class _Pending(Generic[K, V]):
-    """Changes of a shard since ``previous`` that were not published; None stands for a removed row."""
+    """Changes of a shard since ``previous`` to publish; None stands for a removed row."""
 
     previous: int
     changes: dict[K, V | None] = field(default_factory=dict)
@@ -178,7 +178,7 @@ class Changelog(Generic[K, V]):
             yield shard, head
 
     def lead(self, since: int) -> None:
-        """Begin to publish, with changes after ``since``: the last leader may not have sent them."""
+        """Begin to publish, with changes after ``since`` that the last leader may not have sent."""
         self.leading = True
         self._published.clear()
         self._pending.clear()

@@ -101,7 +101,7 @@ class TablePublisher(Generic[K, V]):
         self._advanced.notify()
 
     def lead(self) -> None:
-        """Begin to publish, with all that changed of late: the leader before may not have sent it."""
+        """Begin to publish, with all recent changes: the leader before may not have sent them."""
         if not self.changelog.leading:
             self.changelog.lead(self._window())
             self._notify()

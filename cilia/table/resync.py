@@ -36,7 +36,7 @@ class ResyncSchedule:
         self._requests: dict[str, _Request] = {}
 
     def choose(self, stale: Mapping[str, ResyncReason], now: float) -> list[str]:
-        """Return the shards to request now; each is in flight until ``stale`` lacks it or it fails."""
+        """Return the shards to request now, each in flight until ``stale`` lacks it or it fails."""
         for shard in [shard for shard in self._requests if shard not in stale]:
             del self._requests[shard]
         for shard, reason in stale.items():
@@ -69,7 +69,7 @@ class ResyncSchedule:
             request.deadline = now + CHUNK_SECONDS
 
     def fail(self, shard: str, now: float) -> None:
-        """Note that a request had no answer, or one that did not help: repeat it, later each time."""
+        """Note that a request had no answer that helped: repeat it, later each time."""
         request = self._requests.get(shard)
         if request is not None:
             request.deadline = None

@@ -8,7 +8,7 @@ Race that the buffer of deltas is for::
 
     owner       41 ---- 42 ---- 43 ---- 44
     snapshot        asked        `- at 43
-    deltas                 42      43      44     arrive before the answer does: kept, then 44 fits on 43
+    deltas                 42      43      44     come before the answer: kept, then 44 fits on 43
 """
 
 from typing import Final, Generic, TypeVar
@@ -61,7 +61,7 @@ class Snapshot(Struct, Generic[K, V], frozen=True):
 
 
 class SubscribedShard(Generic[K, V]):
-    """Rows of one shard at ``(epoch, sequence)``; ``complete`` once a snapshot has made them whole."""
+    """Rows of one shard at ``(epoch, sequence)``; ``complete`` once a snapshot made them whole."""
 
     def __init__(self, shard: str) -> None:
         self.shard = shard

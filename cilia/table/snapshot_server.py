@@ -45,7 +45,7 @@ class SnapshotServer(Generic[K, V]):
         self._requests: Inbox[Msg] = Inbox(PENDING)
 
     async def serve(self) -> None:
-        """Answer requests, as one of the table's replicas, once there is a state; until cancelled."""
+        """Answer requests, as one of the table's replicas, once it has a state; until cancelled."""
         await self._advanced.wait_until(lambda: self._changelog.sequence > 0)
 
         async def deliver(message: Msg) -> None:

@@ -122,7 +122,7 @@ class TableSubscriber(Generic[K, V]):
         await self._advanced.wait_until(lambda: self.complete)
 
     async def wait_sequence(self, shard: str, sequence: int) -> None:
-        """Wait until a shard is known at ``sequence`` or later; bound it with ``asyncio.timeout``."""
+        """Wait until a shard is known at ``sequence`` or later; bound it likewise."""
         await self._advanced.wait_until(lambda: self.sequence(shard) >= sequence)
 
     async def wait_until(self, holds: Callable[[], bool]) -> None:

@@ -94,7 +94,7 @@ class IdentityCache:
         }
 
     def missing(self) -> tuple[str, ...]:
-        """Return canonical labels of prefixes in policies, and of nodes, without a lasting identity."""
+        """Return canonical labels of policies' prefixes and of nodes without lasting identity."""
         return tuple(labels for labels in self._required if self._lasting(labels) is None)
 
     def _lasting(self, labels: str) -> Identity | None:

@@ -13,8 +13,7 @@ class Config(OwnerConfig, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     """Rules on which labels count for an identity, beside the defaults: ``[!][source:]regex``."""
     gc_seconds: float = 300.0
-    """Time between rounds of garbage collection; the third that finds an identity unused deletes it.
-    """
+    """Time between rounds of garbage collection; the third deletes what it finds unused."""
     gc_per_second: float = 100.0
     """Transactions of garbage collection in a second, at most."""
     concurrency: int = 512

@@ -3,13 +3,13 @@
 An identity that nobody uses is deleted in three rounds, and no use that begins meanwhile can be
 lost::
 
-    round n      etcd: put unused/<n>                    (if the identity is still the one that was seen)
-                 any allocate or publish of it: delete unused/<n>, in the transaction that starts the use
+    round n      put unused/<n>                 (if the identity is still the one that was seen)
+                 allocate or publish of it: delete unused/<n>, in the transaction of the use
     round n+1    the mark is seen
-    round n+2    etcd: delete id, value and mark         (if the mark is still that one, and no ref exists)
+    round n+2    delete id, value and mark      (if the mark is still that one, and no ref exists)
 
-A use that committed before the mark is in the cache by the time it has seen the mark, which is newer.
-A use that commits after the mark removes it, and then the deletion's comparison fails. So neither
+A use that committed before the mark is in the cache once that has seen the mark, which is newer. A
+use that commits after the mark removes it, and then the deletion's comparison fails. So neither
 references of endpoints nor a touch of the master key are needed to make the two exclude each other.
 """
 

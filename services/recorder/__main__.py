@@ -1,4 +1,4 @@
-"""The recorder: distinct flows of the cluster, over all nodes, and what shadow policies say of them.
+"""The recorder: distinct flows of the cluster, and the verdicts that shadow policies give them.
 
 Owner of the record in etcd. A replica may be killed at any moment; another goes on with what was
 written, and agents send what wasn't answered again.

@@ -142,7 +142,7 @@ class Recorder:
             self._counters.shadow_verdicts += len(verdicts)
 
     async def _label(self, seen: DistinctFlow) -> RecordedFlow | None:
-        """Return a flow with labels; None if an identity stays unknown, as a young one is at first."""
+        """Return a flow with labels; None if an identity stays unknown for too long."""
         flow = recorded(seen, self._labels_of)
         if flow is not None:
             return flow

@@ -1,4 +1,4 @@
-"""A fake bus: a broker in memory that hands messages over at once, and loses what a test wants lost."""
+"""A fake bus: a broker in memory that delivers at once, and loses what a test wants lost."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -120,7 +120,7 @@ async def test_a_use_that_begins_as_the_deletion_is_on_its_way_wins() -> None:
     etcd = FakeEtcd()
     async with running(etcd) as replica:
         number, _ = await replica.pods.reserve(WEB)
-        await asyncio.sleep(ROUND + 1)
+        await asyncio.sleep(2 * ROUND + 1)
         etcd.before_txn.append(
             lambda: (etcd.remove(KEYS.identity_unused(number)), etcd.set(KEYS.identity_ref(number, "h"), b""))
         )
@@ -138,6 +138,7 @@ async def test_a_reference_of_which_the_cache_never_heard_saves_it_too() -> None
         etcd.before_txn.append(lambda: etcd.set(KEYS.identity_ref(number, "h"), b""))  # and the mark still stands
         await asyncio.sleep(ROUND)
         assert identities(etcd) == [KEYS.identity(number)]
+        assert replica.counters.kept == 1
         assert replica.counters.kept == 1
 
 

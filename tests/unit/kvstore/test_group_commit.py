@@ -30,7 +30,7 @@ LIMITS = Limits(operations=20, size_bytes=10_000)
 
 
 class Line:
-    """A line to etcd: each request takes a second; remembers the keys of each, refuses what it is told to."""
+    """A line to etcd of a second's delay, which notes keys and refuses what it is told to."""
 
     def __init__(self) -> None:
         self.groups: list[list[list[str]]] = []

@@ -1,4 +1,4 @@
-"""Replication against a fake etcd: everything first, then each change in order, and again when it must."""
+"""Replication of a fake etcd: everything first, then each change; everything again if it must."""
 
 import asyncio
 import random
