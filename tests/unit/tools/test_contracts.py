@@ -28,6 +28,18 @@ BROKEN = {
     "cilia.policy.two": ("import asyncio", "cilia.policy is not allowed to import asyncio"),
     "cilia.datapath.one": ("import cilia.bus", "cilia.datapath is not allowed to import cilia.bus"),
     "cilia.kvstore.two": ("import cilia.table.wire", "cilia.kvstore is not allowed to import cilia.table"),
+    "services.agent.policy.one": (
+        "import services.agent.ipcache.maps",
+        "services.agent.policy is not allowed to import services.agent.ipcache",
+    ),
+    "services.agent.routes.one": (
+        "import services.agent.nat.maps",
+        "services.agent.routes is not allowed to import services.agent.nat",
+    ),
+    "services.agent.drift.one": (
+        "import services.agent.endpoint.store",
+        "services.agent.drift is not allowed to import services.agent.endpoint",
+    ),
 }
 """Module -> an import that one contract forbids, and the linter's verdict on it."""
 
@@ -72,6 +84,10 @@ def test_an_import_against_the_layers_is_refused_by_name(verdict: str, module: s
 
 def test_a_module_of_the_library_without_a_layer_is_refused(verdict: str) -> None:
     assert "cilia.nowhere" in verdict
+
+
+def test_a_room_of_the_agent_without_a_layer_is_refused(verdict: str) -> None:
+    assert "services.agent.one" in verdict
 
 
 def test_packages_that_import_nothing_break_no_contract(tmp_path: Path) -> None:
