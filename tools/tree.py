@@ -14,7 +14,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 SOURCE_ROOTS: Final = ("cilia", "services", "bpf", "tools")
 """Directories whose lines tests should outnumber: what ships, and what builds it."""
 ROOTS: Final = (*SOURCE_ROOTS, "laboratory", "bench", "tests")
-GENERATED: Final = frozenset({"cilia/abi/structs.py", "cilia/abi/maps.py", "cilia/abi/enums.py"})
+GENERATED: Final = frozenset(f"cilia/abi/{name}.py" for name in ("structs", "maps", "enums", "offsets", "defaults"))
 """Files that `make abi` writes; nobody reads them from top to bottom."""
 C_SUFFIXES: Final = (".c", ".h")
 SCRIPT_SUFFIX: Final = ".txt"
