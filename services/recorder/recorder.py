@@ -7,6 +7,7 @@ record in etcd.
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +62,8 @@ class Recorder:
         identities: TableSubscriber[Identity, IdentityRow],
         shadows: ShadowPolicies,
         counters: RecorderCounters,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
         self._store = store
@@ -68,6 +71,7 @@ class Recorder:
         self._identities = identities
         self._shadows = shadows
         self._counters = counters
+        self._clock = clock
         self._table = FlowTable(config.distinct_flows, since_ns=0)
         self._last_batch: dict[str, str] = {}
         self._write_wanted = Wakeup()
@@ -166,14 +170,14 @@ class Recorder:
 
     async def _write(self) -> None:
         """Write new flows at once, and counts now and then, until cancelled."""
-        counted = time.monotonic()
+        counted = self._clock()
         while True:
             await self._write_wanted.wait(self._config.counts_seconds)
             self._begun += 1
-            counts = time.monotonic() - counted >= self._config.counts_seconds
+            counts = self._clock() - counted >= self._config.counts_seconds
             try:
                 await self._store.write(self._table, counts=counts)
-                counted = time.monotonic() if counts else counted
+                counted = self._clock() if counts else counted
                 self._done = self._begun
             except Unavailable as error:
                 log.warning("the record can't be written: %s", error)

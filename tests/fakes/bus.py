@@ -1,5 +1,6 @@
 """A fake bus: a broker in memory that delivers at once, and loses what a test wants lost."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -134,16 +135,23 @@ class FakeBus(Bus):
             raise Unavailable("bus", "the connection is away")
 
     async def request(self, subject: str, message: Message, reply_type: type[R], *, timeout: float = 5.0) -> R:
-        replies: list[bytes] = []
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         async def deliver(reply: Msg) -> None:
-            replies.append(reply.data)
+            if not answered.done():
+                answered.set_result(reply.data)
 
         inbox = self.new_inbox()
-        subscription = await self.subscribe(inbox, deliver)
-        await self.publish(subject, msgspec.json.encode(message), reply=inbox)
-        await self.unsubscribe(subscription)
         service, call = subject.split(".")[-2:]
-        if not replies or not replies[0]:
+        subscription = await self.subscribe(inbox, deliver)
+        try:
+            async with asyncio.timeout(timeout):
+                await self.publish(subject, msgspec.json.encode(message), reply=inbox)
+                payload = await answered
+        except TimeoutError:
+            raise Unavailable(service, f"no answer to {call!r} within {timeout:g} s") from None
+        finally:
+            await self.unsubscribe(subscription)
+        if not payload:
             raise Unavailable(service, f"nobody serves {call!r}")
-        return read_reply(replies[0], reply_type, service=service, call=call)
+        return read_reply(payload, reply_type, service=service, call=call)
