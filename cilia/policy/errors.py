@@ -1,4 +1,4 @@
-"""What can be wrong with a policy.
+"""Errors of policies and of what is asked about them.
 
 ``PolicyError``
     ``BadPolicy``       the text breaks the language; names document, line, field and value

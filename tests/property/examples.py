@@ -1,4 +1,4 @@
-"""How many examples the property tests of policy draw: few in each run, more if that is asked for.
+"""Number of examples that the property tests of policy draw: more if that is asked for.
 
 ``CILIA_EXAMPLES=10 .venv/bin/python -m pytest tests/property`` draws ten times as many.
 """

@@ -1,4 +1,4 @@
-"""Compression of maps changes no verdict: against a list of rule entries, searched from end to end."""
+"""Compression of maps changes no verdict: against a list of rule entries, searched whole."""
 
 from collections.abc import Iterable
 

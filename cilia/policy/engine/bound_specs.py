@@ -1,4 +1,4 @@
-"""Specs in force, bound to the selectors that they use, and found by the selectors of their subjects.
+"""Specs in force, bound to the selectors that they use, and found by their subjects' selectors.
 
 A spec that is written again as it was keeps its binding, so its subjects stay in their groups.
 """

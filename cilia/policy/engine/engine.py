@@ -75,12 +75,12 @@ class Engine:
 
     @property
     def options(self) -> Options:
-        """What the engine was made with."""
+        """Options that the engine was made with."""
         return self._options
 
     @property
     def named(self) -> Mapping[Prefix, LabelView]:
-        """What groups say of their prefixes."""
+        """Labels that groups give their prefixes."""
         return self._named
 
     @property

@@ -34,14 +34,12 @@ from cilia.policy.engine.selectors import ContainerPort, Selection, SelectorInde
 
 HOST: Final = Identity(Reserved.HOST)
 BY_DEFAULT: Final = "\U0010ffff"
-"""Stands for a policy's key in entries of the enforcement mode; comes after every key, so a policy's
-claim wins.
-"""
+"""Key for entries of the enforcement mode, after every policy's, so that a policy's wins."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupKey:
-    """What determines a group's state besides the identities of the cluster."""
+    """Key of a group: all that determines its state besides the identities of the cluster."""
 
     specs: frozenset[BoundSpec]
     open_ingress: bool
@@ -49,15 +47,14 @@ class GroupKey:
     """Nothing but audited specs closes the direction by default: whatever no rule denies passes."""
     admits_host: bool
     own_ports: frozenset[ContainerPort] = frozenset()
-    """Of the subject, where a rule for ingress names ports."""
+    """Named ports of the subject, where a rule for ingress names ports."""
     audited: bool = False
     """Every denial is let through and reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What changed in the map state of one subject: peer or set of peers, its entries before, its
-    entries now.
+    """Difference in a subject's map state: peer or set of peers, its entries before, and now.
 
     Keys and entries are made when they are asked for. Ask once, and keep the answer no longer than
     needed.
@@ -91,7 +88,7 @@ class Difference:
 
     @property
     def growth(self) -> int:
-        """How many entries there are more than before; negative: less."""
+        """Number of entries more than before; negative: less."""
         return sum(len(new) - len(old) for _, old, new in self.changes)
 
     def __bool__(self) -> bool:
@@ -135,7 +132,7 @@ class Group:
     _peer_entries: dict[Identity, PeerEntries] = field(default_factory=dict)
     _sets: PeerSets = field(default_factory=PeerSets)
     size: int = 0
-    """How many entries there are."""
+    """Number of entries."""
 
     @property
     def selections(self) -> Iterable[Selection]:

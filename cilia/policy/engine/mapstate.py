@@ -7,8 +7,8 @@ must not stand below a broader one of higher precedence; and below one of equal 
 redundant (the peer's pkg/policy/mapstate.go).
 
 What only an audited policy denies is let through and reported. Its denials stand above allows and
-below those of the other policies, and only where something is allowed: see :func:`limit_audited_denials`. Its
-isolation is an entry for everything, below all others.
+below those of the other policies, and only where something is allowed (``limit_audited_denials``).
+Its isolation is an entry for everything, below all others.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -43,8 +43,9 @@ class Match(NamedTuple):
 
 
 class RuleEntry(NamedTuple):
-    """Entry that one rule asks for; of two for the same match the greater precedence, then the lesser
-    key of their policies wins.
+    """Entry that one rule asks for.
+
+    Of two for the same match the greater precedence wins, then the lesser key of their policies.
     """
 
     match: Match

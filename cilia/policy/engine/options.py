@@ -8,18 +8,18 @@ from cilia.contracts.ids import Identity
 
 
 class Mode(Enum):
-    """When a subject is denied by default."""
+    """Enforcement mode: when a subject is denied by default."""
 
     DEFAULT = "default"
-    """In a direction for which a policy isolates it."""
+    """Denied in a direction for which a policy isolates it."""
     ALWAYS = "always"
     NEVER = "never"
-    """Never, and deny rules have no effect either."""
+    """Never denied, and deny rules have no effect either."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the engine resolves; the peer's defaults.
+    """Options of the engine; the defaults are the peer's.
 
     Attributes:
         mode: Enforcement mode at the start.

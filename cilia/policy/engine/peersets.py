@@ -82,7 +82,7 @@ class PeerSets:
     _members: Counter[tuple[int, bytes]] = field(default_factory=Counter)
 
     def join(self, peer: PeerEntries) -> set[int]:
-        """Count one more member; returns the numbers of the sets whose entries may be others now."""
+        """Count one more member; returns the numbers of the sets that this may change."""
         changed = set()
         for number, content, entries in peer.parts:
             if number and not self._members[number, content]:

@@ -7,7 +7,7 @@ from cilia.policy.engine.rules import CIDR
 
 
 def reserved_labels(dual_stack: bool) -> dict[Identity, Labels]:
-    """Return the labels of the reserved identities, with the prefixes that the world's stand for."""
+    """Return the labels of the reserved identities, with the prefixes of the world's."""
     labels = {Identity(item): {Label.parse(item.label)} for item in Reserved if item is not Reserved.UNKNOWN}
     labels[Identity(Reserved.KUBE_APISERVER)].add(Label.parse(Reserved.REMOTE_NODE.label))
     labels[Identity(Reserved.WORLD_IPV4 if dual_stack else Reserved.WORLD)].add(Label(CIDR, "0.0.0.0/0", ""))

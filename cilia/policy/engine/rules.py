@@ -23,7 +23,7 @@ CIDR_GROUP: Final = "cidrgroup"
 
 
 class Operator(Enum):
-    """How a requirement treats its key."""
+    """Operator of a requirement on its key."""
 
     IN = "In"
     NOT_IN = "NotIn"
@@ -151,14 +151,14 @@ def split_names(rule: Rule) -> tuple[Rule, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What one policy says about the subjects that one selector selects."""
+    """Rules of one policy for the subjects that one selector selects."""
 
     subject: Selector
     rules: tuple[Rule, ...]
     isolates_ingress: bool
     isolates_egress: bool
     audit: bool = False
-    """What only this spec, and others like it, would deny is let through and reported."""
+    """Denials of this spec, and of others like it, let through and reported."""
 
     def isolates(self, egress: bool) -> bool:
         """Tell whether subjects are denied by default in a direction."""
@@ -179,11 +179,11 @@ class PrefixGroup:
 
     prefixes: frozenset[Prefix]
     labels: tuple[tuple[str, str], ...]
-    """What its prefixes bear under the source :data:`CIDR_GROUP`."""
+    """Labels that its prefixes bear under the source :data:`CIDR_GROUP`."""
 
 
 GROUP_NAME: Final = "io.cilium.policy.cidrgroupname/"
-"""Begins the key that a group's prefixes bear for its name."""
+"""Beginning of the key that a group's prefixes bear for its name."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class Policy:
 
     @property
     def prefixes(self) -> frozenset[Prefix]:
-        """Prefixes that need an identity of their own while the policy exists, exceptions included."""
+        """Prefixes that need an identity while the policy exists, exceptions included."""
         named = frozenset(prefix for spec in self.specs for rule in spec.rules for prefix in rule.prefixes)
         return named | self.group.prefixes if self.group is not None else named
 

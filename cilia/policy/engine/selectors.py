@@ -1,5 +1,4 @@
-"""Which identities a selector selects, and which selectors select an identity, without trying all
-pairs.
+"""Selectors and the identities that they select, found without trying all pairs.
 
 A selector is filed under an *anchor*: one label that whatever it selects must carry. Identities are
 filed under each of their labels. So a new identity looks up few selectors, and a new selector few

@@ -22,7 +22,7 @@ class Verdict:
 
     @property
     def audited(self) -> bool:
-        """Whether it would be denied, were it not for an audit."""
+        """Tell whether it would be denied, were it not for an audit."""
         return self.entry is not None and self.entry.audit
 
     @property

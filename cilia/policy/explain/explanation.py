@@ -1,4 +1,4 @@
-"""Why a flow is allowed or denied, from the rules themselves.
+"""Explanations of verdicts, from the rules themselves.
 
 This doesn't look at map states. So it can name all rules that decide, tell what is missing where
 none does, and, since it must agree with the map states always, each of the two proves the other.

@@ -23,9 +23,7 @@ from cilia.policy.explain.parties import Party
 
 @dataclass(frozen=True, slots=True)
 class SideVerdict:
-    """What one end's policies say; ``because`` and ``rules`` as in
-    :class:`cilia.contracts.explanations.Side`.
-    """
+    """Verdict of one party's policies; fields as in :class:`cilia.contracts.explanations.Side`."""
 
     allowed: bool
     because: VerdictReason
@@ -36,7 +34,7 @@ class SideVerdict:
 
 
 class Judgement(NamedTuple):
-    """Both sides; the second is not asked if the first denies."""
+    """Verdicts of both sides; the second is not asked if the first denies."""
 
     egress: SideVerdict
     ingress: SideVerdict
@@ -53,7 +51,7 @@ class Judgement(NamedTuple):
 
 
 class Applying(NamedTuple):
-    """What concerns one subject."""
+    """Rules and defaults that concern one subject."""
 
     rules: tuple[tuple[RulePath, Rule], ...]
     isolated_by: tuple[tuple[str, ...], tuple[str, ...]]
@@ -92,7 +90,7 @@ class Judge:
         )
 
     def judge_side(self, subject: Party, peer: Party, packet: Packet, *, egress: bool) -> SideVerdict:
-        """Return what the policies of one end say."""
+        """Return the verdict of one party's policies."""
         if not subject.is_subject:
             return SideVerdict(True, VerdictReason.NOT_ENFORCED)
         if self._mode is Mode.NEVER:
@@ -126,7 +124,7 @@ class Judge:
         return SideVerdict(False, because, isolated_by=isolating)
 
     def applying(self, subject: Party) -> Applying:
-        """Return what concerns a subject."""
+        """Return the rules and defaults that concern a subject."""
         found = self._applying.get(subject.peer)
         if found is None:
             specs = [

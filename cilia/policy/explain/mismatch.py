@@ -1,4 +1,4 @@
-"""In what a flow differs from what a rule wants."""
+"""Mismatches between a flow and what a rule wants."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ from cilia.policy.explain.parties import Party
 
 
 def differ_from_selector(selector: Selector, end: Party, criterion: Criterion) -> tuple[Mismatch, ...]:
-    """Return what keeps a selector from selecting a party; ``criterion`` is its part of the rule."""
+    """Return what keeps a selector, a rule's ``criterion``, from selecting a party."""
     found = [_unmet(item, end, criterion) for item in selector.requirements if not item.admits(end.peer.labels)]
     return (*found, *_outside(selector.block, end, criterion))
 

@@ -24,7 +24,7 @@ _UNENFORCED_PEERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where a policy lives; peers without a namespace or cluster of their own are limited to it."""
+    """Namespace and cluster of a policy; limits peers that name none of their own."""
 
     namespace: str
     cluster: str

@@ -1,5 +1,4 @@
-"""When policies are enforced: the object that says so for the cluster, and the annotation that
-audits one policy.
+"""Enforcement: the object that sets its mode, and the annotation that audits one policy.
 
 ::
 
@@ -30,7 +29,7 @@ _MODES: Final = tuple(mode.value for mode in Mode)
 
 @dataclass(frozen=True, slots=True)
 class Enforcement:
-    """What is enforced in the cluster."""
+    """Enforcement mode and audit of the cluster."""
 
     mode: Mode = Mode.DEFAULT
     audit: bool = False

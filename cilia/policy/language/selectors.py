@@ -116,7 +116,7 @@ def cilium_key(at: Field, text: str) -> tuple[str, str]:
 
 
 def node_key(at: Field, text: str) -> tuple[str, str]:
-    """Read the key of a selector of nodes: ``[source:]key``, by default of the nodes' own labels."""
+    """Read the key of a selector of nodes: ``[source:]key``, by default of their own labels."""
     source, key = cilium_key(at, text if ":" in text else f"{ANY_SOURCE}:{text}")
     return NODE if source == ANY_SOURCE else source, key
 

@@ -36,14 +36,14 @@ class FlowChange(Message, frozen=True):
 
 
 class Tally(Message, frozen=True):
-    """Distinct flows, and how often they were seen."""
+    """Number of distinct flows, and how often they were seen."""
 
     flows: int
     count: int
 
 
 class PolicyDiff(Message, frozen=True):
-    """What a change of policies does to the recorded flows; the most frequent come first."""
+    """Effect of a change of policies on recorded flows; the most frequent come first."""
 
     newly_denied: tuple[FlowChange, ...]
     newly_allowed: tuple[FlowChange, ...]

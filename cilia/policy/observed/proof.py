@@ -16,7 +16,7 @@ from cilia.policy.observed.judge import FlowJudge
 from cilia.policy.observed.proposal import Wanted, can_express, propose
 
 MOST_PROBES: Final = 200_000
-"""Of the flows that nobody recorded so many are tried, spread evenly."""
+"""Number of flows that nobody recorded and that are tried, spread evenly."""
 SHOWN: Final = 20
 
 
@@ -30,7 +30,7 @@ class ProbedFlow(Message, frozen=True):
 
 
 class Proof(Message, frozen=True):
-    """What the engine says of proposed policies.
+    """Proof of proposed policies by the engine.
 
     Attributes:
         kept: Sides of recorded allowed flows that they allow.

@@ -49,7 +49,7 @@ PeerKey = tuple[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """For which workloads policies are wanted; empty fields match all."""
+    """Workloads for which policies are wanted; empty fields match all."""
 
     namespace: str = ""
     workload: str = ""
@@ -68,7 +68,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class Sides:
-    """What one set of workloads received and sent: peer -> packets."""
+    """Packets that one set of workloads received and sent, by peer."""
 
     ingress: dict[PeerKey, set[Packet]] = field(default_factory=dict)
     egress: dict[PeerKey, set[Packet]] = field(default_factory=dict)

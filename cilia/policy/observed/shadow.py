@@ -1,4 +1,4 @@
-"""What would become of flows if the policies in shadow were in force beside the others."""
+"""Shadow policies: verdicts on flows as if they were in force beside the others."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

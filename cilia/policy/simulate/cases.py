@@ -31,7 +31,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a run found.
+    """Results of a run.
 
     Attributes:
         flows: How many were judged.

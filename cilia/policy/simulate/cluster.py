@@ -1,4 +1,4 @@
-"""A described cluster behind the engine: who is in it, by name, and the verdicts between them."""
+"""Described clusters behind the engine: parties by name, and the verdicts between them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -49,9 +49,7 @@ class DescribedParty:
 
 @dataclass(frozen=True, slots=True)
 class FlowVerdict:
-    """What becomes of a flow; a side is None where no policy is enforced, such as outside of the
-    cluster.
-    """
+    """Verdicts of both sides of a flow; None where no policy is enforced: outside."""
 
     egress: Verdict | None
     ingress: Verdict | None
@@ -110,7 +108,7 @@ class DescribedCluster:
         return _world(address, self.description.dual_stack)
 
     def judge(self, source: DescribedParty, destination: DescribedParty, *, protocol: int, port: int) -> FlowVerdict:
-        """Tell what becomes of a flow, by the map states that the kernel would hold."""
+        """Return the verdicts on a flow, by the map states that the kernel would hold."""
 
         def side(subject: DescribedParty, peer: DescribedParty, egress: bool) -> Verdict | None:
             state = self._state(subject.identity)

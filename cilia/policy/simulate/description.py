@@ -58,14 +58,14 @@ class DescribedIdentity(Described, frozen=True, kw_only=True):
 
 
 class DescribedNode(Described, frozen=True, kw_only=True):
-    """A node other than those of the pods, by its name and labels, as ``fromNodes`` selects them."""
+    """Node other than those of the pods, as ``fromNodes`` selects them."""
 
     name: str
     labels: dict[str, str] = {}
 
 
 class Expectation(Described, frozen=True, kw_only=True):
-    """What should become of flows: every one of sources x destinations x ports.
+    """Expected verdict on flows: every one of sources x destinations x ports.
 
     A source or destination is ``namespace/name`` of a pod, the number of an identity, an address,
     or an entity.

@@ -11,7 +11,7 @@ from cilia.policy.simulate.cluster import DescribedCluster, DescribedParty
 
 
 class SideVerdict(Struct, frozen=True):
-    """What one side's policies say."""
+    """Verdict of one side's policies."""
 
     verdict: str
     """``allowed``, ``denied``, ``audited`` (let through and reported), or ``not-enforced`` outside
@@ -22,9 +22,7 @@ class SideVerdict(Struct, frozen=True):
 
 
 class VerdictRow(Struct, frozen=True):
-    """What becomes of one flow; ``allowed`` is None where the destination has no port of the name
-    in ``port``.
-    """
+    """Verdict on one flow; ``allowed`` is None where the destination has no port of that name."""
 
     source: str
     destination: str

@@ -43,7 +43,7 @@ def forecast(
 
 @dataclass(slots=True)
 class MapCapacities:
-    """Capacity of each node's policy map, as its agent says; asked once, where it hasn't said yet."""
+    """Capacity of each node's policy map; its agent is asked once if it hasn't said yet."""
 
     bus: Bus
     known: dict[NodeName, int] = field(default_factory=dict)

@@ -75,7 +75,7 @@ class ChangePlan:
 
     @cached_property
     def changes(self) -> tuple[PolicyChange, ...]:
-        """What becomes of each policy."""
+        """Action for each policy."""
         return plan_apply(self.rows, self.stored)
 
     @cached_property
@@ -98,7 +98,7 @@ class ChangePlan:
 
     @property
     def shown(self) -> tuple[PolicyChange, ...]:
-        """What becomes of each policy, with its documents before and after."""
+        """Action for each policy, with its documents before and after."""
         return tuple(PolicyChange(each.key, each.action, *self.documents(each.key)) for each in self.changes)
 
 
@@ -120,7 +120,7 @@ def plan_apply(desired: DesiredPolicies, stored: Mapping[str, StoredPolicy]) -> 
 def plan_sync(
     request: SyncPolicies, rows: Mapping[str, PolicyObject], stored: Mapping[str, StoredPolicy]
 ) -> tuple[PolicyChange, ...]:
-    """Return what becomes of an owner's policies: those of no file go, unless it can't be read now."""
+    """Plan an owner's policies: those of no file go, unless the file can't be read now."""
     gone = {
         key: None
         for key, found in stored.items()
@@ -145,7 +145,7 @@ def check_owners(
 
 
 def keep_owners(desired: DesiredPolicies, stored: Mapping[str, StoredPolicy]) -> dict[str, PolicyObject | None]:
-    """Return what is applied by itself, under the owner that it has, who will put it right again."""
+    """Return what is applied by itself, under the owner that it has."""
     owners = {key: (stored[key].row.owner, stored[key].row.file) for key in desired if key in stored}
     return {
         key: replace(row, owner=owners[key][0], file=owners[key][1]) if row and key in owners else row

@@ -29,7 +29,7 @@ WAIT_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class PrefixReservation:
-    """Has prefixes told apart.
+    """Reservation of identities for prefixes that are about to be named.
 
     Attributes:
         named: Gives the prefixes that stored policies name.

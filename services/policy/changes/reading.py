@@ -1,4 +1,4 @@
-"""Reading of requests: texts of users become policy objects, or are refused by document and field."""
+"""Reading of requests: users' texts become policy objects, or are refused by field."""
 
 import time
 from dataclasses import dataclass

@@ -36,7 +36,7 @@ class Admits(Protocol):
 
 
 Reserve = Callable[[Iterable[str]], Awaitable[None]]
-"""Has identities for prefixes before a policy names them."""
+"""Reservation of identities for prefixes, before a policy names them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,4 @@
-"""Revisions of policy in etcd: each written in the transaction of its change, so there is no change
-without one.
+"""Changelog of policy in etcd: each revision is written in the transaction of its change.
 
 The values are compressed, since each holds what it changed before and after. The newest
 ``MOST_REVISIONS`` are kept; the elected replica removes older ones now and then.
@@ -48,7 +47,7 @@ def record_change(keys: Keys, change: PolicyRevision) -> Op:
 
 @dataclass(frozen=True, slots=True)
 class Changelog:
-    """Reads revisions, and removes old ones."""
+    """Revisions that are kept, and the removal of old ones."""
 
     etcd: Etcd
     keys: Keys

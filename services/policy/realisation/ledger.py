@@ -1,4 +1,4 @@
-"""Who has put which revision in force: acknowledgements of agents, aggregated per node. Pure.
+"""Ledger of revisions in force: acknowledgements of agents, aggregated per node. Pure.
 
 A revision concerns the nodes that have endpoints of the subjects whose resolved policy it changed.
 Every replica hears every acknowledgement, so any replica can answer.
@@ -14,25 +14,25 @@ from cilia.contracts.realisation import Acknowledgement, NodeRealised, Realised
 
 REMEMBERED_CHANGES: Final = 4096
 REMEMBERED_ACKNOWLEDGEMENTS: Final = 8
-"""For one subject on one node; enough that a wait finds the first one that covers its revision."""
+"""Acknowledgements kept for one subject on one node: a wait finds the first for its revision."""
 
 EndpointCounts = Mapping[Identity, Mapping[NodeName, int]]
-"""Subject identity -> node -> how many endpoints of it live there."""
+"""Numbers of endpoints by subject identity and node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What one revision did to resolved policy."""
+    """Change of resolved policy by one revision."""
 
     subjects: frozenset[Identity]
     accepted_ns: int
     """Unix time in ns."""
     stored_ns: int = 0
-    """When this replica heard from the kvstore that it has it; 0: not known."""
+    """Unix time at which this replica heard of it from the kvstore; 0: not known."""
 
 
 class RealisationLedger:
-    """Changes of resolved policy on one side, acknowledgements on the other."""
+    """Ledger of changes of resolved policy, and of their acknowledgements."""
 
     def __init__(self) -> None:
         self._changes: OrderedDict[Revision, Changed] = OrderedDict()
@@ -56,7 +56,7 @@ class RealisationLedger:
         self._since = revision
 
     def remembers(self, revision: Revision) -> bool:
-        """Tell whether it is known what ``revision`` changed; otherwise the agents must be asked."""
+        """Tell whether the changes of ``revision`` are known; otherwise agents must be asked."""
         return revision > self._since
 
     def change(self, revision: Revision, subjects: Iterable[Identity], accepted_ns: int, stored_ns: int = 0) -> None:
@@ -66,7 +66,7 @@ class RealisationLedger:
             self._since, _ = self._changes.popitem(last=False)
 
     def acknowledge(self, ack: Acknowledgement) -> None:
-        """Take note of what a node has put in force; late and repeated acknowledgements do no harm."""
+        """Take note of what a node has in force; late and repeated messages do no harm."""
         of_node = self._acks[ack.node]
         for subject, sequence in ack.subjects.items():
             log = of_node.setdefault(subject, deque(maxlen=REMEMBERED_ACKNOWLEDGEMENTS))
@@ -80,7 +80,7 @@ class RealisationLedger:
     def progress(
         self, revision: Revision, endpoint_counts: EndpointCounts, *, subjects: Iterable[Identity] | None = None
     ) -> Realised:
-        """Tell how far the concerned nodes are with ``revision``.
+        """Return how far the concerned nodes are with ``revision``.
 
         Args:
             endpoint_counts: Where the endpoints of each subject live now.

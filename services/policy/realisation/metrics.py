@@ -1,4 +1,4 @@
-"""How long the newest revision of policies took until it was in force, as metrics."""
+"""Metrics of the newest revision of policies: nodes, stragglers, and times until in force."""
 
 from collections.abc import Callable
 

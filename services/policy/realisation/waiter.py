@@ -1,4 +1,4 @@
-"""RevisionWaiter until a revision is in force everywhere that it concerns.
+"""Waits of clients until a revision is in force everywhere that it concerns.
 
 Acknowledgements arrive by themselves. One may have been lost, or have come before this replica
 started; so the nodes that seem late are asked what they have in force. A replica that doesn't
@@ -30,12 +30,12 @@ ASK_AFTER_SECONDS: Final = 0.5
 ASK_TIMEOUT_SECONDS: Final = 2.0
 
 Resolved = Callable[[Identity], Mapping[SubjectKey, PolicyEntry]]
-"""What this replica resolves for a subject."""
+"""Resolved policy of a subject on this replica."""
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionWaiter:
-    """Answers ``policy.wait``."""
+    """Answers to ``policy.wait``."""
 
     bus: Bus
     ledger: RealisationLedger

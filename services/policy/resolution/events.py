@@ -41,7 +41,7 @@ class EndpointEvent:
 
 @dataclass(frozen=True, slots=True)
 class CauseEvent:
-    """Why policies changed at this revision."""
+    """Cause of the change of policies at this revision."""
 
     cause: Cause
 
@@ -50,7 +50,7 @@ Event = PolicyEvent | IdentityEvent | EndpointEvent | CauseEvent
 
 
 def read_event(keys: Keys, key: str, value: bytes | None) -> Event | None:
-    """Read a change of a key (None: it was deleted); None for keys that policy doesn't depend on."""
+    """Read a change of a key (None: deleted); None where policy doesn't depend on it."""
     if key.startswith(keys.policies):
         return PolicyEvent(key.removeprefix(keys.policies), None if value is None else _POLICY.decode(value))
     if key.startswith(keys.identities):

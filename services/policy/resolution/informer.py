@@ -65,7 +65,7 @@ class Resolver(Trials, Protocol):
         ...
 
     def explain(self, request: ExplainFlow) -> Explained:
-        """Tell why a flow is allowed or denied in the state of now."""
+        """Explain why a flow is allowed or denied in the state of now."""
         ...
 
 
