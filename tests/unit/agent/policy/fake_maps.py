@@ -1,4 +1,4 @@
-"""Policy maps over the model of the kernel, with lagging programs watched and room that can run out."""
+"""Policy maps over the model of the kernel, with programs that lag and room that can run out."""
 
 from collections.abc import Iterable, Mapping
 from typing import cast

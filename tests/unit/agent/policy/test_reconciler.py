@@ -1,4 +1,4 @@
-"""Policy of local identities comes into force whole, in the order that verdicts need, and within its room."""
+"""Policy of local identities comes into force whole, in order, and within its room."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
