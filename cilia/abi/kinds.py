@@ -1,4 +1,4 @@
-"""Kinds of maps; written by hand, since the kernel's headers have them without a name of their enum."""
+"""Kinds of maps; written by hand, since objects' BTF doesn't have the kernel's own enums."""
 
 from enum import IntEnum
 

@@ -56,7 +56,7 @@ class ArrayMemory:
         return int(lib.cilia_add_u32(self._at(index, offset, 4), value))
 
     def add_each_u32(self, indexes: range, value: int = 1, offset: int = 0) -> None:
-        """Add to the 32-bit word of each element of a range; each add is atomic, not all together."""
+        """Add to the 32-bit word of each element of a range; only each add by itself is atomic."""
         if not indexes:
             return
         self._at(indexes[-1], offset, 4)  # raises IndexError before anything is changed

@@ -93,7 +93,7 @@ def _is_same_member(old: Member, new: Member) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """Recipe that turns values of one type into another's; runs of equal bytes are copied at once."""
+    """Recipe that turns values of one type into another's; runs of bytes are copied at once."""
 
     old_size: int
     new_size: int

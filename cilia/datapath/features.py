@@ -31,7 +31,7 @@ def ensure_bpffs(path: Path = BPFFS) -> None:
 
 
 def has_tcx() -> bool:
-    """Tell whether programs can be attached by TCX links (Linux 6.6); clsact filters do otherwise."""
+    """Tell whether programs can be attached by TCX links (Linux 6.6) rather than clsact filters."""
     return int(lib.cilia_probe_tcx()) == 0
 
 

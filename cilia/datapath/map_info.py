@@ -26,7 +26,7 @@ class MapInfo(NamedTuple):
 
     @property
     def element_bytes(self) -> int:
-        """Bytes that reading or writing the value of one key takes: of all CPUs, where each has one."""
+        """Bytes that are read or written under one key: the values of all CPUs if each has one."""
         return padded(self.value_size) * possible_cpus() if self.is_per_cpu else self.value_size
 
 
@@ -56,10 +56,10 @@ def memory_bytes(fd: int) -> int:
 
 
 def padded(size: int) -> int:
-    """Round up to 8 bytes, at which elements of arrays and values of CPUs begin (kernel/bpf/arraymap.c)."""
+    """Round up to 8 bytes, where elements of arrays and values of CPUs begin (arraymap.c)."""
     return (size + 7) & ~7
 
 
 def possible_cpus() -> int:
-    """Return how many CPUs this machine may ever have, each with a value in a map of values per CPU."""
+    """Return how many CPUs this machine may ever have; a map per CPU has a value for each."""
     return checked(lib.libbpf_num_possible_cpus(), "count the CPUs")

@@ -40,7 +40,7 @@ class Map(RawMap, Generic[K, V]):
         return cls(get_pinned(directory / layout.name), layout)
 
     def lookup(self, key: K) -> V | None:
-        """Return the value of ``key`` (in an LPM trie, of the longest prefix that covers it), or None."""
+        """Return the value of ``key`` (in an LPM trie, of the longest prefix over it), or None."""
         data = self.lookup_bytes(self._pack_key(key))
         return None if data is None else self.layout.value.unpack(data)
 
@@ -78,7 +78,7 @@ class Map(RawMap, Generic[K, V]):
         return map(self.layout.key.unpack, self.walk())
 
     def digest(self) -> int:
-        """Return the digest of the whole map: the sum of :meth:`digest_of` over its elements, modulo 2^64."""
+        """Return the digest of the whole map: the sum of its elements' digests, modulo 2^64."""
         keys, values = self.dump()
         return self._digest_packed(keys, values)
 

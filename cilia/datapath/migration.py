@@ -86,7 +86,7 @@ class Migration:
             (self._pins / NEXT).rename(self._pins / SWITCHING)
 
     def finish(self) -> None:
-        """Copy what was written meanwhile, put the new pins in force, drop maps that the object lacks."""
+        """Copy what was written meanwhile, move the pins, and drop maps that the object lacks."""
         for transfer in self._transfers:
             transfer.catch_up()
         for name in self._objects.remade:

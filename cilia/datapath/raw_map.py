@@ -41,7 +41,7 @@ class RawMap(Descriptor):
         return memory_bytes(self.fileno())
 
     def lookup_bytes(self, key: bytes) -> bytes | None:
-        """Return the value of ``key`` (in an LPM trie, of the longest prefix that covers it), or None."""
+        """Return the value of ``key`` (in an LPM trie, of the longest prefix over it), or None."""
         value = bytearray(self.element_bytes)
         result = lib.bpf_map_lookup_elem(self.fileno(), key, ffi.from_buffer(value))
         if result == -errno.ENOENT:
@@ -121,7 +121,7 @@ class RawMap(Descriptor):
             yield keys[at * size : (at + 1) * size], values[at * room : (at + 1) * room]
 
     def walk(self) -> Iterator[bytes]:
-        """Walk the keys, one call each; a walk past a removed key begins anew, so one may come twice."""
+        """Walk the keys, one call each; past a removed key a walk begins anew, and repeats some."""
         following = bytearray(self.key_bytes)
         at: Any = ffi.NULL
         # Writers can send a walk back to the start; it still ends.
@@ -183,7 +183,7 @@ class RawMap(Descriptor):
 
 
 def _batch(count: int, call: Any) -> tuple[int, int]:
-    """Perform a batched call of ``count`` elements; return how many are done and the error, 0 if none.
+    """Perform a batched call of ``count`` elements; return how many are done, and the error or 0.
 
     A call refused before its first element leaves the count as it was.
     """

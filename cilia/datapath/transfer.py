@@ -67,7 +67,7 @@ class Transfer:
         return count
 
     def catch_up(self) -> int:
-        """Copy entries that programs have written to the old map since ``copy``; return their number.
+        """Copy what programs have written to the old map since ``copy``; return how many entries.
 
         A program that writes to the same new entry in these microseconds may lose a count, as two
         CPUs may.
@@ -87,7 +87,7 @@ class Transfer:
         return changed
 
     def insert_missing(self) -> int:
-        """Copy entries whose keys the new map lacks, since their copier died; return their number."""
+        """Copy entries that the new map lacks since their copier died; return their number."""
         if self._is_transient or self._is_per_cpu:
             return 0
         missing = 0

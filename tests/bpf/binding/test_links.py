@@ -27,7 +27,7 @@ needs_tcx = pytest.mark.skipif(not has_tcx(), reason="TCX came with Linux 6.6")
 
 @pytest.fixture
 def veth() -> Iterator[tuple[str, str]]:
-    """A veth pair whose other end, 10.9.9.2, lies in a namespace of its own: (device, namespace)."""
+    """A veth pair whose other end, 10.9.9.2, is in a namespace of its own: (device, namespace)."""
     token = secrets.token_hex(3)
     device, namespace = f"tv{token}", f"cilia-test-{token}"
     commands = [

@@ -1,5 +1,5 @@
-"""LoadOptions: configuration by name, pins that are adopted, and errors that say which name and what
-differs.
+"""Loading of objects: configuration by name, pins that are adopted, and errors that name what is
+wrong.
 """
 
 import os

@@ -38,7 +38,7 @@ def only_event(here: Node) -> Event:
 
 
 def assert_dropped(here: Node, program: str, packet: bytes, device: str, reason: int) -> Event:
-    """Check that a packet is dropped, counted and reported under a reason, and return the report."""
+    """Check that a packet is dropped, counted and reported for a reason; return the report."""
     hook = {"from_pod": Hook.FROM_POD, "to_pod": Hook.TO_POD, "from_overlay": Hook.FROM_OVERLAY}[program]
     before = here.counted(reason, hook)
     ran = here.run(program, packet, device)

@@ -1,4 +1,4 @@
-"""Every way in and out of a pod, in both families, by every protocol, under every kind of verdict."""
+"""Every way in and out of a pod, in both families, by every protocol, under every verdict."""
 
 from typing import NamedTuple
 

@@ -10,7 +10,8 @@ from cilia.abi.enums import EventKind, Hook
 from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry, CtSide, Event
 from tests.bpf.datapath.rig import Node, node, reset
 from tests.bpf.fuzz import frames
-from tests.bpf.fuzz.model import End, Flow, FlowKey, Model, Outcome, Traffic
+from tests.bpf.fuzz.model import Flow, FlowKey, Model, Traffic
+from tests.bpf.fuzz.outcomes import End, Outcome
 from tests.bpf.fuzz.worlds import PODS, World
 
 FRAMES_PER_WORLD: Final = 250

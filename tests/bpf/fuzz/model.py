@@ -1,53 +1,24 @@
-"""What the data plane should do: flows as a dictionary, policy as a search through all entries.
+"""Model of the data plane: flows as a dictionary, policy as a search through all entries.
 
 A flow remembers *what* it was decided under, revision by revision, where the programs keep one sum.
 """
 
-import struct
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from cilia.abi.enums import DropReason, Hook, PolicyDirection, PolicyLimit, PolicyPrecedence
+from cilia.abi.enums import DropReason, Hook, PolicyDirection, PolicyLimit
 from cilia.abi.structs import PolicyEntry, PolicyKey
-from tests.bpf.datapath.rig import GATEWAY_MAC, HOST, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, WORLD
+from tests.bpf.datapath.rig import HOST, TC_ACT_OK, TC_ACT_SHOT, WORLD
 from tests.bpf.fuzz import parsing
-from tests.bpf.fuzz.parsing import ECHOES, MAPPED, UDP, Header, Unreadable
+from tests.bpf.fuzz.neighbours import answer, control
+from tests.bpf.fuzz.outcomes import End, Outcome, dropped, forwarded
+from tests.bpf.fuzz.parsing import ECHOES, UDP, Header, Unreadable
+from tests.bpf.fuzz.policy import Query, Version, consult
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 ALLOCATED, SCOPED = 256, 1 << 24
 TUNNEL_PORT: Final = 8472
-SOLICITATION, ADVERTISEMENT = 135, 136
-ND: Final = range(133, 138)
-CHATTER: Final = (130, 131, 132, 133, 143)
 IN, OUT = PolicyDirection.INGRESS, PolicyDirection.EGRESS
-
-
-class Version(NamedTuple):
-    """A version of a subject's policy; revision 0: none is in force."""
-
-    revision: int
-    entry_set: int
-    audit: bool
-    shapes: int
-    named_only: int
-    """Bit by direction: there are no entries for any peer; it saves lookups, and changes no
-    verdict.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Who is at an end of a packet; ``ifindex`` 0: no pod of this node; ``tunnel`` 0: not on
-    another node.
-    """
-
-    address: int
-    identity: int
-    ifindex: int = 0
-    tunnel: int = 0
-    slot: int = 0
-    id: int = 0
-    mac: bytes = bytes(6)
 
 
 @dataclass(slots=True)
@@ -83,21 +54,6 @@ class Flow:
         return any(one & RST for one in flags) or (len(flags) == 2 and all(one & FIN for one in flags))
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A verdict; ``reason`` 0 forwards.
-
-    ``judged`` is (direction, cookie, audited) if policy was consulted.
-    """
-
-    action: int
-    frame: bytes
-    reason: int = 0
-    is_reported: bool = False
-    ends: tuple[End, End] | None = None
-    judged: tuple[int, int, bool] | None = None
-
-
 FlowKey = tuple[Place, Place, int]
 
 
@@ -128,11 +84,11 @@ class Model:
             return dropped(frame, DropReason.NO_TUNNEL_KEY)
         try:
             if parsing.ethertype(frame) == parsing.ARP:
-                return Outcome(TC_ACT_OK, frame) if hook == Hook.TO_POD else self.answer(frame, ifindex)
+                return Outcome(TC_ACT_OK, frame) if hook == Hook.TO_POD else answer(self, frame, ifindex)
             header = self.complete(parsing.read(frame, hook), ifindex)
         except Unreadable as error:
             if error.reason == DropReason.UNKNOWN_ICMP_TYPE and error.icmp_type:
-                return self.control(frame, hook, ifindex, error)
+                return control(self, frame, hook, ifindex, error)
             return dropped(frame, error.reason)
         outcome = self.follow(frame, header, hook, ifindex)
         if not outcome.reason and header.fragment is not None and not header.is_later:
@@ -154,44 +110,6 @@ class Model:
         if header.protocol in ECHOES:
             kind = ECHOES[header.protocol][0 if ports[0] else 1]
         return replace(header, source_port=ports[0], destination_port=ports[1], icmp_type=kind)
-
-    def control(self, frame: bytes, hook: Hook, ifindex: int, message: Unreadable) -> Outcome:
-        """Answer neighbour discovery (RFC 4861) and pass over what links say when they come up."""
-        kind = message.icmp_type
-        if hook == Hook.TO_POD and kind in ND:
-            return Outcome(TC_ACT_OK, frame)
-        if kind in CHATTER or (kind == SOLICITATION and not message.source):
-            return Outcome(TC_ACT_SHOT, frame, DropReason.UNKNOWN_ICMP_TYPE)
-        if hook == Hook.TO_POD:
-            return dropped(frame, DropReason.UNKNOWN_ICMP_TYPE)
-        if kind == ADVERTISEMENT:
-            owner = self.pods.get(message.source)
-            if owner is None or owner.ifindex != ifindex:
-                return dropped(frame, DropReason.INVALID_SOURCE)
-            return Outcome(TC_ACT_OK, frame)
-        if kind != SOLICITATION:
-            return dropped(frame, DropReason.UNKNOWN_ICMP_TYPE)
-        if frame[20] != parsing.ICMP6 or len(frame) < 78:
-            return dropped(frame, DropReason.INVALID_PACKET)
-        if int.from_bytes(frame[62:78], "big") != self.gateway6:
-            return dropped(frame, DropReason.UNKNOWN_TARGET)
-        return Outcome(TC_ACT_REDIRECT, advertise(frame))
-
-    def answer(self, frame: bytes, ifindex: int) -> Outcome:
-        """Answer a question for the gateway (RFC 826); let a pod's own answers pass."""
-        parsing.need(frame, 42)
-        operation, sender = frame[20:22], MAPPED | int.from_bytes(frame[28:32], "big")
-        if frame[14:18] != b"\0\1\x08\0" or operation not in (b"\0\1", b"\0\2"):
-            raise Unreadable(DropReason.INVALID_PACKET)
-        if operation == b"\0\2":
-            if sender not in self.pods or self.pods[sender].ifindex != ifindex:
-                raise Unreadable(DropReason.INVALID_SOURCE)
-            return Outcome(TC_ACT_OK, frame)
-        if MAPPED | int.from_bytes(frame[38:42], "big") != self.gateway:
-            raise Unreadable(DropReason.UNKNOWN_TARGET)
-        asker, reply = frame[22:28], frame[12:20] + b"\0\2" + GATEWAY_MAC + frame[38:42]
-        answer = asker + GATEWAY_MAC + reply + asker + frame[28:32] + frame[42:]
-        return Outcome(TC_ACT_REDIRECT, answer)
 
     def follow(self, frame: bytes, header: Header, hook: Hook, ifindex: int) -> Outcome:
         """Pass what belongs to a flow that is known and current; decide about the rest."""
@@ -283,54 +201,23 @@ class Model:
     def judge(
         self, initiator: End, responder: End, protocol: int, port: int
     ) -> tuple[int, tuple[int, int, bool] | None]:
-        """Ask the policy of each local end: the initiator's egress, then the responder's ingress."""
+        """Consult each local end's policy: the initiator's egress, then the responder's ingress."""
         port = ECHOES[protocol][0] if protocol in ECHOES else port
         sides = [(initiator, responder, OUT), (responder, initiator, IN)]
         local = [side for side in sides if side[0].ifindex]
-        for subject, _, direction in local:
-            if not self.version(subject.slot):
+        for local_end, _, direction in local:
+            if not self.version(local_end.slot):
                 return DropReason.POLICY_NOT_READY, (direction, 0, False)
         audited, cookie, direction = False, 0, OUT
-        for subject, peer, direction in local:
-            reason, cookie, is_audited = self.consult(subject.slot, peer.identity, direction, protocol, port)
+        for local_end, peer, direction in local:
+            version = self.version(local_end.slot)
+            assert version
+            query = Query(local_end.slot, peer.identity, direction, protocol, port)
+            reason, cookie, is_audited = consult(self.entries, version, query)
             audited |= is_audited
             if reason:
                 return reason, (direction, cookie, audited)
         return 0, (direction, cookie, audited)
-
-    def consult(self, slot: int, identity: int, direction: int, protocol: int, port: int) -> tuple[int, int, bool]:
-        version = self.version(slot)
-        assert version
-        entry = self.choose(slot, version, identity, direction, protocol, port)
-        reason = DropReason.POLICY_DENIED if entry is None else DropReason.DENIED_BY_RULE if entry.deny else 0
-        audited = bool(reason) and (version.audit or (entry is not None and bool(entry.audit)))
-        return 0 if audited else reason, entry.cookie if entry else 0, audited
-
-    def choose(
-        self, slot: int, version: Version, identity: int, direction: int, protocol: int, port: int
-    ) -> PolicyEntry | None:
-        """Return the longest match of the peer or of any, by precedence, then by length, then the
-        peer's own.
-        """
-        best: dict[bool, tuple[int, PolicyEntry]] = {}
-        member = self.entries.get(PolicyKey(slot, version.entry_set, direction, identity, 0, 0, 0))
-        if member and member.is_member and version.shapes & 1:
-            identity = member.cookie
-        for key, entry in self.entries.items():
-            fits = (key.slot, key.set, key.direction) == (slot, version.entry_set, direction)
-            if not fits or key.identity not in (0, identity) or not version.shapes >> key.shape & 1:
-                continue
-            free = 17 - key.shape
-            if key.shape and (key.protocol != protocol or key.port != port >> free << free):
-                continue
-            own = key.identity != 0
-            if own not in best or best[own][0] < key.shape:
-                best[own] = key.shape, entry
-        if len(best) < 2:
-            return next((entry for _, entry in best.values()), None)
-        if best[True][1].precedence == PolicyPrecedence.DENY:
-            return best[True][1]
-        return max(best.items(), key=lambda item: (item[1][1].precedence, item[1][0], item[0]))[1][1]
 
 
 def places(header: Header) -> tuple[FlowKey, Place, Place]:
@@ -344,36 +231,8 @@ def fragment_key(header: Header, ifindex: int) -> tuple[int, int, int, int, int]
     return header.source, header.destination, header.fragment or 0, ifindex, header.protocol
 
 
-def advertise(frame: bytes) -> bytes:
-    """Return the gateway's answer to a solicitation."""
-    asker, address, target = frame[6:12], frame[22:38], frame[62:78]
-    message: bytes = bytes((ADVERTISEMENT, frame[55])) + bytes(2) + b"\xe0\0\0\0" + target + b"\2\1" + GATEWAY_MAC
-    pseudo = target + address + struct.pack(">II", len(message), parsing.ICMP6) + message
-    total = sum(struct.unpack(f">{len(pseudo) // 2}H", pseudo))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    message = message[:2] + (total ^ 0xFFFF).to_bytes(2, "big") + message[4:]
-    head = frame[12:18] + len(message).to_bytes(2, "big") + frame[20:21] + b"\xff"
-    return asker + GATEWAY_MAC + head + target + address + message
-
-
 def account(flow: Flow, sender: Place, header: Header, frame: bytes) -> None:
     traffic = flow.sent[sender]
     traffic.packets += 1
     traffic.bytes += len(frame)
     traffic.tcp_flags |= header.tcp_flags
-
-
-def dropped(frame: bytes, reason: int) -> Outcome:
-    return Outcome(TC_ACT_SHOT, frame, reason, True)
-
-
-def forwarded(frame: bytes, hook: Hook, target: End) -> Outcome:
-    """Into a pod with the gateway as the sender, into the tunnel unchanged, or to this host's
-    stack.
-    """
-    if hook == Hook.TO_POD or not (target.tunnel or target.ifindex):
-        return Outcome(TC_ACT_OK, frame)
-    if target.tunnel:
-        return Outcome(TC_ACT_REDIRECT, frame)
-    return Outcome(TC_ACT_REDIRECT, target.mac + GATEWAY_MAC + frame[12:])

@@ -136,7 +136,7 @@ def read_ipv6(ip: bytes, hook: Hook) -> Header:
 
 
 def read_part(payload: bytes, header: Header, start: int, hook: Hook) -> Header:
-    """Read a packet's payload, or that of its fragment which begins ``start`` bytes into the whole."""
+    """Read a packet's payload, or a fragment's that begins ``start`` bytes into the whole."""
     if start:
         if header.protocol == TCP and start < 20:
             raise Unreadable(DropReason.INVALID_PACKET)

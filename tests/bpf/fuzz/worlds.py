@@ -35,7 +35,9 @@ from tests.bpf.datapath.rig import (
     mapped,
     version_word,
 )
-from tests.bpf.fuzz.model import End, Model, Version
+from tests.bpf.fuzz.model import Model
+from tests.bpf.fuzz.outcomes import End
+from tests.bpf.fuzz.policy import Version
 
 C: Final = Pod("10.1.0.12", 1001, 3, 1, bytes.fromhex("02cc00000003"), "lxc3")
 """A second pod of A's identity."""
