@@ -1,6 +1,31 @@
-import pytest
+"""Variables of the programs, and the ports that masqueraded flows take."""
 
-from services.agent.loader.datapath import masquerade_ports
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cilia.contracts.ids import NodeName
+from services.agent.config import Config, RoutingMode
+from services.agent.loader.datapath import (
+    BPF_F_IPV6,
+    FIRST_NAT_PORT,
+    LAST_NAT_PORT,
+    LAST_PORT,
+    local_ports,
+    masquerade_ports,
+    variables,
+)
+from services.agent.loader.devices import NodeDevices
+
+OVERLAY = NodeDevices(host=2, net=3, vxlan=4, uplinks=(5,), mtu_bytes=1450)
+NATIVE = NodeDevices(host=2, net=3, vxlan=0, uplinks=(5,), mtu_bytes=1500)
+
+
+def given_by(
+    devices: NodeDevices = OVERLAY, kernel: tuple[int, int] = (6, 12), **settings: object
+) -> dict[str, object]:
+    config = Config(**{"node": NodeName("node1"), "ipv4": "192.0.2.1", **settings})  # type: ignore[arg-type]
+    return dict(variables(config, devices, kernel=kernel, ports=(1024, 29_999)))
 
 
 @pytest.mark.parametrize(
@@ -14,3 +39,60 @@ from services.agent.loader.datapath import masquerade_ports
 )
 def test_masqueraded_flows_take_what_the_node_leaves_over(local: tuple[int, int], expected: tuple[int, int]) -> None:
     assert masquerade_ports(*local) == expected
+
+
+@given(st.integers(1024, 65_534), st.integers(0, 65_535))
+def test_masqueraded_flows_never_take_a_port_of_the_nodes_own(first: int, more: int) -> None:
+    last = min(first + more, LAST_PORT - 1)
+    low, high = masquerade_ports(first, last)
+    assert low >= FIRST_NAT_PORT
+    assert high <= LAST_PORT
+    assert high < first or low > last
+    assert low > last or high <= LAST_NAT_PORT
+
+
+def test_the_node_says_which_ports_are_its_own() -> None:
+    first, last = local_ports()
+    assert 0 < first < last <= LAST_PORT
+
+
+def test_an_overlay_has_its_device_and_what_fits_into_it() -> None:
+    found = given_by(OVERLAY)
+    assert (found["overlay_ifindex"], found["overlay_mtu"], found["tunnel_port"]) == (4, 1450, 8472)
+    assert found["is_native"] is False
+
+
+def test_native_routing_has_no_overlay() -> None:
+    found = given_by(NATIVE, routing=RoutingMode.NATIVE)
+    assert (found["overlay_ifindex"], found["overlay_mtu"], found["is_native"]) == (0, 0, True)
+
+
+def test_the_nodes_addresses_are_given_as_the_programs_have_them() -> None:
+    found = given_by(ipv6="2001:db8::1")
+    assert found["node_ipv4"] == 0xC0000201
+    assert found["node_ipv6"] == bytes.fromhex("20010db8000000000000000000000001")
+    assert given_by()["node_ipv6"] == bytes(16)
+
+
+@pytest.mark.parametrize(("kernel", "flag"), [((6, 1), 0), ((6, 15), 0), ((6, 16), BPF_F_IPV6), ((7, 0), BPF_F_IPV6)])
+def test_a_kernel_gets_a_flag_only_if_it_knows_it(kernel: tuple[int, int], flag: int) -> None:
+    assert given_by(kernel=kernel)["ipv6_checksum_flag"] == flag
+
+
+@pytest.mark.parametrize(("limit", "cost_ns"), [(0, 0), (1, 1_000_000_000), (10_000, 100_000)])
+def test_a_report_costs_its_part_of_a_second(limit: int, cost_ns: int) -> None:
+    assert given_by(event_limit=limit)["event_cost_ns"] == cost_ns
+
+
+@pytest.mark.parametrize(("seconds", "ticks"), [(0.0, 0), (1.0, 953), (5.0, 4768)])
+def test_seconds_between_reports_are_counted_in_ticks(seconds: float, ticks: int) -> None:
+    assert given_by(trace_seconds=seconds)["trace_ticks"] == ticks
+
+
+def test_ports_are_two_little_endian_words() -> None:
+    assert given_by()["nat_ports"] == (1024).to_bytes(2, "little") + (29_999).to_bytes(2, "little")
+
+
+def test_masquerading_may_be_off() -> None:
+    assert given_by()["masquerades"] is True
+    assert given_by(masquerade=False)["masquerades"] is False
