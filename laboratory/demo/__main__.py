@@ -12,14 +12,11 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from rich.markup import escape
-from rich.table import Table
-
 from cilia.errors import Failure
 from laboratory.cluster import LocalCluster
 from laboratory.demo.changes import apply_policies, change_live, kill_agent
 from laboratory.demo.requests import try_requests
-from laboratory.demo.screen import Figures, console, print_figures, print_title
+from laboratory.demo.screen import Figures, Style, align, print_figures, print_title, say, styled
 from laboratory.demo.shop import ALLOWED, EXAMPLES, HTTP, PODS, REQUESTS
 from laboratory.pod import Pod
 
@@ -35,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(keep)
     except Failure as failure:
-        console.print(f"[red]{escape(str(failure))}[/]")
+        say(styled(Style.RED, str(failure)))
         return failure.exit_code
     except KeyboardInterrupt:
         return 130
@@ -64,7 +61,7 @@ def _start(figures: Figures) -> LocalCluster:
     cluster = LocalCluster.up(NAME, nodes=3)
     took = f"{time.monotonic() - started:.1f} s"
     figures["cluster of three nodes, healthy"] = took
-    console.print(f"etcd, NATS, four services, three agents: healthy in {took}\n")
+    say(f"etcd, NATS, four services, three agents: healthy in {took}\n")
     return cluster
 
 
@@ -84,13 +81,12 @@ async def _connect(cluster: LocalCluster, figures: Figures) -> dict[str, Pod]:
     pods = [cluster.pod(*each) for each in PODS]
     connected = time.monotonic() - started
     cluster.serve_http(*pods, port=HTTP)
-    table = Table("pod", "node", "ipv4", "ipv6", "identity", box=None, header_style="bold")
-    for pod in pods:
-        table.add_row(pod.name, pod.node, pod.ipv4, pod.ipv6, str(pod.endpoint.identity))
-    console.print(table)
+    columns = [styled(Style.BOLD, column) for column in ("pod", "node", "ipv4", "ipv6", "identity")]
+    rows = [(pod.name, pod.node, pod.ipv4, pod.ipv6, str(pod.endpoint.identity)) for pod in pods]
+    say(align([columns, *rows]))
     each = f"{connected * 1e3 / len(pods):.0f} ms"
     figures["a pod, connected with policy in force"] = each
-    console.print(f"\nconnected in {each} each, namespace included\n")
+    say(f"\nconnected in {each} each, namespace included\n")
     return {pod.name: pod for pod in pods}
 
 
@@ -104,16 +100,17 @@ def _explain_what_is_kept() -> None:
         "cilia monitor --drops",
         f"cilia cluster down --name {NAME}",
     ):
-        console.print(f"  .venv/bin/{line}")
-    console.print()
+        say(f"  .venv/bin/{line}")
+    say()
 
 
 def _conclude(surprises: list[str], figures: Figures, seconds: float) -> None:
     print_figures(figures)
     if surprises:
-        console.print("[red]Not as it should be:[/]\n  " + "\n  ".join(surprises))
+        say(styled(Style.RED, "Not as it should be:") + "\n  " + "\n  ".join(surprises))
     else:
-        console.print(f"[green]Everything as policy says, nothing lost[/], in {seconds:.0f} s.")
+        well = styled(Style.GREEN, "Everything as policy says, nothing lost")
+        say(f"{well}, in {seconds:.0f} s.")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from cilia.errors import Failure
 from laboratory.attempts import get
 from laboratory.cluster import LocalCluster
 from laboratory.demo.requests import try_requests
-from laboratory.demo.screen import Figures, console, print_title
+from laboratory.demo.screen import Figures, Style, print_title, say, styled
 from laboratory.demo.shop import ALLOWED, EXAMPLES, HTTP, SCRAPE
 from laboratory.echo_servers import serve_udp
 from laboratory.pod import Pod
@@ -37,13 +37,13 @@ async def change_live(cluster: LocalCluster, pods: dict[str, Pod], figures: Figu
     )
     await asyncio.wait_for(passed, PATIENCE_SECONDS)
     await attempting
-    console.print("and its requests pass.\n")
+    say("and its requests pass.\n")
     return await try_requests(cluster, pods, "The same requests, once more", allowed=ALLOWED | {SCRAPE})
 
 
 def apply_policies(cluster: LocalCluster, path: Path) -> str:
     """Apply policies by the command line; return the time until the last node had them in force."""
-    console.print(f"[bold]$ cilia policy apply -f {path.relative_to(EXAMPLES.parent)} --wait[/]")
+    say(styled(Style.BOLD, f"$ cilia policy apply -f {path.relative_to(EXAMPLES.parent)} --wait"))
     command = [
         sys.executable,
         "-m",
@@ -57,10 +57,10 @@ def apply_policies(cluster: LocalCluster, path: Path) -> str:
         "--wait",
     ]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
-    console.print((run.stdout + run.stderr).strip(), soft_wrap=True)
+    say((run.stdout + run.stderr).strip())
     if run.returncode:
         raise DemoFailed("policy apply", run.stderr)
-    console.print()
+    say()
     slowest = re.search(r"slowest ([0-9.]+ ms)", run.stderr)
     return slowest[1] if slowest else "-"
 
@@ -86,17 +86,17 @@ async def kill_agent(cluster: LocalCluster, pods: dict[str, Pod], figures: Figur
             started = time.monotonic()
             await asyncio.to_thread(cluster.start, "agent/node1")
             figures["a killed agent, ready again"] = f"{time.monotonic() - started:.2f} s"
-            console.print(f"dead for 1 s, then ready {figures['a killed agent, ready again']} after its start")
+            say(f"dead for 1 s, then ready {figures['a killed agent, ready again']} after its start")
             await asyncio.sleep(0.5)
     finally:
         echo.close()
     _print_tally("on one node, IPv4", same_node)
     _print_tally("across nodes, IPv6", across)
     figures["packets lost meanwhile"] = f"{same_node.lost + across.lost} of {same_node.sent + across.sent}"
-    console.print()
+    say()
     return [f"{tally.lost} packets lost" for tally in (same_node, across) if tally.lost or not tally.received]
 
 
 def _print_tally(where: str, tally: Tally) -> None:
-    colour = "red" if tally.lost else "green"
-    console.print(f"{where}: {tally.sent} packets sent, [{colour}]{tally.lost} lost[/]")
+    lost = styled(Style.RED if tally.lost else Style.GREEN, f"{tally.lost} lost")
+    say(f"{where}: {tally.sent} packets sent, {lost}")

@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 
 import msgspec
-from rich.table import Table
 
 from cilia.contracts.flow_events import Flow
 from laboratory.attempts import get
 from laboratory.cluster import LocalCluster
-from laboratory.demo.screen import console, print_title
+from laboratory.demo.screen import Style, align, print_title, say, styled
 from laboratory.demo.shop import HTTP, REQUESTS
 from laboratory.pod import Pod
 
@@ -36,19 +35,18 @@ async def try_requests(
 
 
 def _print_outcomes(passed: dict[tuple[str, str], list[bool]], drops: dict[tuple[str, str], Flow]) -> None:
-    table = Table(box=None, show_header=False)
+    rows = []
     for (client, server), outcomes in passed.items():
-        outcome = " ".join("[green]200 OK[/]" if came else "[red]dropped[/]" for came in outcomes)
+        outcome = " ".join(styled(Style.GREEN, "200 OK") if came else styled(Style.RED, "dropped") for came in outcomes)
         reason = "" if all(outcomes) else _reason(drops.get((client, server)))
-        table.add_row(client, f"-> {server}", outcome, reason)
-    console.print(table)
-    console.print()
+        rows.append((client, f"-> {server}", outcome, reason))
+    say(align(rows) + "\n")
 
 
 def _reason(drop: Flow | None) -> str:
     if drop is None:
-        return "[dim]no event[/]"
-    return f"[dim]{drop.reason}, {drop.direction} on {drop.node}[/]"
+        return styled(Style.DIM, "no event")
+    return styled(Style.DIM, f"{drop.reason}, {drop.direction} on {drop.node}")
 
 
 @asynccontextmanager
