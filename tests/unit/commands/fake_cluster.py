@@ -1,7 +1,6 @@
 """A cluster that commands talk to in this process: answers to order, tables, and virtual time."""
 
 import asyncio
-import heapq
 import io
 import signal
 import sys
@@ -20,6 +19,7 @@ from cilia.contracts.messages import Message, Problem, ProblemCode
 from cilia.contracts.subjects import Subjects
 from cilia.contracts.tables import Table
 from cilia.errors import Refused, Unavailable
+from tests.fakes.clock import FakeTimeLoop
 
 Answer = Message | Exception | Callable[[Any], Any]
 UNAVAILABLE = Unavailable("somebody", "no answer within 5 s")
@@ -67,27 +67,6 @@ class Request:
     subject: str
     message: Any
     timeout: float
-
-
-class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Event loop whose clock jumps to the next timer when nothing else is left to do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._now = 1000.0
-
-    def time(self) -> float:
-        return self._now
-
-    def _run_once(self) -> None:
-        timers = self._scheduled  # type: ignore[attr-defined]
-        while timers and timers[0]._cancelled:
-            self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
-            heapq.heappop(timers)._scheduled = False
-        if not self._ready:  # type: ignore[attr-defined]
-            assert timers, "all tasks wait for ever"
-            self._now = max(self._now, timers[0]._when)
-        super()._run_once()  # type: ignore[misc]
 
 
 class _Delivered:
@@ -170,7 +149,7 @@ class FakeCluster:
     def __post_init__(self) -> None:
         for module in ("cilia.commands.session", "cilia.commands.policy.recorded"):
             self.monkeypatch.setattr(f"{module}.open_session", self._open)
-        self.monkeypatch.setattr("asyncio.events.new_event_loop", VirtualTimeLoop)
+        self.monkeypatch.setattr("asyncio.events.new_event_loop", FakeTimeLoop)
         self.monkeypatch.setattr("getpass.getuser", lambda: "ann")
         self.monkeypatch.delenv("CILIA_CLUSTER", raising=False)
 

@@ -14,7 +14,8 @@ from cilia.commands.policy.watch import read_fingerprints, wait_unchanged
 from cilia.contracts.messages import Problem, ProblemCode
 from cilia.contracts.policies import ApplyPolicies, ChangeAction, PolicyFile, SyncPolicies
 from cilia.errors import Refused, Unavailable
-from tests.unit.commands.fake_cluster import FakeCluster, Run, VirtualTimeLoop
+from tests.fakes.clock import in_fake_time
+from tests.unit.commands.fake_cluster import FakeCluster, Run
 from tests.unit.commands.samples import changed
 
 WEB, DB = "CiliumNetworkPolicy/shop/web", "CiliumNetworkPolicy/shop/db"
@@ -273,18 +274,11 @@ def test_fingerprints_tell_a_change_of_content_time_or_file(directory: Path) -> 
     assert read_fingerprints(directory) != later, "the same size and time, but another file"
 
 
-def test_files_that_never_rest_are_never_taken(directory: Path) -> None:
-    async def run() -> bool:
-        waiting = asyncio.create_task(wait_unchanged(directory, 1.0))
-        for number in range(50):
-            (directory / "web.yaml").write_text("x" * number)
-            await asyncio.sleep(0.9)
-        rested = waiting.done()
-        await waiting
-        return rested
-
-    loop = VirtualTimeLoop()
-    try:
-        assert loop.run_until_complete(run()) is False
-    finally:
-        loop.close()
+@in_fake_time
+async def test_files_that_never_rest_are_never_taken(directory: Path) -> None:
+    waiting = asyncio.create_task(wait_unchanged(directory, 1.0))
+    for number in range(50):
+        (directory / "web.yaml").write_text("x" * number)
+        await asyncio.sleep(0.9)
+    assert not waiting.done()
+    assert await waiting == read_fingerprints(directory), "but they are as soon as they rest"
