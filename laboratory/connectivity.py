@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from laboratory.attempts import reaches_icmp, reaches_tcp, reaches_udp
-from laboratory.echo_servers import serve_tcp, serve_udp
+from laboratory.echo_servers import echoing
 from laboratory.pod import Pod
 
 HTTP, OTHER, DNS = 80, 8080, 53
@@ -28,11 +28,7 @@ Expectation = Callable[[Attempt], bool]
 @asynccontextmanager
 async def serving(pods: Sequence[Pod]) -> AsyncIterator[None]:
     """Have every pod answer on TCP 80 and 8080 and on UDP 53."""
-    async with AsyncExitStack() as stack:
-        for pod in pods:
-            for port in (HTTP, OTHER):
-                await stack.enter_async_context(await serve_tcp(pod, port))
-            stack.callback((await serve_udp(pod, DNS)).close)
+    async with echoing(pods, tcp=(HTTP, OTHER), udp=(DNS,)):
         yield
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
 from laboratory.machine import Machine
@@ -64,6 +65,21 @@ class UdpEcho:
         came_to = [(level, kind, value[:16] + bytes(4)) for level, kind, value in ancillary]  # by any device
         with suppress(OSError):
             self._socket.sendmsg([data], came_to, 0, sender)
+
+
+@asynccontextmanager
+async def echoing(
+    machines: Iterable[Machine], *, tcp: Sequence[int] = (), udp: Sequence[int] = ()
+) -> AsyncIterator[None]:
+    """Have each machine send back what comes to its ports during the block."""
+    async with AsyncExitStack() as stack:
+        for machine in machines:
+            stack.callback(machine.close)
+            for port in tcp:
+                await stack.enter_async_context(await serve_tcp(machine, port))
+            for port in udp:
+                stack.callback((await serve_udp(machine, port)).close)
+        yield
 
 
 async def serve_udp(server: Machine, port: int) -> UdpEcho:

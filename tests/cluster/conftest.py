@@ -9,7 +9,7 @@ import pytest
 
 from laboratory.cluster import LocalCluster
 from laboratory.policies import Policies
-from tests.cluster.pool import ClusterPool, Configuration, clear
+from laboratory.pool import ClusterPool, Configuration, clear
 
 
 @pytest.fixture(scope="session")

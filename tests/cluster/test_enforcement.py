@@ -11,7 +11,7 @@ import pytest
 
 from laboratory.attempts import reaches_tcp
 from laboratory.cluster import LocalCluster
-from laboratory.echo_servers import serve_tcp, serve_udp
+from laboratory.echo_servers import echoing
 from laboratory.pod import Pod
 from laboratory.policies import Policies
 from laboratory.streams import Tally, steady_udp
@@ -51,12 +51,8 @@ def make_pods(cluster: LocalCluster) -> tuple[Pod, Pod, Pod]:
 
 @asynccontextmanager
 async def serving(web: Pod) -> AsyncIterator[None]:
-    async with await serve_tcp(web, PORT):
-        transport = await serve_udp(web, PORT)
-        try:
-            yield
-        finally:
-            transport.close()
+    async with echoing([web], tcp=(PORT,), udp=(PORT,)):
+        yield
 
 
 async def reached(web: Pod, *clients: Pod) -> list[bool]:

@@ -16,7 +16,7 @@ from laboratory.machine import Machine
 from laboratory.namespaces import ip
 from laboratory.pod import Pod
 from laboratory.policies import Policies
-from tests.cluster.pool import Configuration
+from laboratory.pool import Configuration
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

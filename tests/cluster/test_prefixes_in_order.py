@@ -4,7 +4,7 @@ never was never does.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
 
 import pytest
@@ -12,13 +12,13 @@ import pytest
 from laboratory import external_host
 from laboratory.attempts import reaches_tcp
 from laboratory.cluster import LocalCluster
-from laboratory.echo_servers import serve_tcp, serve_udp
+from laboratory.echo_servers import echoing, serve_tcp
 from laboratory.machine import Machine
 from laboratory.namespaces import ip
 from laboratory.pod import Pod
 from laboratory.policies import Policies
+from laboratory.pool import ClusterPool, Configuration
 from laboratory.streams import steady_udp
-from tests.cluster.pool import ClusterPool, Configuration
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -59,10 +59,8 @@ spec:
 
 @asynccontextmanager
 async def listening(server: Machine) -> AsyncIterator[None]:
-    async with await serve_tcp(server, PORT):
-        with closing(await serve_udp(server, PORT)):
-            yield
-    server.close()
+    async with echoing([server], tcp=(PORT,), udp=(PORT,)):
+        yield
 
 
 async def reached(client: Pod) -> set[str]:

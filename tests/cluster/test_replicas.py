@@ -8,8 +8,8 @@ from laboratory.attempts import reaches_tcp
 from laboratory.cluster import LocalCluster
 from laboratory.echo_servers import serve_tcp
 from laboratory.policies import Policies
+from laboratory.pool import Configuration
 from tests.cluster.convergence import converge
-from tests.cluster.pool import Configuration
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 

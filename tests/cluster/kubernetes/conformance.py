@@ -9,13 +9,13 @@ itself, which its own loopback is.
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
 from laboratory.attempts import reaches_tcp, reaches_udp
 from laboratory.cluster import LocalCluster
-from laboratory.echo_servers import serve_tcp, serve_udp
+from laboratory.echo_servers import echoing
 from laboratory.pod import Pod
 from laboratory.policies import Policies
 
@@ -80,12 +80,7 @@ class Stage:
     @asynccontextmanager
     async def answering(self) -> AsyncIterator[None]:
         """Have every pod answer on its ports."""
-        async with AsyncExitStack() as stack:
-            for pod in self.pods.values():
-                stack.callback(pod.close)
-                for port in PORTS:
-                    await stack.enter_async_context(await serve_tcp(pod, port))
-                    stack.callback((await serve_udp(pod, port)).close)
+        async with echoing(self.pods.values(), tcp=PORTS, udp=PORTS):
             yield
 
     async def try_all(self, step: Step) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from laboratory.cluster import LocalCluster
 from laboratory.policies import Policies
-from tests.cluster.pool import Configuration
+from laboratory.pool import Configuration
 from tests.cluster.routing.peers import Peers, make_peers
 
 

@@ -3,12 +3,12 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from laboratory.attempts import reaches_icmp, reaches_tcp, reaches_udp
 from laboratory.cluster import LocalCluster
-from laboratory.echo_servers import serve_tcp, serve_udp
+from laboratory.echo_servers import echoing
 from laboratory.machine import Machine
 from laboratory.pod import Pod
 
@@ -57,12 +57,7 @@ def make_peers(cluster: LocalCluster) -> Peers:
 @asynccontextmanager
 async def answering(machines: Iterable[Machine]) -> AsyncIterator[None]:
     """Have each machine echo what comes to ``PORT``, by TCP and UDP."""
-    machines = list(machines)
-    async with AsyncExitStack() as stack:
-        for machine in machines:
-            stack.callback(machine.close)
-            await stack.enter_async_context(await serve_tcp(machine, PORT))
-            stack.callback((await serve_udp(machine, PORT)).close)
+    async with echoing(machines, tcp=(PORT,), udp=(PORT,)):
         yield
 
 

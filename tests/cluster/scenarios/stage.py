@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 from laboratory.attempts import reaches_icmp, reaches_tcp, reaches_udp
 from laboratory.cluster import LocalCluster
-from laboratory.echo_servers import serve_tcp, serve_udp
+from laboratory.echo_servers import echoing
 from laboratory.machine import Machine
 from laboratory.policies import Policies
 from tests.cluster.scenarios.table import CLIENT_SIDE, EVERYTHING, SERVER_SIDE, Scenario
@@ -65,13 +65,7 @@ class Stage:
 
     @asynccontextmanager
     async def _answering(self) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            for name in ("web", *CLIENT_SIDE):
-                machine = self.machines[name]
-                stack.callback(machine.close)
-                for port in (80, 81):
-                    await stack.enter_async_context(await serve_tcp(machine, port))
-                stack.callback((await serve_udp(machine, 53)).close)
+        async with echoing((self.machines[name] for name in ("web", *CLIENT_SIDE)), tcp=(80, 81), udp=(53,)):
             yield
 
     async def _reaches(self, probe: Probe) -> bool:

@@ -3,7 +3,7 @@
 import pytest
 
 from laboratory.cluster import LocalCluster
-from tests.cluster.pool import Configuration
+from laboratory.pool import Configuration
 from tests.cluster.scenarios.stage import Stage
 from tests.cluster.scenarios.table import SCENARIOS, Scenario
 

@@ -1,7 +1,7 @@
-"""Clusters of a test worker that modules lend one after the other: starting one takes seconds."""
+"""Pool of local clusters that test modules lend one after the other: starting one takes seconds."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -25,7 +25,8 @@ class Configuration:
 class ClusterPool:
     """Running clusters, one for each configuration; those used longest ago make room."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Callable[[str, Configuration], LocalCluster] | None = None) -> None:
+        self._start_cluster = start or start_cluster
         self._numbers = count(1)
         self._running: dict[Configuration, LocalCluster] = {}
 
@@ -57,14 +58,19 @@ class ClusterPool:
     def _start(self, configuration: Configuration) -> LocalCluster:
         while len(self._running) >= MOST_RUNNING:
             self._running.pop(next(iter(self._running))).down()
-        return LocalCluster.up(
-            f"test{next(self._numbers)}-{os.getpid()}",
-            nodes=configuration.nodes,
-            replicas=configuration.replicas,
-            external_host=configuration.external_host,
-            agent_settings={"routing": configuration.routing},
-            forks=True,
-        )
+        return self._start_cluster(f"test{next(self._numbers)}-{os.getpid()}", configuration)
+
+
+def start_cluster(name: str, configuration: Configuration) -> LocalCluster:
+    """Start a cluster of a configuration, its services and agents forked."""
+    return LocalCluster.up(
+        name,
+        nodes=configuration.nodes,
+        replicas=configuration.replicas,
+        external_host=configuration.external_host,
+        agent_settings={"routing": configuration.routing},
+        forks=True,
+    )
 
 
 def clear(cluster: LocalCluster) -> bool:
