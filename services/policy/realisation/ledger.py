@@ -5,7 +5,7 @@ Every replica hears every acknowledgement, so any replica can answer.
 """
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,12 +45,15 @@ class RealisationLedger:
         """The newest revision that changed policies; 0 if there was none."""
         return next(reversed(self._changes), self._newest)
 
-    def start(self, revision: Revision, newest: Revision) -> None:
+    def start(self, revision: Revision, newest: Revision, nodes: Set[NodeName]) -> None:
         """Forget all changes: this replica resolved everything anew as of ``revision``.
 
         Args:
-            newest: Of the policies that there are, the revision of the last change.
+            newest: Revision of the last change of the policies that there are.
+            nodes: Nodes that have endpoints; acknowledgements of others go.
         """
+        for node in self._acks.keys() - nodes:
+            self.forget_node(node)
         self._changes.clear()
         self._newest = newest
         self._since = revision
@@ -74,7 +77,7 @@ class RealisationLedger:
                 log.append((sequence, ack.realised_ns))
 
     def forget_node(self, node: NodeName) -> None:
-        """Forget a node that left."""
+        """Forget the acknowledgements of a node that has no endpoint any more."""
         self._acks.pop(node, None)
 
     def progress(

@@ -51,9 +51,8 @@ class RevisionWaiter:
         the stragglers.
         """
         revision = request.revision or self.ledger.newest
-        deadline = time.monotonic() + min(max(request.timeout_seconds, 0.0), LONGEST_SECONDS)
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
+            async with asyncio.timeout(min(max(request.timeout_seconds, 0.0), LONGEST_SECONDS)):
                 await self.reach(revision)
                 while not (progress := self._progress(revision)).complete:
                     await self._some_progress(revision, list(progress.stragglers))

@@ -35,8 +35,8 @@ class IdentityNodes:
         self._counts.clear()
         self._on.clear()
 
-    def take(self, event: EndpointEvent) -> None:
-        """Fold an endpoint's change in."""
+    def take(self, event: EndpointEvent) -> bool:
+        """Fold an endpoint's change in; tell whether its node has none any more."""
         before = self._identities.pop(event.key, None)
         if before is not None:
             self._leave(before, event.key.node)
@@ -45,6 +45,7 @@ class IdentityNodes:
             nodes = self._counts.setdefault(event.row.identity, {})
             nodes[event.key.node] = nodes.get(event.key.node, 0) + 1
             self._on.setdefault(event.key.node, set()).add(event.row.identity)
+        return event.key.node not in self._on
 
     def _leave(self, identity: Identity, node: NodeName) -> None:
         nodes = self._counts[identity]

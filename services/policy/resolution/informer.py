@@ -139,7 +139,9 @@ class PolicyInformer:
         self.resolver.load(taken)
         self.policies.reset({key: row for key, row in policies.items() if row is not None}, step.revision, self.epoch)
         self.resolved.reset({}, step.revision, self.epoch)
-        self.ledger.start(Revision(step.revision), newest=max(revisions.values(), default=Revision(0)))
+        self.ledger.start(
+            Revision(step.revision), newest=max(revisions.values(), default=Revision(0)), nodes=self.nodes.nodes
+        )
 
     def _advance(self, step: Changes) -> None:
         for revision, group in groupby(step.events, key=lambda event: event.revision):
@@ -176,7 +178,8 @@ class PolicyInformer:
                 case PolicyEvent(key, row):
                     policies[key] = row
                 case EndpointEvent():
-                    self.nodes.take(event)
+                    if self.nodes.take(event):
+                        self.ledger.forget_node(event.key.node)
         return policies
 
 

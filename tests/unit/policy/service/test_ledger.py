@@ -76,7 +76,7 @@ def test_subjects_without_endpoints_concern_nobody() -> None:
 
 def test_what_is_older_than_the_memory_is_not_known() -> None:
     ledger = RealisationLedger()
-    ledger.start(Revision(5), newest=Revision(3))
+    ledger.start(Revision(5), newest=Revision(3), nodes=set())
     assert ledger.newest == 3
     assert not ledger.remembers(Revision(5))
     for revision in range(6, REMEMBERED_CHANGES + 8):
@@ -84,3 +84,22 @@ def test_what_is_older_than_the_memory_is_not_known() -> None:
     assert not ledger.remembers(Revision(7))
     assert ledger.remembers(Revision(8))
     assert ledger.newest == REMEMBERED_CHANGES + 7
+
+
+def test_acknowledgements_of_a_node_without_endpoints_go() -> None:
+    ledger = RealisationLedger()
+    ledger.change(Revision(10), [WEB], accepted_ns=100 * MS)
+    for node in (N1, N2):
+        ledger.acknowledge(ack(node, 105, i300=10))
+    ledger.forget_node(N1)
+    ledger.forget_node(NodeName("never seen"))
+    assert ledger.progress(Revision(10), COUNTS).stragglers == (N1,)
+
+
+def test_a_restart_keeps_the_acknowledgements_of_nodes_that_are_there() -> None:
+    ledger = RealisationLedger()
+    for node in (N1, N2):
+        ledger.acknowledge(ack(node, 105, i300=10))
+    ledger.start(Revision(9), newest=Revision(9), nodes={N2})
+    ledger.change(Revision(10), [WEB], accepted_ns=100 * MS)
+    assert ledger.progress(Revision(10), COUNTS).stragglers == (N1,)
