@@ -22,7 +22,7 @@ from laboratory.layout import netns_path
 from laboratory.pod import Pod
 
 PODS: Final = 100
-"""On one node, each with an identity of its own."""
+"""Number of pods on one node, each with an identity of its own."""
 CHANGES: Final = 100
 PAUSE_SECONDS: Final = 0.05
 """Between two changes: what the last one replaced is cleaned up by then, after one or two grace

@@ -17,7 +17,7 @@ from tools.build import ROOT, compile_bpf
 
 REPEAT: Final = 200
 FLOWS: Final = 100_000
-"""As bpf/tests/flows.c has it."""
+"""Number of flows in the map, as in bpf/tests/flows.c."""
 COLD_REPEAT: Final = 5000
 TCP: Final = 6
 ESTABLISHED: Final = 0x10

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Traffic between two network namespaces, measured: both ends in one program, each in a process of its own, on one CPU.
+/* Traffic between two network namespaces, measured: both ends in one program, each in a process of
+ * its own, on one CPU.
  *
  *	traffic MODE CLIENT_NETNS SERVER_NETNS ADDRESS PORT SECONDS CPU KSOFTIRQD [FLOWS]
  *
- *	rr      one TCP connection, one byte there, one byte back, the next only then (netperf's TCP_RR)
+ *	rr      one TCP connection, a byte there, a byte back, and again (netperf's TCP_RR)
  *	crr     the same with a new connection for each, which the server closes first (TCP_CRR)
  *	stream  one TCP connection, as much as it takes in writes of 128 KiB (TCP_STREAM)
- *	flows   UDP, one byte there and back on one of FLOWS flows, drawn anew each time; needs PORT .. PORT + 99
+ *	flows   UDP, a byte there and back on one of FLOWS flows, drawn anew; to PORT .. PORT + 99
  *
- * The measured time begins a moment after traffic does (for `flows`, once each flow has been used); then the line
- * "measuring" comes out, and in the end one JSON object. KSOFTIRQD is the process number of that kernel thread of the
- * CPU: what it does counts as the traffic's. A step that fails is named on stderr, and the exit code is 1.
+ * The measured time begins a moment after traffic does (for `flows`, once each flow has been used);
+ * then the line "measuring" comes out, and in the end one JSON object. KSOFTIRQD is the process
+ * number of that kernel thread of the CPU: its time counts as the traffic's. A step that fails is
+ * named on stderr, and the exit code is 1.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

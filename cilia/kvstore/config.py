@@ -1,4 +1,4 @@
-"""How to reach etcd."""
+"""Settings of the connection to etcd."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -9,9 +9,7 @@ from cilia.errors import BadConfig
 
 
 class EtcdConfig(Struct, frozen=True, kw_only=True):
-    """Endpoints are ``host:port``; with ``ca`` the connection is TLS, with ``certificate`` and
-    ``key`` mutual TLS.
-    """
+    """Endpoints as ``host:port``; TLS with ``ca``, mutual TLS with ``certificate`` and ``key``."""
 
     endpoints: tuple[str, ...] = ("127.0.0.1:2379",)
     user: str = ""
@@ -20,11 +18,11 @@ class EtcdConfig(Struct, frozen=True, kw_only=True):
     certificate: Path | None = None
     key: Path | None = None
     timeout_seconds: float = 3.0
-    """Of one call, its retries on other endpoints included."""
+    """Limit of one call, its retries on other endpoints included."""
     max_txn_ops: int = 128
     """Operations of one transaction: the --max-txn-ops of etcd, which doesn't tell. At least 16."""
     max_request_bytes: int = 1_572_864
-    """Of one transaction: etcd's --max-request-bytes. At least 64 KiB."""
+    """Size of one transaction: etcd's --max-request-bytes. At least 64 KiB."""
 
     def __post_init__(self) -> None:
         for name, value, least in (

@@ -1,4 +1,4 @@
-"""What can go wrong with the kvstore.
+"""Errors of the kvstore.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What etcd takes in one transaction: configuration on both sides, since etcd doesn't tell.
+"""Limits of one transaction: configured on both sides, since etcd doesn't tell its own.
 
 Looked at before a transaction is sent, so that what etcd would refuse is refused with numbers, and
 a dry run hears it, too.
@@ -11,14 +11,11 @@ from cilia.kvstore.config import EtcdConfig
 from cilia.kvstore.errors import TransactionTooLarge
 
 GROUP_OPERATIONS: Final = 128
-"""Of transactions that go together, where etcd takes so many.
-
-Larger groups save no fsync worth waiting for.
-"""
+"""Operations of transactions that go together, if etcd takes so many; more save no fsync."""
 GROUP_BYTES: Final = 1_000_000
-"""Of transactions that go together, likewise."""
+"""Bytes of transactions that go together, likewise."""
 ENVELOPE_BYTES: Final = 512
-"""What etcd puts around a transaction before it measures it: ids, the user's name
+"""Bytes that etcd adds to a transaction before it measures it: ids, the user's name
 (server/etcdserver/v3_server.go).
 """
 
@@ -33,7 +30,7 @@ class Limits:
     Nested ones are charged for their number and their longest list.
     """
     size_bytes: int
-    """On the wire."""
+    """Size on the wire."""
 
     @classmethod
     def of(cls, config: EtcdConfig) -> "Limits":
@@ -42,7 +39,7 @@ class Limits:
 
     @property
     def group(self) -> "Limits":
-        """Of transactions that go together; one that is larger goes alone."""
+        """Return the limits of transactions that go together; a larger one goes alone."""
         return Limits(min(self.operations, GROUP_OPERATIONS), min(self.size_bytes, GROUP_BYTES))
 
     def check(self, request: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a transaction is made of: conditions, operations, and what comes back."""
+"""Parts of a transaction: conditions, operations, and their results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ class Txn:
 
 @dataclass(frozen=True, slots=True)
 class TxnResult:
-    """What became of a transaction. ``records`` are those that its reads found, in order."""
+    """Result of a transaction; ``records`` are those that its reads found, in order."""
 
     succeeded: bool
     revision: int

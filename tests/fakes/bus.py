@@ -42,7 +42,7 @@ class _Subscription:
 
 @dataclass
 class Broker:
-    """What connects the fake buses of a test."""
+    """Broker between the fake buses of a test."""
 
     sent: list[Sent] = field(default_factory=list)
     """All messages, also lost ones."""

@@ -26,7 +26,7 @@ KEYS = [f"f/{letter}/{number}" for letter in "ab" for number in range(3)]
 
 
 def conditions(chance: random.Random, base: int, revision: int) -> list[tuple[Compare, Compare]]:
-    """Return pairs of conditions: for the real etcd, whose revisions begin at ``base``, and the fake."""
+    """Return pairs of conditions: for a real etcd, whose revisions begin at ``base``, and ours."""
     found = []
     for _ in range(chance.randrange(3)):
         key, prefix, at = chance.choice(KEYS), chance.choice(("f/a/", "f/b/")), chance.randint(1, revision)

@@ -26,7 +26,7 @@ class Candidate:
 
 
 class Work:
-    """What the elected replica does; notes when it began and ended."""
+    """Work of the elected replica; notes when it began and ended."""
 
     def __init__(self) -> None:
         self.log: list[tuple[str, float]] = []

@@ -1,7 +1,7 @@
 """One shard by text scripts: messages in, its state and changes out.
 
-Left of the arrow a message, right of it the state: ``epoch@sequence rows``, ``behind`` if it needs a
-snapshot, ``suspect`` if it does unless a beacon comes first; then, in brackets, what changed.
+Left of the arrow a message, right of it the state: ``epoch@sequence rows``, ``behind`` if it needs
+a snapshot, ``suspect`` if it does unless a beacon comes first; then, in brackets, what changed.
 
     snapshot 1@5 a=1      whole rows at epoch 1, sequence 5
     since 3 1@5 a=1 -b    changes in (3, 5]
