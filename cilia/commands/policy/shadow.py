@@ -6,9 +6,9 @@ import getpass
 from cilia.commands.arguments import Nouns, add_allow_unenforced, add_dry_run, add_output, command, parse_count
 from cilia.commands.output import print_json, print_json_line, print_table
 from cilia.commands.policy.changes import add_wait, find_key, report_change
+from cilia.commands.policy.diff import print_diff
 from cilia.commands.policy.files import BadInput
 from cilia.commands.policy.recorded import Recorded, add_recorded, with_recorded
-from cilia.commands.policy.whatif import print_diff
 from cilia.commands.session import Session, with_session
 from cilia.contracts.flows import ShadowVerdict, ShadowVerdicts
 from cilia.contracts.policies import ApplyPolicies

@@ -18,6 +18,7 @@ from cilia.commands.arguments import (
 from cilia.commands.output import note, print_json, print_table
 from cilia.commands.policy.cases import add_verbs as add_test
 from cilia.commands.policy.changes import add_wait, as_yaml, find_key, report_change, wait_in_force
+from cilia.commands.policy.diff import add_verbs as add_diff
 from cilia.commands.policy.explain import add_verbs as add_explain
 from cilia.commands.policy.files import BadInput, read_all
 from cilia.commands.policy.generate import add_verbs as add_generate
@@ -27,7 +28,6 @@ from cilia.commands.policy.shadow import add_verbs as add_shadow
 from cilia.commands.policy.shadow import is_shadow
 from cilia.commands.policy.verdicts import add_verbs as add_offline_verbs
 from cilia.commands.policy.watch import add_verbs as add_watch
-from cilia.commands.policy.whatif import add_verbs as add_whatif
 from cilia.commands.session import Session, with_session
 from cilia.contracts.agent import EndpointPolicy
 from cilia.contracts.ids import Revision
@@ -97,7 +97,7 @@ def add_parser(nouns: Nouns) -> None:
     add_watch(verbs)
     add_offline_verbs(verbs)
     add_test(verbs)
-    add_whatif(verbs)
+    add_diff(verbs)
     add_generate(verbs)
     add_shadow(verbs)
 

@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Iterable
 from dataclasses import replace
+from enum import StrEnum
+from typing import assert_never
 
 from cilia.commands.arguments import Nouns, add_namespace, add_output, command
 from cilia.commands.output import format_time, note, print_json, print_table
@@ -13,7 +15,28 @@ from cilia.policy.observed.comparison import FlowChange, PolicyDiff, change_poli
 from cilia.policy.observed.judge import FlowJudge
 from cilia.policy.observed.usage import use_rules
 
-FAIL_ON = ("denied", "allowed", "any", "never")
+
+class FailOn(StrEnum):
+    """Changes of verdicts for which ``policy diff`` exits with 1."""
+
+    DENIED = "denied"
+    ALLOWED = "allowed"
+    ANY = "any"
+    NEVER = "never"
+
+    def is_met(self, found: PolicyDiff) -> bool:
+        """Tell whether a difference has such a change."""
+        match self:
+            case FailOn.DENIED:
+                return bool(found.newly_denied)
+            case FailOn.ALLOWED:
+                return bool(found.newly_allowed)
+            case FailOn.ANY:
+                return bool(found.newly_denied or found.newly_allowed)
+            case FailOn.NEVER:
+                return False
+            case _:
+                assert_never(self)
 
 
 def add_verbs(verbs: Nouns) -> None:
@@ -31,7 +54,14 @@ def add_verbs(verbs: Nouns) -> None:
     diff.add_argument("-f", "--file", dest="files", action="append", default=[], help="policies; repeatable, or -")
     add_namespace(diff)
     diff.add_argument("--delete", action="append", default=[], metavar="NAME", help="policy to remove; repeatable")
-    diff.add_argument("--fail-on", choices=FAIL_ON, default="denied", help="exit code 1 for (default %(default)s)")
+    diff.add_argument(
+        "--fail-on",
+        type=FailOn,
+        choices=tuple(FailOn),
+        default=FailOn.DENIED,
+        metavar="{denied,allowed,any,never}",
+        help="newly so judged flows for which the exit code is 1 (default %(default)s)",
+    )
     add_recorded(diff)
     add_output(diff)
     unused = command(
@@ -63,8 +93,7 @@ def run_diff(arguments: argparse.Namespace, recorded: Recorded) -> int:
         print_json(found)
     else:
         print_diff(found)
-    changed = {"denied": found.newly_denied, "allowed": found.newly_allowed, "never": ()}
-    return int(bool(changed.get(arguments.fail_on, found.newly_denied + found.newly_allowed)))
+    return int(arguments.fail_on.is_met(found))
 
 
 def print_diff(found: PolicyDiff) -> None:
