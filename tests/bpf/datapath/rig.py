@@ -101,11 +101,11 @@ class Node:
         self.policy: Map[PolicyKey, PolicyEntry] = self.objects.map(maps.POLICY)
         self.metrics: PerCpuMap[int, Metric] = self.objects.per_cpu_map(maps.METRICS)
         with (
-            self.objects.map(maps.POLICY_SLOTS) as subjects,
+            self.objects.map(maps.POLICY_SLOTS) as slots,
             self.objects.map(maps.POLICY_EPOCH) as epoch,
             self.objects.map(maps.ADDRESSES) as addresses,
         ):
-            self.subjects, self.epoch = ArrayMemory(subjects), ArrayMemory(epoch)
+            self.slots, self.epoch = ArrayMemory(slots), ArrayMemory(epoch)
             self.addresses = ArrayMemory(addresses)
         self.ring = RingBuffer(self.objects.map_fd("cilia_events"), record_size=EVENT.size, limit=64)
 
@@ -122,7 +122,7 @@ class Node:
             self.metrics,
         ):
             one.close()
-        for other in (self.subjects, self.epoch, self.addresses, self.ring, self.objects):
+        for other in (self.slots, self.epoch, self.addresses, self.ring, self.objects):
             other.close()
 
     # what the agent would write
@@ -185,12 +185,12 @@ class Node:
         named_only: int = 0,
     ) -> None:
         """Put a version of a subject's policy in force."""
-        self.subjects.store_u64(slot, version_word(revision, entry_set, audit, shapes, named_only), CURRENT)
+        self.slots.store_u64(slot, version_word(revision, entry_set, audit, shapes, named_only), CURRENT)
 
     def prepare(self, slot: int, revision: int, epoch: int, *, entry_set: int) -> None:
         """Have a version come into force with an epoch."""
-        self.subjects.store_u64(slot, version_word(revision, entry_set), NEXT)
-        self.subjects.store_u32(slot, epoch, EPOCH)
+        self.slots.store_u64(slot, version_word(revision, entry_set), NEXT)
+        self.slots.store_u32(slot, epoch, EPOCH)
 
     # what happens then
 
@@ -311,7 +311,7 @@ def reset(node: Node) -> None:
     empty(node.ipcache)
     for slot in range(8):
         for offset in (CURRENT, NEXT, EPOCH):
-            node.subjects.store_u64(slot, 0, offset)
+            node.slots.store_u64(slot, 0, offset)
     node.epoch.store_u32(0, 0)
     while node.events():
         pass

@@ -192,7 +192,7 @@ def test_making_the_next_version_the_current_one_changes_nothing(here: Node) -> 
     here.run("from_pod", tcp(A, B), "lxc1")
     here.events()
     here.realise(A.slot, 5, entry_set=1)
-    here.subjects.store_u32(A.slot, 0, 16)
+    here.slots.store_u32(A.slot, 0, 16)
     assert here.run("from_pod", tcp(A, B), "lxc1").retval == TC_ACT_REDIRECT
     assert here.events() == []
 

@@ -171,12 +171,12 @@ class World:
     def realise(self, slot: int) -> None:
         version = self.version(slot)
         self.forget(slot)
-        self._node.subjects.store_u64(slot, version_word(*version), CURRENT)
+        self._node.slots.store_u64(slot, version_word(*version), CURRENT)
         self.model.current[slot] = version
 
     def withdraw(self, slot: int) -> None:
         self.forget(slot)
-        self._node.subjects.store_u64(slot, 0, CURRENT)
+        self._node.slots.store_u64(slot, 0, CURRENT)
         self.model.current.pop(slot, None)
 
     def forget(self, slot: int) -> None:
@@ -186,13 +186,13 @@ class World:
         epoch, version = self.model.coming.pop(slot, (0, None))
         if version and self.model.epoch >= epoch:
             self.model.current[slot] = version
-            self._node.subjects.store_u64(slot, version_word(*version), CURRENT)
-        self._node.subjects.store_u32(slot, 0, EPOCH)
+            self._node.slots.store_u64(slot, version_word(*version), CURRENT)
+        self._node.slots.store_u32(slot, 0, EPOCH)
 
     def prepare(self, slot: int) -> None:
         """Have a version come into force with the epoch after this one."""
         self.forget(slot)
         version, epoch = self.version(slot), self.model.epoch + 1
-        self._node.subjects.store_u64(slot, version_word(*version), NEXT)
-        self._node.subjects.store_u32(slot, epoch, EPOCH)
+        self._node.slots.store_u64(slot, version_word(*version), NEXT)
+        self._node.slots.store_u32(slot, epoch, EPOCH)
         self.model.coming[slot] = epoch, version

@@ -171,7 +171,7 @@ def arena() -> Iterator[Arena]:
     with rig.node() as node:
         rig.populate(node)
         for pod in (A, B):
-            node.subjects.store_u64(pod.slot, 0, rig.CURRENT)
+            node.slots.store_u64(pod.slot, 0, rig.CURRENT)
         maps = PolicyMaps(node.objects)
         try:
             yield Arena(node, maps)
