@@ -7,18 +7,8 @@ from hypothesis import strategies as st
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from services.agent.policy.plan import (
-    UNREALISED,
-    Change,
-    Plan,
-    RealisedPolicy,
-    Version,
-    is_churn,
-    named_only_of,
-    plan,
-    plan_release,
-    shapes_of,
-)
+from services.agent.policy.instructions import UNREALISED, RealisedPolicy, Version, named_only_of, shapes_of
+from services.agent.policy.plan import Change, Plan, is_churn, plan, plan_release
 from tests.property.examples import examples
 from tests.unit.agent.policy.policy_model import Kernel, Packet
 

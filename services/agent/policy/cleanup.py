@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from cilia.notify import Wakeup
+from services.agent.policy.instructions import AwaitGracePeriod, DeleteEntries, Instruction
 from services.agent.policy.maps import PolicyMaps
-from services.agent.policy.plan import AwaitGracePeriod, DeleteEntries, Instruction
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.errors import MapFull
 from services.agent.drift.reporter import Drift
-from services.agent.policy.maps import PolicyMaps, PolicySlot, Sets
-from services.agent.policy.plan import (
+from services.agent.policy.instructions import (
     UNREALISED,
     ClearNextVersion,
     DeleteEntries,
@@ -25,6 +24,7 @@ from services.agent.policy.plan import (
     StoreIdentity,
     StoreVersion,
 )
+from services.agent.policy.maps import PolicyMaps, PolicySlot, Sets
 from services.agent.policy.reconciler import PolicyReconciler
 
 log = logging.getLogger(__name__)

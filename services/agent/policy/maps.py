@@ -20,7 +20,7 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.array_memory import ArrayMemory
 from cilia.datapath.objects import LoadedObject
-from services.agent.policy.plan import (
+from services.agent.policy.instructions import (
     ClearNextVersion,
     DeleteEntries,
     Instruction,

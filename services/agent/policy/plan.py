@@ -22,116 +22,33 @@ from msgspec.structs import replace
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from services.agent.errors import PolicyDoesNotFit
-
-Entries = Mapping[PolicyKey, PolicyEntry]
+from services.agent.policy.instructions import (
+    AwaitGracePeriod,
+    ClearNextVersion,
+    DeleteEntries,
+    Entries,
+    Instruction,
+    PutEntries,
+    RealisedPolicy,
+    StoreNextVersion,
+    StorePolicyEpoch,
+    StoreVersion,
+    Version,
+    named_only_of,
+    shapes_of,
+)
 
 CHURN_LIMIT: Final = 256
 """More changed entries than this are written as a whole new set."""
 
 
-class Version(Struct, frozen=True):
-    """Version, ``struct policy_version``: the set of entries in force, and its revision."""
-
-    revision: int = 0
-    set: int = 0
-    shapes: int = 0
-    audit: bool = False
-    """Denials are let through; nobody asks for that here, since resolved policy marks the entries.
-    """
-    named_only: int = 0
-    """Bit 0 for ingress, 1 for egress: no entry is for any peer, so none is looked for."""
-
-
-class RealisedPolicy(Struct, frozen=True):
-    """Policy that the kernel holds for one slot.
-
-    Attributes:
-        version: Version in force.
-        entries: Entries in force.
-        leftover: Keys that are left over in the other set.
-    """
-
-    version: Version
-    entries: Entries
-    leftover: frozenset[PolicyKey] = frozenset()
-
-
-UNREALISED: Final = RealisedPolicy(Version(), {})
-
-
 class Change(Struct, frozen=True):
-    """Slot and the entries desired for it."""
+    """Slot, its realised policy, and the entries desired for it."""
 
     slot: int
     identity: Identity
     realised: RealisedPolicy
     desired: Entries
-
-
-class PutEntries(Struct, frozen=True):
-    """Write entries of one set."""
-
-    slot: int
-    set: int
-    entries: Entries
-
-
-class DeleteEntries(Struct, frozen=True):
-    """Delete entries of one set."""
-
-    slot: int
-    set: int
-    keys: frozenset[PolicyKey]
-
-
-class StoreVersion(Struct, frozen=True):
-    """Store the word of the version in force."""
-
-    slot: int
-    version: Version
-
-
-class StoreNextVersion(Struct, frozen=True):
-    """Store the word of the next version, then the epoch from which it is in force."""
-
-    slot: int
-    version: Version
-    policy_epoch: int
-
-
-class StorePolicyEpoch(Struct, frozen=True):
-    """Store cilia_policy_epoch: every prepared version is in force."""
-
-    policy_epoch: int
-
-
-class ClearNextVersion(Struct, frozen=True):
-    """Clear a slot's epoch: its current word is in force."""
-
-    slot: int
-
-
-class AwaitGracePeriod(Struct, frozen=True):
-    """Wait for a grace period, until no program still works with what it read before."""
-
-
-class StoreIdentity(Struct, frozen=True):
-    """Store the identity whose slot it is."""
-
-    slot: int
-    identity: Identity
-
-
-Instruction = (
-    PutEntries
-    | DeleteEntries
-    | StoreVersion
-    | StoreNextVersion
-    | StorePolicyEpoch
-    | ClearNextVersion
-    | AwaitGracePeriod
-    | StoreIdentity
-)
 
 
 class Plan(Struct, frozen=True):
@@ -142,7 +59,7 @@ class Plan(Struct, frozen=True):
         cleanup: These remove what is in force no more; nothing may be planned for the same slots
             before they are done.
         after: Policy that the kernel holds then, by slot.
-        epoch: cilia_policy_epoch then.
+        policy_epoch: Value of cilia_policy_epoch then.
         refused: Identities whose policy doesn't fit; they keep what they have.
     """
 
@@ -165,28 +82,6 @@ def inherit(entries: Entries, heirs: Mapping[Identity, Identity]) -> dict[Policy
         if heir not in known:
             of.setdefault(parent, []).append(heir)
     return {replace(key, identity=heir): entry for key, entry in entries.items() for heir in of.get(key.identity, ())}
-
-
-def shape_of(key: PolicyKey) -> int:
-    """Return the shape of a key: 0 for any protocol, 1 + n for n leading bits of the port."""
-    return 1 + key.port_bits if key.protocol else 0
-
-
-def shapes_of(keys: Iterable[PolicyKey]) -> int:
-    """Return the bit set of the shapes in use."""
-    bits = 0
-    for key in keys:
-        bits |= 1 << shape_of(key)
-    return bits
-
-
-def named_only_of(keys: Iterable[PolicyKey]) -> int:
-    """Return the bit set of the directions without an entry for any peer."""
-    bits = 0b11
-    for key in keys:
-        if not key.identity:
-            bits &= ~(1 << key.egress)
-    return bits
 
 
 def is_churn(old: Entries, new: Entries) -> bool:

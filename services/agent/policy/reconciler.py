@@ -25,9 +25,10 @@ from cilia.table.subscriber import TableSubscriber
 from cilia.telemetry import span
 from services.agent.errors import PolicyDoesNotFit
 from services.agent.policy.cleanup import Cleanups
+from services.agent.policy.instructions import UNREALISED, PutEntries, RealisedPolicy
 from services.agent.policy.maps import PolicyMaps
 from services.agent.policy.pending import PendingGroups
-from services.agent.policy.plan import UNREALISED, Change, Plan, PutEntries, RealisedPolicy, inherit, plan, plan_release
+from services.agent.policy.plan import Change, Plan, inherit, plan, plan_release
 from services.agent.policy.slots import Slots
 
 log = logging.getLogger(__name__)

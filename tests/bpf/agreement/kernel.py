@@ -15,8 +15,9 @@ from services.agent.address import Prefix, prefix
 from services.agent.ipcache.desired import Location
 from services.agent.ipcache.maps import IpcacheMap
 from services.agent.ipcache.revisions import AddressRevisions
+from services.agent.policy.instructions import UNREALISED, AwaitGracePeriod, RealisedPolicy
 from services.agent.policy.maps import PolicyMaps
-from services.agent.policy.plan import UNREALISED, AwaitGracePeriod, Change, RealisedPolicy, plan, plan_release
+from services.agent.policy.plan import Change, plan, plan_release
 from tests.bpf.agreement.draw import LOCAL_PODS
 from tests.bpf.datapath.rig import HOST, NODE, WORLD, Node, Pod, empty
 

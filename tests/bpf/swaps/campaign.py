@@ -3,7 +3,7 @@
 from time import monotonic
 from typing import NamedTuple
 
-from services.agent.policy.plan import RealisedPolicy
+from services.agent.policy.instructions import RealisedPolicy
 from tests.bpf.swaps.arena import BLUE, PORTS, RED, Arena, Watch, resolve
 from tests.bpf.swaps.writers import Writer, write_as_the_agent
 

@@ -7,19 +7,18 @@ from collections.abc import Callable, Sequence
 from cilia.contracts.ids import Identity
 from cilia.datapath.rcu import synchronize_rcu
 from services.agent.policy.cleanup import split_at_grace_periods
-from services.agent.policy.maps import PolicyMaps
-from services.agent.policy.plan import (
+from services.agent.policy.instructions import (
     UNREALISED,
-    Change,
     DeleteEntries,
     Instruction,
     PutEntries,
     RealisedPolicy,
     StoreVersion,
     Version,
-    plan,
     shapes_of,
 )
+from services.agent.policy.maps import PolicyMaps
+from services.agent.policy.plan import Change, plan
 from tests.bpf.swaps.arena import States
 
 Writer = Callable[[PolicyMaps, dict[int, RealisedPolicy], States], None]

@@ -10,8 +10,9 @@ import pytest
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.objects import LoadedObject, LoadOptions, load
+from services.agent.policy.instructions import UNREALISED, AwaitGracePeriod, RealisedPolicy
 from services.agent.policy.maps import PolicyMaps
-from services.agent.policy.plan import UNREALISED, AwaitGracePeriod, Change, RealisedPolicy, plan
+from services.agent.policy.plan import Change, plan
 from tools.build import ROOT, compile_bpf
 
 pytestmark = pytest.mark.cluster

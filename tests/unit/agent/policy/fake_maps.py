@@ -5,8 +5,8 @@ from typing import cast
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
+from services.agent.policy.instructions import Instruction, RealisedPolicy, StoreIdentity, Version
 from services.agent.policy.maps import FoundSlot, PolicyMaps, PolicySlot, Sets
-from services.agent.policy.plan import Instruction, RealisedPolicy, StoreIdentity, Version
 from tests.unit.agent.policy.policy_model import Kernel, Word
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from services.agent.policy.plan import (
+from services.agent.policy.instructions import (
     AwaitGracePeriod,
     ClearNextVersion,
     DeleteEntries,

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from cilia.contracts.tables import PolicyKey
 from services.agent.policy.cleanup import Cleanups, split_at_grace_periods
+from services.agent.policy.instructions import AwaitGracePeriod, ClearNextVersion, DeleteEntries, Instruction
 from services.agent.policy.maps import PolicyMaps
-from services.agent.policy.plan import AwaitGracePeriod, ClearNextVersion, DeleteEntries, Instruction
 from tests.unit.agent.loops import running, until
 from tests.unit.agent.policy.test_reconciler import port
 from tests.unit.agent.tables import turns

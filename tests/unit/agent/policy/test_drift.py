@@ -11,8 +11,8 @@ from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.errors import MapFull
 from services.agent.drift.reporter import Drift
 from services.agent.policy.drift import PolicyDrift, plan_repair
+from services.agent.policy.instructions import Instruction, RealisedPolicy, Version, named_only_of, shapes_of
 from services.agent.policy.maps import PolicySlot, Sets
-from services.agent.policy.plan import Instruction, RealisedPolicy, Version, named_only_of, shapes_of
 from tests.unit.agent.policy.fake_maps import FakePolicyMaps
 from tests.unit.agent.policy.test_reconciler import ALLOW, DENY, WEB, Agent, left, many, port
 

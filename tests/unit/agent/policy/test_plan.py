@@ -1,21 +1,18 @@
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
-from services.agent.policy.plan import (
+from services.agent.policy.instructions import (
     UNREALISED,
-    Change,
     DeleteEntries,
     Entries,
     PutEntries,
     RealisedPolicy,
     StoreVersion,
     Version,
-    inherit,
-    is_churn,
     named_only_of,
-    plan,
     shape_of,
     shapes_of,
 )
+from services.agent.policy.plan import Change, inherit, is_churn, plan
 
 ALLOW = PolicyEntry(deny=False, precedence=1)
 DENY = PolicyEntry(deny=True, precedence=2)

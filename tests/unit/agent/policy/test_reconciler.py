@@ -9,7 +9,7 @@ import pytest
 from cilia.contracts.ids import Identity, Revision
 from cilia.contracts.tables import PolicyEntry, PolicyKey, SubjectKey
 from services.agent.errors import NoSlot, PolicyDoesNotFit
-from services.agent.policy.plan import RealisedPolicy, StorePolicyEpoch, Version, named_only_of, shapes_of
+from services.agent.policy.instructions import RealisedPolicy, StorePolicyEpoch, Version, named_only_of, shapes_of
 from services.agent.policy.reconciler import PolicyReconciler
 from tests.unit.agent.loops import running, until
 from tests.unit.agent.policy.fake_maps import FakePolicyMaps
