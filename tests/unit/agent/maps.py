@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 from cilia.abi.codec import MapLayout
 from cilia.datapath.errors import MapError, MapFull
@@ -24,6 +24,12 @@ class FakeMap(Generic[K, V]):
         self.between_batches: Callable[[], None] = lambda: None
         self.closed = 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self.closed += 1
 
@@ -40,7 +46,7 @@ class FakeMap(Generic[K, V]):
         """Return the sum of hashes, as the real one, though of others."""
         return sum(hash(each) % 1_000_003 for each in entries)
 
-    def batches(self, step: int) -> Iterator[tuple[bytes, bytes]]:
+    def batches(self, step: int = 128) -> Iterator[tuple[bytes, bytes]]:
         """Give what was held at the start, in packed steps."""
         entries = list(self.held.items())
         for at in range(0, max(len(entries), 1), step):

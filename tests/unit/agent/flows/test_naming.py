@@ -1,9 +1,12 @@
+import pytest
+
+from cilia.abi.enums import DropReason
 from cilia.abi.structs import Event
 from cilia.contracts.flow_events import Flow
 from cilia.contracts.ids import NodeName
 from cilia.datapath.clock import UnixClock
 from services.agent.address import number, packed
-from services.agent.flows.naming import Names, flow_of
+from services.agent.flows.naming import Names, flow_of, reason_name
 
 REMOTE = (number("10.2.0.5"), number("fd00:2::5"))
 NAMES = Names(
@@ -66,3 +69,32 @@ def test_ipv6_is_shown_and_named_alike() -> None:
     flow = named(event()._replace(family=6, protocol=58, source=source, destination=destination))
     assert (flow.protocol, flow.source, flow.destination) == ("icmpv6", "fd00:1::5", "fd00:2::5")
     assert flow.destination_endpoint == "default/remote"
+
+
+@pytest.mark.parametrize("reason", list(DropReason))
+def test_every_reason_has_a_name_of_small_letters_and_dashes(reason: DropReason) -> None:
+    name = reason_name(reason)
+    assert name == name.lower()
+    assert "_" not in name
+    assert not name.startswith("reason-")
+
+
+def test_a_reason_of_a_newer_program_is_shown_as_its_number() -> None:
+    assert reason_name(9999) == "reason-9999"
+    assert named(event(2)._replace(reason=9999)).reason == "reason-9999"
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(1, "icmp"), (6, "tcp"), (17, "udp"), (58, "icmpv6"), (132, "sctp"), (47, "47")]
+)
+def test_a_protocol_without_a_name_is_shown_as_its_number(number: int, name: str) -> None:
+    assert named(event()._replace(protocol=number)).protocol == name
+
+
+def test_a_packet_of_no_family_that_we_read_has_no_addresses() -> None:
+    flow = named(event()._replace(family=0))
+    assert (flow.source, flow.destination) == ("", "")
+
+
+def test_a_default_verdict_names_no_policy() -> None:
+    assert named(event(cookie=0)).policy == ""
