@@ -28,7 +28,7 @@ class TelemetryConfig(Struct, frozen=True, kw_only=True):
     sample_ratio: float = 1.0
     """Share of new traces that are recorded, 0..1; a caller's decision is followed."""
     metrics_seconds: float = 15.0
-    """Between two exports of metrics to the collector."""
+    """Time between two exports of metrics to the collector."""
     listen: str = ""
     """``host:port`` of /metrics and /healthz; empty: none."""
 

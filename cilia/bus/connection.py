@@ -82,14 +82,14 @@ async def _connect(client: Client, bus: Bus, config: BusConfig, name: str) -> No
         reconnected_cb=bus.on_reconnected,
         max_reconnect_attempts=-1,
         reconnect_time_wait=FIRST_PAUSE_SECONDS * 4,
-        reconnect_to_server_handler=_next_server,
+        reconnect_to_server_handler=next_server,
         ping_interval=10,
         **authentication(config),
     )
     bus.on_connect()
 
 
-def _next_server(servers: list[Any], _info: object) -> tuple[Any, float]:
+def next_server(servers: list[Any], _info: object) -> tuple[Any, float]:
     """Choose the server that failed least; wait longer with each of its failures, with jitter."""
     server = min(servers, key=lambda each: (each.reconnects, random.random()))
     backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)

@@ -20,7 +20,7 @@ class EtcdConfig(Struct, frozen=True, kw_only=True):
     timeout_seconds: float = 3.0
     """Limit of one call, its retries on other endpoints included."""
     max_txn_ops: int = 128
-    """Operations of one transaction: the --max-txn-ops of etcd, which doesn't tell. At least 16."""
+    """Operations of one transaction: etcd's --max-txn-ops, which it doesn't tell. At least 16."""
     max_request_bytes: int = 1_572_864
     """Size of one transaction: etcd's --max-request-bytes. At least 64 KiB."""
 

@@ -14,8 +14,10 @@ from cilia.owner.config import OwnerConfig
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Connections, and the event that tells the replica to stop."""
+    """Connections, settings, and the event that tells the replica to stop."""
 
+    service: str
+    config: OwnerConfig
     stop: asyncio.Event
     bus: Bus
     etcd: Etcd
@@ -33,4 +35,4 @@ async def open_resources(service: str, config: OwnerConfig) -> AsyncIterator[Res
         connect_bus(config.nats, cluster=config.cluster, name=f"{service}-{config.replica}") as bus,
         connect_kvstore(config.etcd) as etcd,
     ):
-        yield Resources(stop, bus, etcd)
+        yield Resources(service, config, stop, bus, etcd)

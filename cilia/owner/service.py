@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cilia.bus import Bus
 from cilia.calls import Calls, serve
 from cilia.health import serve_health
 from cilia.kvstore import Election
 from cilia.lifecycle import Loop, supervise
 from cilia.metrics import Metrics
 from cilia.owner.leadership import publish_while_elected
+from cilia.owner.resources import Resources
 from cilia.table.publisher import TablePublisher
-from cilia.telemetry import TelemetryConfig, open_telemetry
+from cilia.telemetry import open_telemetry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,24 +26,22 @@ class Owner:
         loops: Its own, beside those that every owner has; one of them is the informer.
     """
 
-    service: str
-    bus: Bus
+    resources: Resources
     election: Election
     publishers: Sequence[TablePublisher[Any, Any]]
     calls: Calls
-    concurrency: int
     loops: Mapping[str, Loop]
     ready: asyncio.Event
     metrics: Metrics
-    telemetry: TelemetryConfig
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Run all loops until ``stop``."""
+    async def run(self) -> None:
+        """Run all loops until the replica is told to stop."""
+        service, telemetry = self.resources.service, self.resources.config.telemetry
         for publisher in self.publishers:
             self.metrics.count("publisher", publisher.counters, table=publisher.name)
         self.metrics.gauge("leading", "1 while this replica publishes the tables", lambda: self.election.leading)
         tables = {name: loop for publisher in self.publishers for name, loop in publisher.loops().items()}
-        with open_telemetry(self.telemetry, self.service, self.metrics):
+        with open_telemetry(telemetry, service, self.metrics):
             await supervise(
                 {
                     **self.loops,
@@ -51,14 +49,15 @@ class Owner:
                     **tables,
                     "election": self.election.run,
                     "leadership": lambda: publish_while_elected(self.election, self.publishers),
-                    "health": lambda: serve_health(self.telemetry.listen, self.metrics, self._ailment),
+                    "health": lambda: serve_health(telemetry.listen, self.metrics, self._ailment),
                 },
-                stop=stop,
+                stop=self.resources.stop,
             )
 
     async def _answer(self) -> None:
         await self.ready.wait()
-        await serve(self.bus, self.service, self.calls, concurrency=self.concurrency)
+        resources = self.resources
+        await serve(resources.bus, resources.service, self.calls, concurrency=resources.config.concurrency)
 
     def _ailment(self) -> str:
         return "" if self.ready.is_set() else "no state yet"

@@ -56,18 +56,15 @@ async def run(config: Config) -> None:
             counters=collected,
         )
         owner = Owner(
-            service="identity",
-            bus=bus,
+            resources=resources,
             election=election,
             publishers=tables,
             calls=requests.calls,
-            concurrency=config.concurrency,
             loops={"informer": informer.run, "gc": gc.run, "backfill": backfill.run},
             ready=informer.ready,
             metrics=metrics,
-            telemetry=config.telemetry,
         )
-        await owner.run(resources.stop)
+        await owner.run()
 
 
 def main() -> NoReturn:

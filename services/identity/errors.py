@@ -1,4 +1,4 @@
-"""Why the identity service refuses a request.
+"""Refusals of the identity service.
 
 ::
 

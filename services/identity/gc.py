@@ -1,4 +1,4 @@
-"""Carries out the rounds of garbage collection, on the elected replica only."""
+"""Garbage collection of identities: carries out the rounds, on the elected replica only."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class GCCounters:
-    """What garbage collection did."""
+    """Steps of garbage collection that were carried out."""
 
     marked: int = counter("identities marked as unused")
     deleted: int = counter("identities deleted")

@@ -1,5 +1,4 @@
-"""Which labels of a workload count for its identity: those that changed with every pod would make
-identities without end.
+"""Filter of the labels that count for an identity, so that pods share identities.
 
 The rules and the defaults are the peer's (pkg/labelsfilter): a rule is ``[source:][!]regex`` or
 ``[!][source:]regex``, matched from the beginning of the key; ``!`` leaves a label out. Of the rules

@@ -35,13 +35,13 @@ from services.identity.numbers import reserved_identity
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What the service answers to."""
+    """Calls that the service answers."""
 
     etcd: Etcd
     keys: Keys
     allocator: Allocator
     cidrs: Allocator
-    """Of prefixes."""
+    """Allocator of the identities of prefixes."""
     label_filter: LabelFilter
 
     @property

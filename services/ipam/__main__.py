@@ -38,18 +38,15 @@ async def run(config: Config) -> None:
         informer = Informer(etcd, keys, await ensure_epoch(etcd, keys), cache.prefixes, cache, tables)
         requests = Requests(Grants(etcd, keys, cache, config.lease_seconds, Random()))
         owner = Owner(
-            service="ipam",
-            bus=bus,
+            resources=resources,
             election=Election(etcd, keys.leader("ipam"), config.replica, ttl_seconds=config.election_seconds),
             publishers=tables,
             calls=requests.calls,
-            concurrency=config.concurrency,
             loops={"informer": informer.run},
             ready=informer.ready,
             metrics=metrics,
-            telemetry=config.telemetry,
         )
-        await owner.run(resources.stop)
+        await owner.run()
 
 
 def main() -> NoReturn:

@@ -1,4 +1,4 @@
-"""Why ipam refuses a request.
+"""Refusals of ipam.
 
 ::
 

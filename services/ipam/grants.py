@@ -1,5 +1,4 @@
-"""Nodes' leases and blocks: every grant is one transaction in etcd, so two replicas never grant a
-block twice.
+"""Leases and blocks of nodes: each grant is one transaction in etcd, so no block is granted twice.
 
 Everything that a node has hangs on one lease: its row, its blocks, its endpoints. The lease is
 remembered by etcd itself, as the lease of the node's key. A node's last grant stays under a key
@@ -9,7 +8,7 @@ without lease, and is its first choice when it returns.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -30,14 +29,12 @@ LONGEST_PAUSE_SECONDS: Final = 0.1
 _NODE: Final = msgspec.json.Decoder(Node)
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A node's row as etcd holds it."""
+class Registration(NamedTuple):
+    """A node's row as etcd holds it, and the revision of its last change."""
 
     row: Node
     lease: LeaseId
     revision: Revision
-    """Of the row's last change."""
 
 
 @dataclass(frozen=True, slots=True)

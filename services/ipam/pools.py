@@ -54,7 +54,7 @@ class AddressPool:
 
     @cached_property
     def blocks(self) -> int:
-        """How many blocks there are."""
+        """Number of blocks."""
         return 1 << (self.block_prefix - self.network.prefixlen)
 
     def block(self, index: int) -> str:

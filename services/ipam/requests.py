@@ -19,7 +19,7 @@ NODE_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What the service answers to."""
+    """Calls that the service answers."""
 
     grants: Grants
 

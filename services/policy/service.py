@@ -4,18 +4,17 @@ Owner of the tables policies and resolved. Its state is etcd's; a replica may be
 moment, and any number of them may run.
 """
 
-from signal import SIGINT, SIGTERM
 from typing import Final
 
-from cilia.bus import Bus, connect_bus
+from cilia.bus import Bus
 from cilia.contracts.ids import Identity
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import ONE_SHARD, POLICIES, RESOLVED, PolicyEntry, SubjectKey
-from cilia.kvstore import Election, connect_kvstore
-from cilia.lifecycle import stop_on_signals
+from cilia.kvstore import Election
 from cilia.metrics import Metrics
 from cilia.notify import Broadcast
 from cilia.owner.epoch import ensure_epoch
+from cilia.owner.resources import open_resources
 from cilia.owner.service import Owner
 from cilia.table.publisher import TablePublisher
 from services.policy.changes.capacity import Admission, MapCapacities
@@ -39,11 +38,8 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
     """Serve until told to stop."""
     keys, metrics, nodes, ledger = Keys(config.cluster), Metrics(), IdentityNodes(), RealisationLedger()
     progressed = Broadcast()
-    async with (
-        stop_on_signals(SIGTERM, SIGINT) as stop,
-        connect_bus(config.nats, cluster=config.cluster, name=f"policy-{config.replica}") as bus,
-        connect_kvstore(config.etcd) as etcd,
-    ):
+    async with open_resources("policy", config) as resources:
+        bus, etcd = resources.bus, resources.etcd
         informer = PolicyInformer(
             etcd=etcd,
             keys=keys,
@@ -67,16 +63,14 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
         prefixes = PrefixReservation(bus, nodes, informer.named_prefixes, informer.reach)
         admission = Admission(resolver, nodes, capacities.of)
         store = Store(etcd, keys, admission, prefixes.reserve, informer.stored)
-        election = Election(etcd, keys.leader("policy"), config.replica)
+        election = Election(etcd, keys.leader("policy"), config.replica, ttl_seconds=config.election_seconds)
         _measure(metrics, informer)
         metrics.count("policy", resolver.counters)
         owner = Owner(
-            service="policy",
-            bus=bus,
+            resources=resources,
             election=election,
             publishers=(informer.policies, informer.resolved),
             calls=Requests(store, parse, history, waiter, informer.explain).calls,
-            concurrency=config.concurrency,
             loops={
                 "informer": informer.run,
                 "acknowledgements": lambda: hear_acknowledgements(bus, ledger, capacities.learn, progressed),
@@ -84,9 +78,8 @@ async def run(config: Config, resolver: Resolver, parse: Parse) -> None:
             },
             ready=informer.ready,
             metrics=metrics,
-            telemetry=config.telemetry,
         )
-        await owner.run(stop)
+        await owner.run()
 
 
 def _publisher_of_resolved(

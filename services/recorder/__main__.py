@@ -51,12 +51,10 @@ async def run(config: Config) -> None:
             await recorder.run()
 
         owner = Owner(
-            service="recorder",
-            bus=bus,
+            resources=resources,
             election=election,
             publishers=(),
             calls={},
-            concurrency=config.concurrency,
             loops={
                 "identities": identities.run,
                 "policies": policies.run,
@@ -66,9 +64,8 @@ async def run(config: Config) -> None:
             },
             ready=ready,
             metrics=metrics,
-            telemetry=config.telemetry,
         )
-        await owner.run(resources.stop)
+        await owner.run()
 
 
 def main() -> NoReturn:

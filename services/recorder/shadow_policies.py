@@ -25,7 +25,7 @@ class ShadowPolicies:
 
     @property
     def count(self) -> int:
-        """How many policies are in shadow."""
+        """Number of policies in shadow."""
         return sum(each.policy.shadow for each in self._policies.values())
 
     def judge_all(self, flows: Sequence[RecordedFlow]) -> tuple[ShadowVerdict, ...]:

@@ -30,35 +30,10 @@ from laboratory.services import Stage
 from services.recorder.flow_store import PIECE, SPARE_PIECES, FlowStore
 from services.recorder.flow_table import FlowTable, key_of
 from tests.services.ask import ask
+from tests.unit.recorder.reports import CLOSED, report
 from tests.unit.recorder.test_flow_table import seen
 
 KEYS = Keys("test")
-SHADOW = """
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata: {name: closed, namespace: shop}
-spec:
-  endpointSelector: {matchLabels: {app: db}}
-  ingress:
-  - fromEndpoints: [{matchLabels: {app: nobody}}]
-"""
-
-
-def report(*ports: int, batch: str = "1", node: str = "node1", count: int = 1) -> RecordFlows:
-    flows = tuple(
-        DistinctFlow(
-            FlowPeer(300, "shop/web"),
-            FlowPeer(301, "shop/db"),
-            6,
-            port,
-            PolicyVerdict.ALLOWED,
-            False,
-            count=count,
-            last_ns=9,
-        )
-        for port in ports
-    )
-    return RecordFlows(node, flows, batch)
 
 
 @asynccontextmanager
@@ -122,7 +97,7 @@ async def test_a_policy_in_shadow_changes_nothing_and_tells_what_it_would_do(sta
             await heard.put(msgspec.json.decode(message.data, type=ShadowVerdicts))  # type: ignore[attr-defined]
 
         await stage.bus.subscribe(stage.bus.subjects.shadow(), deliver)
-        request = ApplyPolicies(SHADOW, shadow=True)
+        request = ApplyPolicies(CLOSED, shadow=True)
         await ask(stage.bus, "policy", "apply", request, PoliciesChanged)
         async with asyncio.timeout(20):
             number = 2

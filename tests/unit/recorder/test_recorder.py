@@ -9,11 +9,8 @@ import msgspec
 import pytest
 
 from cilia.contracts.flows import (
-    DistinctFlow,
     FlowPage,
-    FlowPeer,
     ListFlows,
-    PolicyVerdict,
     RecordFlows,
     ShadowVerdicts,
 )
@@ -32,27 +29,10 @@ from services.recorder.shadow_policies import ShadowPolicies
 from tests.fakes.bus import Broker
 from tests.fakes.clock import end, in_fake_time, now
 from tests.fakes.etcd import FakeEtcd
+from tests.unit.recorder.reports import CLOSED, flow, report
 from tests.unit.recorder.test_flow_table import LABELS
 
 KEYS = Keys("test")
-CLOSED = """
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata: {name: closed, namespace: shop}
-spec:
-  endpointSelector: {matchLabels: {app: db}}
-  ingress:
-  - fromEndpoints: [{matchLabels: {app: nobody}}]
-"""
-
-
-def flow(port: int, *, source: int = 300, count: int = 1) -> DistinctFlow:
-    peers = FlowPeer(source, "shop/web"), FlowPeer(301, "shop/db")
-    return DistinctFlow(*peers, 6, port, PolicyVerdict.ALLOWED, False, count=count, last_ns=9)
-
-
-def report(*ports: int, batch: str = "1", node: str = "n1", count: int = 1) -> RecordFlows:
-    return RecordFlows(node, tuple(flow(port, count=count) for port in ports), batch)
 
 
 class Stage:
@@ -228,7 +208,7 @@ async def test_a_policy_in_shadow_tells_what_it_would_do() -> None:
         await tell(stage, report(80, 443, batch="2"))
         [found] = heard
         assert (found.node, [(each.flow.port, each.allowed, each.would_be) for each in found.verdicts]) == (
-            "n1",
+            "node1",
             [(80, True, False), (443, True, False)],
         )
         assert stage.counters.shadow_verdicts == 2

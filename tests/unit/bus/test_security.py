@@ -13,8 +13,8 @@ from cilia.contracts.ids import LeaseId, NodeName
 from cilia.contracts.ipam import Granted, GrowBlocks
 from cilia.errors import Unavailable
 from laboratory.servers import Server, start_nats
+from tests.unit.bus.test_connection import grow
 from tests.unit.kvstore.test_security import certificates
-from tests.unit.test_bus import grow
 
 __all__ = ["certificates"]
 
