@@ -2,14 +2,16 @@
 
 import errno
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any, Generic, Self, TypeVar, cast
 
-from cilia.abi.codec import MapLayout
+from cilia.abi.codec import Codec, MapLayout
 from cilia.datapath.errors import MapError, MapFull
 from cilia.datapath.objects import LoadedObject
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
 
 
 class FakeMap(Generic[K, V]):
@@ -32,6 +34,24 @@ class FakeMap(Generic[K, V]):
 
     def close(self) -> None:
         self.closed += 1
+
+    @property
+    def info(self) -> SimpleNamespace:
+        """What the agent asks the kernel of a map."""
+        return SimpleNamespace(max_entries=self.capacity)
+
+    def update_packed(self, keys: bytes, values: bytes, count: int) -> int:
+        entries = list(
+            zip(self._unpacked(keys, self.layout.key), self._unpacked(values, self.layout.value), strict=True)
+        )
+        assert len(entries) == count
+        return self.update_many(entries)
+
+    def delete_packed(self, keys: bytes) -> int:
+        return self.delete_many(self._unpacked(keys, self.layout.key))
+
+    def _unpacked(self, data: bytes, codec: Codec[T]) -> list[T]:
+        return [codec.unpack(data[at : at + codec.size]) for at in range(0, len(data), codec.size)]
 
     def lookup(self, key: K) -> V | None:
         return self.held.get(key)
@@ -93,3 +113,25 @@ class FakeObjects:
     def loaded(self) -> LoadedObject:
         """Itself, for code under test."""
         return cast(LoadedObject, self)
+
+
+class FakeArrayMemory:
+    """Words of an array, shared by all who open it, as the programs see them."""
+
+    def __init__(self, array: FakeMap[int, Any]) -> None:
+        self._words: dict[tuple[int, int], int] = array.__dict__.setdefault("words", {})
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def load_u32(self, index: int, offset: int = 0) -> int:
+        return self._words.get((index, offset), 0)
+
+    load_u64 = load_u32
+
+    def store_u32(self, index: int, value: int, offset: int = 0) -> None:
+        assert value < 1 << 32
+        self._words[index, offset] = value
+
+    def store_u64(self, index: int, value: int, offset: int = 0) -> None:
+        self._words[index, offset] = value
