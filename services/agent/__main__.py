@@ -46,7 +46,7 @@ async def run(config: Config) -> None:
 
 
 async def open_rooms(config: Config, kernel: Kernel, bus: Bus, metrics: Metrics, stack: AsyncExitStack) -> list[Room]:
-    """Open the rooms, each over those before it, and join them; state has come back when they are open.
+    """Open the rooms, each over those before it, and join them; state has come back by then.
 
     Args:
         stack: Closes them.

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 HOST_BITS: Final = 128
 MAPPED: Final = 0xFFFF << 32
-"""What an IPv4 address is added to."""
+"""Prefix of mapped addresses, to which an IPv4 address is added."""
 MAPPED_BITS: Final = 96
 
 

@@ -20,12 +20,12 @@ LARGEST_MAP = 1 << 26
 
 
 class RoutingMode(StrEnum):
-    """How pods of different nodes reach each other; the same on all nodes of a cluster."""
+    """Way between pods of different nodes; the same on all nodes of a cluster."""
 
     OVERLAY = "overlay"
-    """In VXLAN between the nodes' underlay addresses."""
+    """Packets travel in VXLAN between the nodes' underlay addresses."""
     NATIVE = "native"
-    """As they are, by way of the other node's underlay address: the nodes share a link."""
+    """Packets travel as they are, by way of the other node's underlay address, on a shared link."""
 
 
 class MapSizes(Struct, frozen=True, kw_only=True):
@@ -38,12 +38,12 @@ class MapSizes(Struct, frozen=True, kw_only=True):
     for them.
     """
     least_entries: int = 131072
-    """Of each of these maps, however little the share is."""
+    """Smallest size of each of these maps, however little the share is."""
     most_entries: int = 1 << 24
     conntrack: int = 0
-    """Of flows of each family; 0: from memory."""
+    """Size of each family's map of flows; 0: from memory."""
     nat: int = 0
-    """Of mappings; 0: from memory."""
+    """Size of the map of NAT mappings; 0: from memory."""
     endpoints: int = 0
     ipcache: int = 0
     policy: int = 0
@@ -60,7 +60,7 @@ class MapSizes(Struct, frozen=True, kw_only=True):
 
 
 class TimeoutConfig(Struct, frozen=True, kw_only=True):
-    """After how many idle seconds a flow is forgotten."""
+    """Idle times after which flows are forgotten."""
 
     tcp_seconds: int = 8000
     syn_seconds: int = 60
@@ -75,16 +75,16 @@ class Config(Struct, frozen=True, kw_only=True):
     ipv4: str
     """The node's address on the underlay, and the end of its tunnels."""
     ipv6: str = ""
-    """Its IPv6 address, if it has one; tunnels carry both families over IPv4."""
+    """IPv6 address of the node, if it has one; tunnels carry both families over IPv4."""
     cluster: str = "local"
     pool: str = "default"
-    """Of the pods' IPv4 addresses; empty: they have none."""
+    """Pool of the pods' IPv4 addresses; empty: they have none."""
     pool6: str = ""
-    """Of their IPv6 addresses, likewise."""
+    """Pool of the pods' IPv6 addresses; empty: they have none."""
     labels: tuple[str, ...] = ()
     """``key=value`` of the node, by which ``fromNodes`` and ``toNodes`` of policies select it."""
     state_directory: str = "/var/lib/cilia"
-    """Endpoints are kept here."""
+    """Directory of the endpoints' records and the lease."""
     socket: str = "/run/cilia/agent.sock"
     pin_directory: str = "/sys/fs/bpf/cilia"
     object_file: str = ""
@@ -101,17 +101,15 @@ class Config(Struct, frozen=True, kw_only=True):
     own always are.
     """
     routes_refresh_seconds: float = 30.0
-    """Between two comparisons of the kernel's routes to other nodes' pods with what they ought to
-    be.
-    """
+    """Pause between two comparisons of the kernel's routes with the desired ones."""
     vxlan_port: int = 8472
     block: int = 0xC111A
     """Number of the pods' ingress tc block; the next is the egress block."""
     conntrack_sweep_seconds: float = 30.0
     drift_seconds: float = 5.0
-    """Between two comparisons of the kernel's maps and programs with what they ought to be."""
+    """Pause between two looks for drift of the kernel's maps and programs."""
     trace_seconds: float = 5.0
-    """Between two reports of an established flow; TCP's beginning and end are reported at once.
+    """Pause between two reports of an established flow; TCP's first and last come at once.
 
     0: only verdicts.
     """

@@ -1,4 +1,4 @@
-"""What can go wrong in an agent.
+"""Errors of the agent.
 
 ::
 
@@ -12,7 +12,7 @@
     +-- InterfaceTaken         the pod has a device of the wanted name already
     +-- WiringFailed           the kernel refused a link, an address or a route
     +-- NoSlot                 4,095 identities live here
-    +-- PolicyDoesNotFit       a subject's entries exceed what is free in cilia_policy
+    +-- PolicyDoesNotFit       an identity's entries exceed what is free in cilia_policy
     +-- TooSlow                a step of a call took longer than its caller would wait
 
     CannotStart                (a Failure) the node's devices or programs can't be had
@@ -114,9 +114,7 @@ class NoSlot(AgentError):
 
 
 class PolicyDoesNotFit(AgentError):
-    """A subject's next set of entries exceeds what cilia_policy has free; its old policy stays in
-    force.
-    """
+    """An identity's entries exceed what cilia_policy has free; its old policy stays in force."""
 
     def __init__(self, identity: Identity, wanted: int, free: int) -> None:
         super().__init__(f"policy of identity {identity}: {wanted} entries wanted, {free} free in cilia_policy")

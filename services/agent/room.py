@@ -1,8 +1,8 @@
 """Room: a part of the agent that builds itself, runs its own loops and tells of itself.
 
-A room is one package below services.agent, about one kind of kernel object or one side of the agent.
-``__main__`` opens the rooms in order and joins what they give: loops for the supervisor, statuses and
-errors for the API, gauges for the metrics.
+A room is one package below services.agent, about one kind of kernel object or one side of the
+agent. ``__main__`` opens the rooms in order and joins what they give: loops for the supervisor,
+statuses and errors for the API, gauges for the metrics.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -50,7 +50,7 @@ def problem_of(error: AgentError | NoNetworkNamespace | BadLabel | DatapathError
 
 
 def refusing(answer: Callable[[Any], Awaitable[M]]) -> Callable[[Any], Awaitable[M]]:
-    """Return a call that refuses, with a problem, where ``answer`` raises one of the agent's errors."""
+    """Return a call that refuses with a problem where ``answer`` raises an error of the agent."""
 
     async def call(request: Any) -> M:
         try:

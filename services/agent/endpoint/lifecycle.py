@@ -1,5 +1,5 @@
-"""Lifecycle of endpoints: calls that make a pod talk, under policy from its first packet on, and undo
-that. Each call leaves either the pod connected or nothing of it (:mod:`~.stages` draws the way).
+"""Lifecycle of endpoints: calls that make a pod talk, under policy from its first packet on, and
+undo that. Each leaves the pod connected, or nothing of it (:mod:`~.stages` draws the way).
 """
 
 import asyncio

@@ -47,9 +47,7 @@ class Publication:
         return await self._bus.request(subject, PublishEndpoint(row, pod.labels, lease), Published)
 
     def withdraw(self, endpoint: EndpointId, finished: Callable[[], None]) -> asyncio.Event:
-        """Have a pod's row removed, now or once identity answers again; then ``finished`` is
-        called, the event set.
-        """
+        """Have a pod's row removed; then ``finished`` is called, and the event set."""
         done, _ = self._withdrawn.setdefault(endpoint, (asyncio.Event(), finished))
         self._wake.set()
         return done

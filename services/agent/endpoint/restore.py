@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 async def restore(parts: Parts, steps: Steps) -> None:
-    """Keep what is in force, make links anew that a reboot took, and remove what no record names."""
+    """Keep what is in force, make anew links that a reboot took, remove what no record names."""
     stale = set(parts.table.entries)
     for pod in parts.endpoints:
         try:

@@ -31,7 +31,7 @@ from services.agent.room import Room
 
 
 class PodStore:
-    """Records of the node's pods, and the pods in memory; opened before all else that knows pods."""
+    """Records of the node's pods, and the pods in memory; opened before all that knows pods."""
 
     def __init__(self, config: Config) -> None:
         self.records = PodFiles(Path(config.state_directory) / "endpoints")

@@ -2,8 +2,8 @@
 
 ::
 
-    create   record -+-> link, programs in place ---+-> slot, cilia_endpoints, ipcache -> policy in force -> answer
-                     +-> row published, identity ---+
+    create   record -+-> link, programs ----+-> slot, cilia_endpoints, ipcache -> policy in force
+                     +-> row, identity -----+
     delete   cilia_endpoints, ipcache -> link, flows -> row withdrawn -> address, record
 
 The record on disk brackets everything: what has one may exist in the kernel, what has none doesn't.
@@ -24,12 +24,12 @@ from services.agent.node.pool import Addresses
 
 
 class Restoration(Enum):
-    """What a restarted agent does with a recorded endpoint."""
+    """Treatment of a recorded endpoint by a restarted agent."""
 
     KEEP = auto()
-    """Its link is there: what is in force stays in force."""
+    """The link is there: what is in force stays in force."""
     CONNECT = auto()
-    """Its link is gone, after a reboot: make it anew if the pod is still there."""
+    """The link is gone, after a reboot: make it anew if the pod is still there."""
     DISCONNECT = auto()
     """A former agent had begun to disconnect it."""
 

@@ -1,5 +1,5 @@
-"""Steps of an endpoint's life: each leaves kernel, records and tables in a state that a restart finds
-its way from. Order and failures are those of :mod:`services.agent.endpoint.lifecycle`.
+"""Steps of an endpoint's life: each leaves kernel, records and tables in a state from which a
+restart finds its way. :mod:`services.agent.endpoint.lifecycle` decides what follows a failure.
 """
 
 import asyncio
@@ -45,9 +45,7 @@ class Steps:
             raise Unavailable("ipam", f"the node is not registered ({self._parts.registrar.last_error})") from error
 
     async def connect(self, pod: Pod, lease: LeaseId) -> Pod:
-        """Make a pod's link and publish its row side by side, since neither needs the other; then have
-        its policy in force.
-        """
+        """Make a pod's link and publish its row, side by side; then have its policy in force."""
         parts = self._parts
         linked, published = await asyncio.gather(
             self.link(pod), parts.publisher.publish(pod, lease), return_exceptions=True
@@ -67,9 +65,7 @@ class Steps:
         return replace(pod, ifindex=await self._parts.links.connect(link_of(pod, self._parts.mtu_bytes)))
 
     async def adopt_identity(self, pod: Pod, published: Published) -> Pod:
-        """Move a pod to the identity that its row has; the new policy is in force before the pod is
-        under it.
-        """
+        """Move a pod to the identity of its row, once the policy of that is in force."""
         former, pod = pod.identity, replace(pod, identity=published.endpoint.identity)
         self.keep(pod)
         if pod.identity != former:
@@ -86,9 +82,7 @@ class Steps:
         self._parts.ipcache.set_local(pod.numbers, pod.identity)
 
     async def disconnect(self, pod: Pod) -> asyncio.Event:
-        """Clean the kernel of a pod; the event is set once its row, address and record are gone,
-        too.
-        """
+        """Clean the kernel of a pod; the event is set once row, address and record are gone."""
         parts = self._parts
         pod = replace(parts.endpoints.get(pod.id) or pod, disconnecting=True)
         self.keep(pod)

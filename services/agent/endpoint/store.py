@@ -1,4 +1,4 @@
-"""The pods of this node: what is kept of each on disk, and all of them by id, name and identity.
+"""Store of this node's pods: a record of each on disk, and all of them by id, name and identity.
 
 A record is written before the kernel is touched and removed after it was cleaned, so that a
 restarted agent knows of every link that may exist. Owner: the endpoint loop; others read.
@@ -39,17 +39,17 @@ class Pod(Struct, frozen=True, kw_only=True):
     named_ports: tuple[tuple[str, str, int], ...] = ()
     identity: Identity = UNALLOCATED
     ifindex: int = 0
-    """Of the host's end; 0 until the link exists."""
+    """Index of the host's end of the link; 0 until the link exists."""
     disconnecting: bool = False
     audit: bool = False
     """Would-be drops by policy are let through and reported."""
     ipv6: str = ""
-    """Or ``ipv4``: empty where it has no address of that family, and then no gateway."""
+    """IPv6 address; this or ``ipv4`` is empty where the pod has none of that family."""
     gateway_ipv6: str = ""
 
     @property
     def addresses(self) -> Addresses:
-        """Its address of each family."""
+        """The pod's address of each family."""
         return Addresses(self.ipv4, self.ipv6)
 
     @property
@@ -60,7 +60,7 @@ class Pod(Struct, frozen=True, kw_only=True):
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """Its addresses as the maps have them."""
+        """The pod's addresses as the maps have them."""
         return tuple(number(address) for address in self.addresses if address)
 
     @property

@@ -47,7 +47,7 @@ LOOPBACK: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class PodLink:
-    """How a pod is connected; ``mtu_bytes`` of the inner packet."""
+    """Link of a pod as it should be; ``mtu_bytes`` of the inner packet."""
 
     netns: str
     interface: str
@@ -94,9 +94,7 @@ class PodLinks:
                 pod.close()
 
     def disconnect(self, host_interface: str) -> None:
-        """Remove a pod's link, both ends and all that hangs on it; one that is gone changes
-        nothing.
-        """
+        """Remove a pod's link with all that hangs on it, if it is there."""
         (error,) = self._host.call_many([delete_link(host_interface)])
         if error not in (0, errno.ENODEV):
             raise WiringFailed("removal", host_interface, "", os.strerror(error))

@@ -2,8 +2,8 @@
 
 Events come by the million, distinct flows by the thousand: what is new goes to the recorder at
 once, what repeats only adds up, and goes along now and then. The memory is bounded; what has not
-been seen for longest makes room, flows with outsiders first, since a scan from outside must not push out
-what the cluster's own workloads do.
+been seen for longest makes room, flows with outsiders first, since a scan from outside must not
+push out what the cluster's own workloads do.
 """
 
 import re

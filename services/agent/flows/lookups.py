@@ -22,9 +22,7 @@ class PolicyNames:
         return self._keys.get(cookie, f"#{cookie:08x}")
 
     async def watch(self) -> None:
-        """Follow the table of policies until cancelled; names of removed policies stay, for late
-        events.
-        """
+        """Follow the table of policies until cancelled; names stay, for late events."""
         async for changes in self._policies.changes():
             for change in changes:
                 self._keys.update((policy_cookie(key), key) for key in change.upserts)

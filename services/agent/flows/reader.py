@@ -124,7 +124,7 @@ class EventReader:
         return drained.taken
 
     async def hand_on(self) -> None:
-        """Name and send what is queued; the bus hears how many events were lost since it last did."""
+        """Name and send what is queued, with the number of events lost since the last batch."""
         clock = UnixClock.now()
         while self._queue:
             flows = tuple(self._name_each(self._queue.popleft(), clock))

@@ -1,8 +1,9 @@
 """Attachments: the programs on the node's own devices, which others may use too.
 
-A pinned TCX link holds each program in front of whatever others have there; where the kernel has no
-TCX, a clsact filter with a handle of our own does. Both stay when the agent ends, and are replaced in
-one step when it comes back. What is wanted no more (another uplink, another routing mode) is detached.
+A pinned TCX link holds each program in front of whatever others have there; where the kernel has
+no TCX, a clsact filter with a handle of our own does. Both stay when the agent ends, and are
+replaced in one step when it comes back. What is wanted no more (another uplink, another routing
+mode) is detached.
 """
 
 import errno
@@ -89,7 +90,7 @@ def unwanted_pins(present: Iterable[str], wanted: Iterable[str]) -> list[str]:
 
 
 def drop_filters(control: TrafficControl, wanted: Iterable[tuple[int, Side]] = ()) -> None:
-    """Remove our clsact filters from the node's devices but for the wanted ones; others' filters stay."""
+    """Remove our clsact filters from the node's devices, but for the wanted ones."""
     with IPRoute() as netlink:
         devices = {int(link["index"]): str(link.get("ifname")) for link in netlink.get_links()}
     for ifindex, side in sides_without_filter(devices, wanted):

@@ -1,8 +1,8 @@
 """Loading of the data plane: its variables, the sizes of its maps, and the way from a former one.
 
-Maps are pinned and found again; programs are loaded anew at each start and replace those of a former
-agent in one step per attach point, without a packet that meets none. Blocks on RTNL, and on RCU when a
-link is new: for the worker thread.
+Maps are pinned and found again; programs are loaded anew at each start and replace those of a
+former agent in one step per attach point, without a packet that meets none. Blocks on RTNL, and on
+RCU when a link is new: for the worker thread.
 """
 
 from collections.abc import Callable

@@ -5,8 +5,8 @@
     cilia_host   the pods' gateway addresses, so that the node answers for them
         |        veth pair
     cilia_net    bound to the pods' blocks: a block dies with its last device, and this one stays
-    cilia_vxlan  VXLAN with the peer set per packet (collect metadata); no address, learning off, asks for no neighbour.
-                 Only where pods of other nodes are reached by an overlay.
+    cilia_vxlan  VXLAN with the peer set per packet (collect metadata); no address, learning off,
+                 asks for no neighbour. Only where an overlay leads to pods of other nodes.
 
 All of it is found again after a restart. Blocks on RTNL: for the worker thread.
 """
@@ -37,17 +37,15 @@ HOST, NET, VXLAN = "cilia_host", "cilia_net", "cilia_vxlan"
 
 @dataclass(frozen=True, slots=True)
 class NodeDevices:
-    """Indexes of the node's devices, and the MTU that pods get: what fits into the underlay's after
-    encapsulation.
-    """
+    """Indexes of the node's devices; the pods' MTU is the underlay's less the encapsulation."""
 
     host: int
     net: int
     vxlan: int
     """0: no overlay."""
     uplinks: tuple[int, ...]
-    """By which packets leave for other nodes and the world: where the underlay's address is, or
-    what was named.
+    """Devices by which packets leave for other nodes and the world: the named ones, or the one with
+    the underlay's address.
     """
     mtu_bytes: int
 

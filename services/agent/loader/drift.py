@@ -1,4 +1,4 @@
-"""Drift of the programs: those that are no longer in their places, and filters of others before ours."""
+"""Drift of the programs: attachments that are gone, and filters of others in front of ours."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol

@@ -1,9 +1,9 @@
 """Programs in force: installed at start, and repaired where somebody else changed them.
 
-A link without its tc blocks is a pod without policy, and a filter of somebody else in front of ours
-may let through what ours would drop. What is missing is put back; what stands in our blocks beside our
-filter is removed. Everything here blocks on RTNL, and on RCU when a link is new: for the worker thread
-of links.
+A link without its tc blocks is a pod without policy, and a filter of somebody else in front of
+ours may let through what ours would drop. What is missing is put back; what stands in our blocks
+beside our filter is removed. Everything here blocks on RTNL, and on RCU when a link is new: for the
+worker thread of links.
 """
 
 import errno
@@ -74,7 +74,7 @@ class Programs:
         return (self._blocks.ingress, FROM_POD), (self._blocks.egress, TO_POD)
 
     def _bind(self, control: TrafficControl, pods: Mapping[int, str]) -> Iterator[str]:
-        """Bind pods' devices to the shared blocks again; deletion takes care of those that are gone."""
+        """Bind pods' devices to the shared blocks again; those that are gone are no fault."""
         bound = control.bound_blocks()
         for ifindex in unbound_devices(pods, bound, self._blocks):
             try:
@@ -101,16 +101,14 @@ class Programs:
                 yield f"tc block {block} had the programs {found}, not {wanted} ({program})"
 
     def _missing_links(self) -> Iterator[str]:
-        """Describe links that are gone; where the kernel knows no TCX there are no pins of links, and
-        nothing is said.
-        """
+        """Describe links that are gone; without TCX there are no pins of links, and no faults."""
         if any((self._pins / point.pin).exists() for point in self._points):
             found = {point: attached_program(self._pins, point) for point in self._points}
             yield from missing_links(found, self._ids)
 
 
 def unbound_devices(pods: Iterable[int], bound: Mapping[int, tuple[int, int]], blocks: TcBlocks) -> list[int]:
-    """Return the pods' devices whose clsact qdisc isn't bound to the shared blocks, or is missing."""
+    """Return the pods' devices whose clsact qdisc is missing, or not on the shared blocks."""
     return [ifindex for ifindex in pods if bound.get(ifindex) != (blocks.ingress, blocks.egress)]
 
 

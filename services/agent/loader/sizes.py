@@ -1,5 +1,5 @@
-"""How many entries the maps get: as configured, or of the maps that take their memory at once, a
-share of the node's.
+"""Sizes of the maps: as configured, or for those that take their memory at once, a share of the
+node's.
 
 The peer divides 0.25 % of the memory in the same way and gives each table at least 131,072 entries
 (its Documentation/network/ebpf/maps.rst). The other maps take memory only for the entries that they
@@ -33,9 +33,7 @@ def entry_bytes(layout: MapLayout[Any, Any]) -> int:
 
 
 def entries_from_memory(total_bytes: int, sizes: MapSizes, layouts: Iterable[MapLayout[Any, Any]]) -> int:
-    """Return how many entries each of ``layouts`` gets if together they may take the share of
-    ``total_bytes``.
-    """
+    """Return the entries that each of ``layouts`` gets of their share of ``total_bytes``."""
     budget = int(total_bytes * sizes.memory_share)
     entries = budget // sum(map(entry_bytes, layouts)) // STEP * STEP
     return min(max(entries, sizes.least_entries), sizes.most_entries)

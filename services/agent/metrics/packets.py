@@ -1,4 +1,4 @@
-"""Packet counters of cilia_metrics: read from the kernel when someone asks, at most once a second."""
+"""Packet counters of cilia_metrics: read from the kernel on demand, at most once a second."""
 
 import time
 from collections.abc import Callable

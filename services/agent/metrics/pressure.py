@@ -1,6 +1,6 @@
-"""How full each map is.
+"""Pressure of maps: the part of each that is taken.
 
-A part of the agent that knows a map's entries says so; the others are counted when asked for.
+A room that knows a map's entries says so; the others are counted when asked for.
 """
 
 from collections.abc import Callable, Mapping

@@ -65,17 +65,13 @@ def sync_link_state(ifindex: int) -> Request:
 
 
 def without_link_local(ifindex: int) -> Request:
-    """Give a device no link-local address: nobody would answer its solicitations, and each would
-    count as a drop.
-    """
+    """Give a device no link-local address: each of its solicitations would count as a drop."""
     mode = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
     return Request(RTM_SETLINK, 0, _link(ifindex) + attribute(IFLA_AF_SPEC, attribute(socket.AF_INET6, mode)))
 
 
 def add_address(ifindex: int, address: str) -> Request:
-    """Give a device an address, alone on its link and in use at once: no duplicate of it is looked
-    for.
-    """
+    """Give a device an address, alone on its link and in use at once, without DAD."""
     parsed = ip_address(address)
     head = _ADDRESS.pack(_family(parsed), parsed.max_prefixlen, IFA_F_NODAD, RT_SCOPE_UNIVERSE, ifindex)
     packed = parsed.packed
@@ -101,7 +97,7 @@ def set_host_route(ifindex: int, address: str) -> Request:
 
 
 def add_default_route(ifindex: int, gateway: str) -> Request:
-    """Have all else by way of a gateway, which is on the device's link whatever the addresses say."""
+    """Route all else by way of a gateway that is on the device's link, whatever its address."""
     parsed = ip_address(gateway)
     head = _route(parsed, 0, RT_SCOPE_UNIVERSE, RTNH_F_ONLINK)
     return Request(RTM_NEWROUTE, _NEW, head + attribute(RTA_GATEWAY, parsed.packed) + _by(ifindex))

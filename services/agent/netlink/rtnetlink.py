@@ -1,5 +1,4 @@
-"""A netlink socket for what must be fast or what pyroute2 doesn't know: requests packed by hand,
-sent in batches.
+"""Netlink socket for what must be fast or pyroute2 doesn't know: packed requests, in batches.
 
 Layouts are those of linux/netlink.h and linux/rtnetlink.h. Every call blocks on RTNL: for the
 worker thread only.
@@ -68,9 +67,7 @@ class RtNetlink:
             raise OSError(error, os.strerror(error))
 
     def call_many(self, requests: Sequence[Request]) -> list[int]:
-        """Have the kernel carry requests out in order, each for itself; return the error of each, 0
-        for none.
-        """
+        """Have the kernel carry requests out, each for itself; return the errno of each, or 0."""
         errors: list[int] = []
         for first in range(0, len(requests), BATCH):
             errors += self._call_batch(requests[first : first + BATCH])

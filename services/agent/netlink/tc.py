@@ -112,15 +112,11 @@ class TrafficControl:
         self._replace_filter(TCM_IFINDEX_MAGIC_BLOCK, block, program_fd, name)
 
     def replace_filter(self, ifindex: int, side: Side, program_fd: int, name: str) -> None:
-        """Have ``program_fd`` run, direct-action, on one side of a device with a clsact qdisc of
-        its own.
-        """
+        """Have ``program_fd`` run, direct-action, on one side of a device with its own clsact."""
         self._replace_filter(ifindex, side, program_fd, name)
 
     def delete_filter(self, ifindex: int, side: Side) -> None:
-        """Take our filter off one side of a device; others' filters stay, and where ours isn't,
-        nothing happens.
-        """
+        """Take our filter off one side of a device, if it is there; others' filters stay."""
         try:
             self._netlink.call(RTM_DELTFILTER, 0, _tcmsg(ifindex, HANDLE, side, INFO) + attribute(TCA_KIND, b"bpf\0"))
         except OSError as error:
@@ -128,9 +124,7 @@ class TrafficControl:
                 raise
 
     def bound_blocks(self) -> dict[int, tuple[int, int]]:
-        """Return the devices that have a clsact qdisc, with its ingress and egress block; 0: a side
-        of its own.
-        """
+        """Return the devices with a clsact qdisc -> its ingress and egress block; 0: no block."""
         found = {}
         for payload in self._netlink.dump(RTM_GETQDISC, _tcmsg(0, 0, 0, 0)):
             ifindex, given = _device_of(payload), attributes(payload[TCMSG.size :])

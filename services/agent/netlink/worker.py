@@ -1,5 +1,4 @@
-"""A thread for calls that block in the kernel, on RTNL or an RCU grace period; one at a time, in
-order.
+"""Thread for calls that block in the kernel, on RTNL or an RCU grace period; one at a time.
 
 The agent has two: one changes links, the other waits for readers, so that neither waits for the
 other.
@@ -22,9 +21,7 @@ class Worker:
         self._executor = executor
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run ``function`` and return its result; a call that has begun ends even if the caller is
-        cancelled.
-        """
+        """Run ``function`` and return its result; what has begun ends, though cancelled."""
         loop = asyncio.get_running_loop()
         return await asyncio.shield(loop.run_in_executor(self._executor, lambda: function(*args, **kwargs)))
 

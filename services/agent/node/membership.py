@@ -4,7 +4,7 @@
 
                    register: answered
     +----------+ ----------------------> +----------+ --- heartbeat, each third of the lease's life
-    | outside  |                         | member   | --- silence, refusals: noted, the lease may still live
+    | outside  |                         | member   | --- silence, refusals: noted; it may live on
     +----------+ <---------------------- +----------+
       |     ^        heartbeat: not_found (the lease has expired; etcd has dropped the node's rows)
       +-----+
@@ -31,7 +31,7 @@ BEATS_PER_LIFE: Final = 3
 
 
 class Action(Enum):
-    """What the node should do next."""
+    """Next step of the node."""
 
     REGISTER = auto()
     HEARTBEAT = auto()
@@ -106,7 +106,7 @@ class Membership:
         self.last_error = ""
 
     def not_beaten(self, error: Refused | Unavailable) -> bool:
-        """Note that a heartbeat failed; tell whether the lease has expired, and the node is no member."""
+        """Note that a heartbeat failed; tell whether the lease has expired."""
         if isinstance(error, Refused) and error.problem.code is ProblemCode.NOT_FOUND:
             self.answer = None
             return True

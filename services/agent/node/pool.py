@@ -20,7 +20,7 @@ Network = IPv4Network | IPv6Network
 
 
 class Addresses(NamedTuple):
-    """What one pod has, as text; empty where it has none of that family."""
+    """Addresses of one pod, as text; empty where it has none of that family."""
 
     ipv4: str = ""
     ipv6: str = ""
@@ -36,9 +36,9 @@ class BlockPool:
     def __init__(self) -> None:
         self.blocks: list[Network] = []
         self.free = 0
-        """How many addresses are left."""
+        """Number of addresses that are left."""
         self._fresh: deque[tuple[Network, range]] = deque()
-        """What of the blocks was never reached; claimed addresses are among it."""
+        """Rest of each block that was never reached; claimed addresses are among it."""
         self._returned: dict[str, None] = {}
         self.used: set[str] = set()
         """Addresses that endpoints hold."""
@@ -66,9 +66,7 @@ class BlockPool:
         return address
 
     def claim(self, address: str) -> bool:
-        """Mark an address as used; False if it lies in no block, and stays marked, should its block
-        still come.
-        """
+        """Mark an address as used, also of a block that may still come; tell whether it is ours."""
         is_ours = self._is_ours(address)
         if address not in self.used:
             self.used.add(address)
@@ -85,7 +83,7 @@ class BlockPool:
                 self.free += 1
 
     def _unused(self) -> Iterator[str]:
-        """Give what may be allocated next, and take it out of what waits."""
+        """Give what may be allocated next, and take it out of the queue."""
         while self._fresh:
             block, indexes = self._fresh.popleft()
             if not indexes:
@@ -123,7 +121,7 @@ class AddressPool:
 
     @property
     def used(self) -> int:
-        """How many addresses endpoints hold."""
+        """Number of addresses that endpoints hold."""
         return sum(len(pool.used) for pool in self._pools.values())
 
     def free(self, version: int) -> int:

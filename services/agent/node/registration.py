@@ -1,4 +1,4 @@
-"""Registration of the node: its lease, its blocks of addresses, and the rows that hang on the lease.
+"""Registration of the node: its lease, its blocks of addresses, and what hangs on the lease.
 
 While ipam or the bus is away the node keeps what it has; when the lease has expired meanwhile, etcd
 has dropped the node's rows, and it registers and publishes again.
@@ -60,12 +60,12 @@ class Registration:
 
     @property
     def is_registered(self) -> bool:
-        """Whether the node is registered, as far as it knows."""
+        """Registration of the node stands, as far as it knows."""
         return self._is_member.is_set()
 
     @property
     def last_error(self) -> str:
-        """Why the node isn't registered, or its lease may expire; else empty."""
+        """Reason why the node isn't registered, or its lease may expire; else empty."""
         return self._membership.last_error
 
     async def lease(self) -> LeaseId:

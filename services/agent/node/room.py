@@ -1,4 +1,4 @@
-"""Membership of the node: its tables, its lease, its blocks of pod addresses, and who hears of them."""
+"""Membership of the node: its tables, its lease, its blocks, and those who hear of them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path

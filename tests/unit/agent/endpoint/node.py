@@ -1,4 +1,4 @@
-"""A node in memory: parts of endpoints' lives that fail to order, and a journal of what they did."""
+"""A node in memory: parts of endpoints' lives that fail to order and keep a journal."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ class FakeKernel:
     """Links, cilia_endpoints, the ipcache and policy of a node.
 
     Attributes:
-        fail: Step (``link``, ``table``, ``policy``, ``publish``, ``withdraw``) -> the error it raises.
+        fail: Step (``link``, ``table``, ``policy``, ``publish``) -> the error it raises.
         slow: Step -> seconds that it takes.
         journal: What happened, in order.
     """

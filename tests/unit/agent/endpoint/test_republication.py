@@ -1,4 +1,4 @@
-"""Rows under a new lease: all are written again, retried while refused, whatever happens to pods."""
+"""Rows under a new lease: all are written again, and retried while they are refused."""
 
 import asyncio
 

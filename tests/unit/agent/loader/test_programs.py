@@ -1,4 +1,4 @@
-"""Repair of the programs: what was changed is described and put right, and nothing else is touched."""
+"""Repair of the programs: what was changed is described and put right, nothing else is touched."""
 
 import errno
 from pathlib import Path
