@@ -199,7 +199,7 @@ class Plan(Generic[K, V]):
 
     @property
     def is_undisturbed(self) -> bool:
-        """Whether nothing was written since :meth:`begin_look`."""
+        """Nothing was written since :meth:`begin_look`."""
         return not self._touched
 
     def compare(self, found: Mapping[K, V]) -> dict[K, tuple[V | None, V | None]]:

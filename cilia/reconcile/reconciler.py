@@ -18,9 +18,7 @@ log = logging.getLogger(__name__)
 V_contra = TypeVar("V_contra", contravariant=True)
 
 LINGER_SECONDS: Final = 1.0
-"""Time between the completion of the tables and the removal of what they don't name; watchers run
-meanwhile.
-"""
+"""Time between completion of the tables and pruning; watchers run meanwhile."""
 
 
 class Target(Protocol[K, V_contra]):
@@ -148,7 +146,7 @@ class Reconciler(Generic[K, V]):
         self.take_changes()
         pruned = self.plan.complete()
         self.wake()
-        log.info("%s table is complete", self._name, extra={"entries": self.desired, "pruned": pruned})
+        log.info("desired state is complete", extra={"object": self._name, "desired": self.desired, "pruned": pruned})
         await asyncio.Event().wait()
 
     def _finish(self, batch: Mapping[K, V | None], result: WriteResult[K]) -> None:

@@ -34,9 +34,7 @@ members = st.sets(st.tuples(st.booleans(), st.sampled_from((7, 8))), max_size=3)
 
 
 def with_members(state: dict[PolicyKey, PolicyEntry], members: set[tuple[bool, int]]) -> dict[PolicyKey, PolicyEntry]:
-    """Make peers members of the set: a member has no other entry there, and a set has entries and
-    members.
-    """
+    """Make peers members of the set: a member has no other entry, a set has some of both."""
     realised = {key.egress for key in state if key.identity == SET}
     joined = {(egress, Identity(peer)) for egress, peer in members if egress in realised}
     gone = joined | {(egress, Identity(SET)) for egress in realised - {egress for egress, _ in joined}}

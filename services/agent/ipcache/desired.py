@@ -100,9 +100,7 @@ class Ipcache:
                         self._update(Prefix(address))
 
     def feed_prefixes(self, upserts: Mapping[str, PrefixRow], removes: Iterable[str]) -> None:
-        """Take changes of the table of prefixes; pods and nodes keep their own, but for what nodes'
-        labels make of them.
-        """
+        """Take changes of the table of prefixes; of pods and nodes, only labels of nodes change."""
         for text in removes:
             self._outside.pop(parse_prefix(text), None)
             self._update(parse_prefix(text))

@@ -1,5 +1,4 @@
-"""Reconciler of the ipcache: tables of nodes, endpoints and prefixes, and the node's own pods, into
-cilia_ipcache.
+"""Reconciler of the ipcache: nodes, endpoints, prefixes and own pods into cilia_ipcache.
 
 After a restart the kernel's entries stay until all tables are complete; then what they don't name
 goes. An entry that is already there is not written, so that no flow is decided anew for nothing.
@@ -7,9 +6,10 @@ goes. An entry that is already there is not written, so that no flow is decided 
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from cilia.backoff import Backoff
 from cilia.contracts.identities import Reserved, is_remote_node
@@ -72,7 +72,7 @@ class IpcacheReconciler(Reconciler[Prefix, Location]):
         table: IpcacheTable,
         sources: IpcacheSources,
         policy: PolicyInForce,
-        **clock: Any,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         plan = Plan(ipcache.desired, table.entries, new_backoff=lambda: Backoff(1.0, RETRY_SECONDS))
         super().__init__(
@@ -83,7 +83,7 @@ class IpcacheReconciler(Reconciler[Prefix, Location]):
             batch=BATCH,
             wait_complete=self._wait_complete,
             describe=cidr_of,
-            **clock,
+            clock=clock,
         )
         self._ipcache = ipcache
         self._sources = sources
@@ -109,8 +109,7 @@ class IpcacheReconciler(Reconciler[Prefix, Location]):
         self.wake()
 
     async def write_new_prefixes(self) -> None:
-        """Write the prefixes that came while no agent ran, before the policy that came meanwhile is
-        in force.
+        """Write prefixes that came while no agent ran, before policy of that time is in force.
 
         They inherit the verdicts that their addresses have until now, so nothing changes for them
         before that policy.
@@ -155,9 +154,7 @@ class IpcacheReconciler(Reconciler[Prefix, Location]):
                 self.wake()
 
     async def wait_prefixes(self, cidrs: Iterable[str]) -> None:
-        """Wait until the kernel knows the identities of prefixes; bound it with
-        ``asyncio.timeout``.
-        """
+        """Wait until the kernel knows prefixes; bound it with ``asyncio.timeout``."""
         for cidr in cidrs:
             prefix = parse_prefix(cidr)
             while not self._ipcache.has_prefix(cidr) or self.plan.status(prefix) is not Status.DONE:

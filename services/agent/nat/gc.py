@@ -27,9 +27,7 @@ IPV4_MASK: Final = 0xFFFF_FFFF
 
 
 def flow_of(key: NatKey) -> Ct4Key | Ct6Key:
-    """Return the flow of what a pod sends, as conntrack has it: the lower end first
-    (bpf/lib/conntrack.h).
-    """
+    """Return the flow of what a pod sends: the lower end first (bpf/lib/conntrack.h)."""
     ends = (unpacked(key.local), key.local_port), (unpacked(key.remote), key.remote_port)
     (low, low_port), (high, high_port) = sorted(ends)
     if low >> 32 == high >> 32 == MAPPED >> 32:
@@ -91,9 +89,7 @@ class NatGc:
         self._unused, self.entries = unused, found
 
     def _dead(self, key: NatKey, entry: NatEntry, unused: set[NatKey]) -> Iterator[NatKey]:
-        """Yield what goes with an entry; note it in ``unused`` if this is the first sweep that
-        finds it so.
-        """
+        """Yield what goes with an entry; one that is unused for the first time is noted."""
         other, expected = other_half(key, entry)
         is_whole = self._map.lookup(other) == expected
         if is_whole and (key.is_reply or self._is_known(key)):

@@ -82,8 +82,7 @@ class PolicyMaps:
         return self._policy_epoch.load_u32(0)
 
     def read(self) -> dict[int, FoundSlot]:
-        """Return the slots that a former agent left, each with one version in force and no pending
-        switch.
+        """Return the slots that a former agent left, each with one version in force.
 
         An agent that died between a switch and its cleanup leaves ``next`` in force; that is made
         ``current``. One that died before the switch leaves a ``next`` that a later epoch would
@@ -101,9 +100,7 @@ class PolicyMaps:
         return slots
 
     def read_sets(self) -> Sets:
-        """Return all entries; to be called from one thread at a time, and that may be another than
-        the writer's.
-        """
+        """Return all entries; for one thread at a time, which may be another than the writer's."""
         sets: dict[tuple[int, int], dict[PolicyKey, PolicyEntry]] = {}
         for key, value in self._read_map.items():
             sets.setdefault((key.slot, key.set), {})[_key_of(key)] = _entry_of(value)

@@ -148,9 +148,7 @@ def plan(changes: Sequence[Change], *, policy_epoch: int, free: int) -> Plan:
 
 
 def plan_release(slot: int, realised: RealisedPolicy) -> Plan:
-    """Plan to leave a slot without entries, so that it denies all; its revision still grows, so no
-    flow mistakes it.
-    """
+    """Plan to leave a slot without entries; its revision grows, so that no flow mistakes it."""
     empty = Version(realised.version.revision + 1, realised.version.set, 0)
     removes = _removes(slot, realised.version.set, realised.entries.keys()) + _removes(
         slot, empty.set ^ 1, realised.leftover

@@ -144,8 +144,7 @@ class PolicyReconciler:
         return self._maps.read_entries(slot) if slot else {}
 
     async def wait_realised(self, identity: Identity, revision: Revision) -> None:
-        """Wait until the policy that ``revision`` implies for an identity is in force; bound it
-        with a timeout.
+        """Wait until an identity's policy of ``revision`` is in force; bound it with a timeout.
 
         An identity that policy hasn't met yet has an empty shard; one with rows is known to it.
 
@@ -165,9 +164,7 @@ class PolicyReconciler:
             raise self.refused[identity]
 
     async def wait_reached(self, revision: Revision) -> None:
-        """Wait until what ``revision`` implies for each identity that lives here now is in force,
-        or refused.
-        """
+        """Wait until all identities that live here have ``revision`` in force, or refused."""
         for identity in tuple(self._wanted):
             while identity in self._wanted and self._resolved.sequence(str(identity)) < revision:
                 with suppress(TimeoutError):  # it may cease to be wanted meanwhile
@@ -180,8 +177,7 @@ class PolicyReconciler:
             await self._progress.wait()
 
     def inherit(self, heirs: Mapping[Identity, Identity]) -> None:
-        """Give identities that no packet has yet the verdicts of others, in all policy that is in
-        force.
+        """Give identities that no packet has yet the verdicts of others, in all slots.
 
         Args:
             heirs: Such an identity -> the one whose verdicts it shall have.
@@ -235,9 +231,7 @@ class PolicyReconciler:
                 self._give_up(identity)
 
     def _traced(self, identities: Iterable[Identity]) -> AbstractContextManager[None]:
-        """Return a span under the change that caused this hand-over; under one of them, if there
-        are several.
-        """
+        """Return a span under the change that caused this hand-over, or one of several."""
         causes = {self._causes.pop(identity, "") for identity in identities} - {""}
         return span("realise", parent=min(causes)) if causes else nullcontext()
 

@@ -33,7 +33,7 @@ class Route(NamedTuple):
     source: str = ""
     """Source address of the node's own packets; empty: as the kernel chooses."""
     onlink: bool = False
-    """Whether the gateway is on the device, whatever the addresses say."""
+    """Gateway is on the device, whatever the addresses say."""
 
 
 class Way(Protocol):

@@ -65,12 +65,13 @@ class RouteReconciler(Reconciler[Network, Route]):
             matches=is_as_wanted,
         )
         super().__init__(
-            "route to",
+            "route",
             plan,
             table,
             routes.take_changes,
             batch=BATCH,
             wait_complete=self._wait_complete_routes,
+            describe="to {}".format,
             in_thread=in_thread,
         )
         self._nodes_complete = nodes_complete

@@ -1,6 +1,4 @@
-"""A model of the kernel's side of bpf/maps/policy.h: maps, words, lookup, and programs that lag
-behind.
-"""
+"""Model of the kernel's side of bpf/maps/policy.h: maps, words, lookup, programs that lag."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -66,9 +64,7 @@ def verdict(entries: Mapping[PolicyKey, PolicyEntry], packet: Packet, shapes: in
 
 @dataclass
 class Kernel:
-    """Holds entries by (slot, set) and words by slot; forbids touching what a lagging program may
-    still read.
-    """
+    """Entries by (slot, set) and words by slot; what a lagging program may read is not touched."""
 
     entries: dict[tuple[int, int], dict[PolicyKey, PolicyEntry]] = field(default_factory=dict)
     words: dict[int, Word] = field(default_factory=dict)

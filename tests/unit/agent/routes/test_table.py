@@ -30,7 +30,7 @@ BOOT = 3
 
 
 class KernelNetlink:
-    """Routing table of a kernel behind the socket; it keeps routes as the bytes of their requests."""
+    """Routing table of a kernel behind the socket; keeps routes as the bytes of their requests."""
 
     def __init__(self) -> None:
         self.routes: dict[tuple[int, bytes, int], bytes] = {}
