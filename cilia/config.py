@@ -149,6 +149,12 @@ def _convert(value: _Value, kind: object, name: str) -> object:
     if isinstance(raw, str) and get_origin(kind) in (tuple, list, frozenset):
         raw = [part.strip() for part in raw.split(",") if part.strip()]
     try:
-        return msgspec.convert(raw, kind, strict=False)
+        return msgspec.convert(raw, kind, strict=False, dec_hook=_read_path)
     except msgspec.ValidationError as error:
         raise BadConfig(name, value.raw, source=value.source, reason=str(error)) from error
+
+
+def _read_path(kind: type, raw: object) -> object:
+    if kind is Path and isinstance(raw, str):
+        return Path(raw)
+    raise msgspec.ValidationError(f"Expected `{kind.__name__}`, got {raw!r}")
