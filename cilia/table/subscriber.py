@@ -170,7 +170,8 @@ class TableSubscriber(Generic[K, V]):
                 await self._follow_interest()
                 self._take_events()
                 await self._request_snapshots(inbox)
-                await asyncio.sleep(0)  # a busy table leaves others their turn
+                if self._wake.is_set:
+                    await asyncio.sleep(0)  # a busy table leaves others their turn
                 await self._wake.wait(self._seconds_to_next_request())
         finally:
             for subscription in (*fixed, *self._subscriptions.values()):

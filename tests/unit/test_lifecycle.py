@@ -8,7 +8,7 @@ import pytest
 from msgspec import Struct
 
 from cilia.errors import BadConfig, Unavailable
-from cilia.lifecycle import LoopFailed, run_service, stop_on_signals, supervise
+from cilia.lifecycle import Loop, LoopFailed, run_service, stop_on_signals, supervise
 from cilia.logs import LogConfig
 
 
@@ -93,3 +93,80 @@ def test_a_bad_setting_exits_with_two(capsys: pytest.CaptureFixture[str]) -> Non
         run_service("ipam", Config, run, ["--count", "many"])
     assert exit_.value.code == BadConfig.exit_code
     assert "setting 'count' = 'many' (flag --count)" in capsys.readouterr().err
+
+
+async def test_loops_end_in_reverse_of_their_order() -> None:
+    ended: list[str] = []
+
+    def loop(name: str) -> Loop:
+        async def run() -> None:
+            try:
+                await forever()
+            finally:
+                ended.append(name)
+
+        return run
+
+    stop = asyncio.Event()
+    running = asyncio.create_task(supervise({name: loop(name) for name in ("first", "second", "last")}, stop=stop))
+    await asyncio.sleep(0)
+    stop.set()
+    await running
+    assert ended == ["last", "second", "first"]
+
+
+async def test_of_several_failures_the_first_ends_the_process_and_the_others_are_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def failing() -> None:
+        raise Unavailable("etcd", "gone")
+
+    async def failing_as_it_is_cancelled() -> None:
+        try:
+            await forever()
+        finally:
+            raise ValueError("broken")
+
+    with pytest.raises(LoopFailed, match="loop 'first' failed: etcd is unavailable: gone"):
+        await supervise({"first": failing, "second": failing_as_it_is_cancelled}, stop=asyncio.Event())
+    assert "loop 'second' failed: ValueError: broken" in caplog.text
+
+
+async def test_a_loop_that_somebody_else_cancelled_is_a_failure() -> None:
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(LoopFailed, match="cancelled by none of ours"):
+        await supervise({"one": cancelled}, stop=asyncio.Event())
+
+
+async def test_the_first_signal_stops_and_the_second_has_its_default_effect() -> None:
+    async with stop_on_signals(signal.SIGUSR1) as stop:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        async with asyncio.timeout(30):
+            await stop.wait()
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+def test_a_bug_keeps_its_traceback_and_a_service_that_is_told_to_stop_ends_well(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def told_to_stop(_config: Config) -> None:
+        return
+
+    with pytest.raises(SystemExit) as exit_:
+        run_service("ipam", Config, told_to_stop, [])
+    assert exit_.value.code == 0
+
+    async def buggy(_config: Config) -> None:
+        async def loop() -> None:
+            raise KeyError("a bug")
+
+        await supervise({"allocate": loop}, stop=asyncio.Event())
+
+    with pytest.raises(SystemExit) as exit_:
+        run_service("ipam", Config, buggy, [])
+    assert exit_.value.code == 1
+    errors = capsys.readouterr().err
+    assert "Traceback" in errors
+    assert errors.endswith("cilia-ipam: loop 'allocate' failed: KeyError: 'a bug'\n")
