@@ -1,4 +1,4 @@
-"""``cilia`` as users run it: each command in a process of its own (:mod:`laboratory.forked`)."""
+"""``cilia`` as users run it, and other programs to their end (:mod:`laboratory.forked`)."""
 
 import os
 import signal
@@ -22,7 +22,26 @@ def cilia(
     directory: Path | None = None,
     timeout_seconds: float = COMMAND_SECONDS,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run ``cilia`` with ``text`` as its input, and return its exit code and what it said.
+    """Run ``cilia``; see :func:`run_program`."""
+    return run_program(
+        PROGRAM,
+        *arguments,
+        text=text,
+        environment=environment,
+        directory=directory,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def run_program(
+    program: str,
+    *arguments: str,
+    text: str = "",
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    timeout_seconds: float = COMMAND_SECONDS,
+) -> "subprocess.CompletedProcess[str]":
+    """Run a program with ``text`` as its input, and return its exit code and what it said.
 
     Args:
         environment: By default that of this process.
@@ -36,7 +55,7 @@ def cilia(
         given.write(text.encode())
         given.seek(0)
         standard = (given.fileno(), output.fileno(), errors.fileno())
-        process = fork(PROGRAM, arguments, environment=environment, directory=directory, standard=standard)
+        process = fork(program, arguments, environment=environment, directory=directory, standard=standard)
         try:
             code = process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
@@ -44,7 +63,7 @@ def cilia(
             process.wait()
             raise
         said = [os.pread(each.fileno(), os.fstat(each.fileno()).st_size, 0).decode() for each in (output, errors)]
-    return subprocess.CompletedProcess(("cilia", *arguments), code, *said)
+    return subprocess.CompletedProcess((program, *arguments), code, *said)
 
 
 def _open_memory(name: str) -> FileIO:

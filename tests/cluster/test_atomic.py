@@ -69,13 +69,13 @@ async def test_both_ends_of_a_flow_change_by_one_hand_over(cluster: LocalCluster
     cluster.pod("node1", "shop", "web", {"app": "web"})
     policies.apply(BOTH % {"port": 79})
     await converge(cluster)
-    names = ("policy_reconciler_hand_overs", "policy_reconciler_identities", "table_ungathered")
+    names = ("policy_reconciler_hand_overs", "policy_reconciler_identities", "table_assembly_timeouts")
     hand_overs, subjects, ungathered = (count(cluster, name) for name in names)
     for number in range(SWAPS):
         policies.apply(BOTH % {"port": 80 + number % 2})
     assert count(cluster, "policy_reconciler_identities") - subjects == 2 * SWAPS
     assert count(cluster, "policy_reconciler_hand_overs") - hand_overs == SWAPS
-    assert count(cluster, "table_ungathered") == ungathered
+    assert count(cluster, "table_assembly_timeouts") == ungathered
 
 
 async def test_a_flow_sees_one_set_of_policies_or_the_other_while_they_are_swapped(

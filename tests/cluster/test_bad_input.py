@@ -4,7 +4,6 @@ nothing changed.
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from cilia.contracts.agent import CreateEndpoint, EndpointReference, LocalEndpoi
 from cilia.contracts.messages import Message
 from cilia.errors import Refused
 from laboratory.cluster import LocalCluster
+from laboratory.command_line import run_program
 from laboratory.layout import Layout
 from laboratory.namespaces import create_namespace, delete_namespace
 from laboratory.policies import Policies
@@ -185,9 +185,9 @@ def test_a_bad_command_says_what_is_wrong(shared: LocalCluster, unchanged: None,
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_bad_setting_stops_the_process_at_once(tmp_path: Path, name: str) -> None:
+def test_a_bad_setting_stops_the_process_at_once(name: str) -> None:
     service, arguments, code, expected = SETTINGS[name]
-    run = start(tmp_path, service, *arguments)
+    run = start(service, *arguments)
     assert run.returncode == code, run
     assert expected in run.stderr
     assert "Traceback" not in run.stderr
@@ -202,7 +202,7 @@ def test_a_missing_server_is_named(tmp_path: Path, service: str, missing: str) -
     with start_nats(tmp_path) as nats:
         url = nats.url if missing == "etcd" else f"nats://{address}"
         run = start(
-            tmp_path, service, "--nats-urls", url, "--nats-connect-seconds", "0.5", "--etcd-endpoints", address,
+            service, "--nats-urls", url, "--nats-connect-seconds", "0.5", "--etcd-endpoints", address,
             "--etcd-timeout-seconds", "0.5",
         )  # fmt: skip
     assert run.returncode == 3, run
@@ -210,10 +210,9 @@ def test_a_missing_server_is_named(tmp_path: Path, service: str, missing: str) -
     assert "Traceback" not in run.stderr
 
 
-def start(directory: Path, service: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def start(service: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run a service that is expected to end by itself."""
-    command = [sys.executable, "-m", f"services.{service}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=Path.cwd())
+    return run_program(f"services.{service}.__main__", *arguments)
 
 
 def refusal(cluster: LocalCluster, call: str, arguments: Message, reply: type) -> str:

@@ -5,11 +5,13 @@ import re
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
-from cilia.contracts import agent, explanations, flows, history, messages, tables
+from cilia import contracts
 from laboratory.cluster import LocalCluster
 from laboratory.layout import netns_path
 
@@ -62,7 +64,8 @@ def test_a_table_is_followed(cluster: LocalCluster) -> None:
 
 
 def test_every_message_that_the_page_names_exists() -> None:
-    known = {name for module in (messages, agent, explanations, flows, history, tables) for name in vars(module)}
+    modules = [import_module(found.name) for found in iter_modules(contracts.__path__, "cilia.contracts.")]
+    known = {name for module in modules for name in vars(module)}
     named = set(re.findall(r"`([A-Z][a-z]+[A-Z]?[A-Za-z]*)`", PAGE))
     assert named <= known
 

@@ -53,9 +53,9 @@ class Watched:
     leaked: int = 0
     denied: int = 0
 
-    def is_telling(self) -> bool:
+    def is_telling(self, packets: int = 30) -> bool:
         """Tell whether enough was tried to conclude anything."""
-        return all(tally.sent > 30 for tally in self.allowed.values()) and self.denied > 5
+        return all(tally.sent > packets for tally in self.allowed.values()) and self.denied > 5
 
 
 @asynccontextmanager
@@ -83,7 +83,7 @@ async def watched_traffic(cluster: LocalCluster, policies: Policies) -> AsyncIte
         denied = [asyncio.create_task(_try_denied(watched, stranger, web)) for stranger in strangers]
         try:
             yield watched
-            await wait_until(watched.is_telling)
+            await wait_until(lambda: watched.is_telling(40))
         finally:
             for task in denied:
                 task.cancel()

@@ -71,7 +71,7 @@ async def test_a_flow_of_a_node_goes_on_when_its_labels_come(
     policies.apply(FROM_REMOTE_NODES)
     async with answering([peers.far]), steady_udp(peers.host, peers.far.ipv4, PORT, per_second=100) as tally:
         await label(shared, "node1", "zone=a")
-        await tally.wait_for_more(50)
+        await tally.wait_for_more(60)
     assert tally.received > 50
     assert tally.lost == 0
 
