@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What the agent sets between open and load; the verifier prunes what a value rules out. */
+/* Configuration, which the agent sets between open and load; the verifier prunes what a value rules
+ * out. */
 #pragma once
 
 #include <linux/types.h>
@@ -12,7 +13,7 @@
 const volatile __be32 node_ipv4 = 0;
 const volatile struct address node_ipv6 = {};
 
-/* What pods see as their neighbour: 02:"cilia". */
+/* MAC address that pods see as their neighbour's: 02:"cilia". */
 const volatile __u8 gateway_mac[6] = {0x02, 'c', 'i', 'l', 'i', 'a'};
 
 /* The collect-metadata VXLAN device, 0: none; what pods must not send to, since nodes trust it; and
@@ -35,7 +36,7 @@ const volatile __u64 ipv6_checksum_flag = 0;
 
 const volatile bool tracks_fragments = true;
 
-/* What a report costs a CPU of its time for reports: 10^9 / their highest rate; and how much of
+/* Cost of a report in a CPU's time for reports: 10^9 / their highest rate; and how much of
  * that time it may spend at once. 0: no limit. */
 const volatile __u64 event_cost_ns = 0;
 const volatile __u64 event_burst_ns = 0;

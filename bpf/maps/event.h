@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What the programs report: the verdict on each new flow, each drop, and now and then that a flow
- * goes on.
+/* Events that the programs report: the verdict on each new flow, each drop, and now and then that a
+ * flow goes on.
  *
  * Writers: the programs; what finds no room is counted under LOST_EVENT in cilia_metrics. Reader:
  * the agent. It is woken once in 64 KiB of pending events, and has to look by itself for what is
@@ -49,7 +49,8 @@ struct {
 	__uint(max_entries, 1 << 22);
 } cilia_events SEC(".maps");
 
-/* Until when each CPU has spent its share of reports, in ns of CLOCK_MONOTONIC; see event_cost_ns.
+/* Time until which each CPU has spent its share of reports, in ns of CLOCK_MONOTONIC; see
+ * event_cost_ns.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

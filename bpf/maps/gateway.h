@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What this node's pods have as their gateway: an address of this node for each family, or none.
+/* Gateways of this node's pods: an address of this node for each family, or none.
  *
  * Writer: the agent, once the node has a block of addresses.
  * Readers: every program, for the first packet of a flow, questions about neighbours, and errors

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Who lives at an address, anywhere: the longest matching prefix.
+/* Ipcache: identity and node of any address, by the longest matching prefix.
  *
  * Writer: the agent, from the tables of endpoints and nodes.
  * Readers: every program, for the first packet of a flow.

@@ -18,7 +18,7 @@ enum hook {
 	HOOKS = 8,
 };
 
-/* What became of a packet, or an enum drop_reason. */
+/* Outcome of a packet, beside enum drop_reason. */
 enum outcome {
 	FORWARDED = 0,
 	LOST_EVENT = 1,    /* no packet's: a report that found no room */

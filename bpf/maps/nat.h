@@ -25,7 +25,7 @@ struct nat_key {
 	__u8 pad[2];
 };
 
-/* What the local end becomes. */
+/* Address and port that the local ones become. */
 struct nat_entry {
 	struct address address;
 	__be16 port;
@@ -42,8 +42,8 @@ struct {
 	__type(value, struct nat_entry);
 } cilia_nat SEC(".maps");
 
-/* Where pods are known by their own addresses. Writer: the agent, from its settings. The value
- * means nothing. */
+/* Prefixes in which pods are known by their own addresses. Writer: the agent, from its settings.
+ * The value means nothing. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 16384);

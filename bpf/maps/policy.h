@@ -92,9 +92,10 @@ struct {
 	__type(value, __u32);
 } cilia_policy_epoch SEC(".maps");
 
-/* How often the owner of an address changed, by bucket: an IPv4 address belongs to the one that its
- * last two bytes name, in network order. A flow remembers the sum of the revisions of its two slots
- * and the counts of its two addresses: all only grow, so an equal sum means that nothing changed.
+/* Counts of how often the owner of an address changed, by bucket: an IPv4 address belongs to the
+ * one that its last two bytes name, in network order. A flow remembers the sum of the revisions of
+ * its two slots and the counts of its two addresses: all only grow, so an equal sum means that
+ * nothing changed.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -10,8 +10,8 @@
 
 __u32 next_flow = 0;
 
-/* Of pod A in the tests: a run that is repeated finds the packet as it was delivered, with the
- * gateway's. */
+/* MAC address of pod A in the tests: a run that is repeated finds the packet as it was delivered,
+ * with the gateway's. */
 const __u8 sender_mac[6] = {0x02, 0xaa, 0, 0, 0, 0x01};
 
 static __always_inline void restore_sender(struct __sk_buff *ctx)

@@ -46,7 +46,8 @@ static __always_inline __u64 end_number(__be32 address, __be16 port)
 	return (__u64)bpf_ntohl(address) << 16 | bpf_ntohs(port);
 }
 
-/* What isn't known is left to the next program: on live links, to the data plane. */
+/* Forward a packet of a known flow; others are left to the next program: on live links, to the data
+ * plane. */
 static __always_inline int forward_between(const struct ends *ends)
 {
 	struct ct4_key key = {.protocol = ends->protocol};

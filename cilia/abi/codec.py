@@ -1,4 +1,4 @@
-"""How a value travels to and from the bytes of a map or an event.
+"""Codecs of values to and from the bytes of a map or an event.
 
 Written by hand; the layouts are generated.
 """

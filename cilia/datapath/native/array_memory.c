@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Words in the memory of a map that programs read at the same time.
+/* Memory of a map that programs read at the same time.
  *
- * A store releases: a program that sees the word also sees every map element written before it, since bpf(2) and the
- * lookup order their accesses, and the word is written after the call has returned.
+ * A store releases: a program that sees the word also sees every map element written before it,
+ * since bpf(2) and the lookup order their accesses, and the word is written after the call has
+ * returned.
  */
 #include <sys/mman.h>
 

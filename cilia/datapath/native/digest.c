@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A digest of map elements: the sum of their hashes. Order is without meaning, and whoever knows the element that comes or
- * goes adds or subtracts its hash. It tells accidents and meddling, not forgery: the hash has no key.
+/* Digest of map elements: the sum of their hashes. Order is without meaning, and whoever knows the
+ * element that comes or goes adds or subtracts its hash. It tells accidents and meddling, not
+ * forgery: the hash has no key.
  */
 #include "native.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bpf(2) where its structures are newer than the headers or too wide for Python, and two calls around it. */
+/* bpf(2) where its structures are newer than the headers or too wide for Python, and two calls
+ * around it. */
 #include <errno.h>
 #include <linux/membarrier.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What libbpf says, kept for the error message, and read-only variables by name. */
+/* Messages of libbpf, kept for the error, and read-only variables by name. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A bounded consumer of a BPF ring buffer (kernel/bpf/ringbuf.c).
+/* Bounded consumer of a BPF ring buffer (kernel/bpf/ringbuf.c).
  *
- * Page 0 holds the consumer's position, page 1 the producer's, then the data, mapped twice in a row so that a record is
- * never torn. A record: u32 length with two flags, u32 page offset, the data, padded to 8 bytes. Programs reserve in
- * order and commit in any; the drain stops at the first record still being written.
+ * Page 0 holds the consumer's position, page 1 the producer's, then the data, mapped twice in a row
+ * so that a record is never torn. A record: u32 length with two flags, u32 page offset, the data,
+ * padded to 8 bytes. Programs reserve in order and commit in any; the drain stops at the first
+ * record still being written.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,1 +1,1 @@
-"""What explanations and what-if say about random flows against what the programs decide."""
+"""Explanations and what-if of random flows, compared with what the programs decide."""

@@ -41,7 +41,7 @@ class Difference(AssertionError):
 
 
 class Participant(NamedTuple):
-    """Who can talk."""
+    """Parties of random flows."""
 
     name: str
     address: str

@@ -22,7 +22,7 @@ from tests.bpf.datapath.rig import A6, GATEWAY, GATEWAY6, A, Pod
 PAYLOAD = b"0123456789"
 ECHO = 8
 QUOTED_BYTES = {4: 28, 6: 48}
-"""What RFC 792 demands of the quoted packet, and what of it the programs read of IPv6."""
+"""Bytes that an error quotes: those that RFC 792 demands, and those that are read of IPv6."""
 
 
 def is_ipv6(pod: Pod) -> bool:

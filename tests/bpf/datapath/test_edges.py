@@ -1,6 +1,4 @@
-"""What passes between pods and all that isn't a pod of this node: other nodes, this host, the
-world.
-"""
+"""Packets between pods and all that isn't a pod of this node: other nodes, this host, the world."""
 
 import pytest
 

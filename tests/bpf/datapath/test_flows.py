@@ -1,4 +1,4 @@
-"""What becomes of packets between two pods of one node, and what they leave in the maps."""
+"""Packets between two pods of one node: verdicts, and what they leave in the maps."""
 
 import pytest
 from scapy.layers.inet import ICMP, TCP

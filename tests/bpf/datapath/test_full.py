@@ -1,4 +1,4 @@
-"""What becomes of a new flow that finds no room."""
+"""New flows that find no room."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the host itself sends to pods of other nodes, by the tunnel's device."""
+"""Packets of the host itself to pods of other nodes, by the tunnel's device."""
 
 import pytest
 

@@ -1,6 +1,4 @@
-"""What the world sees of pods: the node's address, a port of ours, every checksum right; and what
-comes back.
-"""
+"""Masquerading: the world sees the node's address and a port of ours; what comes back arrives."""
 
 from collections.abc import Iterator
 from ipaddress import ip_address

@@ -35,7 +35,7 @@ FAMILIES = {
 
 
 class Way(NamedTuple):
-    """Who sends to whom, and what the programs do with what may pass."""
+    """A path of packets: sender, receiver, program, and the action for what may pass."""
 
     source: str
     target: str
@@ -58,7 +58,7 @@ PROTOCOLS = {"tcp": (tcp, 6, 80), "udp": (udp, 17, 53), "echo": (echo, 0, 0)}
 
 
 class Verdict(NamedTuple):
-    """What the rules for the peer say, and what comes of it."""
+    """Rules for the peer, and the verdict that they give."""
 
     reason: int = 0
     audited: bool = False

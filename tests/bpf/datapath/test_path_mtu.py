@@ -1,4 +1,4 @@
-"""What doesn't fit into the tunnel: the sender is told, with the size that does."""
+"""Packets that don't fit into the tunnel: the sender is told, with the size that does."""
 
 from collections.abc import Iterator
 

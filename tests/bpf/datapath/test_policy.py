@@ -1,6 +1,4 @@
-"""Which entry decides, when a flow is decided anew, and that nothing passes before its policy is
-there.
-"""
+"""Policy: the entry that decides, flows that are decided anew, and denial until it is realised."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""How reports reach their reader, and what becomes of those that don't."""
+"""Reports: their way to the reader, limits, and counts of those that are lost."""
 
 import select
 import time

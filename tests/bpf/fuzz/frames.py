@@ -23,7 +23,7 @@ TCP, UDP, TUNNEL_PORT = 6, 17, 8472
 
 @dataclass(frozen=True)
 class Speech:
-    """What the hosts of one family say."""
+    """Frames that hosts of one family send."""
 
     ethertype: bytes
     pods: tuple[Pod, ...]

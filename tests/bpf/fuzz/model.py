@@ -29,9 +29,7 @@ class Traffic:
 
 
 class Basis(NamedTuple):
-    """What a decision rests on: (slot, revision) of the local ends, and changes of owner of both
-    addresses.
-    """
+    """Basis of a decision: (slot, revision) of local ends, and changes of addresses' owners."""
 
     revisions: tuple[tuple[int, int], ...]
     owners: tuple[tuple[int, int], ...]

@@ -73,7 +73,7 @@ class Seen(NamedTuple):
 
 @dataclass
 class Watch:
-    """What was seen, and what of it belongs to neither set."""
+    """Verdicts that were seen, and those of them that belong to neither set."""
 
     legal: frozenset[Seen]
     passable: frozenset[int]

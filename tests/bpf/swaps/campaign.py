@@ -9,14 +9,14 @@ from tests.bpf.swaps.writers import Writer, write_as_the_agent
 
 
 class Campaign(NamedTuple):
-    """How it went."""
+    """Outcome of a campaign."""
 
     swaps: int
     packets: int
     verdicts: int
     seconds: float
     wrong: dict[str, int]
-    """What belonged to neither set, and how often."""
+    """Verdicts that belonged to neither set, and how often."""
 
 
 def run(arena: Arena, write: Writer, swaps: int, *, until_wrong: bool = False) -> Campaign:
