@@ -10,7 +10,7 @@
     +-- NameTaken              the pod's name belongs to another network namespace
     +-- BadField               a field of a request has an impossible value
     +-- InterfaceTaken         the pod has a device of the wanted name already
-    +-- WiringFailed           the kernel refused a link, an address or a route
+    +-- LinkFailed           the kernel refused a link, an address or a route
     +-- NoSlot                 4,095 identities live here
     +-- PolicyDoesNotFit       an identity's entries exceed what is free in cilia_policy
     +-- TooSlow                a step of a call took longer than its caller would wait
@@ -94,7 +94,7 @@ class InterfaceTaken(AgentError):
         self.interface = interface
 
 
-class WiringFailed(AgentError):
+class LinkFailed(AgentError):
     """The kernel refused a step of connecting a pod."""
 
     def __init__(self, step: str, interface: str, netns: str, reason: str) -> None:

@@ -25,7 +25,7 @@ from typing import Final
 
 from cilia.abi import defaults
 from cilia.netns import inside, open_netns
-from services.agent.errors import InterfaceTaken, WiringFailed
+from services.agent.errors import InterfaceTaken, LinkFailed
 from services.agent.netlink.requests import (
     add_address,
     add_default_route,
@@ -77,7 +77,7 @@ class PodLinks:
         Raises:
             NoNetworkNamespace: The pod's namespace can't be entered.
             InterfaceTaken: The pod has a device of that name.
-            WiringFailed: The kernel refused a step; what was done is undone.
+            LinkFailed: The kernel refused a step; what was done is undone.
         """
         self.disconnect(link.host_interface)
         with open_netns(link.netns) as netns:
@@ -87,7 +87,7 @@ class PodLinks:
                 pod = RtNetlink()
             try:
                 return self._connect(link, pod, netns)
-            except WiringFailed:
+            except LinkFailed:
                 self.disconnect(link.host_interface)
                 raise
             finally:
@@ -97,7 +97,7 @@ class PodLinks:
         """Remove a pod's link with all that hangs on it, if it is there."""
         (error,) = self._host.call_many([delete_link(host_interface)])
         if error not in (0, errno.ENODEV):
-            raise WiringFailed("removal", host_interface, "", os.strerror(error))
+            raise LinkFailed("removal", host_interface, "", os.strerror(error))
 
     def ifindex(self, interface: str) -> int:
         """Return the index of a device of the node, 0 if there is none."""
@@ -121,7 +121,7 @@ class PodLinks:
         try:
             self._tc.bind_to_blocks(host_index, ingress=self._blocks.ingress, egress=self._blocks.egress)
         except OSError as error:
-            raise WiringFailed("attachment", link.host_interface, "", str(error)) from error
+            raise LinkFailed("attachment", link.host_interface, "", str(error)) from error
         _carry_out(self._host, "configuration", link.host_interface, "", _requests_outside(link, host_index))
         _carry_out(pod, "configuration", link.interface, link.netns, _requests_inside(link, pod_index))
         _carry_out(self._host, "configuration", link.host_interface, "", [sync_link_state(host_index)])
@@ -164,7 +164,7 @@ def _prepare_ipv6(link: PodLink) -> None:
         try:
             Path("/proc/sys/net/ipv6/conf", link.interface, switch).write_text("0")
         except OSError as error:
-            raise WiringFailed("configuration", link.interface, link.netns, f"{switch}: {error.strerror}") from error
+            raise LinkFailed("configuration", link.interface, link.netns, f"{switch}: {error.strerror}") from error
 
 
 def _ifindex(interface: str) -> int:
@@ -179,8 +179,8 @@ def _carry_out(netlink: RtNetlink, step: str, interface: str, netns: str, reques
     """Have the kernel carry requests out, all in one go.
 
     Raises:
-        WiringFailed: It refused one; says why.
+        LinkFailed: It refused one; says why.
     """
     for error in netlink.call_many(requests):
         if error:
-            raise WiringFailed(step, interface, netns, os.strerror(error))
+            raise LinkFailed(step, interface, netns, os.strerror(error))

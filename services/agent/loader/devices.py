@@ -22,7 +22,7 @@ from typing import Final
 from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from services.agent.errors import WiringFailed
+from services.agent.errors import LinkFailed
 from services.agent.netlink.requests import add_address, without_link_local
 from services.agent.netlink.rtnetlink import RtNetlink
 from services.agent.netlink.tc import TcBlocks, TrafficControl
@@ -61,14 +61,14 @@ def ensure_devices(
         vxlan_port: None: no overlay.
 
     Raises:
-        WiringFailed: No device holds the underlay's address or is named as an uplink, or the kernel
+        LinkFailed: No device holds the underlay's address or is named as an uplink, or the kernel
             refused a device.
     """
     with IPRoute() as netlink:
         try:
             return _ensure(netlink, underlay_ipv4, uplinks, vxlan_port, blocks)
         except NetlinkError as error:
-            raise WiringFailed("creation", "cilia_*", "", str(error)) from error
+            raise LinkFailed("creation", "cilia_*", "", str(error)) from error
 
 
 def set_gateways(ifindex: int, gateways: Iterable[str]) -> None:
@@ -76,7 +76,7 @@ def set_gateways(ifindex: int, gateways: Iterable[str]) -> None:
     with RtNetlink() as netlink:
         for error in netlink.call_many([add_address(ifindex, gateway) for gateway in gateways]):
             if error not in (0, errno.EEXIST):
-                raise WiringFailed("address", HOST, "", os.strerror(error))
+                raise LinkFailed("address", HOST, "", os.strerror(error))
 
 
 def _ensure(
@@ -126,7 +126,7 @@ def _underlay(netlink: IPRoute, address: str) -> tuple[int, int]:
     """Return index and MTU in bytes of the device with the underlay's address."""
     found = list(netlink.get_addr(address=address))
     if not found:
-        raise WiringFailed("lookup", f"the device with address {address}", "", "no device has it")
+        raise LinkFailed("lookup", f"the device with address {address}", "", "no device has it")
     ifindex = int(found[0]["index"])
     (link,) = netlink.get_links(ifindex)
     return ifindex, min(int(link.get("mtu")), LARGEST_MTU_BYTES)  # the loopback device has a byte more
@@ -135,7 +135,7 @@ def _underlay(netlink: IPRoute, address: str) -> tuple[int, int]:
 def _uplink(netlink: IPRoute, name: str) -> int:
     ifindex = _lookup(netlink, name)
     if not ifindex:
-        raise WiringFailed("lookup", f"uplink {name!r}", "", "no device of this name (setting 'uplinks')")
+        raise LinkFailed("lookup", f"uplink {name!r}", "", "no device of this name (setting 'uplinks')")
     return ifindex
 
 

@@ -76,14 +76,14 @@ def test_no_end_of_a_pods_link_drops_its_first_packets() -> None:
     pods, gateways = ([pair[which] for pair in ADDRESSES] for which in (0, 1))
     said = []
     with inside(netns_path(NODE)):
-        wiring = PodLinks(TcBlocks(ingress=1, egress=2))
+        links = PodLinks(TcBlocks(ingress=1, egress=2))
         with links_come_and_go():
             for number in range(PODS):
                 link = PodLink(
                     str(netns_path(POD)), "eth0", "02:aa:00:00:00:01", ADDRESSES, f"lxc{number}", mtu_bytes=1450
                 )
-                wiring.connect(link)
+                links.connect(link)
                 said.append((say(POD, "eth0", gateways), say(NODE, link.host_interface, pods)))
-                wiring.disconnect(link.host_interface)
-        wiring.close()
+                links.disconnect(link.host_interface)
+        links.close()
     assert [each for each in said if each != (2, 2)] == []

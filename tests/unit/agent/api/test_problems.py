@@ -27,7 +27,7 @@ CASES: tuple[tuple[Exception, ProblemCode, str, str], ...] = (
     (BadLabel("web;db", "no"), ProblemCode.INVALID, "labels", "web;db"),
     (errors.TooSlow("its link", 2.5), ProblemCode.UNAVAILABLE, "timeout_seconds", "2.5"),
     (TimeoutError(), ProblemCode.UNAVAILABLE, "timeout_seconds", ""),
-    (errors.WiringFailed("creation", "eth0", "/run/netns/web", "no"), ProblemCode.INTERNAL, "", ""),
+    (errors.LinkFailed("creation", "eth0", "/run/netns/web", "no"), ProblemCode.INTERNAL, "", ""),
     (errors.UnknownBlock("10.9.0.1", ()), ProblemCode.INTERNAL, "", ""),
     (DatapathError("the kernel is odd"), ProblemCode.INTERNAL, "", ""),
 )

@@ -14,13 +14,13 @@ from cilia.netns import NoNetworkNamespace
 from services.agent.address import number
 from services.agent.errors import (
     InterfaceTaken,
+    LinkFailed,
     NameTaken,
     NoSlot,
     PolicyDoesNotFit,
     PoolExhausted,
     TooSlow,
     UnknownEndpoint,
-    WiringFailed,
 )
 from tests.fakes.clock import in_fake_time, now, settle
 from tests.unit.agent.endpoint.node import DB, WEB, Node, request
@@ -69,7 +69,7 @@ async def test_the_record_is_on_disk_before_the_kernel_is_touched() -> None:
     ("step", "error"),
     [
         ("link", InterfaceTaken("eth0", "/run/netns/web")),
-        ("link", WiringFailed("creation", "eth0", "", "no")),
+        ("link", LinkFailed("creation", "eth0", "", "no")),
         ("link", NoNetworkNamespace("/run/netns/web", "gone")),
         ("publish", REFUSED),
         ("publish", Unavailable("identity", "no answer")),
@@ -92,8 +92,8 @@ async def test_whatever_step_fails_nothing_is_left_and_the_caller_hears_why(step
 async def test_a_link_that_fails_later_than_the_row_is_published_takes_the_row_along() -> None:
     node = Node()
     node.kernel.slow = {"link": 2}
-    node.kernel.fail = {"link": WiringFailed("creation", "eth0", "", "no")}
-    with pytest.raises(WiringFailed):
+    node.kernel.fail = {"link": LinkFailed("creation", "eth0", "", "no")}
+    with pytest.raises(LinkFailed):
         await node.create()
     assert node.is_clean()
 

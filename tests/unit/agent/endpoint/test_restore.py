@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from cilia.contracts.agent import EndpointReference
 from services.agent.address import number
-from services.agent.errors import WiringFailed
+from services.agent.errors import LinkFailed
 from tests.fakes.clock import in_fake_time
 from tests.unit.agent.endpoint.node import WEB, Node
 
@@ -52,7 +52,7 @@ async def test_a_pod_that_is_gone_leaves_nothing() -> None:
     node = Node()
     await node.create()
     node.kernel.links.clear()
-    node.kernel.fail = {"link": WiringFailed("creation", "eth0", "/run/netns/web", "gone")}
+    node.kernel.fail = {"link": LinkFailed("creation", "eth0", "/run/netns/web", "gone")}
     node.start()
     await node.restore()
     assert node.is_clean()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.agent.errors import WiringFailed
+from services.agent.errors import LinkFailed
 from services.agent.loader import devices as module
 from services.agent.loader.devices import HOST, IFF_NOARP, NET, VXLAN, NodeDevices, ensure_devices
 from services.agent.netlink.requests import RTM_SETLINK
@@ -139,11 +139,11 @@ def test_the_loopback_devices_odd_mtu_is_rounded(kernel: Kernel) -> None:
 
 def test_an_underlay_address_that_no_device_has_is_named(kernel: Kernel) -> None:
     kernel.addresses = {}
-    with pytest.raises(WiringFailed, match=r"the device with address 192\.0\.2\.1"):
+    with pytest.raises(LinkFailed, match=r"the device with address 192\.0\.2\.1"):
         ensure()
     assert HOST not in kernel.links
 
 
 def test_an_uplink_that_is_not_there_is_named_with_its_setting(kernel: Kernel) -> None:
-    with pytest.raises(WiringFailed, match=r"'eth9'.*setting 'uplinks'"):
+    with pytest.raises(LinkFailed, match=r"'eth9'.*setting 'uplinks'"):
         ensure("eth0", "eth9")
