@@ -26,7 +26,7 @@ from laboratory.procfs import marked_pids, start_time
 from laboratory.state import ClusterState, StartedProcess, UnderlayNode, load_state
 from laboratory.underlay import create_underlay
 
-STARTUP_SECONDS: Final = 30.0
+STARTUP_SECONDS: Final = 120.0
 NO_SETTINGS: Final[Mapping[str, str]] = {}
 R = TypeVar("R")
 

@@ -1,9 +1,9 @@
-"""Process that has imported a program once and forks for each run of it.
+"""Process that has imported programs once and forks for each run of one of them.
 
 The start of Python and the imports are most of what a command costs, and of a service's start.
 
-``python -m laboratory.fork_server FD PROGRAM``: each message on the socket ``FD`` is a run of the
-module ``PROGRAM``, with the descriptors of its stdin, stdout, stderr, network namespace and report
+``python -m laboratory.fork_server FD PROGRAM...``: each message on the socket ``FD`` is a run of
+one of the modules, with the descriptors of its stdin, stdout, stderr, network namespace and report
 (:mod:`laboratory.forked`).
 """
 
@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Final
 
@@ -27,18 +27,20 @@ CLONE_NEWNET: Final = 0x4000_0000
 
 
 class Run(Struct, frozen=True):
-    """Run of the program."""
+    """Run of a program."""
 
+    program: str
     arguments: tuple[str, ...]
     environment: dict[str, str]
     directory: str
 
 
-def serve(runs: socket.socket, program: str) -> None:
+def serve(runs: socket.socket, programs: Sequence[str]) -> None:
     """Fork for each run until the other end of the socket is closed."""
-    module = import_module(program)
-    if prepare := getattr(module, "build_parser", None):
-        prepare()  # the command line imports its nouns late
+    modules = {program: import_module(program) for program in programs}
+    for module in modules.values():
+        if prepare := getattr(module, "build_parser", None):
+            prepare()  # the command line imports its nouns late
     assert len(os.listdir("/proc/self/task")) == 1, "a fork would lose the other threads"
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks but by their reports
@@ -48,7 +50,8 @@ def serve(runs: socket.socket, program: str) -> None:
             return
         if os.fork() == 0:
             runs.close()
-            os._exit(_run(module.main, msgspec.json.decode(message, type=Run), descriptors))
+            run = msgspec.json.decode(message, type=Run)
+            os._exit(_run(modules[run.program].main, run, descriptors))
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -90,4 +93,4 @@ def _exit_code(main: Callable[[], int | None]) -> int:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

@@ -19,6 +19,8 @@ import cilia as library
 from laboratory.fork_server import Run
 
 ROOT: Final = Path(library.__file__).parent.parent
+SERVICES: Final = tuple(f"services.{name}.__main__" for name in ("agent", "identity", "ipam", "policy", "recorder"))
+"""Programs that share one server, since they have most of their imports in common."""
 OWN_NETWORK: Final = Path("/proc/thread-self/ns/net")
 
 
@@ -90,11 +92,18 @@ def fork(
         network: Network namespace; by default that of this thread.
         standard: Descriptors of stdin, stdout and stderr; by default nothing and this process's.
     """
-    run = Run(tuple(arguments), dict(os.environ if environment is None else environment), str(directory or Path.cwd()))
+    run = Run(
+        program,
+        tuple(arguments),
+        dict(os.environ if environment is None else environment),
+        str(directory or Path.cwd()),
+    )
     nothing, namespace = os.open(os.devnull, os.O_RDONLY), os.open(network, os.O_RDONLY)
     reading, writing = os.pipe()
     try:
-        _server(program).run(run, [*(standard or (nothing, 1, 2)), namespace, writing])
+        _server(SERVICES if program in SERVICES else (program,)).run(
+            run, [*(standard or (nothing, 1, 2)), namespace, writing]
+        )
     finally:
         for descriptor in (nothing, namespace, writing):
             os.close(descriptor)
@@ -102,20 +111,20 @@ def fork(
 
 
 class _Server:
-    """Fork server of a program."""
+    """Fork server of some programs."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, programs: tuple[str, ...]) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "laboratory.fork_server", str(theirs.fileno()), program],
+                [sys.executable, "-m", "laboratory.fork_server", str(theirs.fileno()), *programs],
                 pass_fds=(theirs.fileno(),),
                 cwd="/",
                 env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
             )
 
     def run(self, run: Run, descriptors: list[int]) -> None:
-        """Have the program run."""
+        """Have a program run."""
         socket.send_fds(self._socket, [msgspec.json.encode(run)], descriptors)
 
     def close(self) -> None:
@@ -125,7 +134,7 @@ class _Server:
 
 
 @cache
-def _server(program: str) -> _Server:
-    server = _Server(program)
+def _server(programs: tuple[str, ...]) -> _Server:
+    server = _Server(programs)
     atexit.register(server.close)
     return server

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.request import urlopen
 
-STARTUP_SECONDS = 10.0
+STARTUP_SECONDS = 60.0
 
 
 class Server:

@@ -1,4 +1,4 @@
-"""Output of the demo: styles where stdout is a terminal, columns, and the figures of its summary."""
+"""Screen of the demo: its text, and the figures that the summary shows."""
 
 import os
 import re
