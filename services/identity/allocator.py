@@ -2,8 +2,9 @@
 
 Any number of replicas allocate at once. The cache of a replica, which may lag, only proposes::
 
-    labels known as n   if value/<labels> = n:          put the use                        else look there
-    labels unknown      if no value/<labels>, no id/n:  put id/n, value/<labels>, the use  else look there
+    labels known as n   if value/<labels> = n:          put the use
+    labels unknown      if no value/<labels>, no id/n:  put id/n, value/<labels>, the use
+                        else the value that is there tells the number, or another has taken n
 
 Whoever begins to use an identity removes the mark of garbage collection in the same transaction
 (gc_plan.py).

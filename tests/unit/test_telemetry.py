@@ -69,18 +69,38 @@ sys.exit(any(name.startswith(("opentelemetry", "prometheus_client")) for name in
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_a_span_continues_the_context_it_is_given() -> None:
-    program = """
+COLLECTOR = """
+import http.server, threading
+got = []
+class Collector(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        got.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+server = http.server.HTTPServer(("127.0.0.1", 0), Collector)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+url = f"http://127.0.0.1:{server.server_port}"
+"""
+
+
+def test_a_span_continues_the_context_it_is_given_and_leaves_at_the_end() -> None:
+    program = (
+        COLLECTOR
+        + """
 import cilia.telemetry as t
 parent = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
-with t.open_telemetry(t.TelemetryConfig(otlp_endpoint="http://127.0.0.1:9", sample_ratio=1.0), "x"):
-    with t.span("a", parent=parent):
+with t.open_telemetry(t.TelemetryConfig(otlp_endpoint=url, sample_ratio=1.0), "x"):
+    with t.span("allocate", parent=parent):
         mine = t.traceparent()
-    import logging; logging.disable()
 assert mine.split("-")[1] == "a" * 32 and mine != parent, mine
 assert t.traceparent() == ""
+[(path, body)] = got
+assert path == "/v1/traces" and b"allocate" in body and b"cilia-x" in body, got
 import os; os._exit(0)
 """
+    )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 

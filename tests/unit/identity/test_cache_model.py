@@ -1,4 +1,4 @@
-"""The identity service's cache against a model that looks at all keys, whatever was put and deleted."""
+"""The identity cache against a model that looks at all keys, whatever was put and deleted."""
 
 from collections import Counter
 from dataclasses import dataclass, field

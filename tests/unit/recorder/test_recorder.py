@@ -1,4 +1,4 @@
-"""The recorder over a fake bus and a fake etcd: what is answered is stored, what comes twice counts once."""
+"""The recorder over fakes: what is answered is stored, what comes twice counts once."""
 
 import asyncio
 from collections.abc import AsyncIterator
