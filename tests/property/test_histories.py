@@ -4,9 +4,10 @@ as you like.
 
 import random
 
+from tests.property.examples import examples
 from tests.property.histories import COMPARE, PROBES, run_histories
 
-STEPS = 600
+STEPS = examples(300)
 
 
 def test_after_any_history_the_engine_is_what_a_new_one_would_be_and_decides_as_the_rules_say() -> None:

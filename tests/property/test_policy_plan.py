@@ -80,7 +80,7 @@ def finished(kernel: Kernel, steps: Plan) -> Kernel:
     return kernel
 
 
-@settings(max_examples=examples(400), deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(held_and_desired(), min_size=1, max_size=3))
 def test_each_packet_meets_its_old_verdict_or_its_new_one(
     pairs: list[tuple[RealisedPolicy, Mapping[PolicyKey, PolicyEntry]]],

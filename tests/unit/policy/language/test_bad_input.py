@@ -3,6 +3,7 @@
 import pytest
 
 from cilia.policy.errors import BadPolicy, NotEnforced
+from cilia.policy.language import documents
 from cilia.policy.language.parse import parse_policies
 
 CNP = """
@@ -240,7 +241,8 @@ def test_the_same_object_twice_in_a_text_is_refused() -> None:
         parse_policies(f"{text}\n---\n{text}")
 
 
-def test_a_text_that_unfolds_without_end_is_refused() -> None:
+def test_a_text_that_unfolds_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_NODES", 20_000)
     bomb = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))
     with pytest.raises(BadPolicy, match="too big"):
         parse_policies(bomb)
