@@ -87,6 +87,10 @@ class MirroredTable(Generic[K, V]):
     async def wait_sequence(self, shard: str, sequence: int) -> None:
         await self._news.wait_until(lambda: self.sequence(shard) >= sequence)
 
+    async def run(self) -> None:
+        """Stand in for the loop that listens: rows come by ``commit``."""
+        await asyncio.Event().wait()
+
     async def changes(self) -> AsyncIterator[list[Change[K, V]]]:
         while True:
             yield await self._changes.get()

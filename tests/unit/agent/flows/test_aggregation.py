@@ -3,6 +3,8 @@ room.
 """
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cilia.abi.enums import DropReason, EventKind
 from cilia.abi.structs import Event
@@ -147,3 +149,27 @@ def test_a_scan_from_outside_makes_room_for_itself_and_what_was_lost_is_told() -
 )
 def test_a_workload_is_named_without_the_endings_of_its_copies(pod: str, workload: str) -> None:
     assert workload_name(pod) == workload
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.booleans(), st.booleans()), max_size=80),
+    st.integers(2, 8),
+)
+def test_every_verdict_is_reported_once_or_counted_as_lost(steps: list[tuple[int, bool, bool]], limit: int) -> None:
+    flows = distinct(limit)
+    seen = reported = lost_flows = 0
+    for port, is_outside, reports in steps:
+        which = event()._replace(port=(1, port), identity=(WORLD if is_outside else 300, 301))
+        take(flows, which)
+        seen += 1
+        assert len(flows) <= limit
+        if reports:
+            batch, lost = flows.take_unreported(500, everything=True)
+            reported += sum(flow.count for flow in batch)
+            lost_flows += lost
+    batch, lost = flows.take_unreported(500, everything=True)
+    reported += sum(flow.count for flow in batch)
+    assert reported <= seen
+    assert (reported == seen) == (lost_flows + lost == 0)
+    assert flows.counters.lost == lost_flows + lost
+    assert not flows.has_fresh
