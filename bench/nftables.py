@@ -17,9 +17,9 @@ class Order(StrEnum):
     """Position of the rule that accepts what conntrack calls established."""
 
     STATE_FIRST = "state_first"
-    """The rule about state before all others, as firewalls have it: an established packet meets one rule."""
+    """Rule about state first, as firewalls have it: an established packet meets one rule."""
     RULES_FIRST = "rules_first"
-    """The rule about state behind all others: an established packet meets as many as a new one."""
+    """Rule about state last: an established packet meets as many as a new one."""
 
 
 @contextmanager

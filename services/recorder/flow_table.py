@@ -18,9 +18,7 @@ from cilia.contracts.protocols import protocol_name
 
 MOST_ON_A_PAGE: Final = 1000
 MAKE_ROOM: Final = 50
-"""When there are too many flows, one in so many goes, so that finding the oldest costs little for
-each.
-"""
+"""Flows of which one goes when there are too many, so that finding the oldest costs each little."""
 
 _RESERVED: Final = {int(item): item.label for item in Reserved if item is not Reserved.UNKNOWN}
 

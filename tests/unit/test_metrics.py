@@ -17,7 +17,7 @@ class Counters:
 
 
 class Meter:
-    """What OpenTelemetry would make of the metrics."""
+    """Meter of OpenTelemetry that keeps what it is told."""
 
     def __init__(self) -> None:
         self.made: dict[str, tuple[str, Callable[[object], list[object]], str]] = {}

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,19 +34,19 @@ def module_name(path: str) -> str:
 def imports(sources: Iterable[Source]) -> Imports:
     """Return the import graph of the layered packages."""
     modules = {module_name(each.path): each for each in sources if each.is_python and each.path.startswith(LAYERED)}
-    return {
-        name: frozenset(found for found in _imported(parse(source)) if found in modules and found != name)
-        for name, source in modules.items()
-    }
+    return {name: frozenset(_imported(parse(source), modules.keys()) - {name}) for name, source in modules.items()}
 
 
-def _imported(tree: ast.Module) -> Iterator[str]:
+def _imported(tree: ast.Module, modules: Set[str]) -> set[str]:
+    """Return the modules that a tree imports; a package only where a name of its own is imported."""
+    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= full | ({node.module} if full - modules else set())
+    return found & modules
 
 
 def cycles(graph: Imports) -> list[tuple[str, ...]]:

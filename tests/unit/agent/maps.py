@@ -37,7 +37,7 @@ class FakeMap(Generic[K, V]):
 
     @property
     def info(self) -> SimpleNamespace:
-        """What the agent asks the kernel of a map."""
+        """Return what the agent asks the kernel of a map."""
         return SimpleNamespace(max_entries=self.capacity)
 
     def update_packed(self, keys: bytes, values: bytes, count: int) -> int:

@@ -210,7 +210,7 @@ class Node:
         return await self.lifecycle.create(request(name, **fields))
 
     def is_clean(self) -> bool:
-        """Whether nothing is left of any pod, in the kernel, on disk and in the cluster."""
+        """Tell whether nothing is left of any pod, in the kernel, on disk and in the cluster."""
         kernel = self.kernel.links or self.kernel.table or self.kernel.ipcache or self.kernel.policies
         return not (kernel or self.records.pods or len(self.endpoints) or self.services.rows or self.pool.used)
 

@@ -1,4 +1,4 @@
-"""Agents and other services on a bus in memory: they answer at once, with what a test gives them."""
+"""Agents and other services on a bus in memory: they answer at once, as a test has it."""
 
 from collections.abc import Callable
 from typing import TypeVar

@@ -30,9 +30,22 @@ def test_imports_are_those_of_ours_wherever_they_stand() -> None:
     }
 
 
-def test_a_module_that_imports_from_its_own_package_is_no_cycle() -> None:
-    sources = [python("", "cilia/table/__init__.py"), python("from cilia.table import wire\n", "cilia/table/shard.py")]
+def test_a_package_that_joins_modules_which_import_each_other_is_no_cycle() -> None:
+    sources = [
+        python("from cilia.table.shard import Shard\n", "cilia/table/__init__.py"),
+        python("from cilia.table import wire\n", "cilia/table/shard.py"),
+        python("", "cilia/table/wire.py"),
+    ]
     assert cycles(imports(sources)) == []
+
+
+def test_a_name_of_a_package_is_an_import_of_the_package() -> None:
+    sources = [
+        python("from cilia.table.shard import Shard\n", "cilia/table/__init__.py"),
+        python("from cilia.table import Shard, wire\n", "cilia/table/shard.py"),
+        python("", "cilia/table/wire.py"),
+    ]
+    assert cycles(imports(sources)) == [("cilia.table", "cilia.table.shard")]
 
 
 def test_a_cycle_is_named_once_with_all_its_modules() -> None:
