@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from cilia.contracts.tables import Table
 from cilia.errors import Unavailable
@@ -37,6 +38,27 @@ async def running(*parts: Publisher | Subscriber) -> AsyncIterator[None]:
         yield
     finally:
         await end(*tasks)
+
+
+@dataclass
+class Pair:
+    """An owner of ``{1: 10}`` and a subscriber to every shard that has heard of it."""
+
+    broker: Broker
+    theirs: FakeBus
+    owner: Publisher
+    some: Subscriber
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[Pair]:
+    broker = Broker()
+    theirs = broker.bus()
+    owner, some = publisher(theirs, k1=10), subscriber(broker.bus())
+    owner.lead()
+    async with running(owner, some):
+        await some.wait_complete()
+        yield Pair(broker, theirs, owner, some)
 
 
 def state(some: Subscriber) -> dict[int, int]:
@@ -183,43 +205,33 @@ async def test_after_a_lost_connection_all_is_suspect_and_one_beacon_settles_it(
 
 @in_fake_time
 async def test_an_owner_that_was_cut_off_keeps_its_changes_and_beacons_for_the_connection() -> None:
-    broker = Broker()
-    theirs = broker.bus()
-    owner, some = publisher(theirs, k1=10), subscriber(broker.bus())
-    owner.lead()
-    async with running(owner, some):
-        await some.wait_complete()
-        theirs.disconnect()
-        owner.commit(6, {1: 11})
-        owner.commit(7, {1: 12})
+    async with pair() as both:
+        both.theirs.disconnect()
+        both.owner.commit(6, {1: 11})
+        both.owner.commit(7, {1: 12})
         await asyncio.sleep(3)
-        assert state(some) == {1: 10}
-        theirs.reconnect()
+        assert state(both.some) == {1: 10}
+        both.theirs.reconnect()
         async with asyncio.timeout(2):
-            await some.wait_sequence("1", 7)
-        assert state(some) == {1: 12}
+            await both.some.wait_sequence("1", 7)
+        assert state(both.some) == {1: 12}
 
 
 @in_fake_time
 async def test_a_message_that_the_bus_refuses_is_counted_and_made_good_by_the_beacon() -> None:
-    broker = Broker()
-    theirs = broker.bus()
-    owner, some = publisher(theirs, k1=10), subscriber(broker.bus())
-    owner.lead()
-    async with running(owner, some):
-        await some.wait_complete()
+    async with pair() as both:
         await asyncio.sleep(0.5)
 
         async def refuse(message: Sent) -> None:
             if ".delta." in message.subject:
                 raise Unavailable("bus", "its buffer is full")
-            await Broker.route(broker, message)
+            await Broker.route(both.broker, message)
 
-        broker.route = refuse  # type: ignore[method-assign]
-        owner.commit(6, {1: 11})
+        both.broker.route = refuse  # type: ignore[method-assign]
+        both.owner.commit(6, {1: 11})
         async with asyncio.timeout(3):
-            await some.wait_sequence("1", 6)
-        assert owner.counters.failures == 1
+            await both.some.wait_sequence("1", 6)
+        assert both.owner.counters.failures == 1
 
 
 @in_fake_time
