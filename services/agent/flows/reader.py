@@ -88,7 +88,7 @@ class EventReader:
         self._aggregate = aggregate
         self._wanted = publish or aggregate is not None
         self._queue: deque[bytes] = deque()
-        self._told_lost = 0
+        self._reported_lost = 0
         self.counters = FlowCounters()
 
     async def run(self) -> None:
@@ -99,7 +99,7 @@ class EventReader:
         """
         loop = asyncio.get_running_loop()
         loop.add_reader(self._ring.fileno(), self.drain)
-        self._told_lost = self._lost_in_kernel()
+        self._reported_lost = self._lost_in_kernel()
         pause = PUBLISH_SECONDS if self._wanted else IDLE_SECONDS
         try:
             while True:
@@ -130,8 +130,8 @@ class EventReader:
             flows = tuple(self._name_each(self._queue.popleft(), clock))
             if self._publish and self._bus.connected:
                 lost = self.counters.dropped + self._lost_in_kernel()
-                await self._send(FlowBatch(self._node, flows, lost - self._told_lost))
-                self._told_lost = lost
+                await self._send(FlowBatch(self._node, flows, lost - self._reported_lost))
+                self._reported_lost = lost
             await asyncio.sleep(0)
 
     def _name_each(self, records: bytes, clock: UnixClock) -> Iterator[Flow]:

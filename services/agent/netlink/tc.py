@@ -151,7 +151,7 @@ class TrafficControl:
         return found
 
     def delete_block_filter(self, block: int, found: Filter) -> None:
-        """Remove a filter of a block, whoever's it is; one that is gone changes nothing."""
+        """Remove a filter of a block, also a foreign one; one that is gone changes nothing."""
         message = _tcmsg(TCM_IFINDEX_MAGIC_BLOCK, found.handle, block, found.info)
         try:
             self._netlink.call(RTM_DELTFILTER, 0, message + attribute(TCA_KIND, found.kind.encode() + b"\0"))

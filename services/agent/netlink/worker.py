@@ -1,7 +1,6 @@
 """Thread for calls that block in the kernel, on RTNL or an RCU grace period; one at a time.
 
-The agent has two: one changes links, the other waits for readers, so that neither waits for the
-other.
+The agent has two, so that changes of links and grace periods don't delay each other.
 """
 
 import asyncio

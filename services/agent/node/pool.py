@@ -101,13 +101,11 @@ class BlockPool:
 
 
 class AddressPool:
-    """The addresses of the families that pods get here."""
+    """Addresses of the families that pods get here."""
 
-    def __init__(self, blocks: Iterable[str] = (), *, versions: Iterable[int] = (4, 6)) -> None:
+    def __init__(self, versions: Iterable[int]) -> None:
         self._pools = {4: BlockPool(), 6: BlockPool()}
         self._versions = tuple(versions)
-        for block in blocks:
-            self.add_block(block)
 
     @property
     def blocks(self) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ class NodeRoom(Room):
         self.bus = bus
         self.tables = Tables.subscribe(bus, config.node)
         self.gateways = GatewayMap(kernel.objects)
-        self.pool = AddressPool(versions=config.versions)
+        self.pool = AddressPool(config.versions)
         self.registered: list[Callable[[Addresses], None]] = []
         self.feeds: list[FeedNodes] = []
         own = RegisterNode(config.node, config.ipv4, config.ipv6, config.labels, config.pool, config.pool6)

@@ -1,4 +1,4 @@
-"""Errors: each keeps its data and says what, where and how much, for whoever reads only the text."""
+"""Errors: each keeps its data and says what, where and how much."""
 
 import pytest
 

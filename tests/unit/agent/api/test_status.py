@@ -12,10 +12,10 @@ from services.agent.api.status import STARTING_SECONDS, Status, rss_bytes, state
 from services.agent.config import Config
 from services.agent.endpoint.room import EndpointRoom
 from services.agent.endpoint.store import Endpoints
-from services.agent.node.pool import AddressPool
 from services.agent.node.room import NodeRoom
 from services.agent.room import Room
 from tests.unit.agent.endpoint.test_store import pod
+from tests.unit.agent.node.test_pool import granted
 
 
 class FakeRoom(Room):
@@ -36,7 +36,7 @@ class FakeRoom(Room):
 class FakeNode(FakeRoom):
     def __init__(self, *, complete: bool = True) -> None:
         super().__init__("registration")
-        self.pool = AddressPool(["10.1.0.0/28"], versions=[4])
+        self.pool = granted("10.1.0.0/28", versions=[4])
         self.bus = self
         self.connected = True
         self._complete = complete

@@ -17,6 +17,7 @@ from services.agent.endpoint.store import Endpoints, Pod
 from services.agent.endpoint.turns import Turns
 from services.agent.endpoint.veth import PodLink
 from services.agent.node.pool import Addresses, AddressPool
+from tests.unit.agent.node.test_pool import granted
 
 NETNS = "/proc/self/ns/net"
 """A network namespace that is always there."""
@@ -179,7 +180,7 @@ class Node:
 
     def start(self, *blocks: str) -> None:
         """Start an agent over what a former one left."""
-        self.pool = AddressPool(blocks or (BLOCK,), versions=(4,))
+        self.pool = granted(*(blocks or (BLOCK,)), versions=[4])
         self.services = FakeServices(self.kernel, self.pool)
         self.endpoints = Endpoints(self.records.pods.values())
         self.renewed: list[int] = []

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -9,7 +10,14 @@ from services.agent.node.pool import LOW_WATER, Addresses, AddressPool
 
 
 def pool_of(*blocks: str) -> AddressPool:
-    return AddressPool(blocks, versions={ip_network(block).version for block in blocks})
+    return granted(*blocks, versions={ip_network(block).version for block in blocks})
+
+
+def granted(*blocks: str, versions: Iterable[int]) -> AddressPool:
+    pool = AddressPool(versions)
+    for block in blocks:
+        pool.add_block(block)
+    return pool
 
 
 def holding(*addresses: str) -> Addresses:
@@ -29,7 +37,7 @@ def test_a_pod_gets_one_address_of_each_family() -> None:
 
 
 def test_a_family_that_pods_do_not_get_is_left_alone() -> None:
-    pool = AddressPool(["10.1.0.0/29", "fd00:1::/64"], versions=[6])
+    pool = granted("10.1.0.0/29", "fd00:1::/64", versions=[6])
     assert (pool.allocate(), pool.lacking) == (("", "fd00:1::2"), ())
 
 
@@ -80,7 +88,7 @@ def test_a_claimed_address_is_not_given_out_until_it_comes_back(block: str, clai
 
 
 def test_an_address_claimed_before_its_block_came_is_not_given_out_afterwards() -> None:
-    pool = AddressPool(versions=[4])
+    pool = AddressPool([4])
     with pytest.raises(UnknownBlock, match=r"address 10\.1\.0\.2"):
         pool.claim(holding("10.1.0.2"))
     pool.add_block("10.1.0.0/29")

@@ -53,7 +53,7 @@ class Setting:
     def __init__(self, directory: Path) -> None:
         self.bus = ScriptedBus()
         self.ipam = Ipam(self.bus)
-        self.pool = AddressPool(versions=(4,))
+        self.pool = AddressPool([4])
         self.registered_at: list[float] = []
         self.lease_file = directory / "lease"
         self.registration = Registration(self.bus.as_bus(), OWN, self.pool, self.lease_file, self._registered)
