@@ -35,16 +35,16 @@ class Basis(NamedTuple):
     owners: tuple[tuple[int, int], ...]
 
 
-Place = tuple[int, int]
-"""Address and port."""
+L4Address = tuple[int, int]
+"""Address and port, or identifier of an echo."""
 
 
 @dataclass(slots=True)
 class Flow:
-    initiator: Place
-    ends: dict[Place, End]
+    initiator: L4Address
+    ends: dict[L4Address, End]
     basis: Basis
-    sent: dict[Place, Traffic]
+    sent: dict[L4Address, Traffic]
 
     @property
     def is_closed(self) -> bool:
@@ -52,7 +52,7 @@ class Flow:
         return any(one & RST for one in flags) or (len(flags) == 2 and all(one & FIN for one in flags))
 
 
-FlowKey = tuple[Place, Place, int]
+FlowKey = tuple[L4Address, L4Address, int]
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Model:
 
     def follow(self, frame: bytes, header: Header, hook: Hook, ifindex: int) -> Outcome:
         """Pass what belongs to a flow that is known and current; decide about the rest."""
-        key, sender, receiver = places(header)
+        key, sender, receiver = flow_key_of(header)
         flow = self.flows.get(key)
         came_from = ifindex if hook == Hook.FROM_POD else 0
         reopens = flow is not None and flow.is_closed and header.tcp_flags & (SYN | ACK) == SYN
@@ -126,7 +126,7 @@ class Model:
         return self.overlay if end.tunnel else end.ifindex
 
     def decide(self, frame: bytes, header: Header, hook: Hook, ifindex: int, former: Flow | None) -> Outcome:
-        key, sender, receiver = places(header)
+        key, sender, receiver = flow_key_of(header)
         source, target = self.find(header.source), self.find(header.destination)
         if hook == Hook.FROM_POD and (not source.ifindex or source.ifindex != ifindex):
             return dropped(frame, DropReason.INVALID_SOURCE)
@@ -218,8 +218,8 @@ class Model:
         return 0, (direction, cookie, audited)
 
 
-def places(header: Header) -> tuple[FlowKey, Place, Place]:
-    """Return a flow's key, the sender's place and the receiver's."""
+def flow_key_of(header: Header) -> tuple[FlowKey, L4Address, L4Address]:
+    """Return a flow's key, the sender's address and port, and the receiver's."""
     sender, receiver = (header.source, header.source_port), (header.destination, header.destination_port)
     low, high = sorted((sender, receiver))
     return (low, high, header.protocol), sender, receiver
@@ -229,7 +229,7 @@ def fragment_key(header: Header, ifindex: int) -> tuple[int, int, int, int, int]
     return header.source, header.destination, header.fragment or 0, ifindex, header.protocol
 
 
-def account(flow: Flow, sender: Place, header: Header, frame: bytes) -> None:
+def account(flow: Flow, sender: L4Address, header: Header, frame: bytes) -> None:
     traffic = flow.sent[sender]
     traffic.packets += 1
     traffic.bytes += len(frame)
