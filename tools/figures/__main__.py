@@ -7,7 +7,7 @@ what is printed, not what is measured.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tools.figures.figures import measure
 from tools.figures.limits import faults
@@ -17,10 +17,15 @@ from tools.tree import ROOT, checked_out
 
 def check(paths: Sequence[str]) -> int:
     """Print what breaks a limit, below ``paths`` if there are any; return the exit status."""
-    found = [fault for fault in faults(measure(ROOT)) if not paths or any(path in fault for path in paths)]
+    found = narrowed(faults(measure(ROOT)), paths)
     for fault in found:
         print(f"figures: {fault}")
     return int(bool(found))
+
+
+def narrowed(found: Iterable[str], paths: Sequence[str]) -> list[str]:
+    """Return the faults that name one of ``paths``; all of them without paths."""
+    return [fault for fault in found if not paths or any(path in fault for path in paths)]
 
 
 def main() -> int:

@@ -38,7 +38,7 @@ def imports(sources: Iterable[Source]) -> Imports:
 
 
 def _imported(tree: ast.Module, modules: Set[str]) -> set[str]:
-    """Return the modules that a tree imports; a package only where a name of its own is imported."""
+    """Return the modules that a tree imports; a package only for a name of its own."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

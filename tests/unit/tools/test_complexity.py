@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tools.build import ROOT, compile_bpf
 from tools.complexity import HEAD, BadRecord, Complexity, Row, check, faults, kernel_version, measure, parse, render
@@ -54,3 +56,39 @@ def test_a_longer_program_costs_more(tmp_path: Path) -> None:
     faulty = [fault.split(":")[0] for fault in faults(measure(), measure(target))]
     assert faulty
     assert set(faulty) == {"from_overlay"}
+
+
+COSTS = st.builds(Complexity, *[st.integers(0, 1 << 20)] * 3)
+ROWS = st.builds(Row, st.sampled_from(["6.1", "6.12", "6.18"]), st.sampled_from(["from_pod", "to_pod", "to_uplink"]))
+
+
+@given(st.dictionaries(ROWS, COSTS))
+def test_any_records_are_read_back_as_they_were_written(records: dict[Row, Complexity]) -> None:
+    assert parse(HEAD + render(records)) == records
+
+
+@given(st.dictionaries(ROWS, COSTS))
+def test_what_is_measured_as_recorded_has_no_fault(records: dict[Row, Complexity]) -> None:
+    assert list(faults(records, records)) == []
+
+
+@given(COSTS, COSTS)
+def test_a_program_that_shrinks_is_never_a_fault(before: Complexity, now: Complexity) -> None:
+    smaller = Complexity(*map(min, before, now))
+    assert list(faults({ONE: before}, {ONE: smaller})) == []
+
+
+def test_growth_fails_the_check_and_says_how_to_accept_it(capsys: pytest.CaptureFixture[str]) -> None:
+    here = Row(kernel_version(), "from_pod")
+    assert check({here: BEFORE}, {here: BEFORE}) == 0
+    assert capsys.readouterr().out == ""
+    assert check({here: BEFORE}, {here: BEFORE._replace(jited_bytes=9000)}) == 1
+    out = capsys.readouterr().out
+    assert "from_pod: jited_bytes grew from 5000 to 9000 (+80%)" in out
+    assert "make complexity" in out
+
+
+def test_columns_are_aligned_and_lines_have_no_blank_at_their_end() -> None:
+    lines = render({ONE: BEFORE, Row("6.12", "to_the_uplink"): Complexity(1, 2, 3)}).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert all(line == line.rstrip() for line in lines)
