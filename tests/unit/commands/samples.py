@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 
 from cilia.contracts.agent import AgentState, AgentStatus, EndpointState, LocalEndpoint, LoopStatus, TableStatus
+from cilia.contracts.direction import Direction
+from cilia.contracts.flow_events import Flow, FlowKind, FlowVerdict
 from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
 from cilia.contracts.policies import ChangeAction, PoliciesChanged, PolicyChange
 from cilia.contracts.tables import Endpoint, EndpointKey, IdentityRow, Node, PolicyObject
@@ -44,6 +46,24 @@ LOCAL = LocalEndpoint(
     ifindex=12,
     netns="/run/netns/web",
     policy_revision=41,
+)
+
+DROP = Flow(
+    time_ns=0,
+    node=NODE1,
+    kind=FlowKind.DROP,
+    verdict=FlowVerdict.DROPPED,
+    protocol="tcp",
+    source="10.244.0.2",
+    destination="10.244.0.66",
+    source_port=40000,
+    destination_port=5432,
+    source_identity=300,
+    destination_identity=400,
+    source_endpoint="shop/web",
+    destination_endpoint="shop/db",
+    direction=Direction.INGRESS,
+    reason="policy-denied",
 )
 
 

@@ -7,31 +7,13 @@ import msgspec
 import pytest
 
 from cilia.commands.output import format_time
-from cilia.contracts.direction import Direction
 from cilia.contracts.flow_events import Flow, FlowBatch, FlowKind, FlowVerdict
 from cilia.contracts.flows import FlowPage, ListFlows, PolicyVerdict, RecordedFlow, RecordedPeer
 from cilia.errors import Unavailable
 from tests.unit.commands.fake_cluster import FakeCluster
-from tests.unit.commands.samples import ENDPOINTS, IDENTITIES, NODE1, NODE2
+from tests.unit.commands.samples import DROP, ENDPOINTS, IDENTITIES, NODE1, NODE2
 
 SUBJECT = "cilia.v1.shop.flow.*"
-DROP = Flow(
-    time_ns=0,
-    node=NODE1,
-    kind=FlowKind.DROP,
-    verdict=FlowVerdict.DROPPED,
-    protocol="tcp",
-    source="10.244.0.2",
-    destination="10.244.0.66",
-    source_port=40000,
-    destination_port=5432,
-    source_identity=300,
-    destination_identity=400,
-    source_endpoint="shop/web",
-    destination_endpoint="shop/db",
-    direction=Direction.INGRESS,
-    reason="policy-denied",
-)
 PASS = msgspec.structs.replace(
     DROP, kind=FlowKind.VERDICT, verdict=FlowVerdict.FORWARDED, reason="", policy="NetworkPolicy/shop/db"
 )

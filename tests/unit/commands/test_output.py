@@ -17,29 +17,12 @@ from cilia.commands.policy.changes import (
     describe_realisation,
     find_key,
 )
-from cilia.contracts.direction import Direction
-from cilia.contracts.flow_events import Flow, FlowKind, FlowVerdict
 from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.contracts.realisation import NodeRealised, Realised
 from cilia.contracts.tables import Node, PolicyObject
+from tests.unit.commands import samples
 
-DROP = Flow(
-    time_ns=0,
-    node=NodeName("node1"),
-    kind=FlowKind.DROP,
-    verdict=FlowVerdict.DROPPED,
-    protocol="TCP",
-    source="10.244.0.2",
-    destination="10.244.0.3",
-    source_port=40000,
-    destination_port=5432,
-    source_identity=300,
-    destination_identity=400,
-    source_endpoint="shop/web",
-    destination_endpoint="shop/db",
-    direction=Direction.INGRESS,
-    reason="policy-denied",
-)
+DROP = msgspec.structs.replace(samples.DROP, protocol="TCP")
 
 
 def monitor_arguments(*words: str) -> argparse.Namespace:
