@@ -12,7 +12,7 @@ from cilia.policy.explain.judgement import Judge
 from cilia.policy.explain.packet import Packet, read_port
 from cilia.policy.explain.parties import Party, party_of_address, party_of_identity
 from cilia.policy.simulate.cluster import DescribedCluster, DescribedParty
-from cilia.policy.simulate.description import BadDescription, Expectation
+from cilia.policy.simulate.description import BadDescription, Expectation, Expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Broken:
     source: str
     destination: str
     port: str
-    expected: str
+    expected: Expected
     explained: Explained | None
 
 
@@ -70,7 +70,7 @@ def run_cases(cluster: DescribedCluster) -> Results:
             explained = _explain(cluster, judge, source, destination, port)
             if explained is not None:
                 hit |= {rule for side in (explained.egress, explained.ingress) for rule in side.rules}
-            if explained is None or explained.allowed != (case.expect == "allowed"):
+            if explained is None or explained.allowed != (case.expect is Expected.ALLOWED):
                 name = case.name or f"case {number}"
                 broken.append(Broken(name, source.name, destination.name, port, case.expect, explained))
     return Results(flows, tuple(broken), tuple(judge.rules), frozenset(hit))

@@ -12,7 +12,7 @@ from cilia.contracts.labels import CLUSTER, Label, Labels, node, parse_labels, w
 from cilia.contracts.protocols import TRANSPORTS
 from cilia.policy.engine.engine import Engine
 from cilia.policy.engine.events import EndpointsChanged, IdentityPut, ModeSet, PolicyPut
-from cilia.policy.engine.options import Mode, Options
+from cilia.policy.engine.options import Options
 from cilia.policy.engine.rules import Policy, Prefix, cidr_label, within
 from cilia.policy.engine.selectors import ContainerPort
 from cilia.policy.engine.verdict import StateLookup, Verdict
@@ -66,7 +66,7 @@ class DescribedCluster:
     def __init__(self, description: Description, policies: Sequence[ParsedPolicy]) -> None:
         self.description = description
         self.policies = {item.key: item.policy for item in policies}
-        options = Options(mode=Mode(description.mode), dual_stack=description.dual_stack)
+        options = Options(mode=description.mode, dual_stack=description.dual_stack)
         self.engine = Engine(options)
         self._labels: dict[Labels, Identity] = {}
         self._numbers = count(FIRST_ALLOCATED)

@@ -6,12 +6,14 @@ Fields that aren't known are refused, since a misspelt one would change verdicts
 """
 
 import json
+from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
 import yaml
 from msgspec import Struct
 
+from cilia.policy.engine.options import Mode
 from cilia.policy.errors import PolicyError
 
 Protocol = Literal["TCP", "UDP", "SCTP"]
@@ -64,6 +66,13 @@ class DescribedNode(Described, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
 
 
+class Expected(StrEnum):
+    """Expected verdict on a flow."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+
+
 class Expectation(Described, frozen=True, kw_only=True):
     """Expected verdict on flows: every one of sources x destinations x ports.
 
@@ -75,7 +84,7 @@ class Expectation(Described, frozen=True, kw_only=True):
     destinations: tuple[str, ...]
     ports: tuple[str, ...]
     """``80/TCP``, ``http/TCP`` (as the destination names it), ``8/ICMP`` (a type)."""
-    expect: Literal["allowed", "denied"]
+    expect: Expected
     name: str = ""
 
 
@@ -99,7 +108,7 @@ class Description(Described, frozen=True, kw_only=True):
     entities: tuple[str, ...] = ()
     policies: tuple[dict[str, Any], ...] = ()
     probes: tuple[str, ...] = ()
-    mode: Literal["default", "always", "never"] = "default"
+    mode: Mode = Mode.DEFAULT
     dual_stack: bool = False
     cluster: str = ""
     allow_unenforced: bool = False

@@ -1,6 +1,7 @@
 """The verdicts of a described cluster as rows: each source, destination, protocol and port."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 
 from msgspec import Struct
 
@@ -10,13 +11,21 @@ from cilia.policy.explain.packet import read_port
 from cilia.policy.simulate.cluster import DescribedCluster, DescribedParty
 
 
+class SideOutcome(StrEnum):
+    """Outcome of one side's policies."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    AUDITED = "audited"
+    """Let through and reported."""
+    NOT_ENFORCED = "not-enforced"
+    """No policy is enforced there: outside of the cluster."""
+
+
 class SideVerdict(Struct, frozen=True):
     """Verdict of one side's policies."""
 
-    verdict: str
-    """``allowed``, ``denied``, ``audited`` (let through and reported), or ``not-enforced`` outside
-    of the cluster.
-    """
+    verdict: SideOutcome
     by: str = ""
     """The key of the policy that decides, or ``default``."""
 
@@ -67,6 +76,8 @@ def _judge(
 
 def _describe(side: Verdict | None, keys: Mapping[int, str]) -> SideVerdict:
     if side is None:
-        return SideVerdict("not-enforced")
-    verdict = "audited" if side.audited else "allowed" if side.allowed else "denied"
+        return SideVerdict(SideOutcome.NOT_ENFORCED)
+    verdict = SideOutcome.ALLOWED if side.allowed else SideOutcome.DENIED
+    if side.audited:
+        verdict = SideOutcome.AUDITED
     return SideVerdict(verdict, keys[side.cookie] if side.cookie else "default")

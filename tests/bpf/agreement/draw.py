@@ -6,6 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
+from cilia.policy.engine.options import Mode
 from cilia.policy.language.enforcement import AUDIT
 from cilia.policy.language.parse import SHADOW
 from cilia.policy.simulate.description import DescribedPod, DescribedPort, Description
@@ -46,7 +47,7 @@ def draw(pick: Random) -> Description:
         addresses=OUTSIDERS,
         entities=("host",),
         policies=tuple(policies),
-        mode=pick.choices(("default", "always", "never"), (12, 2, 1))[0],
+        mode=pick.choices((Mode.DEFAULT, Mode.ALWAYS, Mode.NEVER), (12, 2, 1))[0],
     )
 
 

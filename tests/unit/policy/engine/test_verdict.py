@@ -1,4 +1,4 @@
-"""Verdicts: the longest match of the peer and of any peer, and of both the one that ranks higher."""
+"""Verdicts: the longest match of the peer and of any peer, and of both the higher rank."""
 
 from itertools import product
 

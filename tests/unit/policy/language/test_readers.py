@@ -1,4 +1,4 @@
-"""What users write becomes typed rules: ports, peers, prefixes, entities and scopes, by table."""
+"""Readers of policies: ports, peers, prefixes, entities and scopes become typed rules, by table."""
 
 import json
 from ipaddress import ip_network
