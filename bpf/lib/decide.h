@@ -272,17 +272,27 @@ static __always_inline int decide_flow(const struct packet *packet, const union 
 	return verdict;
 }
 
-static __always_inline void fill_findings_of(struct findings *findings,
-					     const struct decision *decision)
+/* Report a decision, and take the packet to its exit; returns a TC action. A function of its own
+ * for the room that findings take: with decide()'s own, the stack of 512 bytes would be too short.
+ */
+static __noinline int conclude(struct __sk_buff *ctx, const struct packet *packet,
+			       const struct decision *decision, int verdict)
 {
-	findings->identity[0] = decision->source.identity;
-	findings->identity[1] = decision->destination.identity;
-	findings->endpoint[0] = decision->source.endpoint;
-	findings->endpoint[1] = decision->destination.endpoint;
-	findings->cookie = decision->cookie;
-	findings->direction = decision->direction;
-	findings->audited = decision->audited;
-	findings->is_reply = decision->is_reply;
+	struct findings findings = {
+	    .identity = {decision->source.identity, decision->destination.identity},
+	    .endpoint = {decision->source.endpoint, decision->destination.endpoint},
+	    .cookie = decision->cookie,
+	    .direction = decision->direction,
+	    .audited = decision->audited,
+	    .is_reply = decision->is_reply,
+	};
+
+	if (verdict < 0)
+		return drop_of_flow(ctx, packet, &findings, verdict);
+	report(ctx, packet, &findings, EVENT_VERDICT, 0);
+	if (decision->audited)
+		count(AUDITED, packet->hook, ctx->len);
+	return forwarded(ctx, packet, verdict);
 }
 
 /* Decide about a packet whose flow isn't known, isn't current, or came from where it shouldn't;
@@ -300,7 +310,6 @@ __noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const 
 {
 	struct ct_scratch *room = scratch();
 	struct decision decision = {};
-	struct findings findings = {};
 	union ct_key *key;
 	int verdict;
 
@@ -309,10 +318,8 @@ __noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const 
 	key = (union ct_key *)&room->key;
 	*key = *flow;
 	verdict = locate_ends(ctx, packet, &decision);
-	if (verdict) {
-		fill_findings_of(&findings, &decision);
-		return drop(ctx, packet, &findings, verdict);
-	}
+	if (verdict)
+		return conclude(ctx, packet, &decision, verdict);
 	/* from another node to this host: no pod's policy is concerned */
 	if (!decision.source.ifindex && !decision.destination.ifindex)
 		return forwarded(ctx, packet, deliver_to_host(ctx));
@@ -320,11 +327,5 @@ __noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const 
 	if (!verdict)
 		verdict =
 		    forward(ctx, packet, side_of(&room->entry, from), decision.source.identity);
-	fill_findings_of(&findings, &decision);
-	if (verdict < 0)
-		return drop_of_flow(ctx, packet, &findings, verdict);
-	report(ctx, packet, &findings, EVENT_VERDICT, 0);
-	if (decision.audited)
-		count(AUDITED, packet->hook, ctx->len);
-	return forwarded(ctx, packet, verdict);
+	return conclude(ctx, packet, &decision, verdict);
 }
