@@ -118,7 +118,7 @@ class Config(Struct, frozen=True, kw_only=True):
     flows: bool = True
     """Publish flows on the bus."""
     distinct_flows: int = 8192
-    """Largest number of distinct flows that are remembered and exported to the recorder; 0: none."""
+    """Most distinct flows that are remembered and exported to the recorder; 0: none."""
     nats: BusConfig = BusConfig()
     maps: MapSizes = MapSizes()
     timeouts: TimeoutConfig = TimeoutConfig()

@@ -27,7 +27,7 @@ class FakeObjects:
 
 
 class Setting:
-    """What opening the kernel calls, with failures to order."""
+    """Calls that opening the kernel makes, with failures to order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.objects = FakeObjects()

@@ -1,4 +1,4 @@
-"""Teardown of a node: all that the agent made goes, others' things stay, none of it under an agent."""
+"""Teardown of a node: all that the agent made goes, others' things stay; never under an agent."""
 
 import socket
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Turns: calls for one pod follow each other, those for others don't wait, nothing is left behind."""
+"""Turns: calls for one pod follow each other, others don't wait, nothing is left behind."""
 
 import asyncio
 import gc
