@@ -50,6 +50,7 @@ check: setup ## lint, types, layers, generated files, what the programs cost the
 	clang-format --dry-run -Werror $(BPF_SOURCES)
 	$(PYTHON) -m tools.abi --check
 	$(PYTHON) -m tools.complexity --check
+	$(PYTHON) -m tools.figures --check
 
 bench: setup ## every benchmark, as tables
 	@for name in kvstore table identity datapath endpoint policy; do $(PYTHON) -m bench.$$name || exit 1; done
