@@ -50,7 +50,7 @@ def stored(policies: Policies) -> int:
 
 def history(policies: Policies) -> list[list[str]]:
     """Return the lines of the table, the newest first."""
-    run = policies.cilia("policy", "history")
+    run = policies.cilia("policy", "history", "--limit", "1000")  # other modules have changed policies before
     assert run.returncode == 0, run.stderr
     return [line.split() for line in run.stdout.splitlines()[1:]]
 
