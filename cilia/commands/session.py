@@ -80,7 +80,7 @@ class Session:
         Raises:
             Unavailable: Its owner doesn't answer.
         """
-        subscriber = TableSubscriber(self.bus, table, ALL)
+        subscriber = TableSubscriber(self.bus, table, ALL, clock=asyncio.get_running_loop().time)
         running = asyncio.create_task(subscriber.run(), name=f"read {table.name}")
         try:
             async with asyncio.timeout(READ_SECONDS):
