@@ -37,7 +37,7 @@ def report(figures: Iterable[Figure], *, as_json: bool = "--json" in sys.argv) -
         for figure in figures:
             print(msgspec.json.encode(figure).decode())
         return
-    width = max(len(figure.name) for figure in figures)
+    width = max((len(figure.name) for figure in figures), default=0)
     for each in figures:
         spread = f"{each.low:,.2f} .. {each.high:,.2f}"
         print(f"{each.name:<{width}}  {each.value:>14,.2f} {each.unit:<10} {spread:<28} n={each.n}")

@@ -7,6 +7,7 @@ import pytest
 
 from bench import compare
 from bench.compare import SCRIPTS, quotients, run_benchmark
+from bench.report import report
 
 
 def test_each_round_gives_one_quotient() -> None:
@@ -45,3 +46,8 @@ def test_an_unknown_benchmark_is_refused_by_name(
         compare.main()
     assert ended.value.code == 2
     assert "no benchmark 'speed'; there are programs, endpoint, policy" in capsys.readouterr().err
+
+
+def test_a_comparison_that_was_cut_at_once_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    report(quotients([{"a": 1.0}], []), as_json=False)
+    assert capsys.readouterr().out == ""
