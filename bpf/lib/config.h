@@ -41,8 +41,11 @@ const volatile bool tracks_fragments = true;
 const volatile __u64 event_cost_ns = 0;
 const volatile __u64 event_burst_ns = 0;
 
-/* Report an established flow that often, in units of 2^20 ns, and when TCP begins or ends; 0: only
- * verdicts. */
+/* Rate of the coarse clock (lib/clock.h): the kernel's CONFIG_HZ. */
+const volatile __u32 ticks_per_second = 250;
+
+/* Report an established flow that often, in ticks of the coarse clock, and when TCP begins or ends;
+ * 0: only verdicts. */
 const volatile __u32 trace_ticks = 0;
 
 static __always_inline void write_gateway_mac(__u8 *mac)

@@ -11,6 +11,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "lib/address.h"
+#include "lib/clock.h"
 #include "lib/config.h"
 #include "lib/packet.h"
 #include "lib/policy.h"
@@ -186,12 +187,6 @@ static __always_inline bool is_closed(const struct ct_entry *entry)
 static __always_inline bool is_reopening(const struct ct_entry *entry, const struct packet *packet)
 {
 	return (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && is_closed(entry);
-}
-
-/* Time in the units of last_seen. */
-static __always_inline __u32 coarse_now(void)
-{
-	return bpf_ktime_get_coarse_ns() >> CT_CLOCK_TICK_SHIFT;
 }
 
 #define TRACE_FLAGS (TCP_FIN | TCP_SYN | TCP_RST)

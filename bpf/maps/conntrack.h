@@ -22,12 +22,6 @@ enum tcp_flag {
 	TCP_ACK = 0x10,
 };
 
-/* Clock of last_seen and `traced`: coarse CLOCK_MONOTONIC in ns, shifted: about ms, and wraps in 52
- * days. */
-enum ct_clock {
-	CT_CLOCK_TICK_SHIFT = 20,
-};
-
 struct ct4_key {
 	__be32 address[2];
 	__be16 port[2]; /* echo: the identifier at the end that asked, 0 at the other */
@@ -60,7 +54,7 @@ struct ct_entry {
 	__u16 policy_slot[2]; /* slot of each end; 0 where it isn't local */
 	__u32 bucket[2];      /* of each end's address in cilia_addresses */
 	__u32 identity[2];    /* of each end */
-	__u32 last_seen;      /* see enum ct_clock */
+	__u32 last_seen;      /* when its latest packet came by; see lib/clock.h */
 	__u8 initiator;       /* end that sent the first packet */
 	__u8 pad[3];
 	struct ct_side side[2];

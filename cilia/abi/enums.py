@@ -3,12 +3,6 @@
 from enum import IntEnum
 
 
-class CtClock(IntEnum):
-    """``enum ct_clock``."""
-
-    TICK_SHIFT = 20
-
-
 class DropReason(IntEnum):
     """``enum drop_reason``."""
 

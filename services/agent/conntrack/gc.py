@@ -6,7 +6,6 @@ the event loop nor a CPU is held for long. Lifetimes are the peer's (pkg/maps/ct
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Generic
@@ -14,6 +13,7 @@ from typing import Any, Final, Generic
 from cilia.abi import maps
 from cilia.abi.codec import Buffer, K
 from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry
+from cilia.datapath.clock import TICKS_PER_SECOND, TICKS_WRAP
 from cilia.datapath.errors import MapError
 from cilia.datapath.maps import Map
 from cilia.datapath.objects import LoadedObject
@@ -29,10 +29,6 @@ GATHER_SECONDS: Final = 1.0
 """Pods that go together share a sweep."""
 TCP: Final = 6
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
-TICK_SHIFT: Final = 20
-"""``last_seen`` counts ns >> 20."""
-TICKS_PER_SECOND: Final = 1_000_000_000 / (1 << TICK_SHIFT)
-WRAP: Final = 1 << 32
 
 
 def lifetime_seconds(protocol: int, entry: CtEntry, timeouts: TimeoutConfig) -> int:
@@ -49,8 +45,8 @@ def lifetime_seconds(protocol: int, entry: CtEntry, timeouts: TimeoutConfig) -> 
 
 def is_expired(protocol: int, entry: CtEntry, now_ticks: int, timeouts: TimeoutConfig) -> bool:
     """Tell whether a flow has idled too long; ``now_ticks`` counts as ``last_seen`` does."""
-    idle = (now_ticks - entry.last_seen) % WRAP
-    if idle > WRAP // 2:  # a program on another CPU was ahead of our clock
+    idle = (now_ticks - entry.last_seen) % TICKS_WRAP
+    if idle > TICKS_WRAP // 2:  # a program on another CPU was ahead of our clock
         return False
     return idle > lifetime_seconds(protocol, entry, timeouts) * TICKS_PER_SECOND
 
@@ -80,7 +76,7 @@ class Conntrack:
         objects: LoadedObject,
         timeouts: TimeoutConfig,
         sweep_seconds: float,
-        clock_ns: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+        clock_ticks: Callable[[], int],
     ) -> None:
         self._tables = (
             FlowTable(objects.map(maps.CT4), Ct4Key.unpack_each, lambda key: map(MAPPED.__or__, key.address)),
@@ -88,7 +84,7 @@ class Conntrack:
         )
         self._timeouts = timeouts
         self._sweep_seconds = sweep_seconds
-        self._clock_ns = clock_ns
+        self._clock_ticks = clock_ticks
         self._gone: set[int] = set()
         self._wakeup = Wakeup()
         self.found = dict.fromkeys((table.map.name for table in self._tables), 0)
@@ -139,7 +135,7 @@ class Conntrack:
     async def _sweep_one(self, table: FlowTable[Any], gone: set[int]) -> int:
         found = 0
         for keys, values in table.map.batches(STEP):
-            now = self._clock_ns() >> TICK_SHIFT
+            now = self._clock_ticks()
             dead = [
                 key
                 for key, entry in zip(table.keys(keys), CtEntry.unpack_each(values), strict=True)

@@ -1,6 +1,7 @@
 """Flows that the programs remember: their sweeps and what those found."""
 
 from cilia.abi import maps
+from cilia.datapath.clock import CoarseClock
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
 from services.agent.config import Config
@@ -13,7 +14,8 @@ class ConntrackRoom(Room):
     """cilia_ct4 and cilia_ct6."""
 
     def __init__(self, config: Config, kernel: Kernel) -> None:
-        self.gc = Conntrack(kernel.objects, config.timeouts, config.conntrack_sweep_seconds)
+        clock = CoarseClock(kernel.objects.program("read_clock"))
+        self.gc = Conntrack(kernel.objects, config.timeouts, config.conntrack_sweep_seconds, clock.now)
 
     def loops(self) -> dict[str, Loop]:
         """Return the loop of sweeps."""

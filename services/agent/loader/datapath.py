@@ -92,6 +92,7 @@ def variables(
         "masquerades": config.masquerade,
         "nat_ports": b"".join(port.to_bytes(2, "little") for port in ports),
         "ipv6_checksum_flag": BPF_F_IPV6 if kernel >= IPV6_CHECKSUM_KERNEL else 0,
+        "ticks_per_second": TICKS_PER_SECOND,
         "trace_ticks": int(config.trace_seconds * TICKS_PER_SECOND),
         "event_cost_ns": NS_PER_SECOND // config.event_limit if config.event_limit else 0,
         "event_burst_ns": EVENT_BURST_NS,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from cilia.abi.enums import EventKind, Hook, Outcome
+from cilia.datapath.clock import TICKS_PER_SECOND
 from tests.bpf.datapath.packets import tcp
 from tests.bpf.datapath.rig import EGRESS, INGRESS, TC_ACT_REDIRECT, TC_ACT_SHOT, A, B, Node, node, populate, reset
 
@@ -36,7 +37,6 @@ def test_reports_that_find_no_room_are_counted_and_the_packet_fares_as_before(he
     assert here.counted(Outcome.LOST_EVENT, Hook.FROM_POD) > before
 
 
-TICKS_PER_SECOND = 954
 LIMIT = 100
 
 

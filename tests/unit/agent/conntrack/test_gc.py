@@ -6,11 +6,12 @@ import pytest
 
 from cilia.abi import maps
 from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry, CtSide
+from cilia.datapath.clock import TICKS_PER_SECOND
 from cilia.datapath.errors import MapError
 from services.agent.address import number, packed
 from services.agent.config import TimeoutConfig
 from services.agent.conntrack import gc as module
-from services.agent.conntrack.gc import ACK, FIN, RST, SYN, TICKS_PER_SECOND, Conntrack, is_expired, lifetime_seconds
+from services.agent.conntrack.gc import ACK, FIN, RST, SYN, Conntrack, is_expired, lifetime_seconds
 from tests.unit.agent.loops import running, until
 from tests.unit.agent.maps import FakeObjects
 
@@ -43,7 +44,7 @@ def test_lifetimes_follow_the_state_of_the_connection(protocol: int, flags: tupl
 
 
 def test_a_flow_expires_after_its_lifetime_and_not_before() -> None:
-    edge = 1000 + int(60 * TICKS_PER_SECOND)
+    edge = 1000 + 60 * TICKS_PER_SECOND
     assert not is_expired(*flow(17), edge, TIMEOUTS)
     assert is_expired(*flow(17), edge + 1, TIMEOUTS)
 
@@ -67,7 +68,7 @@ class Table:
     def __init__(self) -> None:
         self.now = 1000.0
         objects = FakeObjects()
-        self.gc = Conntrack(objects.loaded, TIMEOUTS, 30.0, clock_ns=lambda: int(self.now * 1e9))
+        self.gc = Conntrack(objects.loaded, TIMEOUTS, 30.0, lambda: int(self.now * TICKS_PER_SECOND))
         self.ct4, self.ct6 = objects.map(maps.CT4), objects.map(maps.CT6)
 
     def enter(self, *ends: int, port: int = 5000) -> None:

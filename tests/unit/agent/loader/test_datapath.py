@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cilia.contracts.ids import NodeName
+from cilia.datapath.clock import TICKS_PER_SECOND
 from services.agent.config import Config, RoutingMode
 from services.agent.loader.datapath import (
     BPF_F_IPV6,
@@ -84,9 +85,10 @@ def test_a_report_costs_its_part_of_a_second(limit: int, cost_ns: int) -> None:
     assert given_by(event_limit=limit)["event_cost_ns"] == cost_ns
 
 
-@pytest.mark.parametrize(("seconds", "ticks"), [(0.0, 0), (1.0, 953), (5.0, 4768)])
+@pytest.mark.parametrize(("seconds", "ticks"), [(0.0, 0), (1.0, TICKS_PER_SECOND), (5.0, 5 * TICKS_PER_SECOND)])
 def test_seconds_between_reports_are_counted_in_ticks(seconds: float, ticks: int) -> None:
-    assert given_by(trace_seconds=seconds)["trace_ticks"] == ticks
+    given = given_by(trace_seconds=seconds)
+    assert (given["ticks_per_second"], given["trace_ticks"]) == (TICKS_PER_SECOND, ticks)
 
 
 def test_ports_are_two_little_endian_words() -> None:
