@@ -1,5 +1,6 @@
 """Lifecycle of endpoints: calls that make a pod talk, under policy from its first packet on, and
-undo that. Each leaves the pod connected, or nothing of it (:mod:`~.stages` draws the way).
+undo that. Each leaves the pod connected, or nothing of it (:mod:`~.stages` draws the way), and each
+step leaves kernel, records and tables in a state from which a restart finds its way.
 """
 
 import asyncio
@@ -9,13 +10,13 @@ from typing import Final
 from msgspec.structs import replace
 
 from cilia.contracts.agent import AuditEndpoint, CreateEndpoint, EndpointReference, RelabelEndpoint
-from cilia.contracts.ids import Revision
+from cilia.contracts.identity_service import Published
+from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
 from cilia.datapath.errors import DatapathError
 from cilia.errors import Refused, Unavailable
 from cilia.netns import NoNetworkNamespace, open_netns
 from services.agent.endpoint.parts import Parts
-from services.agent.endpoint.stages import check_repeated, new_pod, pending_step, security_labels
-from services.agent.endpoint.steps import Steps
+from services.agent.endpoint.stages import check_repeated, link_of, new_pod, pending_step, security_labels
 from services.agent.endpoint.store import Pod
 from services.agent.endpoint.turns import Turns
 from services.agent.endpoint.veth import random_mac
@@ -24,15 +25,16 @@ from services.agent.errors import AgentError, NoEndpointId, TooSlow, UnknownEndp
 log = logging.getLogger(__name__)
 
 RELABEL_SECONDS: Final = 5.0
+WITHDRAWAL_SECONDS: Final = 2.0
+"""Longest wait of a deletion for identity's answer; after that it goes on in the background."""
 
 
 class EndpointLifecycle:
-    """Calls that create, relabel, audit and delete endpoints."""
+    """Calls that create, relabel, audit and delete endpoints, and their steps."""
 
-    def __init__(self, parts: Parts, steps: Steps, turns: Turns) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._steps = steps
-        self._turns = turns
+        self._turns = Turns()
 
     async def create(self, request: CreateEndpoint) -> Pod:
         """Connect a pod; return once its policy is in force.
@@ -52,17 +54,17 @@ class EndpointLifecycle:
                 return await self._repeat(known, request)
             with open_netns(request.netns):
                 pass  # it is there; better known before an identity is allocated
-            lease = await self._steps.lease(request.timeout_seconds)
+            lease = await self._lease(request.timeout_seconds)
             pod = await self._record(request, labels)
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await self._steps.connect(pod, lease)
+                    return await self._connect(pod, lease)
             except TimeoutError as error:
                 step = pending_step(self._parts.endpoints.get(pod.id) or pod)
-                await asyncio.shield(self._steps.undo(pod))
+                await asyncio.shield(self._undo(pod))
                 raise TooSlow(step, request.timeout_seconds) from error
             except (AgentError, DatapathError, NoNetworkNamespace, Refused, Unavailable, asyncio.CancelledError):
-                await asyncio.shield(self._steps.undo(pod))
+                await asyncio.shield(self._undo(pod))
                 raise
 
     async def delete(self, reference: EndpointReference) -> None:
@@ -77,7 +79,7 @@ class EndpointLifecycle:
         async with self._turns.of(pod.namespace, pod.name):
             current = self._parts.endpoints.get(pod.id)
             if current is not None:
-                await self._steps.undo(current)
+                await self._undo(current)
 
     async def relabel(self, request: RelabelEndpoint) -> Pod:
         """Give a pod other labels; return once the policy of its new identity is in force for it.
@@ -91,8 +93,8 @@ class EndpointLifecycle:
             pod = replace(self._parts.endpoints.find(request.endpoint), labels=labels)
             if pod.disconnecting:
                 raise UnknownEndpoint("name", pod.full_name)
-            published = await self._parts.publisher.publish(pod, await self._steps.lease(RELABEL_SECONDS))
-            return await self._steps.adopt_identity(pod, published)
+            published = await self._parts.publisher.publish(pod, await self._lease(RELABEL_SECONDS))
+            return await self._adopt_identity(pod, published)
 
     async def audit(self, request: AuditEndpoint) -> Pod:
         """Begin or end the audit of a pod; its flows are decided anew with their next packet.
@@ -103,12 +105,62 @@ class EndpointLifecycle:
         pod = self._parts.endpoints.find(request.endpoint)
         async with self._turns.of(pod.namespace, pod.name):
             pod = replace(self._parts.endpoints.find(request.endpoint), audit=request.audit)
-            self._steps.keep(pod)
+            self.keep(pod)
             if pod.identity and not pod.disconnecting:
-                self._steps.enter(pod)
+                self.enter(pod)
                 for address in pod.numbers:
                     self._parts.renew_flows(address)
             return pod
+
+    async def republish(self, endpoint: EndpointId) -> bool:
+        """Write a pod's row again under the node's present lease.
+
+        Returns:
+            Whether that is done with, also since the pod has gone.
+        """
+        pod = self._parts.endpoints.get(endpoint)
+        if pod is None:
+            return True
+        async with self._turns.of(pod.namespace, pod.name):
+            pod = self._parts.endpoints.get(endpoint)
+            if pod is None or pod.disconnecting:
+                return True
+            try:
+                published = await self._parts.publisher.publish(pod, await self._parts.registrar.lease())
+            except (Refused, Unavailable) as error:
+                log.warning("endpoint %s is not published: %s", pod.full_name, error)
+                return False
+            await self._adopt_identity(pod, published)
+            return True
+
+    def keep(self, pod: Pod) -> None:
+        """Know a pod, in memory and on disk."""
+        self._parts.records.save(pod)
+        self._parts.endpoints.put(pod)
+
+    async def link(self, pod: Pod) -> Pod:
+        """Make a pod's link."""
+        return replace(pod, ifindex=await self._parts.links.connect(link_of(pod, self._parts.mtu_bytes)))
+
+    def enter(self, pod: Pod) -> None:
+        """Make a pod known to the programs, and where it is."""
+        slot = self._parts.policy.ensure(pod.identity)
+        self._parts.table.put_pod(pod, slot)
+        self._parts.ipcache.set_local(pod.numbers, pod.identity)
+
+    async def disconnect(self, pod: Pod) -> asyncio.Event:
+        """Clean the kernel of a pod; the event is set once row, address and record are gone."""
+        parts = self._parts
+        pod = replace(parts.endpoints.get(pod.id) or pod, disconnecting=True)
+        self.keep(pod)
+        for address in pod.numbers:
+            parts.table.remove(address)
+        parts.ipcache.set_local(pod.numbers, None)
+        await parts.links.disconnect(pod.host_interface)
+        for address in pod.numbers:
+            parts.purge_flows(address)
+        self._release(pod.identity)
+        return parts.publisher.withdraw(pod.id, lambda: self._forget(pod))
 
     async def _repeat(self, pod: Pod, request: CreateEndpoint) -> Pod:
         """Answer the same request once more."""
@@ -124,8 +176,65 @@ class EndpointLifecycle:
         try:
             endpoint, gateways = parts.endpoints.next_id(), parts.pool.gateways
             pod = new_pod(endpoint, request, labels=labels, addresses=addresses, gateways=gateways, mac=random_mac())
-            self._steps.keep(pod)
+            self.keep(pod)
         except (NoEndpointId, OSError):
             parts.pool.release(addresses)
             raise
         return pod
+
+    async def _lease(self, seconds: float) -> LeaseId:
+        """Return the node's lease.
+
+        Raises:
+            Unavailable: The node isn't registered, and wasn't within ``seconds``.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._parts.registrar.lease()
+        except TimeoutError as error:
+            raise Unavailable("ipam", f"the node is not registered ({self._parts.registrar.last_error})") from error
+
+    async def _connect(self, pod: Pod, lease: LeaseId) -> Pod:
+        """Make a pod's link and publish its row, side by side; then have its policy in force."""
+        parts = self._parts
+        linked, published = await asyncio.gather(
+            self.link(pod), parts.publisher.publish(pod, lease), return_exceptions=True
+        )
+        if isinstance(linked, BaseException):
+            raise linked
+        if isinstance(published, BaseException):
+            raise published
+        pod = replace(linked, identity=published.endpoint.identity)
+        self.keep(pod)
+        self.enter(pod)
+        await parts.policy.wait_realised(pod.identity, published.revision)
+        return pod
+
+    async def _adopt_identity(self, pod: Pod, published: Published) -> Pod:
+        """Move a pod to the identity of its row, once the policy of that is in force."""
+        former, pod = pod.identity, replace(pod, identity=published.endpoint.identity)
+        self.keep(pod)
+        if pod.identity != former:
+            self._parts.policy.ensure(pod.identity)
+            await self._parts.policy.wait_realised(pod.identity, published.revision)
+            self.enter(pod)
+            self._release(former)
+        return pod
+
+    async def _undo(self, pod: Pod) -> None:
+        """Disconnect a pod and wait, for a while, until nothing is left of it."""
+        done = await self.disconnect(pod)
+        try:
+            async with asyncio.timeout(WITHDRAWAL_SECONDS):
+                await done.wait()
+        except TimeoutError:
+            log.info("endpoint is disconnected; its row goes later", extra={"endpoint": pod.full_name})
+
+    def _forget(self, pod: Pod) -> None:
+        self._parts.endpoints.remove(pod.id)
+        self._parts.records.remove(pod.id)
+        self._parts.pool.release(pod.addresses)
+
+    def _release(self, identity: Identity) -> None:
+        if not any(not pod.disconnecting for pod in self._parts.endpoints.with_identity(identity)):
+            self._parts.policy.release(identity)

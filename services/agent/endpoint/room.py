@@ -18,9 +18,7 @@ from services.agent.endpoint.parts import Parts, WorkerLinks
 from services.agent.endpoint.publication import Publication
 from services.agent.endpoint.republication import Republication
 from services.agent.endpoint.restore import restore
-from services.agent.endpoint.steps import Steps
 from services.agent.endpoint.store import Endpoints, PodFiles
-from services.agent.endpoint.turns import Turns
 from services.agent.endpoint.veth import PodLinks
 from services.agent.ipcache.room import IpcacheRoom
 from services.agent.kernel import Kernel
@@ -65,9 +63,8 @@ class EndpointRoom(Room):
         self._policy = policy
         self._links = links
         self._rows = rows
-        self.steps, turns = Steps(parts), Turns()
-        self.lifecycle = EndpointLifecycle(parts, self.steps, turns)
-        self._republication = Republication(parts, self.steps, turns)
+        self.lifecycle = EndpointLifecycle(parts)
+        self._republication = Republication(store.endpoints, self.lifecycle.republish)
 
     @classmethod
     async def open(
@@ -106,7 +103,7 @@ class EndpointRoom(Room):
         gateways = store.gateways()
         node.gateways.write(gateways)
         ipcache.reconciler.set_hosts(gateways)
-        await restore(parts, room.steps)
+        await restore(parts, room.lifecycle)
         return room
 
     def registered(self, _gateways: Addresses) -> None:

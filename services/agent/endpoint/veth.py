@@ -38,7 +38,7 @@ from services.agent.netlink.requests import (
     without_link_local,
 )
 from services.agent.netlink.rtnetlink import Request, RtNetlink
-from services.agent.netlink.tc import TcBlocks, TrafficControl
+from services.agent.netlink.tc import TcBlocks, bind_to_blocks
 
 GATEWAY_MAC: Final = defaults.GATEWAY_MAC.hex(":")
 """MAC address of the host's end of every pod's link, which the programs give as the gateway's."""
@@ -64,12 +64,10 @@ class PodLinks:
     def __init__(self, blocks: TcBlocks) -> None:
         self._blocks = blocks
         self._host = RtNetlink()
-        self._tc = TrafficControl()
 
     def close(self) -> None:
-        """Give the sockets back; links stay."""
+        """Give the socket back; links stay."""
         self._host.close()
-        self._tc.close()
 
     def connect(self, link: PodLink) -> int:
         """Connect a pod and return the index of the host's end; a link of that name is replaced.
@@ -118,10 +116,7 @@ class PodLinks:
             pod_index = _ifindex(link.interface)
             _prepare_ipv6(link)
         _carry_out(self._host, "configuration", link.host_interface, "", [without_link_local(host_index)])
-        try:
-            self._tc.bind_to_blocks(host_index, ingress=self._blocks.ingress, egress=self._blocks.egress)
-        except OSError as error:
-            raise LinkFailed("attachment", link.host_interface, "", str(error)) from error
+        _carry_out(self._host, "attachment", link.host_interface, "", [bind_to_blocks(host_index, self._blocks)])
         _carry_out(self._host, "configuration", link.host_interface, "", _requests_outside(link, host_index))
         _carry_out(pod, "configuration", link.interface, link.netns, _requests_inside(link, pod_index))
         _carry_out(self._host, "configuration", link.host_interface, "", [sync_link_state(host_index)])

@@ -118,7 +118,7 @@ def _overlay(netlink: IPRoute, vxlan_port: int | None) -> int:
 def _bind(ifindex: int, blocks: TcBlocks) -> None:
     control = TrafficControl()
     with suppress(FileExistsError):
-        control.bind_to_blocks(ifindex, ingress=blocks.ingress, egress=blocks.egress)
+        control.bind_to_blocks(ifindex, blocks)
     control.close()
 
 

@@ -80,7 +80,7 @@ class Programs:
             try:
                 if ifindex in bound:
                     control.delete_clsact(ifindex)
-                control.bind_to_blocks(ifindex, ingress=self._blocks.ingress, egress=self._blocks.egress)
+                control.bind_to_blocks(ifindex, self._blocks)
             except OSError as error:
                 if error.errno != errno.ENODEV:
                     raise

@@ -14,7 +14,15 @@ import sys
 from enum import IntEnum
 from typing import Final, NamedTuple, Self
 
-from services.agent.netlink.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RtNetlink, attribute, attributes
+from services.agent.netlink.rtnetlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    Request,
+    RtNetlink,
+    attribute,
+    attributes,
+)
 
 TCMSG: Final = struct.Struct("=BxxxIIII")
 RTM_NEWQDISC: Final = 36
@@ -85,20 +93,18 @@ class TrafficControl:
         """Give the socket back."""
         self._netlink.close()
 
-    def bind_to_blocks(self, ifindex: int, *, ingress: int, egress: int) -> None:
-        """Give a device a clsact qdisc whose two sides are the shared blocks; numbers above 0.
+    def bind_to_blocks(self, ifindex: int, blocks: TcBlocks) -> None:
+        """Give a device a clsact qdisc whose two sides are the shared blocks.
 
         Raises:
             OSError: EEXIST if it has one; ENODEV.
         """
-        attributes = attribute(TCA_INGRESS_BLOCK, struct.pack("=I", ingress))
-        attributes += attribute(TCA_EGRESS_BLOCK, struct.pack("=I", egress))
-        self._add_clsact(ifindex, attributes, NLM_F_EXCL)
+        self._netlink.call(*bind_to_blocks(ifindex, blocks))
 
     def ensure_clsact(self, ifindex: int) -> None:
         """Give a device a clsact qdisc of its own unless it has one."""
         try:
-            self._add_clsact(ifindex, b"", NLM_F_EXCL)
+            self._netlink.call(*_add_clsact(ifindex))
         except FileExistsError:
             return
 
@@ -158,11 +164,6 @@ class TrafficControl:
         except FileNotFoundError:
             return
 
-    def _add_clsact(self, ifindex: int, attributes: bytes, flags: int) -> None:
-        message = _tcmsg(ifindex, CLSACT_HANDLE, TC_H_CLSACT, 0)
-        message += attribute(TCA_KIND, b"clsact\0") + attributes
-        self._netlink.call(RTM_NEWQDISC, NLM_F_CREATE | flags, message)
-
     def _replace_filter(self, ifindex: int, parent: int, program_fd: int, name: str) -> None:
         options = attribute(TCA_BPF_FD, struct.pack("=I", program_fd))
         options += attribute(TCA_BPF_NAME, name.encode() + b"\0")
@@ -170,6 +171,18 @@ class TrafficControl:
         message = _tcmsg(ifindex, HANDLE, parent, INFO)
         message += attribute(TCA_KIND, b"bpf\0") + attribute(TCA_OPTIONS, options)
         self._netlink.call(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, message)
+
+
+def bind_to_blocks(ifindex: int, blocks: TcBlocks) -> Request:
+    """Give a device a clsact qdisc whose two sides are the shared blocks; numbers above 0."""
+    sides = attribute(TCA_INGRESS_BLOCK, struct.pack("=I", blocks.ingress))
+    sides += attribute(TCA_EGRESS_BLOCK, struct.pack("=I", blocks.egress))
+    return _add_clsact(ifindex, sides)
+
+
+def _add_clsact(ifindex: int, sides: bytes = b"") -> Request:
+    message = _tcmsg(ifindex, CLSACT_HANDLE, TC_H_CLSACT, 0) + attribute(TCA_KIND, b"clsact\0") + sides
+    return Request(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, message)
 
 
 def _tcmsg(ifindex: int, handle: int, parent: int, info: int) -> bytes:

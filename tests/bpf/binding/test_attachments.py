@@ -22,7 +22,7 @@ from cilia.netns import inside
 from laboratory.namespaces import create_namespace, delete_namespace
 from services.agent.loader import attachments
 from services.agent.loader.attachments import AttachPoint, attach_all, drop_filters, drop_links
-from services.agent.netlink.tc import Side, TrafficControl
+from services.agent.netlink.tc import Side, TcBlocks, TrafficControl
 
 SYS_BPF = 321 if os.uname().machine == "x86_64" else 280
 BPF_PROG_QUERY = 16
@@ -140,7 +140,7 @@ def test_the_filters_of_pods_and_devices_without_any_are_not_touched(device: int
     assert device
     run("ip link set two name lxc1")
     with TrafficControl() as control:
-        control.bind_to_blocks(index_of("lxc1"), ingress=5, egress=6)
+        control.bind_to_blocks(index_of("lxc1"), TcBlocks(5, 6))
         control.replace_block_filter(5, loaded.program(OURS).fileno(), OURS)
         drop_filters(control)
     assert OURS in run("tc filter show block 5")

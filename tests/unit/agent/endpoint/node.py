@@ -12,9 +12,7 @@ from services.agent.endpoint.lifecycle import EndpointLifecycle
 from services.agent.endpoint.parts import Parts
 from services.agent.endpoint.republication import Republication
 from services.agent.endpoint.restore import restore
-from services.agent.endpoint.steps import Steps
 from services.agent.endpoint.store import Endpoints, Pod
-from services.agent.endpoint.turns import Turns
 from services.agent.endpoint.veth import PodLink
 from services.agent.node.pool import Addresses, AddressPool
 from tests.unit.agent.node.test_pool import granted
@@ -199,13 +197,11 @@ class Node:
             purge_flows=self.purged.append,
             mtu_bytes=1450,
         )
-        steps, turns = Steps(self.parts), Turns()
-        self.steps = steps
-        self.lifecycle = EndpointLifecycle(self.parts, steps, turns)
-        self.republication = Republication(self.parts, steps, turns)
+        self.lifecycle = EndpointLifecycle(self.parts)
+        self.republication = Republication(self.endpoints, self.lifecycle.republish)
 
     async def restore(self) -> None:
-        await restore(self.parts, self.steps)
+        await restore(self.parts, self.lifecycle)
 
     async def create(self, name: str = "web", **fields: Any) -> Pod:
         return await self.lifecycle.create(request(name, **fields))

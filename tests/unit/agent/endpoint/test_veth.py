@@ -12,7 +12,7 @@ from services.agent.endpoint import veth as module
 from services.agent.endpoint.stages import link_of
 from services.agent.endpoint.veth import PodLink, PodLinks, random_mac
 from services.agent.errors import InterfaceTaken, LinkFailed
-from services.agent.netlink import requests
+from services.agent.netlink import requests, tc
 from services.agent.netlink.rtnetlink import Request
 from services.agent.netlink.tc import TcBlocks
 from tests.unit.agent.endpoint.test_store import pod
@@ -25,6 +25,7 @@ NAMES = {
     requests.RTM_NEWADDR: "address",
     requests.RTM_NEWROUTE: "route",
     requests.RTM_NEWNEIGH: "neighbour",
+    tc.RTM_NEWQDISC: "bind",
 }
 LINK = link_of(replace(pod(1), netns="/run/netns/web"), 1450)
 DUAL = link_of(replace(pod(1), netns="/run/netns/web", ipv6="fd00::2", gateway_ipv6="fd00::1"), 1450)
@@ -69,19 +70,6 @@ class FakeNetlink:
         self._kernel.journal.append(f"{self._where}: close")
 
 
-class FakeControl:
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-
-    def bind_to_blocks(self, ifindex: int, *, ingress: int, egress: int) -> None:
-        self._kernel.journal.append(f"node: bind {ifindex} to {ingress}, {egress}")
-        if "bind" in self._kernel.refuse:
-            raise OSError(self._kernel.refuse["bind"], "no")
-
-    def close(self) -> None:
-        self._kernel.journal.append("node: close tc")
-
-
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     made = Kernel()
@@ -99,7 +87,6 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     monkeypatch.setattr(module, "inside", inside)
     monkeypatch.setattr(module, "open_netns", open_netns)
     monkeypatch.setattr(module, "RtNetlink", lambda: FakeNetlink(made))
-    monkeypatch.setattr(module, "TrafficControl", lambda: FakeControl(made))
     monkeypatch.setattr(module, "_ifindex", lambda name: made.devices.get((made.inside, name), 0))
     monkeypatch.setattr(Path, "write_text", lambda self, text: made.journal.append(f"pod: {self.name}={text}"))
     return made
@@ -117,7 +104,7 @@ def test_programs_are_attached_before_the_pod_can_send_and_the_pods_end_comes_up
         "node: delete",
         "node: new",
         "node: set",
-        "node: bind 11 to 1, 2",
+        "node: bind",
         "node: set",
         "node: route",
         "node: neighbour",
@@ -161,7 +148,7 @@ def test_a_device_of_the_pod_that_has_the_wanted_name_is_left_alone(kernel: Kern
     [
         ("node: new", "creation of eth0 in /run/netns/web"),
         ("node: set", "configuration of lxc1 in the host"),
-        ("bind", "attachment of lxc1 in the host"),
+        ("node: bind", "attachment of lxc1 in the host"),
         ("node: route", "configuration of lxc1 in the host"),
         ("pod: address", "configuration of eth0 in /run/netns/web"),
         ("pod: route", "configuration of eth0 in /run/netns/web"),
@@ -193,9 +180,9 @@ def test_a_link_that_is_gone_needs_no_removal_and_another_answer_is_an_error(ker
         made.disconnect("lxc1")
 
 
-def test_the_sockets_are_given_back(kernel: Kernel) -> None:
+def test_the_socket_is_given_back(kernel: Kernel) -> None:
     links(kernel).close()
-    assert kernel.journal == ["node: close", "node: close tc"]
+    assert kernel.journal == ["node: close"]
 
 
 def test_a_random_mac_is_local_and_unicast() -> None:

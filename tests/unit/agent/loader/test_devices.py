@@ -67,10 +67,10 @@ class Kernel:
     def call(self, kind: int, _flags: int, body: bytes) -> None:
         self.requests.append((kind, int.from_bytes(body[4:8], "little")))
 
-    def bind_to_blocks(self, ifindex: int, *, ingress: int, egress: int) -> None:
+    def bind_to_blocks(self, ifindex: int, blocks: TcBlocks) -> None:
         if ifindex in self.bound:
             raise FileExistsError
-        self.bound[ifindex] = (ingress, egress)
+        self.bound[ifindex] = (blocks.ingress, blocks.egress)
 
     def close(self) -> None:
         pass

@@ -74,10 +74,10 @@ class FakeControl:
         self.unbound.append(ifindex)
         del self.bound[ifindex]
 
-    def bind_to_blocks(self, ifindex: int, *, ingress: int, egress: int) -> None:
+    def bind_to_blocks(self, ifindex: int, blocks: TcBlocks) -> None:
         if ifindex in self.gone:
             raise OSError(self.error, "no")
-        self.bound[ifindex] = (ingress, egress)
+        self.bound[ifindex] = (blocks.ingress, blocks.egress)
 
     def block_filters(self, block: int) -> list[Filter]:
         return list(self.filters[block])

@@ -9,7 +9,7 @@ import pytest
 
 from services.agent.netlink import tc
 from services.agent.netlink.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, attribute, attributes
-from services.agent.netlink.tc import Filter, Side, TrafficControl
+from services.agent.netlink.tc import Filter, Side, TcBlocks, TrafficControl
 
 
 class FakeNetlink:
@@ -61,7 +61,7 @@ def u32(value: int) -> bytes:
 
 
 def test_a_pods_device_is_bound_to_both_blocks(netlink: FakeNetlink) -> None:
-    TrafficControl().bind_to_blocks(7, ingress=0xC111A, egress=0xC111B)
+    TrafficControl().bind_to_blocks(7, TcBlocks(0xC111A, 0xC111B))
     ((kind, flags, body),) = netlink.asked
     ifindex, handle, parent, _, given = read(body)
     assert (kind, flags) == (tc.RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL)
@@ -73,7 +73,7 @@ def test_a_device_that_has_a_qdisc_keeps_it_and_another_error_rises(netlink: Fak
     netlink.error = errno.EEXIST
     TrafficControl().ensure_clsact(7)
     with pytest.raises(FileExistsError):
-        TrafficControl().bind_to_blocks(7, ingress=1, egress=2)
+        TrafficControl().bind_to_blocks(7, TcBlocks(1, 2))
     netlink.error = errno.ENODEV
     with pytest.raises(OSError, match="no"):
         TrafficControl().ensure_clsact(7)
