@@ -18,24 +18,12 @@
 #include "lib/conntrack.h"
 #include "lib/count.h"
 #include "lib/cursor.h"
+#include "lib/decision.h"
 #include "lib/drop.h"
 #include "lib/event.h"
 #include "lib/forward.h"
 #include "lib/locate.h"
 #include "lib/policy.h"
-
-/* Decision about a flow while it is made. */
-struct decision {
-	struct location source;
-	struct location destination;
-	__u32 changes; /* of the owners of both addresses, read before these were located */
-	__u32 generation;
-	__u32 cookie;
-	__u8 direction; /* enum policy_direction */
-	__u8 audited;
-	__u8 initiator; /* side of the flow */
-	__u8 is_reply;
-};
 
 static __always_inline bool has_source_mac(struct __sk_buff *ctx, const __u8 *mac)
 {
@@ -119,10 +107,10 @@ static __always_inline int consult_end(struct decision *decision, struct policy_
 	query->slot = local->policy_slot;
 	query->identity = peer->identity;
 	query->is_audited = local->flags & ENDPOINT_AUDIT;
-	decision->direction = query->direction;
+	decision->findings.direction = query->direction;
 	consult_policy(query, &answer);
-	decision->cookie = answer.cookie;
-	decision->audited |= answer.audited;
+	decision->findings.cookie = answer.cookie;
+	decision->findings.audited |= answer.audited;
 	return answer.verdict;
 }
 
@@ -139,10 +127,10 @@ static __always_inline int consult_ends(struct decision *decision, const struct 
 	int verdict;
 
 	decision->generation = generation_of(slot, decision->changes, &egress, &ingress);
-	decision->direction = POLICY_EGRESS;
+	decision->findings.direction = POLICY_EGRESS;
 	if (initiator->ifindex && !egress.revision)
 		return -DROP_POLICY_NOT_READY;
-	decision->direction = POLICY_INGRESS;
+	decision->findings.direction = POLICY_INGRESS;
 	if (responder->ifindex && !ingress.revision)
 		return -DROP_POLICY_NOT_READY;
 	if (initiator->ifindex) {
@@ -204,13 +192,6 @@ static __always_inline void recall_remote(struct location *end, const struct ct_
 	end->tunnel = towards->tunnel;
 }
 
-static __always_inline struct ct_scratch *scratch(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&cilia_scratch, &zero);
-}
-
 /* Create a flow, or replace what was decided about it; `former` is what was known of it, or NULL.
  * The entry is made in `entry`. Returns 0 or a verdict. */
 static __always_inline int create_flow(const struct packet *packet, const union ct_key *key,
@@ -257,7 +238,7 @@ static __always_inline int decide_flow(const struct packet *packet, const union 
 		return -DROP_CT_INVALID;
 	is_reply = former && former->initiator != from;
 	decision->initiator = is_reply ? !from : from;
-	decision->is_reply = is_reply;
+	decision->findings.is_reply = is_reply;
 	port = is_reply ? packet->source_port : packet->destination_port;
 	if (is_icmp(packet))
 		port = bpf_htons(echo_type(packet));
@@ -272,25 +253,21 @@ static __always_inline int decide_flow(const struct packet *packet, const union 
 	return verdict;
 }
 
-/* Report a decision, and take the packet to its exit; returns a TC action. A function of its own
- * for the room that findings take: with decide()'s own, the stack of 512 bytes would be too short.
- */
+/* Report a decision, and take the packet to its exit; returns a TC action. A function of its own,
+ * so that the verifier of 6.1 looks at it once. */
 static __noinline int conclude(struct __sk_buff *ctx, const struct packet *packet,
-			       const struct decision *decision, int verdict)
+			       struct decision *decision, int verdict)
 {
-	struct findings findings = {
-	    .identity = {decision->source.identity, decision->destination.identity},
-	    .endpoint = {decision->source.endpoint, decision->destination.endpoint},
-	    .cookie = decision->cookie,
-	    .direction = decision->direction,
-	    .audited = decision->audited,
-	    .is_reply = decision->is_reply,
-	};
+	struct findings *findings = &decision->findings;
 
+	findings->identity[0] = decision->source.identity;
+	findings->identity[1] = decision->destination.identity;
+	findings->endpoint[0] = decision->source.endpoint;
+	findings->endpoint[1] = decision->destination.endpoint;
 	if (verdict < 0)
-		return drop_of_flow(ctx, packet, &findings, verdict);
-	report(ctx, packet, &findings, EVENT_VERDICT, 0);
-	if (decision->audited)
+		return drop_of_flow(ctx, packet, findings, verdict);
+	report(ctx, packet, findings, EVENT_VERDICT, 0);
+	if (findings->audited)
 		count(AUDITED, packet->hook, ctx->len);
 	return forwarded(ctx, packet, verdict);
 }
@@ -308,8 +285,8 @@ static __noinline int conclude(struct __sk_buff *ctx, const struct packet *packe
 __noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const union ct_key *flow,
 		      __u32 from)
 {
-	struct ct_scratch *room = scratch();
-	struct decision decision = {};
+	struct scratch *room = scratch();
+	struct decision *decision;
 	union ct_key *key;
 	int verdict;
 
@@ -317,15 +294,17 @@ __noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const 
 		return TC_ACT_SHOT;
 	key = (union ct_key *)&room->key;
 	*key = *flow;
-	verdict = locate_ends(ctx, packet, &decision);
+	decision = &room->decision;
+	__builtin_memset(decision, 0, sizeof(*decision));
+	verdict = locate_ends(ctx, packet, decision);
 	if (verdict)
-		return conclude(ctx, packet, &decision, verdict);
+		return conclude(ctx, packet, decision, verdict);
 	/* from another node to this host: no pod's policy is concerned */
-	if (!decision.source.ifindex && !decision.destination.ifindex)
+	if (!decision->source.ifindex && !decision->destination.ifindex)
 		return forwarded(ctx, packet, deliver_to_host(ctx));
-	verdict = decide_flow(packet, key, from, &decision, &room->entry, ctx->len);
+	verdict = decide_flow(packet, key, from, decision, &room->entry, ctx->len);
 	if (!verdict)
 		verdict =
-		    forward(ctx, packet, side_of(&room->entry, from), decision.source.identity);
-	return conclude(ctx, packet, &decision, verdict);
+		    forward(ctx, packet, side_of(&room->entry, from), decision->source.identity);
+	return conclude(ctx, packet, decision, verdict);
 }

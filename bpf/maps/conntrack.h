@@ -78,17 +78,3 @@ struct {
 	__type(key, struct ct6_key);
 	__type(value, struct ct_entry);
 } cilia_ct6 SEC(".maps");
-
-/* Room that the stack hasn't, to make an entry in. Programs of one CPU don't interrupt each other.
- */
-struct ct_scratch {
-	struct ct_entry entry;
-	struct ct6_key key; /* of either family */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct ct_scratch);
-} cilia_scratch SEC(".maps");

@@ -24,4 +24,3 @@ NON_MASQUERADE: Final = MapLayout("cilia_non_masquerade", MapKind.LPM_TRIE, stru
 POLICY: Final = MapLayout("cilia_policy", MapKind.HASH, structs.POLICY_KEY, structs.POLICY_ENTRY, 262144, 0x1)
 POLICY_EPOCH: Final = MapLayout("cilia_policy_epoch", MapKind.ARRAY, codec.U32, codec.U32, 1, 0x400)
 POLICY_SLOTS: Final = MapLayout("cilia_policy_slots", MapKind.ARRAY, codec.U32, structs.POLICY_SLOT, 4096, 0x400)
-SCRATCH: Final = MapLayout("cilia_scratch", MapKind.PERCPU_ARRAY, codec.U32, structs.CT_SCRATCH, 1)

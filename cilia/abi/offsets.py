@@ -34,13 +34,6 @@ class CtEntryOffset(IntEnum):
     SIDE = 32
 
 
-class CtScratchOffset(IntEnum):
-    """Members of ``struct ct_scratch``."""
-
-    ENTRY = 0
-    KEY = 112
-
-
 class CtSideOffset(IntEnum):
     """Members of ``struct ct_side``."""
 

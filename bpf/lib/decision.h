@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Decision about a flow while it is made, in a room per CPU that the stack hasn't. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/event.h"
+#include "lib/locate.h"
+#include "maps/conntrack.h"
+
+struct decision {
+	struct location source;
+	struct location destination;
+	struct findings findings; /* for the report; who the ends are is filled in at last */
+	__u32 changes; /* of the owners of both addresses, read before these were located */
+	__u32 generation;
+	__u8 initiator; /* side of the flow */
+	__u8 pad[3];
+};
+
+/* Room to decide in. Programs of one CPU don't interrupt each other. */
+struct scratch {
+	struct ct_entry entry;
+	struct ct6_key key; /* of either family */
+	struct decision decision;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} cilia_scratch SEC(".maps");
+
+static __always_inline struct scratch *scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&cilia_scratch, &zero);
+}
