@@ -55,9 +55,10 @@ check: setup ## lint, types, layers, generated files, what the programs cost the
 bench: setup ## every benchmark, as tables
 	@for name in kvstore table identity datapath endpoint policy; do $(PYTHON) -m bench.$$name || exit 1; done
 
-proofs: setup ## why the client isn't etcd3 and the loader isn't bcc, shown by running them
+proofs: setup ## why the client isn't etcd3, the loader isn't bcc and the agent has no pyroute2, shown by running them
 	@$(PYTHON) -m tools.proofs.etcd3
 	@$(PYTHON) -m tools.proofs.bcc
+	@$(PYTHON) -m tools.proofs.pyroute2
 
 clean: ## remove what the build made
 	rm -rf build dist cilia/datapath/objects cilia/datapath/_libbpf* .pytest_cache .mypy_cache .ruff_cache

@@ -17,7 +17,6 @@ worker thread.
 
 import errno
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Final
 from cilia.abi import defaults
 from cilia.netns import inside, open_netns
 from services.agent.errors import InterfaceTaken, LinkFailed
+from services.agent.netlink.queries import ifindex
 from services.agent.netlink.requests import (
     add_address,
     add_default_route,
@@ -80,7 +80,7 @@ class PodLinks:
         self.disconnect(link.host_interface)
         with open_netns(link.netns) as netns:
             with inside(link.netns):
-                if _ifindex(link.interface):
+                if ifindex(link.interface):
                     raise InterfaceTaken(link.interface, link.netns)
                 pod = RtNetlink()
             try:
@@ -99,7 +99,7 @@ class PodLinks:
 
     def ifindex(self, interface: str) -> int:
         """Return the index of a device of the node, 0 if there is none."""
-        return _ifindex(interface)
+        return ifindex(interface)
 
     def _connect(self, link: PodLink, pod: RtNetlink, netns: int) -> int:
         pair = new_veth(
@@ -113,7 +113,7 @@ class PodLinks:
         _carry_out(self._host, "creation", link.interface, link.netns, [pair])
         host_index = self.ifindex(link.host_interface)
         with inside(link.netns):
-            pod_index = _ifindex(link.interface)
+            pod_index = ifindex(link.interface)
             _prepare_ipv6(link)
         _carry_out(self._host, "configuration", link.host_interface, "", [without_link_local(host_index)])
         _carry_out(self._host, "attachment", link.host_interface, "", [bind_to_blocks(host_index, self._blocks)])
@@ -160,14 +160,6 @@ def _prepare_ipv6(link: PodLink) -> None:
             Path("/proc/sys/net/ipv6/conf", link.interface, switch).write_text("0")
         except OSError as error:
             raise LinkFailed("configuration", link.interface, link.netns, f"{switch}: {error.strerror}") from error
-
-
-def _ifindex(interface: str) -> int:
-    """Return the index of a device in the thread's namespace, 0 if there is none."""
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError:
-        return 0
 
 
 def _carry_out(netlink: RtNetlink, step: str, interface: str, netns: str, requests: Sequence[Request]) -> None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pyroute2.iproute.linux import IPRoute
-
 from cilia.datapath.errors import KernelError, NotPinned
 from cilia.datapath.links import BEFORE_ALL, AttachType, Link, ensure_attached
 from cilia.datapath.objects import LoadedObject
 from services.agent.loader.devices import NodeDevices
+from services.agent.netlink.queries import read_links
+from services.agent.netlink.rtnetlink import RtNetlink
 from services.agent.netlink.tc import Side, TrafficControl
 
 log = logging.getLogger(__name__)
@@ -91,8 +91,8 @@ def unwanted_pins(present: Iterable[str], wanted: Iterable[str]) -> list[str]:
 
 def drop_filters(control: TrafficControl, wanted: Iterable[tuple[int, Side]] = ()) -> None:
     """Remove our clsact filters from the node's devices, but for the wanted ones."""
-    with IPRoute() as netlink:
-        devices = {int(link["index"]): str(link.get("ifname")) for link in netlink.get_links()}
+    with RtNetlink() as netlink:
+        devices = {index: link.name for index, link in read_links(netlink).items()}
     for ifindex, side in sides_without_filter(devices, wanted):
         control.delete_filter(ifindex, side)
 

@@ -19,19 +19,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from pyroute2.iproute.linux import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from services.agent.errors import LinkFailed
-from services.agent.netlink.requests import add_address, without_link_local
+from services.agent.netlink.queries import device_of, ifindex, read_links
+from services.agent.netlink.requests import (
+    add_address,
+    delete_link,
+    new_local_veth,
+    new_vxlan,
+    set_mtu,
+    set_up,
+    without_arp,
+    without_link_local,
+)
 from services.agent.netlink.rtnetlink import RtNetlink
-from services.agent.netlink.tc import TcBlocks, TrafficControl
+from services.agent.netlink.tc import TcBlocks, bind_to_blocks
 
 log = logging.getLogger(__name__)
 
 VXLAN_OVERHEAD_BYTES: Final = 50
 LARGEST_MTU_BYTES: Final = 65535
-IFF_NOARP: Final = 0x80
 HOST, NET, VXLAN = "cilia_host", "cilia_net", "cilia_vxlan"
 
 
@@ -64,10 +70,10 @@ def ensure_devices(
         LinkFailed: No device holds the underlay's address or is named as an uplink, or the kernel
             refused a device.
     """
-    with IPRoute() as netlink:
+    with RtNetlink() as netlink:
         try:
             return _ensure(netlink, underlay_ipv4, uplinks, vxlan_port, blocks)
-        except NetlinkError as error:
+        except OSError as error:
             raise LinkFailed("creation", "cilia_*", "", str(error)) from error
 
 
@@ -80,65 +86,47 @@ def set_gateways(ifindex: int, gateways: Iterable[str]) -> None:
 
 
 def _ensure(
-    netlink: IPRoute, underlay_ipv4: str, uplinks: Sequence[str], vxlan_port: int | None, blocks: TcBlocks
+    netlink: RtNetlink, underlay_ipv4: str, uplinks: Sequence[str], vxlan_port: int | None, blocks: TcBlocks
 ) -> NodeDevices:
     underlay, mtu = _underlay(netlink, underlay_ipv4)
-    named = tuple(_uplink(netlink, name) for name in uplinks)
+    named = tuple(map(_uplink, uplinks))
     if vxlan_port is not None:
         mtu -= VXLAN_OVERHEAD_BYTES
-    host = _lookup(netlink, HOST)
-    if not host:
-        netlink.link("add", ifname=HOST, kind="veth", mtu=mtu, peer={"ifname": NET, "mtu": mtu})
-        host = _lookup(netlink, HOST)
-    net, vxlan = _lookup(netlink, NET), _overlay(netlink, vxlan_port)
-    _bind(net, blocks)
-    with RtNetlink() as requests:
-        for index in filter(None, (host, net, vxlan)):
-            requests.call(*without_link_local(index))
-            netlink.link("set", index=index, mtu=mtu, state="up")
+    if not ifindex(HOST):
+        netlink.call(*new_local_veth(HOST, peer=NET, mtu_bytes=mtu))
+    host, net, vxlan = ifindex(HOST), ifindex(NET), _overlay(netlink, vxlan_port)
+    with suppress(FileExistsError):
+        netlink.call(*bind_to_blocks(net, blocks))
+    for index in filter(None, (host, net, vxlan)):
+        for request in (without_link_local(index), set_mtu(index, mtu), set_up(index)):
+            netlink.call(*request)
     return NodeDevices(host=host, net=net, vxlan=vxlan, uplinks=named or (underlay,), mtu_bytes=mtu)
 
 
-def _overlay(netlink: IPRoute, vxlan_port: int | None) -> int:
+def _overlay(netlink: RtNetlink, vxlan_port: int | None) -> int:
     """Have the VXLAN device if it is wanted; return its index."""
-    vxlan = _lookup(netlink, VXLAN)
+    vxlan = ifindex(VXLAN)
     if vxlan_port is None:
         if vxlan:
-            netlink.link("del", index=vxlan)
+            netlink.call(*delete_link(VXLAN))
         return 0
     if not vxlan:
-        netlink.link(
-            "add", ifname=VXLAN, kind="vxlan", vxlan_collect_metadata=True, vxlan_learning=False, vxlan_port=vxlan_port
-        )
-        vxlan = _lookup(netlink, VXLAN)
-    netlink.link("set", index=vxlan, flags=IFF_NOARP, change=IFF_NOARP)
+        netlink.call(*new_vxlan(VXLAN, vxlan_port))
+        vxlan = ifindex(VXLAN)
+    netlink.call(*without_arp(vxlan))
     return vxlan
 
 
-def _bind(ifindex: int, blocks: TcBlocks) -> None:
-    control = TrafficControl()
-    with suppress(FileExistsError):
-        control.bind_to_blocks(ifindex, blocks)
-    control.close()
-
-
-def _underlay(netlink: IPRoute, address: str) -> tuple[int, int]:
+def _underlay(netlink: RtNetlink, address: str) -> tuple[int, int]:
     """Return index and MTU in bytes of the device with the underlay's address."""
-    found = list(netlink.get_addr(address=address))
-    if not found:
+    index, links = device_of(netlink, address), read_links(netlink)
+    if index not in links:
         raise LinkFailed("lookup", f"the device with address {address}", "", "no device has it")
-    ifindex = int(found[0]["index"])
-    (link,) = netlink.get_links(ifindex)
-    return ifindex, min(int(link.get("mtu")), LARGEST_MTU_BYTES)  # the loopback device has a byte more
+    return index, min(links[index].mtu_bytes, LARGEST_MTU_BYTES)  # the loopback device has a byte more
 
 
-def _uplink(netlink: IPRoute, name: str) -> int:
-    ifindex = _lookup(netlink, name)
-    if not ifindex:
+def _uplink(name: str) -> int:
+    index = ifindex(name)
+    if not index:
         raise LinkFailed("lookup", f"uplink {name!r}", "", "no device of this name (setting 'uplinks')")
-    return ifindex
-
-
-def _lookup(netlink: IPRoute, interface: str) -> int:
-    found = netlink.link_lookup(ifname=interface)
-    return int(found[0]) if found else 0
+    return index

@@ -12,9 +12,10 @@ from typing import Final
 from services.agent.netlink.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request, attribute
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
-RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 20, 24, 28
+RTM_NEWADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 20, 22, 24, 28
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_AF_SPEC, IFLA_NET_NS_FD = 1, 3, 4, 18, 26, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT, IFLA_VXLAN_COLLECT_METADATA = 7, 15, 25
 IFLA_INET6_ADDR_GEN_MODE: Final = 8
 IN6_ADDR_GEN_MODE_NONE: Final = 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
@@ -27,10 +28,11 @@ RTPROT_STATIC: Final = 4
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
 RTN_UNICAST: Final = 1
 RTNH_F_ONLINK: Final = 4
-IFF_UP: Final = 1
+IFF_UP, IFF_NOARP = 1, 0x80
 
-_LINK: Final = struct.Struct("=BxHiII")
-_ADDRESS: Final = struct.Struct("=4BI")
+IFINFOMSG: Final = struct.Struct("=BxHiII")
+IFADDRMSG: Final = struct.Struct("=4BI")
+
 _NEIGHBOUR: Final = struct.Struct("=BxxxiHBB")
 _ROUTE: Final = struct.Struct("=8BI")
 _NEW: Final = NLM_F_CREATE | NLM_F_EXCL
@@ -39,10 +41,20 @@ _REPLACE: Final = NLM_F_CREATE | NLM_F_REPLACE
 
 def new_veth(name: str, mac: str, *, peer: str, peer_mac: str, peer_netns: int, mtu_bytes: int) -> Request:
     """Make a pair, the peer in another network namespace (a descriptor) from the start."""
-    other = _link() + _named(peer, peer_mac, mtu_bytes) + attribute(IFLA_NET_NS_FD, _u32(peer_netns))
-    data = attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, other))
-    info = attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, b"veth\0") + data)
-    return Request(RTM_NEWLINK, _NEW, _link() + _named(name, mac, mtu_bytes) + info)
+    other = _named(peer, mtu_bytes, peer_mac) + attribute(IFLA_NET_NS_FD, _u32(peer_netns))
+    return _veth(_named(name, mtu_bytes, mac), other)
+
+
+def new_local_veth(name: str, *, peer: str, mtu_bytes: int) -> Request:
+    """Make a pair whose ends are both here; the kernel gives the MAC addresses."""
+    return _veth(_named(name, mtu_bytes), _named(peer, mtu_bytes))
+
+
+def new_vxlan(name: str, port: int) -> Request:
+    """Make a VXLAN device that gets its peer with each packet, and learns none."""
+    options = attribute(IFLA_VXLAN_COLLECT_METADATA, b"\1") + attribute(IFLA_VXLAN_LEARNING, b"\0")
+    options += attribute(IFLA_VXLAN_PORT, struct.pack("!H", port))
+    return _new_link("vxlan", attribute(IFLA_IFNAME, name.encode() + b"\0"), options)
 
 
 def delete_link(name: str) -> Request:
@@ -53,6 +65,16 @@ def delete_link(name: str) -> Request:
 def set_up(ifindex: int) -> Request:
     """Bring a device up."""
     return Request(RTM_SETLINK, 0, _link(ifindex, IFF_UP, IFF_UP))
+
+
+def set_mtu(ifindex: int, mtu_bytes: int) -> Request:
+    """Give a device another MTU."""
+    return Request(RTM_SETLINK, 0, _link(ifindex) + attribute(IFLA_MTU, _u32(mtu_bytes)))
+
+
+def without_arp(ifindex: int) -> Request:
+    """Have a device ask for no neighbour."""
+    return Request(RTM_SETLINK, 0, _link(ifindex, IFF_NOARP, IFF_NOARP))
 
 
 def sync_link_state(ifindex: int) -> Request:
@@ -73,7 +95,7 @@ def without_link_local(ifindex: int) -> Request:
 def add_address(ifindex: int, address: str) -> Request:
     """Give a device an address, alone on its link and in use at once, without DAD."""
     parsed = ip_address(address)
-    head = _ADDRESS.pack(_family(parsed), parsed.max_prefixlen, IFA_F_NODAD, RT_SCOPE_UNIVERSE, ifindex)
+    head = IFADDRMSG.pack(_family(parsed), parsed.max_prefixlen, IFA_F_NODAD, RT_SCOPE_UNIVERSE, ifindex)
     packed = parsed.packed
     return Request(RTM_NEWADDR, _NEW, head + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed))
 
@@ -104,12 +126,21 @@ def add_default_route(ifindex: int, gateway: str) -> Request:
 
 
 def _link(ifindex: int = 0, flags: int = 0, change: int = 0) -> bytes:
-    return _LINK.pack(socket.AF_UNSPEC, 0, ifindex, flags, change)
+    return IFINFOMSG.pack(socket.AF_UNSPEC, 0, ifindex, flags, change)
 
 
-def _named(name: str, mac: str, mtu_bytes: int) -> bytes:
-    text = attribute(IFLA_IFNAME, name.encode() + b"\0")
-    return text + attribute(IFLA_ADDRESS, _bytes_of(mac)) + attribute(IFLA_MTU, _u32(mtu_bytes))
+def _veth(end: bytes, other: bytes) -> Request:
+    return _new_link("veth", end, attribute(VETH_INFO_PEER, _link() + other))
+
+
+def _new_link(kind: str, given: bytes, options: bytes) -> Request:
+    info = attribute(IFLA_INFO_KIND, kind.encode() + b"\0") + attribute(IFLA_INFO_DATA, options)
+    return Request(RTM_NEWLINK, _NEW, _link() + given + attribute(IFLA_LINKINFO, info))
+
+
+def _named(name: str, mtu_bytes: int, mac: str = "") -> bytes:
+    text = attribute(IFLA_IFNAME, name.encode() + b"\0") + attribute(IFLA_MTU, _u32(mtu_bytes))
+    return text + (attribute(IFLA_ADDRESS, _bytes_of(mac)) if mac else b"")
 
 
 def _route(address: IPv4Address | IPv6Address, bits: int, scope: int, flags: int = 0) -> bytes:

@@ -1,4 +1,4 @@
-"""Netlink socket for what must be fast or pyroute2 doesn't know: packed requests, in batches.
+"""Netlink socket: packed requests, in batches, and dumps.
 
 Layouts are those of linux/netlink.h and linux/rtnetlink.h. Every call blocks on RTNL: for the
 worker thread only.

@@ -2,9 +2,8 @@
 each block.
 
 A block's filter serves every device that is bound to it, so a pod costs one qdisc and no filter,
-and one ``replace`` changes the program of all pods without a packet seeing none. Hand-packed, since
-pyroute2 knows no blocks; layouts are those of linux/rtnetlink.h and linux/pkt_cls.h. Every call
-blocks on RTNL: for the worker thread only.
+and one ``replace`` changes the program of all pods without a packet seeing none. Layouts are those
+of linux/rtnetlink.h and linux/pkt_cls.h. Every call blocks on RTNL: for the worker thread only.
 """
 
 import errno

@@ -87,7 +87,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     monkeypatch.setattr(module, "inside", inside)
     monkeypatch.setattr(module, "open_netns", open_netns)
     monkeypatch.setattr(module, "RtNetlink", lambda: FakeNetlink(made))
-    monkeypatch.setattr(module, "_ifindex", lambda name: made.devices.get((made.inside, name), 0))
+    monkeypatch.setattr(module, "ifindex", lambda name: made.devices.get((made.inside, name), 0))
     monkeypatch.setattr(Path, "write_text", lambda self, text: made.journal.append(f"pod: {self.name}={text}"))
     return made
 

@@ -38,6 +38,29 @@ def test_a_pair_is_made_with_its_peer_in_the_pods_namespace_at_once() -> None:
     assert peer.get("net_ns_fd") == 5
 
 
+def test_a_pair_of_the_node_itself_gets_its_mac_addresses_from_the_kernel() -> None:
+    link = read(ifinfmsg, requests.new_local_veth("cilia_host", peer="cilia_net", mtu_bytes=1450))
+    peer = link.get("linkinfo").get("data").get_attr("VETH_INFO_PEER")
+    for each, name in ((link, "cilia_host"), (peer, "cilia_net")):
+        assert (each.get("ifname"), each.get("mtu"), each.get("address")) == (name, 1450, None)
+    assert peer.get("net_ns_fd") is None
+
+
+def test_a_vxlan_device_gets_its_peer_with_each_packet_and_learns_none() -> None:
+    request = requests.new_vxlan("cilia_vxlan", 8472)
+    link = read(ifinfmsg, request)
+    info = link.get("linkinfo")
+    options = {name: info.get("data").get(name) for name in ("vxlan_port", "vxlan_collect_metadata", "vxlan_learning")}
+    assert (link.get("ifname"), info.get("kind"), *options.values()) == ("cilia_vxlan", "vxlan", 8472, 1, 0)
+
+
+def test_a_device_gets_another_mtu_or_asks_for_no_neighbour() -> None:
+    link = read(ifinfmsg, requests.set_mtu(7, 1450))
+    assert (link["index"], link.get("mtu"), link["change"]) == (7, 1450, 0)
+    silent = read(ifinfmsg, requests.without_arp(7))
+    assert (silent["index"], silent["flags"], silent["change"]) == (7, 0x80, 0x80)
+
+
 def test_a_device_is_removed_by_name_and_brought_up_by_index() -> None:
     gone = requests.delete_link("lxc1")
     assert (gone.kind, read(ifinfmsg, gone).get("ifname")) == (requests.RTM_DELLINK, "lxc1")
