@@ -47,6 +47,18 @@ struct ct_side {
 	__u8 mac[6];          /* destination's, where it is a local pod */
 	__u8 tcp_flags;       /* that were seen, ored */
 	__u8 pad;
+	__u32 acknowledged; /* TCP: latest number by which they acknowledged the other end's */
+	__u32 fin;          /* TCP: sequence number of the latest with FIN */
+};
+
+/* State of a flow; bits. */
+enum ct_state {
+	CT_DENIED = 0x01,  /* decided to drop, for `reason`: it keeps its initiator */
+	CT_MIDWAY = 0x02,  /* TCP that was first seen without SYN: either end may have begun */
+	CT_RESET = 0x04,   /* by a RST that the other end accepts, and nothing came since */
+	CT_ENDING = 0x08,  /* a FIN was seen that the other end hasn't proven yet */
+	CT_ENDED_0 = 0x10, /* end 0 has sent its last, as the other end acknowledged */
+	CT_ENDED_1 = 0x20,
 };
 
 struct ct_entry {
@@ -55,15 +67,21 @@ struct ct_entry {
 	__u32 bucket[2];      /* of each end's address in cilia_addresses */
 	__u32 identity[2];    /* of each end */
 	__u32 last_seen;      /* when its latest packet came by; see lib/clock.h */
+	__u32 stamp;          /* cilia_change when it was decided */
+	__u32 cookie;         /* denied: of the policy that decided; 0: none */
+	__u16 endpoint;       /* id of the endpoint that it is charged to */
 	__u8 initiator;       /* end that sent the first packet */
-	__u8 pad[3];
+	__u8 state;           /* enum ct_state */
+	__u8 reason;          /* denied: enum drop_reason */
+	__u8 direction;       /* denied: enum policy_direction, the side that decided */
+	__u8 pad[6];
 	struct ct_side side[2];
 };
 
 _Static_assert(sizeof(struct ct4_key) == 16, "ct4_key");
 _Static_assert(sizeof(struct ct6_key) == 40, "ct6_key");
-_Static_assert(sizeof(struct ct_side) == 40, "ct_side");
-_Static_assert(sizeof(struct ct_entry) == 112, "ct_entry");
+_Static_assert(sizeof(struct ct_side) == 48, "ct_side");
+_Static_assert(sizeof(struct ct_entry) == 144, "ct_entry");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -92,6 +92,16 @@ struct {
 	__type(value, __u32);
 } cilia_policy_epoch SEC(".maps");
 
+/* Count of all changes that may alter a verdict, entries of cilia_policy that are added in place
+ * included; raised after each. A denial holds while it stays the same. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u32);
+} cilia_change SEC(".maps");
+
 /* Counts of how often the owner of an address changed, by bucket: an IPv4 address belongs to the
  * one that its last two bytes name, in network order. A flow remembers the sum of the revisions of
  * its two slots and the counts of its two addresses: all only grow, so an equal sum means that

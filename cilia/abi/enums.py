@@ -3,6 +3,17 @@
 from enum import IntEnum
 
 
+class CtState(IntEnum):
+    """``enum ct_state``."""
+
+    DENIED = 1
+    MIDWAY = 2
+    RESET = 4
+    ENDING = 8
+    ENDED_0 = 16
+    ENDED_1 = 32
+
+
 class DropReason(IntEnum):
     """``enum drop_reason``."""
 

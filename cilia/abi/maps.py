@@ -10,6 +10,7 @@ from cilia.abi.codec import MapLayout, RingLayout
 from cilia.abi.kinds import MapKind
 
 ADDRESSES: Final = MapLayout("cilia_addresses", MapKind.ARRAY, codec.U32, codec.U32, 65536, 0x400)
+CHANGE: Final = MapLayout("cilia_change", MapKind.ARRAY, codec.U32, codec.U32, 1, 0x400)
 CT4: Final = MapLayout("cilia_ct4", MapKind.LRU_HASH, structs.CT4_KEY, structs.CT_ENTRY, 131072)
 CT6: Final = MapLayout("cilia_ct6", MapKind.LRU_HASH, structs.CT6_KEY, structs.CT_ENTRY, 131072)
 ENDPOINTS: Final = MapLayout("cilia_endpoints", MapKind.HASH, structs.ENDPOINT_KEY, structs.ENDPOINT, 4096, 0x1)

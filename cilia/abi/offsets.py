@@ -30,8 +30,14 @@ class CtEntryOffset(IntEnum):
     BUCKET = 8
     IDENTITY = 16
     LAST_SEEN = 24
-    INITIATOR = 28
-    SIDE = 32
+    STAMP = 28
+    COOKIE = 32
+    ENDPOINT = 36
+    INITIATOR = 38
+    STATE = 39
+    REASON = 40
+    DIRECTION = 41
+    SIDE = 48
 
 
 class CtSideOffset(IntEnum):
@@ -45,6 +51,8 @@ class CtSideOffset(IntEnum):
     TRACED = 28
     MAC = 32
     TCP_FLAGS = 38
+    ACKNOWLEDGED = 40
+    FIN = 44
 
 
 class EndpointOffset(IntEnum):

@@ -81,11 +81,11 @@ class Ct6Key(NamedTuple):
 CT6_KEY: Final = Codec("struct ct6_key", 40, Ct6Key.pack, Ct6Key.unpack)
 
 
-_CT_SIDE = Struct("=QQIIII6sB1x")
+_CT_SIDE = Struct("=QQIIII6sB1xII")
 
 
 class CtSide(NamedTuple):
-    """``struct ct_side``, 40 bytes."""
+    """``struct ct_side``, 48 bytes."""
 
     packets: int  # __u64
     bytes_: int  # __u64
@@ -95,6 +95,8 @@ class CtSide(NamedTuple):
     traced: int  # __u32
     mac: bytes  # __u8[6]
     tcp_flags: int  # __u8
+    acknowledged: int  # __u32
+    fin: int  # __u32
 
     def pack(self) -> bytes:
         return _CT_SIDE.pack(
@@ -106,12 +108,14 @@ class CtSide(NamedTuple):
             self.traced,
             exact(self.mac, 6),
             self.tcp_flags,
+            self.acknowledged,
+            self.fin,
         )
 
     @classmethod
     def of(cls, v: tuple[Any, ...]) -> Self:
         """Build from the values of the flat format."""
-        return cls(v[0], v[1], v[2], v[3], ntohl(v[4]), v[5], v[6], v[7])
+        return cls(v[0], v[1], v[2], v[3], ntohl(v[4]), v[5], v[6], v[7], v[8], v[9])
 
     @classmethod
     def unpack(cls, data: Buffer) -> Self:
@@ -122,21 +126,27 @@ class CtSide(NamedTuple):
         return map(cls.of, _CT_SIDE.iter_unpack(data))
 
 
-CT_SIDE: Final = Codec("struct ct_side", 40, CtSide.pack, CtSide.unpack)
+CT_SIDE: Final = Codec("struct ct_side", 48, CtSide.pack, CtSide.unpack)
 
 
-_CT_ENTRY = Struct("=IHHIIIIIB3xQQIIII6sB1xQQIIII6sB1x")
+_CT_ENTRY = Struct("=IHHIIIIIIIHBBBB6xQQIIII6sB1xIIQQIIII6sB1xII")
 
 
 class CtEntry(NamedTuple):
-    """``struct ct_entry``, 112 bytes."""
+    """``struct ct_entry``, 144 bytes."""
 
     generation: int  # __u32
     policy_slot: tuple[int, int]  # __u16[2]
     bucket: tuple[int, int]  # __u32[2]
     identity: tuple[int, int]  # __u32[2]
     last_seen: int  # __u32
+    stamp: int  # __u32
+    cookie: int  # __u32
+    endpoint: int  # __u16
     initiator: int  # __u8
+    state: int  # __u8
+    reason: int  # __u8
+    direction: int  # __u8
     side: tuple[CtSide, CtSide]  # struct ct_side[2]
 
     def pack(self) -> bytes:
@@ -149,7 +159,13 @@ class CtEntry(NamedTuple):
             self.identity[0],
             self.identity[1],
             self.last_seen,
+            self.stamp,
+            self.cookie,
+            self.endpoint,
             self.initiator,
+            self.state,
+            self.reason,
+            self.direction,
             self.side[0].packets,
             self.side[0].bytes_,
             self.side[0].source_ifindex,
@@ -158,6 +174,8 @@ class CtEntry(NamedTuple):
             self.side[0].traced,
             exact(self.side[0].mac, 6),
             self.side[0].tcp_flags,
+            self.side[0].acknowledged,
+            self.side[0].fin,
             self.side[1].packets,
             self.side[1].bytes_,
             self.side[1].source_ifindex,
@@ -166,6 +184,8 @@ class CtEntry(NamedTuple):
             self.side[1].traced,
             exact(self.side[1].mac, 6),
             self.side[1].tcp_flags,
+            self.side[1].acknowledged,
+            self.side[1].fin,
         )
 
     @classmethod
@@ -178,9 +198,15 @@ class CtEntry(NamedTuple):
             (v[5], v[6]),
             v[7],
             v[8],
+            v[9],
+            v[10],
+            v[11],
+            v[12],
+            v[13],
+            v[14],
             (
-                CtSide(v[9], v[10], v[11], v[12], ntohl(v[13]), v[14], v[15], v[16]),
-                CtSide(v[17], v[18], v[19], v[20], ntohl(v[21]), v[22], v[23], v[24]),
+                CtSide(v[15], v[16], v[17], v[18], ntohl(v[19]), v[20], v[21], v[22], v[23], v[24]),
+                CtSide(v[25], v[26], v[27], v[28], ntohl(v[29]), v[30], v[31], v[32], v[33], v[34]),
             ),
         )
 
@@ -193,7 +219,7 @@ class CtEntry(NamedTuple):
         return map(cls.of, _CT_ENTRY.iter_unpack(data))
 
 
-CT_ENTRY: Final = Codec("struct ct_entry", 112, CtEntry.pack, CtEntry.unpack)
+CT_ENTRY: Final = Codec("struct ct_entry", 144, CtEntry.pack, CtEntry.unpack)
 
 
 _ENDPOINT = Struct("=IIHH6sB1x")

@@ -55,12 +55,14 @@ class EndpointMap:
             MapFull: No room.
         """
         self._map.update(EndpointKey(packed(address)), value)
+        self._revisions.note_change()
         self.entries[address] = value
         self.writes += 1
 
     def remove(self, address: int) -> None:
         """Make an address of a pod unknown to the programs."""
         self._map.delete(EndpointKey(packed(address)))
+        self._revisions.note_change()
         self.entries.pop(address, None)
         self.writes += 1
 

@@ -20,6 +20,7 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.array_memory import ArrayMemory
 from cilia.datapath.objects import LoadedObject
+from services.agent.change import ChangeCount
 from services.agent.policy.instructions import (
     ClearNextVersion,
     DeleteEntries,
@@ -68,6 +69,7 @@ class PolicyMaps:
             self._slot_words, self._policy_epoch = ArrayMemory(slots), ArrayMemory(policy_epoch)
             self.slots = slots.info.max_entries
         self.capacity = self._entries.info.max_entries
+        self._change = ChangeCount(objects)
 
     def close(self) -> None:
         """Give maps and memory back."""
@@ -75,6 +77,7 @@ class PolicyMaps:
         self._read_map.close()
         self._slot_words.close()
         self._policy_epoch.close()
+        self._change.close()
 
     @property
     def policy_epoch(self) -> int:
@@ -132,14 +135,17 @@ class PolicyMaps:
         Raises:
             MapFull: The forecast was wrong: an entry found no room.
         """
-        for kind, some in groupby(instructions, type):
-            if kind is PutEntries:
-                self._put(cast(Iterable[PutEntries], some))
-            elif kind is DeleteEntries:
-                self._remove(cast(Iterable[DeleteEntries], some))
-            else:
-                for instruction in some:
-                    self._store(instruction)
+        try:
+            for kind, some in groupby(instructions, type):
+                if kind is PutEntries:
+                    self._put(cast(Iterable[PutEntries], some))
+                elif kind is DeleteEntries:
+                    self._remove(cast(Iterable[DeleteEntries], some))
+                else:
+                    for instruction in some:
+                        self._store(instruction)
+        finally:
+            self._change.advance()
 
     def _put(self, puts: Iterable[PutEntries]) -> None:
         keys, values = list[bytes](), list[bytes]()

@@ -123,7 +123,13 @@ def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[Ct4Key | Ct6Key, C
         bucket=(one.address % 65536, other.address % 65536),
         identity=(one.identity, other.identity),
         last_seen=0,
+        stamp=0,
+        cookie=0,
+        endpoint=0,
         initiator=int(flow.initiator != low),
+        state=0,
+        reason=0,
+        direction=0,
         side=(side_of(flow.sent[low], one, other, model), side_of(back, other, one, model)),
     )
     ports = low[1], high[1]
@@ -134,4 +140,6 @@ def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[Ct4Key | Ct6Key, C
 
 def side_of(sent: Traffic, near: End, far: End, model: Model) -> CtSide:
     """Return what one end sends, and where it goes."""
-    return CtSide(sent.packets, sent.bytes, model.device(near), far.ifindex, far.tunnel, 0, far.mac, sent.tcp_flags)
+    return CtSide(
+        sent.packets, sent.bytes, model.device(near), far.ifindex, far.tunnel, 0, far.mac, sent.tcp_flags, 0, 0
+    )

@@ -135,3 +135,7 @@ class FakeArrayMemory:
 
     def store_u64(self, index: int, value: int, offset: int = 0) -> None:
         self._words[index, offset] = value
+
+    def add_u32(self, index: int, value: int = 1, offset: int = 0) -> int:
+        self._words[index, offset] = (self.load_u32(index, offset) + value) % (1 << 32)
+        return self._words[index, offset]

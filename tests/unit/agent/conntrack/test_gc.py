@@ -19,10 +19,10 @@ TIMEOUTS = TimeoutConfig()
 
 
 def flow(protocol: int = 6, flags: tuple[int, int] = (0, 0), last_seen: int = 1000) -> tuple[int, CtEntry]:
-    sides = tuple(CtSide(1, 60, 0, 0, 0, 0, bytes(6), each) for each in flags)
+    sides = tuple(CtSide(1, 60, 0, 0, 0, 0, bytes(6), each, 0, 0) for each in flags)
     return (
         protocol,
-        CtEntry(1, (1, 0), (0, 0), (300, 301), last_seen, 0, sides),  # type: ignore[arg-type]
+        CtEntry(1, (1, 0), (0, 0), (300, 301), last_seen, 0, 0, 0, 0, 0, 0, 0, sides),  # type: ignore[arg-type]
     )
 
 

@@ -40,6 +40,10 @@ POD = Pod(
 class Revisions:
     def __init__(self) -> None:
         self.renewed: list[Prefix] = []
+        self.changes = 0
+
+    def note_change(self) -> None:
+        self.changes += 1
 
     def renew(self, prefix: Prefix) -> None:
         self.renewed.append(prefix)
@@ -72,6 +76,12 @@ def table() -> Table:
 def test_a_pod_is_known_by_each_of_its_addresses(table: Table) -> None:
     value = EndpointValue(42, 300, 7, 3, bytes((2, 0, 0, 0, 0, 7)), 0)
     assert table.map.read() == table.map.entries == {IPV4: value, IPV6: value}
+
+
+def test_what_was_denied_is_decided_anew_after_each_write(table: Table) -> None:
+    assert table.revisions.changes == 2
+    table.map.remove(IPV4)
+    assert table.revisions.changes == 3
 
 
 def test_a_pod_under_audit_is_marked() -> None:

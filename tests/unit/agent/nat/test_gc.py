@@ -12,8 +12,8 @@ from tests.unit.agent.maps import FakeObjects
 POD, NODE, WORLD = (packed(number(address)) for address in ("10.1.0.5", "192.0.2.1", "198.51.100.7"))
 KEY = NatKey(WORLD, POD, 443, 40_000, 6, 0)
 VALUE = NatEntry(NODE, 61_000)
-SIDE = CtSide(1, 60, 0, 0, 0, 0, bytes(6), 0)
-ENTRY = CtEntry(1, (1, 0), (0, 0), (300, 301), 0, 0, (SIDE, SIDE))
+SIDE = CtSide(1, 60, 0, 0, 0, 0, bytes(6), 0, 0, 0)
+ENTRY = CtEntry(1, (1, 0), (0, 0), (300, 301), 0, 0, 0, 0, 0, 0, 0, 0, (SIDE, SIDE))
 
 
 class Table:

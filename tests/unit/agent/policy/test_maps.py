@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cilia.abi import maps
 from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.errors import MapFull
+from services.agent import change
 from services.agent.policy import maps as module
 from services.agent.policy.instructions import (
     UNREALISED,
@@ -31,6 +33,7 @@ NEW: dict[int, Entries] = {1: {port(): DENY, port(81): ALLOW}, 2: {port(8080, 30
 def open_maps(objects: FakeObjects) -> PolicyMaps:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ArrayMemory", FakeArrayMemory)
+        patch.setattr(change, "ArrayMemory", FakeArrayMemory)
         return PolicyMaps(objects.loaded)
 
 
@@ -109,6 +112,17 @@ def test_entries_without_room_are_refused(objects: FakeObjects) -> None:
 def test_grace_periods_are_not_for_the_maps(objects: FakeObjects) -> None:
     with pytest.raises(ValueError, match="worker thread"):
         open_maps(objects).perform([AwaitGracePeriod()])
+
+
+def test_every_change_is_counted_so_that_no_denial_outlives_it(objects: FakeObjects) -> None:
+    policy = open_maps(objects)
+    count = FakeArrayMemory(objects.map(maps.CHANGE))
+    policy.perform([PutEntries(1, 0, {port(): ALLOW})])
+    assert count.load_u32(0) == 1
+    too_many = {port(number): ALLOW for number in range(1, 30)}
+    with pytest.raises(MapFull):
+        policy.perform([StoreVersion(1, Version(2)), PutEntries(1, 1, too_many)])
+    assert count.load_u32(0) == 2
 
 
 keys = st.builds(
