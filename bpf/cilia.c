@@ -148,6 +148,16 @@ int from_uplink(struct __sk_buff *ctx)
 	return pass(ctx, &packet, 0);
 }
 
+/* Drop a packet of a local pod that leaves this node. */
+static __noinline int drop_of_pod(struct __sk_buff *ctx, const struct packet *packet,
+				  const struct location *pod, int verdict)
+{
+	struct findings findings = {
+	    .identity = {pod->identity}, .endpoint = {pod->endpoint}, .link = pod->ifindex};
+
+	return drop(ctx, packet, &findings, verdict);
+}
+
 /* Packets that leave this node: TC egress of an uplink. Only what pods send to the world is
  * touched. */
 SEC("tc")
@@ -162,6 +172,6 @@ int to_uplink(struct __sk_buff *ctx)
 	track_fragment(ctx, &packet);
 	verdict = masquerade(ctx, &packet);
 	if (verdict)
-		return drop(ctx, &packet, NULL, verdict);
+		return drop_of_pod(ctx, &packet, &pod, verdict);
 	return forwarded(ctx, &packet, TC_ACT_UNSPEC);
 }

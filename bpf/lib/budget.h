@@ -29,7 +29,7 @@ static __always_inline void refill(struct event_budget *budget, __u32 now, __u32
 
 /* Tell whether a packet at a hook may be reported, and note that it is. `link` is the device of the
  * pod concerned; 0: none is known. */
-static __always_inline bool spend_report(__u32 link, __u32 hook)
+static __noinline bool spend_report(__u32 link, __u32 hook)
 {
 	__u32 index = EVENT_BUDGETS_OF_LINKS, now = coarse_now();
 	struct event_budget *node = bpf_map_lookup_elem(&cilia_event_budgets, &index), *own;

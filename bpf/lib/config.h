@@ -36,10 +36,12 @@ const volatile __u64 ipv6_checksum_flag = 0;
 
 const volatile bool tracks_fragments = true;
 
-/* Cost of a report in a CPU's time for reports: 10^9 / their highest rate; and how much of
- * that time it may spend at once. 0: no limit. */
-const volatile __u64 event_cost_ns = 0;
-const volatile __u64 event_burst_ns = 0;
+/* Highest rates of reports per second, and how many may come at once (lib/budget.h): of each link
+ * at each hook, and of the node. Rate 0: no limit; that of the node holds only beside a link's. */
+const volatile __u32 event_rate = 0;
+const volatile __u32 event_burst = 0;
+const volatile __u32 node_event_rate = 0;
+const volatile __u32 node_event_burst = 0;
 
 /* Rate of the coarse clock (lib/clock.h): the kernel's CONFIG_HZ. */
 const volatile __u32 ticks_per_second = 250;

@@ -262,6 +262,7 @@ static __noinline int conclude(struct __sk_buff *ctx, const struct packet *packe
 
 	findings->identity[0] = decision->source.identity;
 	findings->identity[1] = decision->destination.identity;
+	findings->link = decision->destination.ifindex;
 	findings->endpoint[0] = decision->source.endpoint;
 	findings->endpoint[1] = decision->destination.endpoint;
 	if (verdict < 0)

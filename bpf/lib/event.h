@@ -7,6 +7,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/budget.h"
 #include "lib/config.h"
 #include "lib/count.h"
 #include "lib/packet.h"
@@ -21,6 +22,7 @@
 /* Findings about a packet that its report tells beside its headers. */
 struct findings {
 	__u32 identity[2]; /* source's, destination's */
+	__u32 link;        /* of the pod concerned: its device, 0: not known */
 	__u16 endpoint[2]; /* ids of those that are local */
 	__u32 cookie;      /* of the policy that decided; 0: none */
 	__u8 direction;    /* enum policy_direction: the side that decided */
@@ -44,20 +46,19 @@ static __always_inline __u64 wake_flags(void)
 	return BPF_RB_NO_WAKEUP;
 }
 
-/* Tell whether this CPU may report now, and note that it does. */
-static __always_inline bool is_within_limit(__u64 now_ns)
+/* Tell whether a packet may be reported, at the cost of the pod that sends it or, if it comes from
+ * elsewhere, is to get it. */
+static __always_inline bool is_within_limit(struct __sk_buff *ctx, const struct packet *packet,
+					    const struct findings *findings)
 {
-	__u32 zero = 0;
-	__u64 *spent = bpf_map_lookup_elem(&cilia_event_budget, &zero);
-	__u64 start;
+	__u32 link = ctx->ifindex;
 
-	if (!spent)
+	if (!event_rate)
 		return true;
-	start = *spent > now_ns ? *spent : now_ns;
-	if (start - now_ns > event_burst_ns)
-		return false;
-	*spent = start + event_cost_ns;
-	return true;
+	barrier_var(link); /* else the load is put off, to a pointer that may be either's */
+	if (packet->hook != HOOK_FROM_POD && packet->hook != HOOK_TO_POD)
+		link = findings->link;
+	return spend_report(link, packet->hook);
 }
 
 static __always_inline void fill_packet(struct event *event, const struct packet *packet)
@@ -84,14 +85,14 @@ static __always_inline void fill_findings(struct event *event, const struct find
 	event->cookie = findings->cookie;
 }
 
-/* Report a packet; one that finds no room, or is above the limit, is counted instead. */
+/* Report a packet; one that finds no room, or is above a limit, is counted instead. */
 static __always_inline void report(struct __sk_buff *ctx, const struct packet *packet,
 				   const struct findings *findings, __u32 kind, __u32 reason)
 {
-	__u64 now_ns = bpf_ktime_get_ns(), flags;
 	struct event *event;
+	__u64 flags;
 
-	if (event_cost_ns && !is_within_limit(now_ns)) {
+	if (!is_within_limit(ctx, packet, findings)) {
 		count(LIMITED_EVENT, packet->hook, sizeof(*event));
 		return;
 	}
@@ -101,7 +102,7 @@ static __always_inline void report(struct __sk_buff *ctx, const struct packet *p
 		count(LOST_EVENT, packet->hook, sizeof(*event));
 		return;
 	}
-	event->time_ns = now_ns;
+	event->time_ns = bpf_ktime_get_ns();
 	event->kind = kind;
 	event->reason = reason;
 	event->length = ctx->len;

@@ -41,6 +41,7 @@ static __always_inline void recall_findings(struct findings *findings, const str
 	findings->identity[0] = identity_of(entry, from);
 	findings->identity[1] = identity_of(entry, !from);
 	findings->is_reply = entry->initiator != from;
+	findings->link = from ? entry->side[1].ifindex : entry->side[0].ifindex;
 }
 
 /* Report that an established flow goes on. */

@@ -12,6 +12,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "maps/address.h"
+#include "maps/metrics.h"
 
 enum event_kind {
 	EVENT_VERDICT = 1, /* first packet of a flow, or a flow decided anew */
@@ -49,12 +50,21 @@ struct {
 	__uint(max_entries, 1 << 22);
 } cilia_events SEC(".maps");
 
-/* Time until which each CPU has spent its share of reports, in ns of CLOCK_MONOTONIC; see
- * event_cost_ns.
- */
+/* Links whose budgets are told apart: by their index modulo this. */
+#define EVENT_LINKS            4096
+#define EVENT_BUDGETS_OF_LINKS (EVENT_LINKS * HOOKS)
+
+/* Budget of reports, see lib/budget.h. */
+struct event_budget {
+	__u32 refilled; /* when, as lib/clock.h counts */
+	__u32 credit;   /* each report costs `ticks_per_second` of it */
+};
+
+/* Budgets: link % EVENT_LINKS * HOOKS + hook, and the node's behind them all. Writers: the
+ * programs. Lifetime: pinned, and nobody would miss them. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, EVENT_BUDGETS_OF_LINKS + 1);
 	__type(key, __u32);
-	__type(value, __u64);
-} cilia_event_budget SEC(".maps");
+	__type(value, struct event_budget);
+} cilia_event_budgets SEC(".maps");

@@ -95,6 +95,13 @@ class EventOffset(IntEnum):
     IS_REPLY = 76
 
 
+class EventBudgetOffset(IntEnum):
+    """Members of ``struct event_budget``."""
+
+    REFILLED = 0
+    CREDIT = 4
+
+
 class FragmentKeyOffset(IntEnum):
     """Members of ``struct fragment_key``."""
 

@@ -369,6 +369,35 @@ class Event(NamedTuple):
 EVENT: Final = Codec("struct event", 80, Event.pack, Event.unpack)
 
 
+_EVENT_BUDGET = Struct("=II")
+
+
+class EventBudget(NamedTuple):
+    """``struct event_budget``, 8 bytes."""
+
+    refilled: int  # __u32
+    credit: int  # __u32
+
+    def pack(self) -> bytes:
+        return _EVENT_BUDGET.pack(self.refilled, self.credit)
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls(v[0], v[1])
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_EVENT_BUDGET.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _EVENT_BUDGET.iter_unpack(data))
+
+
+EVENT_BUDGET: Final = Codec("struct event_budget", 8, EventBudget.pack, EventBudget.unpack)
+
+
 _FRAGMENT_KEY = Struct("=16s16sIIB3x")
 
 

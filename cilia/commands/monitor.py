@@ -46,6 +46,8 @@ async def _print(arguments: argparse.Namespace, session: Session) -> None:
     async for batch in session.listen(session.bus.subjects.flow(arguments.node), FlowBatch):
         if batch.lost:
             note(f"{batch.node}: {batch.lost} events lost")
+        if batch.limited:
+            note(f"{batch.node}: {batch.limited} events above the limit of their pod or node")
         for flow in batch.flows:
             if not is_wanted(arguments, flow):
                 continue

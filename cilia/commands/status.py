@@ -37,6 +37,7 @@ async def show(arguments: argparse.Namespace, session: Session) -> int:
         )
         for answer in answers:
             note_repairs(answer)
+            note_unreported(answer)
     return 0 if all(isinstance(answer, AgentStatus) and answer.state is AgentState.READY for answer in answers) else 1
 
 
@@ -55,6 +56,15 @@ def note_repairs(answer: AgentStatus | str) -> None:
         if loop.name == "drift" and loop.failures:
             changes = f"{loop.failures} foreign changes in its kernel, repaired"
             note(f"{answer.node}: {changes}; the last: {loop.last_error}")
+
+
+def note_unreported(answer: AgentStatus | str) -> None:
+    """Print how many events of packets nobody has seen since an agent's programs count them."""
+    if isinstance(answer, str):
+        return
+    for loop in answer.loops:
+        if loop.name == "flows" and loop.failures:
+            note(f"{answer.node}: {loop.failures} events were not shown: {loop.last_error}")
 
 
 def _row(node: NodeName, answer: AgentStatus | str) -> tuple[object, ...]:

@@ -62,4 +62,6 @@ class FlowBatch(Message, frozen=True):
     node: NodeName
     flows: tuple[Flow, ...]
     lost: int = 0
-    """Events that the ring buffer had no room for since the last batch."""
+    """Events that the ring buffer, or the agent, had no room for since the last batch."""
+    limited: int = 0
+    """Events above the limit of their pod, or of the node, since the last batch."""

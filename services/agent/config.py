@@ -17,6 +17,8 @@ from cilia.telemetry import TelemetryConfig
 
 LARGEST_MAP = 1 << 26
 """Entries; the kernel counts the bytes of a map in 32 bits."""
+MOST_EVENTS = 1_000_000
+"""Reports per second; the programs count seconds of them, times ticks per second, in 32 bits."""
 
 
 class RoutingMode(StrEnum):
@@ -113,8 +115,13 @@ class Config(Struct, frozen=True, kw_only=True):
 
     0: only verdicts.
     """
-    event_limit: int = 0
-    """Reports per second and CPU; 0: no limit."""
+    event_limit: int = 500
+    """Reports per second of one pod's packets at one hook; it may save up four seconds' worth.
+
+    0: no limit, and none of the node's.
+    """
+    node_event_limit: int = 4000
+    """Reports per second of all pods that have spent half of what they may save up; 0: no limit."""
     flows: bool = True
     """Publish flows on the bus."""
     distinct_flows: int = 8192
@@ -131,6 +138,9 @@ class Config(Struct, frozen=True, kw_only=True):
             _check_address("ipv6", self.ipv6, IPv6Address)
         for cidr in self.masquerade_exclude:
             _check_address("masquerade_exclude", cidr, ip_network)
+        for name in ("event_limit", "node_event_limit"):
+            if not 0 <= getattr(self, name) <= MOST_EVENTS:
+                _refuse(name, getattr(self, name), f"reports per second, 0 to {MOST_EVENTS}")
         try:
             node_labels(self.labels)
         except BadLabel as error:

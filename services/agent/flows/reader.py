@@ -1,21 +1,23 @@
 """Reading of events: from the ring, by name, to the bus in batches and to the aggregation.
 
 Events are taken from the ring in bounded drains on the event loop and queue up, packed, in bounded
-memory; they are decoded and named only if someone wants them. What finds no room is counted, never
-waited for.
+memory; they are decoded and named only if someone wants them, and in a share of the loop's time:
+policy comes first. What finds no room is counted, never waited for.
 """
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from cilia.abi.structs import Event
 from cilia.bus import Bus
+from cilia.contracts.agent import LoopStatus
 from cilia.contracts.flow_events import Flow, FlowBatch
 from cilia.contracts.ids import NodeName
 from cilia.datapath.clock import UnixClock
@@ -28,7 +30,10 @@ log = logging.getLogger(__name__)
 
 DRAIN: Final = 256
 """Events taken at a time; the loop's other work runs in between."""
-QUEUE_EVENTS: Final = 8192
+QUEUE_EVENTS: Final = 32768
+"""Events that wait, some 2.6 MB."""
+SHARE: Final = 0.1
+"""Part of the loop's time in which events are named and sent while more of them wait."""
 PUBLISH_SECONDS: Final = 0.2
 """Pause between two looks at the ring while flows go to the bus or are aggregated."""
 IDLE_SECONDS: Final = 0.5
@@ -50,6 +55,15 @@ class Ring(Protocol):
         ...
 
 
+class Unreported(NamedTuple):
+    """Counts of what the programs didn't report, from the beginning of the map that holds them."""
+
+    lost: Callable[[], int]
+    """Events that found no room in the ring."""
+    limited: Callable[[], int]
+    """Events above a limit."""
+
+
 @dataclass(slots=True)
 class FlowCounters:
     """Counts of events and flows that went by."""
@@ -63,7 +77,7 @@ class EventReader:
     """The ring's one consumer. ``run`` goes to the supervisor.
 
     Args:
-        lost_in_kernel: Gives how many events have found no room in the ring so far.
+        unreported: Gives how many events have not come into the ring so far.
         publish: Send flows to the bus.
         aggregate: Takes each event with its flow; None: nobody aggregates.
     """
@@ -74,21 +88,23 @@ class EventReader:
         bus: Bus,
         node: NodeName,
         names: Names,
-        lost_in_kernel: Callable[[], int],
+        unreported: Unreported,
         *,
         publish: bool,
         aggregate: Callable[[Event, Flow], None] | None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ring = ring
         self._bus = bus
         self._node = node
         self._names = names
-        self._lost_in_kernel = lost_in_kernel
+        self._unreported = unreported
         self._publish = publish
         self._aggregate = aggregate
         self._wanted = publish or aggregate is not None
         self._queue: deque[bytes] = deque()
-        self._reported_lost = 0
+        self._clock = clock
+        self._told_lost = self._told_limited = 0
         self.counters = FlowCounters()
 
     async def run(self) -> None:
@@ -99,7 +115,7 @@ class EventReader:
         """
         loop = asyncio.get_running_loop()
         loop.add_reader(self._ring.fileno(), self.drain)
-        self._reported_lost = self._lost_in_kernel()
+        self._told_lost, self._told_limited = self._unreported.lost(), self._unreported.limited()
         pause = PUBLISH_SECONDS if self._wanted else IDLE_SECONDS
         try:
             while True:
@@ -125,14 +141,30 @@ class EventReader:
 
     async def hand_on(self) -> None:
         """Name and send what is queued, with the number of events lost since the last batch."""
-        clock = UnixClock.now()
         while self._queue:
-            flows = tuple(self._name_each(self._queue.popleft(), clock))
+            began = self._clock()
+            flows = tuple(self._name_each(self._queue.popleft(), UnixClock.now()))
             if self._publish and self._bus.connected:
-                lost = self.counters.dropped + self._lost_in_kernel()
-                await self._send(FlowBatch(self._node, flows, lost - self._reported_lost))
-                self._reported_lost = lost
-            await asyncio.sleep(0)
+                await self._send(self._batch(flows))
+            rest = (self._clock() - began) * (1 / SHARE - 1)
+            await asyncio.sleep(rest if self._queue else 0)
+
+    def _batch(self, flows: tuple[Flow, ...]) -> FlowBatch:
+        lost, limited = self.counters.dropped + self._unreported.lost(), self._unreported.limited()
+        batch = FlowBatch(self._node, flows, lost - self._told_lost, limited - self._told_limited)
+        self._told_lost, self._told_limited = lost, limited
+        return batch
+
+    def status(self) -> LoopStatus:
+        """Return how many events were not shown, and why."""
+        counts = {
+            "above the limit of their pod or node": self._unreported.limited(),
+            "no room in the ring": self._unreported.lost(),
+            "no room in the agent": self.counters.dropped,
+        }
+        why = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+        waiting = len(self._queue) * DRAIN
+        return LoopStatus("flows", desired=0, pending=waiting, failures=sum(counts.values()), last_error=why)
 
     def _name_each(self, records: bytes, clock: UnixClock) -> Iterator[Flow]:
         for event in Event.unpack_each(records):

@@ -2,6 +2,7 @@
 
 from cilia.abi.maps import EVENTS
 from cilia.abi.structs import EVENT
+from cilia.contracts.agent import LoopStatus
 from cilia.datapath.ring import RingBuffer
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
@@ -10,7 +11,7 @@ from services.agent.endpoint.store import Endpoints
 from services.agent.flows.aggregation import DistinctFlows
 from services.agent.flows.export import FlowExport
 from services.agent.flows.lookups import PodLookup, PolicyNames
-from services.agent.flows.reader import DRAIN, EventReader
+from services.agent.flows.reader import DRAIN, EventReader, Unreported
 from services.agent.ipcache.desired import Ipcache
 from services.agent.kernel import Kernel
 from services.agent.node.room import NodeRoom
@@ -32,7 +33,7 @@ class FlowRoom(Room):
             node.bus,
             config.node,
             lookup.names(self._policies),
-            kernel.packets.lost_events,
+            Unreported(kernel.packets.lost_events, kernel.packets.limited_events),
             publish=config.flows,
             aggregate=self._distinct.add if config.distinct_flows else None,
         )
@@ -40,6 +41,10 @@ class FlowRoom(Room):
     def loops(self) -> dict[str, Loop]:
         """Return the loops that read events and export flows."""
         return {"policy names": self._policies.watch, "flows": self._reader.run, "flow export": self._export.run}
+
+    def statuses(self) -> tuple[LoopStatus]:
+        """Return how many events were not shown, and why."""
+        return (self._reader.status(),)
 
     def measure(self, metrics: Metrics) -> None:
         """Show counters of events and of distinct flows."""

@@ -23,9 +23,8 @@ IPV6_CHECKSUM_KERNEL: Final = (6, 16)
 """The first kernel that knows this flag of bpf_l4_csum_replace."""
 OBJECT: Final = OBJECTS / "cilia.o"
 FIRST_NAT_PORT, LAST_NAT_PORT, LAST_PORT = 1024, 29_999, 65_535
-NS_PER_SECOND: Final = 1_000_000_000
-EVENT_BURST_NS: Final = NS_PER_SECOND // 10
-"""Time's worth of reports that a CPU may send at once."""
+EVENT_BURST_SECONDS: Final = 4
+"""Seconds' worth of reports that may come at once."""
 
 
 def install_datapath(config: Config, devices: NodeDevices, attach: Callable[[LoadedObject], None]) -> LoadedObject:
@@ -94,8 +93,10 @@ def variables(
         "ipv6_checksum_flag": BPF_F_IPV6 if kernel >= IPV6_CHECKSUM_KERNEL else 0,
         "ticks_per_second": TICKS_PER_SECOND,
         "trace_ticks": int(config.trace_seconds * TICKS_PER_SECOND),
-        "event_cost_ns": NS_PER_SECOND // config.event_limit if config.event_limit else 0,
-        "event_burst_ns": EVENT_BURST_NS,
+        "event_rate": config.event_limit,
+        "event_burst": EVENT_BURST_SECONDS * config.event_limit,
+        "node_event_rate": config.node_event_limit,
+        "node_event_burst": EVENT_BURST_SECONDS * config.node_event_limit,
     }
 
 

@@ -35,6 +35,10 @@ class PacketCounters:
         """Return how many reports found no room in the ring."""
         return self._unreported(Outcome.LOST_EVENT)
 
+    def limited_events(self) -> int:
+        """Return how many reports were above a limit."""
+        return self._unreported(Outcome.LIMITED_EVENT)
+
     def _unreported(self, outcome: Outcome) -> int:
         return sum(self.packets(outcome, hook) for hook in HOOKS)
 
@@ -52,8 +56,8 @@ class PacketCounters:
                 read = self._reader(hook, "packets", reason)
                 metrics.gauge("dropped_packets", "packets that were dropped", read, hook=where, reason=name)
         metrics.gauge("lost_events", "reports of packets that found no room in the ring", self.lost_events)
-        limited = "reports of packets that were above the limit of their CPU"
-        metrics.gauge("limited_events", limited, lambda: self._unreported(Outcome.LIMITED_EVENT))
+        limited = "reports of packets that were above the limit of their pod, or of the node"
+        metrics.gauge("limited_events", limited, self.limited_events)
 
     def _reader(self, hook: Hook, field: str, outcome: int = Outcome.FORWARDED) -> Callable[[], float]:
         return lambda: float(getattr(self._get(outcome, hook), field))

@@ -6,10 +6,25 @@ from collections.abc import Iterator
 
 import pytest
 
+from cilia.abi import maps
 from cilia.abi.enums import EventKind, Hook, Outcome
-from cilia.datapath.clock import TICKS_PER_SECOND
+from cilia.abi.structs import Event, EventBudget
+from cilia.datapath.clock import TICKS_PER_SECOND, CoarseClock
 from tests.bpf.datapath.packets import tcp
-from tests.bpf.datapath.rig import EGRESS, INGRESS, TC_ACT_REDIRECT, TC_ACT_SHOT, A, B, Node, node, populate, reset
+from tests.bpf.datapath.rig import (
+    EGRESS,
+    INGRESS,
+    TC_ACT_REDIRECT,
+    TC_ACT_SHOT,
+    A,
+    B,
+    Node,
+    W,
+    mapped,
+    node,
+    populate,
+    reset,
+)
 
 RECORD_BYTES = 88
 WAKE_BYTES = 1 << 16
@@ -37,7 +52,8 @@ def test_reports_that_find_no_room_are_counted_and_the_packet_fares_as_before(he
     assert here.counted(Outcome.LOST_EVENT, Hook.FROM_POD) > before
 
 
-LIMIT = 100
+LIMIT = 50
+BURST = 200
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +101,82 @@ def test_a_flow_that_goes_on_is_traced_now_and_then(traced: Node) -> None:
     assert [event.kind for event in traced.events()] == [EventKind.TRACE]
 
 
-def test_reports_above_the_limit_are_counted_and_the_packet_fares_as_before() -> None:
-    costs = {"event_cost_ns": 1_000_000_000 // LIMIT, "event_burst_ns": 100_000_000}
-    with node(variables=costs) as quiet:
-        populate(quiet)
-        before = quiet.counted(Outcome.LIMITED_EVENT, Hook.FROM_POD)
-        assert quiet.run("from_pod", tcp(A, B), "lxc1", repeat=1000).retval == TC_ACT_SHOT
-        reported = len(quiet.events())
-        assert LIMIT // 10 <= reported <= LIMIT // 10 + LIMIT
-        assert quiet.counted(Outcome.LIMITED_EVENT, Hook.FROM_POD) - before == 1000 - reported
-        quiet.allow(A, EGRESS)
-        quiet.allow(B, INGRESS)
-        assert quiet.run("from_pod", tcp(A, B), "lxc1").retval == TC_ACT_REDIRECT
+@pytest.fixture(scope="module")
+def limited() -> Iterator[Node]:
+    budget = {"event_rate": LIMIT, "event_burst": BURST, "node_event_rate": LIMIT, "node_event_burst": BURST}
+    with node(variables={**budget, "ticks_per_second": TICKS_PER_SECOND}) as made:
+        yield made
+
+
+@pytest.fixture
+def quiet(limited: Node) -> Node:
+    """Everybody, and the node, has his whole budget again."""
+    reset(limited)
+    populate(limited)
+    whole = EventBudget(CoarseClock(limited.objects.program("read_clock")).now(), BURST * TICKS_PER_SECOND)
+    with limited.objects.map(maps.EVENT_BUDGETS) as budgets:
+        budgets.update_many([(index, whole) for index in range(budgets.layout.max_entries)])
+    return limited
+
+
+def drain(node: Node) -> list[Event]:
+    """Take all that was reported."""
+    found: list[Event] = []
+    while some := node.events():
+        found += some
+    return found
+
+
+def flood(node: Node, program: str, frame: bytes, device: str) -> int:
+    """Have more packets dropped than may be reported; return how many reports came."""
+    assert node.run(program, frame, device, repeat=20 * BURST).retval == TC_ACT_SHOT
+    return len(drain(node))
+
+
+def test_reports_above_the_limit_are_counted_and_the_packet_fares_as_before(quiet: Node) -> None:
+    before = quiet.counted(Outcome.LIMITED_EVENT, Hook.FROM_POD)
+    reported = flood(quiet, "from_pod", tcp(A, B), "lxc1")
+    assert BURST // 2 <= reported < 20 * BURST
+    assert quiet.counted(Outcome.LIMITED_EVENT, Hook.FROM_POD) - before == 20 * BURST - reported
+    quiet.allow(A, EGRESS)
+    quiet.allow(B, INGRESS)
+    assert quiet.run("from_pod", tcp(A, B), "lxc1").retval == TC_ACT_REDIRECT
+
+
+def test_a_flood_of_one_pod_hides_no_drop_of_another(quiet: Node) -> None:
+    flood(quiet, "from_pod", tcp(A, B), "lxc1")
+    quiet.run("from_pod", tcp(B, A), "lxc2")
+    assert [event.source for event in drain(quiet)] == [mapped(B.address)]
+
+
+def test_a_flood_of_frames_that_are_no_packets_hides_no_such_frame_of_another(quiet: Node) -> None:
+    flood(quiet, "from_pod", bytes(60), "lxc1")
+    quiet.run("from_pod", bytes(60), "lxc2")
+    assert [event.ifindex for event in drain(quiet)] == [quiet.devices["lxc2"]]
+
+
+@pytest.mark.parametrize(("program", "device"), [("from_uplink", "uplink"), ("to_pod", "lxc1")])
+def test_a_flood_of_the_world_towards_one_pod_hides_nothing_of_another(quiet: Node, program: str, device: str) -> None:
+    flood(quiet, program, tcp(W, A), device)
+    quiet.run(program, tcp(W, B), device.replace("1", "2"))
+    assert [event.destination for event in drain(quiet)] == [mapped(B.address)]
+
+
+def test_a_flood_towards_a_pod_hides_nothing_of_what_it_sends(quiet: Node) -> None:
+    flood(quiet, "from_uplink", tcp(W, A), "uplink")
+    quiet.run("from_pod", tcp(A, W), "lxc1")
+    assert [event.source for event in drain(quiet)] == [mapped(A.address)]
+
+
+def test_the_budget_comes_back_with_time(quiet: Node) -> None:
+    flood(quiet, "from_pod", tcp(A, B), "lxc1")
+    time.sleep(3 / LIMIT)
+    quiet.run("from_pod", tcp(A, B), "lxc1")
+    assert len(drain(quiet)) == 1
+
+
+def test_pods_that_spent_half_of_theirs_share_the_nodes_and_one_that_did_not_is_heard(quiet: Node) -> None:
+    both = [flood(quiet, "from_pod", tcp(*ends), device) for ends, device in (((A, B), "lxc1"), ((B, A), "lxc2"))]
+    assert sum(both) < 2 * BURST
+    quiet.run("from_uplink", tcp(W, A), "uplink")
+    assert len(drain(quiet)) == 1

@@ -48,6 +48,12 @@ def test_events_that_were_lost_are_said(cluster: FakeCluster) -> None:
     assert cluster.run("monitor", "--count", "1").err == "listening; ^C ends\nnode1: 17 events lost\n"
 
 
+def test_events_above_a_limit_are_said(cluster: FakeCluster) -> None:
+    cluster.published[SUBJECT] = [FlowBatch(NODE1, (DROP,), limited=9)]
+    said = "node1: 9 events above the limit of their pod or node\n"
+    assert cluster.run("monitor", "--count", "1").err == f"listening; ^C ends\n{said}"
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

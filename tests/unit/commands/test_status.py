@@ -99,3 +99,12 @@ def test_what_an_agent_repaired_in_its_kernel_is_noted(cluster: FakeCluster) -> 
     run = cluster.run("status")
     assert run.code == 0, "it is repaired"
     assert run.err == ("node1: 2 foreign changes in its kernel, repaired; the last: ipcache: 10.0.0.2 was gone\n")
+
+
+def test_events_that_nobody_saw_are_noted_with_the_reason(cluster: FakeCluster) -> None:
+    loops = (LoopStatus("flows", 0, 0, 42, "42 above the limit of their pod or node"),)
+    cluster.tables["nodes"] = {NODE1: NODES[NODE1]}
+    cluster.answers["node.node1.status"] = status(NODE1, loops=loops)
+    run = cluster.run("status")
+    assert run.code == 0, "nothing is broken"
+    assert run.err == "node1: 42 events were not shown: 42 above the limit of their pod or node\n"

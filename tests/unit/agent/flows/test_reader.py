@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
@@ -12,7 +12,15 @@ from cilia.abi.structs import EVENT, Event
 from cilia.contracts.flow_events import Flow, FlowBatch
 from cilia.contracts.ids import NodeName
 from cilia.datapath.ring import Drained
-from services.agent.flows.reader import DRAIN, IDLE_SECONDS, PUBLISH_SECONDS, QUEUE_EVENTS, EventReader
+from services.agent.flows.reader import (
+    DRAIN,
+    IDLE_SECONDS,
+    PUBLISH_SECONDS,
+    QUEUE_EVENTS,
+    SHARE,
+    EventReader,
+    Unreported,
+)
 from tests.fakes.clock import in_fake_time
 from tests.unit.agent.flows.test_naming import NAMES, event
 from tests.unit.agent.scripted_bus import ScriptedBus
@@ -49,18 +57,20 @@ class Setting:
     def __init__(self, ring: FakeRing) -> None:
         self.ring = ring
         self.bus = ScriptedBus()
-        self.lost_in_kernel = 0
+        self.lost_in_kernel = self.limited = 0
+        self.now = 0.0
         self.aggregated: list[tuple[Event, Flow]] = []
 
-    def reader(self, *, publish: bool = True, aggregate: bool = False) -> EventReader:
+    def reader(self, *, publish: bool = True, aggregate: Callable[[Event, Flow], None] | None = None) -> EventReader:
         return EventReader(
             self.ring,
             self.bus.as_bus(),
             NodeName("node1"),
             NAMES,
-            lambda: self.lost_in_kernel,
+            Unreported(lambda: self.lost_in_kernel, lambda: self.limited),
             publish=publish,
-            aggregate=(lambda *pair: self.aggregated.append(pair)) if aggregate else None,
+            aggregate=aggregate,
+            clock=lambda: self.now,
         )
 
     def batches(self) -> list[FlowBatch]:
@@ -120,16 +130,41 @@ async def test_what_was_lost_before_the_agent_began_is_not_told(setting: Setting
     reader = setting.reader()
     running = asyncio.create_task(reader.run())
     await asyncio.sleep(0)
-    setting.lost_in_kernel = 1003
+    setting.lost_in_kernel, setting.limited = 1003, 5
     setting.ring.events.extend(events(1))
     await asyncio.sleep(2 * PUBLISH_SECONDS)
-    assert [batch.lost for batch in setting.batches()] == [3]
+    assert [(batch.lost, batch.limited) for batch in setting.batches()] == [(3, 5)]
     running.cancel()
 
 
 @in_fake_time
+async def test_while_more_events_wait_the_loop_is_others_for_nine_tenths_of_the_time(setting: Setting) -> None:
+    def name_slowly(*_: object) -> None:
+        setting.now += 1 / DRAIN
+
+    reader = setting.reader(aggregate=name_slowly)
+    setting.ring.events.extend(events(*range(4 * DRAIN)))
+    while reader.drain():
+        pass
+    began = asyncio.get_running_loop().time()
+    await reader.hand_on()
+    rested = asyncio.get_running_loop().time() - began
+    assert rested == pytest.approx(3 * (1 / SHARE - 1))
+
+
+@in_fake_time
+async def test_the_status_tells_what_was_not_shown_and_why(setting: Setting) -> None:
+    reader = setting.reader()
+    assert (reader.status().failures, reader.status().last_error) == (0, "")
+    setting.lost_in_kernel, setting.limited = 2, 40
+    status = reader.status()
+    assert status.failures == 42
+    assert status.last_error == "40 above the limit of their pod or node, 2 no room in the ring"
+
+
+@in_fake_time
 async def test_while_the_bus_is_away_flows_are_aggregated_all_the_same(setting: Setting) -> None:
-    reader = setting.reader(aggregate=True)
+    reader = setting.reader(aggregate=lambda *pair: setting.aggregated.append(pair))
     setting.bus.connected = False
     setting.ring.events.extend(events(1, 2))
     reader.drain()

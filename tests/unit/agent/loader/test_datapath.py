@@ -80,9 +80,10 @@ def test_a_kernel_gets_a_flag_only_if_it_knows_it(kernel: tuple[int, int], flag:
     assert given_by(kernel=kernel)["ipv6_checksum_flag"] == flag
 
 
-@pytest.mark.parametrize(("limit", "cost_ns"), [(0, 0), (1, 1_000_000_000), (10_000, 100_000)])
-def test_a_report_costs_its_part_of_a_second(limit: int, cost_ns: int) -> None:
-    assert given_by(event_limit=limit)["event_cost_ns"] == cost_ns
+def test_reports_are_limited_by_default_and_four_seconds_of_them_may_come_at_once() -> None:
+    given = given_by(node_event_limit=900)
+    assert (given["event_rate"], given["event_burst"]) == (500, 2000)
+    assert (given["node_event_rate"], given["node_event_burst"]) == (900, 3600)
 
 
 @pytest.mark.parametrize(("seconds", "ticks"), [(0.0, 0), (1.0, TICKS_PER_SECOND), (5.0, 5 * TICKS_PER_SECOND)])
