@@ -14,7 +14,7 @@ from services.agent.api.status import Status
 from services.agent.config import Config
 from services.agent.conntrack.room import ConntrackRoom
 from services.agent.drift.reporter import DriftReporter
-from services.agent.drift.room import DriftRoom
+from services.agent.drift.room import DriftRoom, LookGroup
 from services.agent.endpoint.room import EndpointRoom, PodStore
 from services.agent.flows.room import FlowRoom
 from services.agent.ipcache.room import IpcacheRoom
@@ -68,12 +68,14 @@ async def open_rooms(config: Config, kernel: Kernel, bus: Bus, metrics: Metrics,
         await EndpointRoom.open(config, kernel, store, node, policy.reconciler, ipcache, conntrack.gc.purge)
     )
     flows = opened(FlowRoom(config, kernel, node, store.endpoints, ipcache.desired))
+    addresses = {**ipcache.looks(), **endpoints.looks(), **node.looks(), **nat.looks()}
     looks = {
-        "policy": policy.looks(),
-        "address": {**ipcache.looks(), **endpoints.looks(), **node.looks()},
-        "program": kernel.looks(store.endpoints.devices),
+        "policy": LookGroup(policy.looks(), config.drift_seconds),
+        "address": LookGroup(addresses, config.drift_seconds),
+        "program": LookGroup(kernel.looks(store.endpoints.devices), config.drift_seconds),
+        "route": LookGroup(routes.looks(), config.routes_refresh_seconds),
     }
-    drift = opened(DriftRoom(DriftReporter(bus, config.node), looks, seconds=config.drift_seconds))
+    drift = opened(DriftRoom(DriftReporter(bus, config.node), looks))
 
     node.feeds += [ipcache.reconciler.feed_nodes, routes.reconciler.feed, nat.reconciler.feed]
     node.registered += [ipcache.registered, routes.registered, endpoints.registered]

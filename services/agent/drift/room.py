@@ -1,6 +1,7 @@
 """Drift of the kernel from what the agent wrote: the loops that look for it, and their reports."""
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from cilia.contracts.agent import LoopStatus
 from cilia.lifecycle import Loop
@@ -10,17 +11,20 @@ from services.agent.drift.reporter import DriftReporter
 from services.agent.room import Room
 
 
+class LookGroup(NamedTuple):
+    """Looks that follow each other, by the noun for what they read."""
+
+    looks: Mapping[str, Look]
+    seconds: float
+    """Pause between two rounds of the group."""
+
+
 class DriftRoom(Room):
-    """Loops that look for drift, one for each group of looks: a long look delays no other group.
+    """Loops that look for drift, one for each group of looks: a long look delays no other group."""
 
-    Args:
-        groups: Looks by group, and within it by the noun for what they read.
-        seconds: Pause between two rounds of a group.
-    """
-
-    def __init__(self, reporter: DriftReporter, groups: Mapping[str, Mapping[str, Look]], *, seconds: float) -> None:
+    def __init__(self, reporter: DriftReporter, groups: Mapping[str, LookGroup]) -> None:
         self._reporter = reporter
-        self._loops = {group: DriftLoop(looks, reporter, seconds=seconds) for group, looks in groups.items()}
+        self._loops = {name: DriftLoop(group.looks, reporter, seconds=group.seconds) for name, group in groups.items()}
 
     def loops(self) -> dict[str, Loop]:
         """Return the loops that look, and the one that publishes reports."""

@@ -12,18 +12,24 @@ from services.agent.address import Prefix, packed, unpacked
 
 
 class NonMasqueradeMap:
-    """The map cilia_non_masquerade; pinned, so it outlives the agent."""
+    """The map cilia_non_masquerade; pinned, so it outlives the agent.
+
+    ``read`` is for one thread at a time, which may be another than the writer's: it uses a
+    descriptor of its own.
+    """
 
     def __init__(self, objects: LoadedObject) -> None:
         self._map: Map[IpcacheKey, int] = objects.map(maps.NON_MASQUERADE)
+        self._read_map: Map[IpcacheKey, int] = objects.map(maps.NON_MASQUERADE)
 
     def close(self) -> None:
         """Give the map back."""
         self._map.close()
+        self._read_map.close()
 
     def read(self) -> dict[Prefix, int]:
         """Return all prefixes in it."""
-        return {Prefix(unpacked(key.address), key.prefixlen): value for key, value in self._map.items()}
+        return {Prefix(unpacked(key.address), key.prefixlen): value for key, value in self._read_map.items()}
 
     def write(self, changes: Mapping[Prefix, int | None]) -> WriteResult[Prefix]:
         """Remove prefixes (None), then add those for which there is room."""

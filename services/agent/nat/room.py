@@ -6,7 +6,10 @@ from cilia.abi import maps
 from cilia.contracts.agent import LoopStatus
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
+from services.agent.address import cidr_of
 from services.agent.config import Config
+from services.agent.drift.loop import Look
+from services.agent.drift.reconciled import ReconciledDrift
 from services.agent.kernel import Kernel
 from services.agent.nat.desired import NonMasqueradeCidrs
 from services.agent.nat.gc import NatGc
@@ -24,6 +27,14 @@ class NatRoom(Room):
         self._map = NonMasqueradeMap(kernel.objects)
         cidrs = NonMasqueradeCidrs(config.masquerade_exclude)
         self.reconciler = NonMasqueradeReconciler(cidrs, self._map, tables.nodes.wait_complete)
+        self._drift = ReconciledDrift(
+            "non-masquerade CIDRs",
+            self.reconciler,
+            self._map.read,
+            kernel.readers.run,
+            describe=cidr_of,
+            state=lambda _: "there",
+        )
 
     def loops(self) -> dict[str, Loop]:
         """Return the loops of both maps."""
@@ -32,6 +43,10 @@ class NatRoom(Room):
             "non-masquerade prune": self.reconciler.prune,
             "nat sweep": self._gc.run,
         }
+
+    def looks(self) -> dict[str, Look]:
+        """Return the look at cilia_non_masquerade."""
+        return {"non-masquerade CIDRs": self._drift.look}
 
     def statuses(self) -> Iterable[LoopStatus]:
         """Return the state of cilia_non_masquerade."""

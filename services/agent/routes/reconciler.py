@@ -1,12 +1,11 @@
 """Reconciler of routes: the table of nodes into the kernel's routes to other nodes' pods.
 
 After a restart the routes of a former agent stay until the node is registered and the table is
-complete, then what it doesn't name goes. Now and then the kernel's routes are read again, since a
-link that went down has taken its routes along without a word.
+complete, then what it doesn't name goes. The look for drift reads the kernel's routes again, since
+a link that went down has taken its routes along without a word.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
@@ -16,11 +15,10 @@ from cilia.contracts.ids import NodeName
 from cilia.contracts.tables import Node
 from cilia.reconcile.plan import Plan
 from cilia.reconcile.reconciler import Reconciler, Target
+from services.agent.drift.reconciled import ReconciledDrift
 from services.agent.netlink.worker import Worker
 from services.agent.routes.desired import NativeWay, Network, OverlayWay, Route, Routes
 from services.agent.routes.table import RouteTable, is_as_wanted
-
-log = logging.getLogger(__name__)
 
 BATCH: Final = 512
 FIRST_RETRY_SECONDS: Final = 1.0
@@ -38,7 +36,7 @@ class Table(Target[Network, Route], Protocol):
 class RouteReconciler(Reconciler[Network, Route]):
     """Keeps the routes as desired.
 
-    ``run``, ``prune`` and ``refresh`` go to the supervisor, the table of nodes to ``feed``.
+    ``run`` and ``prune`` go to the supervisor, the table of nodes to ``feed``.
 
     Args:
         sources: Source addresses of the node's own packets, by IP version, as the way of ``routes``
@@ -56,7 +54,6 @@ class RouteReconciler(Reconciler[Network, Route]):
         in_thread: Callable[..., Awaitable[Any]],
         *,
         nodes_complete: Callable[[], Awaitable[None]],
-        refresh_seconds: float,
     ) -> None:
         plan = Plan(
             routes.desired,
@@ -77,12 +74,10 @@ class RouteReconciler(Reconciler[Network, Route]):
         self._nodes_complete = nodes_complete
         self._routes = routes
         self._sources = sources
-        self._table = table
-        self._read_in_thread = in_thread
-        self._refresh_seconds = refresh_seconds
         self._registered = asyncio.Event()
-        self.repaired = 0
-        """Routes that the kernel had otherwise, so far."""
+        self.drift = ReconciledDrift(
+            "routes", self, table.read, in_thread, describe="the route to {}".format, state=_in_words
+        )
 
     def feed(self, upserts: Mapping[NodeName, Node], removes: Iterable[NodeName]) -> None:
         """Take changes of the table of nodes."""
@@ -100,21 +95,6 @@ class RouteReconciler(Reconciler[Network, Route]):
         await self._registered.wait()  # before, routes that need a source are not desired
         await self._nodes_complete()
 
-    async def refresh(self) -> None:
-        """Have mended, every few seconds, what the kernel has otherwise; until cancelled."""
-        while True:
-            await asyncio.sleep(self._refresh_seconds)
-            await self.look()
-
-    async def look(self) -> None:
-        """Read the kernel's routes and have mended what differs, unless written meanwhile."""
-        self.plan.begin_look()
-        wrong = self.plan.compare(await self._read_in_thread(self._table.read))
-        if wrong:
-            self.repaired += len(wrong)
-            self.wake()
-            log.info("routes mended", extra={"routes": len(wrong)})
-
 
 @asynccontextmanager
 async def open_routes(
@@ -123,7 +103,6 @@ async def open_routes(
     worker: Worker,
     *,
     nodes_complete: Callable[[], Awaitable[None]],
-    refresh_seconds: float,
 ) -> AsyncIterator[RouteReconciler]:
     """Open the node's routes, in the worker's thread and network namespace; they stay afterwards.
 
@@ -136,14 +115,12 @@ async def open_routes(
     try:
         applied = await worker.run(table.read)
         routes = Routes(node, way)
-        yield RouteReconciler(
-            routes,
-            sources,
-            table,
-            applied,
-            worker.run,
-            nodes_complete=nodes_complete,
-            refresh_seconds=refresh_seconds,
-        )
+        yield RouteReconciler(routes, sources, table, applied, worker.run, nodes_complete=nodes_complete)
     finally:
         await worker.run(table.close)
+
+
+def _in_words(route: Route) -> str:
+    """Return a route as iproute2 writes it."""
+    parts = {"via": route.gateway, "dev": route.device, "src": route.source}
+    return " ".join(f"{word} {value}" for word, value in parts.items() if value)

@@ -8,6 +8,7 @@ from cilia.contracts.agent import LoopStatus
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
 from services.agent.config import Config, RoutingMode
+from services.agent.drift.loop import Look
 from services.agent.kernel import Kernel
 from services.agent.node.pool import Addresses
 from services.agent.node.tables import Tables
@@ -33,7 +34,6 @@ class RouteRoom(Room):
             None if config.routing is RoutingMode.NATIVE else kernel.devices.vxlan,
             kernel.links,
             nodes_complete=tables.nodes.wait_complete,
-            refresh_seconds=config.routes_refresh_seconds,
         )
         return cls(await stack.enter_async_context(routes))
 
@@ -42,12 +42,12 @@ class RouteRoom(Room):
         self.reconciler.register({4: gateways.ipv4, 6: gateways.ipv6})
 
     def loops(self) -> dict[str, Loop]:
-        """Return the loops that write, prune and look for drift."""
-        return {
-            "routes": self.reconciler.run,
-            "routes prune": self.reconciler.prune,
-            "routes refresh": self.reconciler.refresh,
-        }
+        """Return the loops that write and prune."""
+        return {"routes": self.reconciler.run, "routes prune": self.reconciler.prune}
+
+    def looks(self) -> dict[str, Look]:
+        """Return the look at the kernel's routes."""
+        return {"routes": self.reconciler.drift.look}
 
     def statuses(self) -> Iterable[LoopStatus]:
         """Return the state of the routes."""

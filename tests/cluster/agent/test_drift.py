@@ -18,6 +18,7 @@ from cilia.contracts.drift import ForeignChange
 from cilia.datapath.array_memory import ArrayMemory
 from cilia.datapath.descriptor import get_pinned
 from cilia.datapath.maps import Map
+from laboratory.wait import wait_until
 from services.agent.address import number, packed
 from tests.cluster.agent.node import Node, command, until
 from tests.cluster.agent.owners import ALLOW_ALL
@@ -97,6 +98,20 @@ async def test_an_ipcache_that_somebody_emptied_is_filled_again(node: Node) -> N
     assert heard[0].count == len(before)
     with Map(get_pinned(node.pins / maps.IPCACHE.name), maps.IPCACHE) as ipcache:
         assert dict(ipcache.items()) == before
+
+
+async def test_the_non_masquerade_cidrs_are_repaired(node: Node) -> None:
+    await node.start(drift_seconds=0.5, masquerade_exclude="192.0.2.0/24")
+    office, foreign = (IpcacheKey(96 + 24, packed(number(network))) for network in ("192.0.2.0", "198.51.100.0"))
+    with Map(get_pinned(node.pins / maps.NON_MASQUERADE.name), maps.NON_MASQUERADE) as cidrs:
+        async with told(node, "non-masquerade") as heard:
+            cidrs.delete(office)
+            cidrs.update(foreign, 1)
+        assert set(heard[0].found) == {
+            "192.0.2.0/24 was missing, not there",
+            "198.51.100.0/24 was there, not missing",
+        }
+        await wait_until(lambda: (cidrs.lookup(office), cidrs.lookup(foreign)) == (1, None))
 
 
 async def test_the_endpoints_are_repaired(node: Node) -> None:

@@ -8,6 +8,7 @@ from cilia.contracts.ids import NodeName
 from cilia.contracts.tables import Node as Row
 from laboratory.wait import wait_until
 from tests.cluster.agent.node import Node, command
+from tests.cluster.agent.test_drift import told
 
 pytestmark = pytest.mark.cluster
 
@@ -59,8 +60,10 @@ async def test_a_route_that_somebody_removed_comes_back_and_others_routes_stay(n
     await wait_until(lambda: len(routes()) == 1)
     command("ip route add blackhole 10.90.0.0/24")
     command("ip route add blackhole 10.91.0.0/24 proto 193")
-    command("ip route del 10.80.0.0/24")
+    async with told(node, "routes") as heard:
+        command("ip route del 10.80.0.0/24")
     await wait_until(lambda: routes().keys() == {"10.80.0.0/24"})
+    assert any("the route to 10.80.0.0/24 was missing" in text for change in heard for text in change.found)
     shown = subprocess.run(["ip", "route", "show", "10.90.0.0/24"], check=True, capture_output=True, text=True).stdout
     assert shown.startswith("blackhole")
 

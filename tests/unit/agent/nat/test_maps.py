@@ -29,4 +29,4 @@ def test_removals_come_first_and_a_full_map_says_what_is_left() -> None:
 def test_the_map_is_given_back() -> None:
     objects = FakeObjects()
     NonMasqueradeMap(objects.loaded).close()
-    assert objects.map(maps.NON_MASQUERADE).closed == 1
+    assert objects.map(maps.NON_MASQUERADE).closed == 2

@@ -11,6 +11,7 @@ from cilia.contracts.ids import NodeName
 from cilia.contracts.tables import Node
 from cilia.reconcile import reconciler as loop
 from cilia.reconcile.plan import WriteResult
+from services.agent.drift.reporter import Drift
 from services.agent.routes.desired import NativeWay, Network, OverlayWay, Route, Routes
 from services.agent.routes.reconciler import RouteReconciler
 from tests.unit.agent.loops import running, until
@@ -62,7 +63,6 @@ class Agent:
             self.kernel.read(),
             self._in_thread,
             nodes_complete=self.nodes.wait_complete,
-            refresh_seconds=0.0,
         )
 
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -115,9 +115,10 @@ async def test_routes_of_a_former_agent_are_kept_without_a_write_and_stale_ones_
 async def test_an_agent_that_is_not_registered_removes_no_route_of_the_overlay() -> None:
     left = {BLOCK_A: Route("169.254.1.1", 7, "10.1.0.1", onlink=True)}
     agent = Agent(KernelRoutes(left), overlay=True)
-    async with running(agent.reconciler.run, agent.reconciler.prune, agent.reconciler.refresh):
+    async with running(agent.reconciler.run, agent.reconciler.prune):
         agent.feed(row(A, "192.0.2.2", BLOCK_A))
         await turns()
+        assert await agent.reconciler.drift.look() == [Drift("routes", ())]
         assert agent.kernel.held == left
         agent.reconciler.register({4: "10.1.0.1"})
         await until(lambda: agent.reconciler.plan.is_complete)
@@ -145,9 +146,12 @@ async def test_a_link_that_went_down_gets_its_routes_back() -> None:
         agent.reconciler.register({})
         await until(lambda: agent.reconciler.plan.is_complete and agent.reconciler.plan.status(BLOCK_A) == "done")
         agent.kernel.held = {STALE: Route("192.0.2.9", 2)}
-        await agent.reconciler.look()
+        (drift,) = await agent.reconciler.drift.look()
         await until(lambda: agent.kernel.held == {BLOCK_A: Route("192.0.2.2", 2)})
-    assert agent.reconciler.repaired == 2
+    assert drift.differences == (
+        "the route to 10.1.1.0/26 was missing, not via 192.0.2.2",
+        "the route to 10.9.0.0/26 was via 192.0.2.9 dev 2, not missing",
+    )
 
 
 async def test_a_route_written_while_the_table_is_read_is_not_mended() -> None:
@@ -162,9 +166,8 @@ async def test_a_route_written_while_the_table_is_read_is_not_mended() -> None:
             agent.feed(row(B, "192.0.2.3", BLOCK_B))
 
         agent.before_call = change
-        await agent.reconciler.look()
+        assert await agent.reconciler.drift.look() == [Drift("routes", ())]
         await until(lambda: agent.kernel.held.keys() == {BLOCK_A, BLOCK_B})
-    assert agent.reconciler.repaired == 0
 
 
 async def test_a_node_that_moves_while_its_route_is_written_ends_where_it_is() -> None:
