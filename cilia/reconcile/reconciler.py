@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from cilia.notify import Broadcast, Wakeup
-from cilia.reconcile.plan import K, Plan, V, WriteResult
+from cilia.reconcile.plan import Differences, K, Plan, V, WriteResult
 
 log = logging.getLogger(__name__)
 
@@ -87,11 +87,11 @@ class Reconciler(Generic[K, V]):
         """Reason why objects are missing; empty if none is."""
         if self.plan.full:
             return self.plan.full
-        refused = self.plan.refused
-        if not refused:
+        refusal = self.plan.first_refusal()
+        if refusal is None:
             return ""
-        key, reason = next(iter(refused.items()))
-        others = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        key, reason = refusal
+        others = f" (and {self.plan.refusals - 1} more)" if self.plan.refusals > 1 else ""
         return f"{self._name} {self._describe(key)}{others}: {reason}"
 
     def wake(self) -> None:
@@ -113,7 +113,7 @@ class Reconciler(Generic[K, V]):
                 await asyncio.sleep(0)
 
     async def step(self) -> bool:
-        """Write one batch; tell whether there was one."""
+        """Write one batch; tell whether there may be another."""
         self.take_changes()
         batch = self.plan.take(self._clock(), self._batch)
         if batch and self._in_thread is not None:
@@ -121,7 +121,7 @@ class Reconciler(Generic[K, V]):
         elif batch:
             self._finish(batch, self._target.write(batch))
         self.written.notify()
-        return bool(batch)
+        return bool(batch) or self.plan.has_more
 
     def write_now(self, urgent: Iterable[K] | None = None) -> bool:
         """Write a batch at once, of all pending objects or of ``urgent``.
@@ -129,25 +129,45 @@ class Reconciler(Generic[K, V]):
         For targets that need no worker thread.
 
         Returns:
-            A batch was written, and found room: there may be another.
+            There may be another batch, which finds room.
         """
         self.take_changes()
         batch = self.plan.take(self._clock(), self._batch, urgent)
         if not batch:
-            return False
+            return self.plan.has_more
         result = self._target.write(batch)
         self._finish(batch, result)
         return not result.full
+
+    async def write_all(self) -> None:
+        """Write all that is pending and finds room, a batch at once; others run between."""
+        while True:
+            if not self.write_now():
+                break
+            await asyncio.sleep(0)
 
     async def prune(self) -> None:
         """Once desired state is complete, have removed what it doesn't name; then idle."""
         await self._wait_complete()
         await asyncio.sleep(LINGER_SECONDS)
         self.take_changes()
-        pruned = self.plan.complete()
-        self.wake()
+        pruned = 0
+        for stale in self.plan.complete():
+            pruned += stale
+            self.wake()
+            await asyncio.sleep(0)
         log.info("desired state is complete", extra={"object": self._name, "desired": self.desired, "pruned": pruned})
         await asyncio.Event().wait()
+
+    async def compare(self, found: Mapping[K, V]) -> Differences[K, V]:
+        """Have mended what a look found otherwise than written (:meth:`.Plan.compare`)."""
+        differences: Differences[K, V] = {}
+        for some in self.plan.compare(found):
+            differences |= some
+            await asyncio.sleep(0)
+        if differences:
+            self.wake()
+        return differences
 
     def _finish(self, batch: Mapping[K, V | None], result: WriteResult[K]) -> None:
         was_well = not self.last_error

@@ -92,7 +92,8 @@ class Run:
 
     def do_compare(self) -> None:
         if self.found is not None:
-            self.bench.plan.compare(self.found)
+            for _ in self.bench.plan.compare(self.found):
+                pass
         self.found = None
 
     def do_wait(self, seconds: str) -> None:
@@ -100,7 +101,8 @@ class Run:
 
     def do_complete(self) -> None:
         self.bench.reconciler.take_changes()
-        self.bench.plan.complete()
+        for _ in self.bench.plan.complete():
+            pass
 
     def settle(self) -> None:
         """Let everything succeed from now on, and time pass."""

@@ -5,7 +5,7 @@ from typing import Any, Generic
 
 from cilia.reconcile.plan import K, V
 from cilia.reconcile.reconciler import Reconciler
-from services.agent.drift.reporter import Drift
+from services.agent.drift.reporter import Drift, some_of
 
 
 class ReconciledDrift(Generic[K, V]):
@@ -39,14 +39,12 @@ class ReconciledDrift(Generic[K, V]):
     async def look(self) -> list[Drift]:
         """Compare once; return what was wrong."""
         self._reconciler.plan.begin_look()
-        wrong = self._reconciler.plan.compare(await self._in_thread(self._read))
-        if wrong:
-            self._reconciler.wake()
+        wrong = await self._reconciler.compare(await self._in_thread(self._read))
         described = (
             f"{self._describe(key)} was {self._in_words(present)}, not {self._in_words(written)}"
             for key, (present, written) in wrong.items()
         )
-        return [Drift(self._part, tuple(described))]
+        return [some_of(self._part, described, len(wrong))]
 
     def _in_words(self, value: V | None) -> str:
         return "missing" if value is None else self._state(value)

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
@@ -26,6 +27,19 @@ class Drift(NamedTuple):
 
     part: str
     differences: tuple[str, ...]
+    untold: int = 0
+    """Number of differences beyond those described."""
+
+    @property
+    def total(self) -> int:
+        """Number of all differences."""
+        return len(self.differences) + self.untold
+
+
+def some_of(part: str, differences: Iterable[str], total: int) -> Drift:
+    """Return a drift of which no more is put in words than is reported; ``total`` in all."""
+    told = tuple(islice(differences, MOST_REPORTED))
+    return Drift(part, told, total - len(told))
 
 
 @dataclass(slots=True)
@@ -53,14 +67,14 @@ class DriftReporter:
 
     def report(self, drift: Drift) -> None:
         """Report differences that were repaired; nothing if there are none."""
-        part, found = drift
+        part, found, _ = drift
         if not found:
             return
-        self.counters.foreign += len(found)
+        self.counters.foreign += drift.total
         self.last = f"{part}: {found[0]}"
         log.error("somebody else changed the %s; it is repaired: %s", part, "; ".join(found[:MOST_REPORTED]))
         if not self._unpublished.full():
-            change = ForeignChange(self._node, self._unix_ns(), part, found[:MOST_REPORTED], len(found))
+            change = ForeignChange(self._node, self._unix_ns(), part, found[:MOST_REPORTED], drift.total)
             self._unpublished.put_nowait(change)
 
     async def run(self) -> None:

@@ -194,5 +194,9 @@ def _gateways(row: Node) -> tuple[int, ...]:
 
 def covering(entries: Mapping[Prefix, Location], prefix: Prefix) -> Identity:
     """Return the identity of the longest entry that covers a prefix, or of the world."""
-    found = [each for each in entries if each.length < HOST_BITS and each.holds(prefix)]
-    return Identity(entries[max(found, key=lambda each: each.length)].identity if found else Reserved.WORLD_IPV6)
+    for length in range(min(prefix.length, HOST_BITS - 1), -1, -1):
+        behind = HOST_BITS - length
+        found = entries.get(Prefix(prefix.address >> behind << behind, length))
+        if found is not None:
+            return Identity(found.identity)
+    return Identity(Reserved.WORLD_IPV6)

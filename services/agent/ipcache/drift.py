@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from cilia.reconcile.plan import Differences
 from services.agent.address import HOST_BITS, Prefix, cidr_of
 from services.agent.drift.loop import read_undisturbed
-from services.agent.drift.reporter import Drift
+from services.agent.drift.reporter import Drift, some_of
 from services.agent.ipcache.desired import Location
 from services.agent.ipcache.reconciler import IpcacheReconciler
 
@@ -25,8 +26,8 @@ class DigestedTable(Protocol):
         """Return the digest of the entries in the kernel."""
         ...
 
-    def adopt_digest(self) -> None:
-        """Note that the entries are what the kernel was found to hold."""
+    def adopt(self, differences: Differences[Prefix, Location], /) -> None:
+        """Note entries that the kernel was found to hold, in place of those written."""
         ...
 
 
@@ -58,19 +59,19 @@ class IpcacheDrift:
         found = await read_undisturbed(self._read, self._writes)
         if found is None:
             return []
-        differences = self._reconciler.plan.compare(found)
-        self._table.adopt_digest()
-        while True:
-            if not self._reconciler.write_now():
-                break
+        differences: Differences[Prefix, Location] = {}
+        for some in self._reconciler.plan.compare(found):
+            self._table.adopt(some)
+            differences |= some
             await asyncio.sleep(0)
+        await self._reconciler.write_all()
         if any(prefix.length < HOST_BITS for prefix in differences):
             self._renew_all()
         described = (
             f"{cidr_of(prefix)} was {present or 'missing'}, not {written or 'missing'}"
             for prefix, (present, written) in differences.items()
         )
-        return [Drift("ipcache", tuple(described))]
+        return [some_of("ipcache", described, len(differences))]
 
     async def _read(self) -> dict[Prefix, Location]:
         self._reconciler.plan.begin_look()

@@ -12,7 +12,7 @@ from cilia.abi import maps
 from cilia.abi.structs import IpcacheEntry, IpcacheKey
 from cilia.datapath.errors import MapFull
 from cilia.datapath.objects import LoadedObject
-from cilia.reconcile.plan import WriteResult
+from cilia.reconcile.plan import Differences, WriteResult
 from services.agent.address import Prefix, packed, unpacked
 from services.agent.ipcache.desired import Location
 from services.agent.ipcache.revisions import AddressRevisions
@@ -71,9 +71,11 @@ class IpcacheMap:
             self._revisions.renew(prefix)
         return WriteResult(full=reason, left=upserts.keys() - written.keys())
 
-    def adopt_digest(self) -> None:
-        """Note that ``entries`` are what the kernel was found to hold."""
-        self.digest = self._digest_of(self.entries)
+    def adopt(self, differences: Differences[Prefix, Location]) -> None:
+        """Note entries that the kernel was found to hold, in place of those written."""
+        found = {prefix: present for prefix, (present, _) in differences.items() if present is not None}
+        written = {prefix: former for prefix, (_, former) in differences.items() if former is not None}
+        self.digest = (self.digest + self._digest_of(found) - self._digest_of(written)) % DIGESTS
 
     def _digest_of(self, entries: Mapping[Prefix, Location]) -> int:
         return self._map.digest_of(map(_element, entries.items()))

@@ -126,8 +126,7 @@ class IpcacheReconciler(Reconciler[Prefix, Location]):
         new = {cidr: row for cidr, row in prefixes.rows(ONE_SHARD).items() if not self._is_applied(cidr, row)}
         self._policy.inherit({row.identity: self._former_identity(cidr, row) for cidr, row in new.items()})
         self._ipcache.feed_prefixes(new, ())
-        while self.write_now():
-            pass
+        await self.write_all()
 
     def _former_identity(self, cidr: str, row: PrefixRow) -> Identity:
         """Return the identity that the addresses of a prefix had until now."""

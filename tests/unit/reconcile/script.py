@@ -54,7 +54,7 @@ class Script:
 
     def do_complete(self) -> list[str]:
         self.bench.reconciler.take_changes()
-        return [f"{self.bench.plan.complete()} to prune"]
+        return [f"{sum(self.bench.plan.complete())} to prune"]
 
     def do_refuse(self, key: str, *reason: str) -> None:
         self.bench.kernel.refusals[key] = " ".join(reason)
@@ -99,7 +99,8 @@ class Script:
         self.found = self.bench.kernel.read()
 
     def do_compare(self) -> list[str]:
-        differences = self.bench.plan.compare(self.found)
+        slices = self.bench.plan.compare(self.found)
+        differences = {key: values for some in slices for key, values in some.items()}
         return [
             f"{key} was {found or 'missing'}, not {applied or 'missing'}"
             for key, (found, applied) in sorted(differences.items())

@@ -41,7 +41,7 @@ class Looker:
         self.reconciler: Reconciler[str, int] = Reconciler(
             "word", plan, self.kernel, self._take_changes, batch=10, wait_complete=_never
         )
-        plan.complete()
+        assert sum(plan.complete()) == 0
         self.while_reading: Callable[[], object] = lambda: None
         self.drift = ReconciledDrift(
             "words", self.reconciler, self.kernel.read, self._in_thread, describe=str.upper, state=hex

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from cilia.reconcile.plan import WriteResult
+from cilia.reconcile.plan import Differences, WriteResult
 from services.agent.address import Prefix
 from services.agent.ipcache.desired import Location
 
@@ -24,8 +24,10 @@ class FakeIpcacheMap:
     def read_digest(self) -> int:
         return _digest_of(self.kernel)
 
-    def adopt_digest(self) -> None:
-        self.digest = _digest_of(self.entries)
+    def adopt(self, differences: Differences[Prefix, Location]) -> None:
+        for prefix, (present, written) in differences.items():
+            self.digest += _digest_of({} if present is None else {prefix: present})
+            self.digest -= _digest_of({} if written is None else {prefix: written})
 
     def write(self, changes: Mapping[Prefix, Location | None]) -> WriteResult[Prefix]:
         self.written.append(dict(changes))

@@ -1,8 +1,11 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import EndpointId, Identity, NodeName
 from cilia.contracts.tables import Endpoint, EndpointKey, Node, PrefixRow
-from services.agent.address import Prefix, ipv4_number, number, prefix
+from services.agent.address import HOST_BITS, Prefix, ipv4_number, number, prefix
 from services.agent.ipcache.desired import WORLD_LOCATIONS, Ipcache, Location, covering
 
 ME, PEER = NodeName("node1"), NodeName("node2")
@@ -140,3 +143,23 @@ def test_the_longest_entry_that_covers_a_prefix_is_its_parent() -> None:
     assert covering(entries, prefix("10.1.0.0/32")) == 1 << 24 | 1
     assert covering(entries, prefix("192.0.2.0/24")) == 9
     assert covering(entries, prefix("2001:db8::/32")) == 10
+
+
+def prefixed(address: int, length: int) -> Prefix:
+    """Return the prefix of a length that holds an address."""
+    behind = HOST_BITS - length
+    return Prefix(address >> behind << behind, length)
+
+
+@given(
+    st.dictionaries(st.builds(prefixed, st.integers(0, 255), st.integers(120, 128)), st.integers(1, 9)),
+    st.integers(0, 255),
+    st.integers(120, 128),
+)
+def test_the_covering_entry_is_the_longest_network_that_holds_a_prefix(
+    identities: dict[Prefix, int], address: int, length: int
+) -> None:
+    entries, inner = {each: Location(identity) for each, identity in identities.items()}, prefixed(address, length)
+    outer = [each for each in entries if each.length < HOST_BITS and each.holds(inner)]
+    longest = max(outer, key=lambda each: each.length, default=None)
+    assert covering(entries, inner) == (Reserved.WORLD_IPV6 if longest is None else identities[longest])

@@ -19,7 +19,7 @@ class Looker:
         self.agent = Agent(FakeIpcacheMap(WORLD_LOCATIONS))
         self.agent.reconciler.set_local([POD.address], WEB)
         self.agent.reconciler.write_now()
-        self.agent.reconciler.plan.complete()
+        assert sum(self.agent.reconciler.plan.complete()) == 0
         self.renewed = 0
         self.reads: list[str] = []
         self.during: Callable[[], None] = lambda: None
