@@ -7,12 +7,24 @@ is the key under which the identity is found in the kvstore, as in Cilium (pkg/l
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from cilia.contracts.ids import NamedPort
+
 DEFAULT_SOURCE: Final = "k8s"
 NODE: Final = "node"
 """Source of the labels of nodes."""
 NAMESPACE: Final = "io.kubernetes.pod.namespace"
 NAMESPACE_LABELS: Final = "io.cilium.k8s.namespace.labels."
 CLUSTER: Final = "io.cilium.k8s.policy.cluster"
+NAME_OF_NAMESPACE: Final = "kubernetes.io/metadata.name"
+"""Key of the label that every namespace has, with its name as the value."""
+PLATFORM_PREFIX: Final = "io.cilium.k8s."
+"""Prefix of the keys by which the platform vouches for a workload: its namespace's labels, its
+cluster, its service account. A workload's owner can't set them.
+"""
+NAMED_PORT: Final = "named-port"
+"""Source of the labels that tell which numbers the pods of an identity give to the names of their
+ports, so that pods that name them otherwise have an identity of their own.
+"""
 
 
 class BadLabel(ValueError):
@@ -21,6 +33,11 @@ class BadLabel(ValueError):
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(f"label {text!r}: {reason}")
         self.text = text
+
+
+def is_platform_key(key: str) -> bool:
+    """Tell whether only the platform may set a label of the source ``k8s``."""
+    return key == NAMESPACE or key.startswith(PLATFORM_PREFIX)
 
 
 class Label(NamedTuple):
@@ -92,10 +109,25 @@ def node(labels: Iterable[str]) -> Labels:
 def workload(namespace: str, labels: Mapping[str, str], namespace_labels: Mapping[str, str] | None = None) -> Labels:
     """Return the label set of a workload, as Cilium does: its own labels, its namespace's labels,
     and the namespace.
+
+    Raises:
+        BadLabel: One of its own labels has a key by which the platform vouches for it.
     """
-    of_namespace = {"kubernetes.io/metadata.name": namespace, **(namespace_labels or {})}
+    for key, value in labels.items():
+        if is_platform_key(key):
+            raise BadLabel(f"{key}={value}", "only the platform sets labels of this key")
+    of_namespace = {NAME_OF_NAMESPACE: namespace, **(namespace_labels or {})}
     return frozenset(
         {Label(DEFAULT_SOURCE, key, value) for key, value in labels.items()}
         | {Label(DEFAULT_SOURCE, NAMESPACE_LABELS + key, value) for key, value in of_namespace.items()}
         | {Label(DEFAULT_SOURCE, NAMESPACE, namespace)}
     )
+
+
+def named_port_labels(ports: Iterable[NamedPort]) -> Labels:
+    """Return the labels of a pod's named ports, ``named-port:http/TCP/8080`` each.
+
+    A policy that names a port means the number that each pod gives to it. Map state is one for all
+    pods of an identity; with these labels all of them mean the same.
+    """
+    return frozenset(Label(NAMED_PORT, f"{name}/{protocol.upper()}/{port}", "") for name, protocol, port in ports)

@@ -7,10 +7,12 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Final
 
 import msgspec
 
 from cilia.calls import Calls
+from cilia.contracts.identities import Reserved
 from cilia.contracts.identity_service import (
     Allocated,
     AllocateIdentity,
@@ -22,7 +24,17 @@ from cilia.contracts.identity_service import (
 )
 from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
 from cilia.contracts.keys import Keys
-from cilia.contracts.labels import BadLabel, Labels, canonical, parse_labels
+from cilia.contracts.labels import (
+    DEFAULT_SOURCE,
+    NAME_OF_NAMESPACE,
+    NAMESPACE,
+    NAMESPACE_LABELS,
+    BadLabel,
+    Labels,
+    canonical,
+    named_port_labels,
+    parse_labels,
+)
 from cilia.contracts.messages import Revised
 from cilia.contracts.tables import Endpoint
 from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, put
@@ -31,6 +43,11 @@ from services.identity.allocator import Allocator
 from services.identity.errors import BadField, LeaseEnded
 from services.identity.label_filter import LabelFilter
 from services.identity.numbers import reserved_identity
+
+WORKLOAD_SOURCES: Final = frozenset({DEFAULT_SOURCE, "container"})
+"""Sources of the labels that workloads have by themselves or by their namespace."""
+
+WORKLOAD_RESERVED: Final = frozenset({Reserved.INIT.label, Reserved.HEALTH.label})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +96,7 @@ class Requests:
         row, labels = request.endpoint, self._labels_that_count(request.labels)
         check_lease(request.lease)
         check_endpoint(row)
+        check_vouched(labels, row)
 
         def with_identity(identity: Identity) -> Endpoint:
             return msgspec.structs.replace(row, identity=identity)
@@ -91,7 +109,8 @@ class Requests:
         if identity is not None:
             revision = await self._write(write(identity), request.lease)
         else:
-            identity, revision = await self.allocator.allocate(canonical(labels), write, request.lease)
+            named = canonical(labels | named_port_labels(row.named_ports))
+            identity, revision = await self.allocator.allocate(named, write, request.lease)
         return Published(with_identity(identity), revision)
 
     async def prefixes(self, request: AllocatePrefixes) -> Revised:
@@ -137,6 +156,20 @@ def read_labels(texts: Iterable[str]) -> Labels:
     if not labels:
         raise BadField("labels", "", "an identity stands for at least one label")
     return labels
+
+
+def check_vouched(labels: Labels, row: Endpoint) -> None:
+    """Refuse labels by which an endpoint would pass for something else than a workload of its
+    namespace.
+
+    Raises:
+        BadField: A label is of a source that no workload has, or names another namespace.
+    """
+    for label in sorted(labels):
+        if label.source not in WORKLOAD_SOURCES and str(label) not in WORKLOAD_RESERVED:
+            raise BadField("labels", str(label), "no workload has labels of this source")
+        if label.key in (NAMESPACE, NAMESPACE_LABELS + NAME_OF_NAMESPACE) and label.value != row.namespace:
+            raise BadField("labels", str(label), f"the endpoint's namespace is {row.namespace!r}")
 
 
 def check_lease(lease: LeaseId) -> None:

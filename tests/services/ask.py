@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from cilia.bus import Bus
 from cilia.contracts.identity_service import Allocated, AllocateIdentity, Published, PublishEndpoint
-from cilia.contracts.ids import EndpointId, Identity, LeaseId, NodeName
+from cilia.contracts.ids import EndpointId, Identity, LeaseId, NamedPort, NodeName
 from cilia.contracts.ipam import Registered, RegisterNode
 from cilia.contracts.messages import Message, ProblemCode
 from cilia.contracts.tables import Endpoint
@@ -42,7 +42,10 @@ async def allocate(bus: Bus, holder: str, lease: int, *labels: str) -> Identity:
     ).identity
 
 
-async def publish(bus: Bus, node: str, number: int, lease: int, *labels: str) -> Published:
+async def publish(
+    bus: Bus, node: str, number: int, lease: int, *labels: str, named_ports: tuple[NamedPort, ...] = ()
+) -> Published:
     """Publish an endpoint."""
-    row = Endpoint(NodeName(node), EndpointId(number), Identity(0), f"10.244.{number >> 8}.{number & 255}")
+    address = f"10.244.{number >> 8}.{number & 255}"
+    row = Endpoint(NodeName(node), EndpointId(number), Identity(0), address, named_ports=named_ports)
     return await ask(bus, "identity", "publish", PublishEndpoint(row, labels, LeaseId(lease)), Published)

@@ -61,6 +61,41 @@ async def test_labels_of_a_reserved_identity_need_no_allocation(stage: Stage) ->
         assert (await publish(stage.bus, "n1", 4, lease, "reserved:health")).endpoint.identity == 4
 
 
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ("reserved:host", "no workload has labels of this source"),
+        ("cidr:10.0.0.0/8", "no workload has labels of this source"),
+        ("node:zone=a", "no workload has labels of this source"),
+        ("named-port:http/TCP/80", "no workload has labels of this source"),
+        ("io.kubernetes.pod.namespace=bank", "the endpoint's namespace is"),
+        ("io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name=bank", "the endpoint's namespace is"),
+    ],
+)
+async def test_no_endpoint_passes_for_what_it_is_not(stage: Stage, label: str, reason: str) -> None:
+    async with stage.inside("ipam"), stage.inside("identity"):
+        lease = (await register(stage.bus, "n1")).lease
+        with pytest.raises(Refused, match=reason):
+            await publish(stage.bus, "n1", 4, lease, label, "app=web")
+        with pytest.raises(Refused, match=reason):
+            await publish(stage.bus, "n1", 4, lease, label)
+        assert await stage.identities() == set()
+
+
+async def test_pods_of_one_identity_give_their_port_names_the_same_numbers(stage: Stage) -> None:
+    async with stage.inside("ipam"), stage.inside("identity"):
+        lease = (await register(stage.bus, "n1")).lease
+
+        async def identity(number: int, port: int) -> Identity:
+            named = (("http", "TCP", port),)
+            return (await publish(stage.bus, "n1", number, lease, "app=web", named_ports=named)).endpoint.identity
+
+        old, new, other_old = await identity(1, 8080), await identity(2, 9090), await identity(3, 8080)
+        assert old == other_old != new
+        plain = await publish(stage.bus, "n1", 4, lease, "app=web")
+        assert plain.endpoint.identity not in (old, new)
+
+
 async def test_a_full_range_is_a_clear_problem_and_known_label_sets_still_work(stage: Stage) -> None:
     async with stage.inside("ipam"), stage.inside("identity", identities="256-265"):
         lease = (await register(stage.bus, "n1")).lease

@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_network
 from typing import Final, TypeVar
 
 from cilia.contracts.ids import Identity
-from cilia.contracts.labels import CLUSTER, NAMESPACE, Labels
+from cilia.contracts.labels import CLUSTER, NAMED_PORT, NAMESPACE, Labels
 from cilia.policy.engine.rules import ANY_SOURCE, CIDR, LabelView, Operator, Prefix, Requirement, Selector, parse_prefix
 
 COMMON_KEYS: Final = frozenset({NAMESPACE, CLUSTER})
@@ -64,6 +64,8 @@ def view_peer(
     view: LabelView = {}
     prefixes = [ip_network(ip_address(address)) for address in addresses]
     for label in sorted(labels):
+        if label.source == NAMED_PORT:
+            continue
         view[label.source, label.key] = label.value
         view.setdefault((ANY_SOURCE, label.key), label.value)
         if label.source == CIDR:

@@ -111,7 +111,7 @@ def cilium_key(at: Field, text: str) -> tuple[str, str]:
     if source in ("cidrgroup", "fqdn"):
         at.mark_unenforced()
         return source, key
-    _check_key(at, key)
+    _check_key(at, key.removeprefix(NAMESPACE_LABELS))  # behind the prefix it is a key as long as any other
     return source, key
 
 

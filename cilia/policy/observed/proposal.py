@@ -13,7 +13,7 @@ from ipaddress import collapse_addresses, ip_network
 from typing import Any, Final
 
 from cilia.contracts.flows import PolicyVerdict, RecordedPeer
-from cilia.contracts.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS, Label, parse_labels
+from cilia.contracts.labels import CLUSTER, NAMED_PORT, NAMESPACE, NAMESPACE_LABELS, Label, parse_labels
 from cilia.contracts.protocols import TRANSPORTS, IpProtocol, protocol_name
 from cilia.policy.engine.rules import RESERVED, Prefix
 from cilia.policy.explain.packet import Packet
@@ -213,7 +213,8 @@ def _select(end: RecordedPeer, every_label: bool) -> Selection:
     labels = {
         label.key if label.source == "k8s" else f"{label.source}:{label.key}": label.value
         for label in parse_labels(end.labels)
-        if label.key not in (NAMESPACE, CLUSTER)
+        if label.source != NAMED_PORT
+        and label.key not in (NAMESPACE, CLUSTER)
         and not label.key.startswith(NAMESPACE_LABELS)
         and (every_label or label.key not in PASSING)
     }

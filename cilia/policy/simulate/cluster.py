@@ -8,7 +8,7 @@ from typing import Final
 
 from cilia.contracts.identities import FIRST_ALLOCATED, Reserved, node_range
 from cilia.contracts.ids import Identity
-from cilia.contracts.labels import CLUSTER, Label, Labels, node, parse_labels, workload
+from cilia.contracts.labels import CLUSTER, Label, Labels, named_port_labels, node, parse_labels, workload
 from cilia.contracts.protocols import TRANSPORTS
 from cilia.policy.engine.engine import Engine
 from cilia.policy.engine.events import EndpointsChanged, IdentityPut, ModeSet, PolicyPut
@@ -31,7 +31,7 @@ class DescribedParty:
     """Someone that talks or is talked to.
 
     Attributes:
-        ports: The ports that it names itself; another pod of its identity may name others.
+        ports: The ports that it names.
         address: Of someone outside of the cluster who goes by it.
     """
 
@@ -136,6 +136,7 @@ class DescribedCluster:
         place = {Label("k8s", CLUSTER, self.description.cluster)} if self.description.cluster else frozenset[Label]()
         for pod in self.description.pods:
             labels = workload(pod.namespace, pod.labels, self.description.namespaces.get(pod.namespace)) | place
+            labels |= named_port_labels((item.name, item.protocol, item.port) for item in pod.ports)
             if labels not in self._labels:
                 taken = set(self._labels.values())
                 self._labels[labels] = next(number for n in self._numbers if (number := Identity(n)) not in taken)

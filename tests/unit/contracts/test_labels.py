@@ -10,6 +10,7 @@ from cilia.contracts.labels import (
     Labels,
     canonical,
     from_canonical,
+    named_port_labels,
     node,
     parse_labels,
     workload,
@@ -135,3 +136,30 @@ def test_a_node_with_labels_is_a_remote_node_with_them() -> None:
     assert node([]) == frozenset(), "one without has the identity of all nodes"
     with pytest.raises(BadLabel):
         node(["zone=a", "zone=b"])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "io.kubernetes.pod.namespace",
+        "io.cilium.k8s.namespace.labels.team",
+        "io.cilium.k8s.policy.cluster",
+        "io.cilium.k8s.policy.serviceaccount",
+    ],
+)
+def test_a_workload_cant_give_itself_what_the_platform_says_of_it(key: str) -> None:
+    with pytest.raises(BadLabel, match="only the platform") as caught:
+        workload("shop", {"app": "web", key: "red"})
+    assert caught.value.text == f"{key}=red"
+
+
+def test_a_workloads_source_is_never_its_own_choice() -> None:
+    made = workload("shop", {"reserved:host": "", "named-port:http/TCP/80": ""})
+    assert {label.source for label in made} == {"k8s"}
+
+
+def test_pods_that_name_their_ports_otherwise_have_other_label_sets() -> None:
+    old, new = (named_port_labels([("http", "tcp", port), ("dns", "UDP", 53)]) for port in (8080, 9090))
+    assert set(map(str, old)) == {"named-port:http/TCP/8080", "named-port:dns/UDP/53"}
+    assert from_canonical(canonical(old | new)) == old | new
+    assert len(parse_labels(map(str, old | new))) == 3

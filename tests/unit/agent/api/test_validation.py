@@ -67,6 +67,10 @@ def test_what_is_impossible_is_refused_by_field_and_value(field: str, value: Any
         (("ping", "ICMP", 8), "ping: ICMP"),
         (("http", "TCP", 0), "http: 0"),
         (("http", "TCP", 65_536), "http: 65536"),
+        (("dns", "udp", 54), "dns: 54"),
+        (("a;b", "TCP", 80), "a;b"),
+        (("80", "TCP", 80), "80"),
+        (("", "TCP", 80), ""),
     ],
 )
 def test_a_named_port_is_refused_by_its_name(port: tuple[str, str, int], said: str) -> None:

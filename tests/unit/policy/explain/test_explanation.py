@@ -225,15 +225,17 @@ def test_modes_and_the_node_itself_are_reasons_of_their_own() -> None:
     assert (closed.because, closed.isolated_by, closed.allowed) == ("closed", (), False)
 
 
-def test_a_port_that_nobody_names_and_one_that_two_pods_name_differently_are_told_apart() -> None:
+def test_a_port_name_means_the_number_that_each_pod_gives_it() -> None:
     rule = {"toPorts": [{"ports": [{"port": "sql", "protocol": "TCP"}]}]}
     policy = _policy("named", {"app": "db"}, ingress=[rule])
     (unnamed,) = _ask(_build([policy]), "ingress", "lab/web", "5432/TCP").nearest[0].mismatches
     assert (unnamed.kind, unnamed.found) == ("port-name", "nobody names it")
     twin = {**PODS[0], "name": "db-2", "ports": [{"name": "sql", "port": 5433}]}
     pods = [{**PODS[0], "ports": SQL}, twin, *PODS[1:]]
-    (ambiguous,) = _ask(_build([policy], pods), "ingress", "lab/web", "5432/TCP").nearest[0].mismatches
-    assert (ambiguous.kind, ambiguous.found) == ("port-name", "names 5432, 5433")
+    both = _build([policy], pods)
+    for pod, open_port, closed_port in (("shop/db", "5432/TCP", "5433/TCP"), ("shop/db-2", "5433/TCP", "5432/TCP")):
+        assert _explain(both, "lab/web", pod, open_port).allowed
+        assert not _explain(both, "lab/web", pod, closed_port).allowed
     other = _ask(_build([policy], [{**PODS[0], "ports": SQL}, *PODS[1:]]), "ingress", "lab/web", "80/TCP")
     assert other.nearest[0].mismatches[0].wanted == "sql/TCP (5432)"
 

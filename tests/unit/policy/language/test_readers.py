@@ -16,6 +16,7 @@ from cilia.policy.engine.rules import (
     Rule,
     Selector,
 )
+from cilia.policy.errors import BadPolicy
 from cilia.policy.language.documents import read_documents
 from cilia.policy.language.parse import parse_policies, put_in_shadow
 
@@ -42,6 +43,17 @@ def kubernetes(**spec: object) -> Policy:
 def only_rule(policy: Policy) -> Rule:
     ((rule,),) = (spec.rules for spec in policy.specs)
     return rule
+
+
+@pytest.mark.parametrize("own", ["a" * 63, f"{'team.' * 49}example/{'a' * 63}", "team"])
+def test_a_key_of_a_namespaces_label_is_as_long_as_any_other(own: str) -> None:
+    key = f"io.cilium.k8s.namespace.labels.{own}"
+    for source in ("", "k8s:"):
+        rule = only_rule(cilium(ingress=[{"fromEndpoints": [{"matchLabels": {source + key: "red"}}]}]))
+        assert rule.peers is not None
+        assert key in {requirement.key for requirement in rule.peers[0].requirements}
+    with pytest.raises(BadPolicy, match="is no label key"):
+        cilium(ingress=[{"fromEndpoints": [{"matchLabels": {key + "a" * 64: "red"}}]}])
 
 
 @pytest.mark.parametrize(

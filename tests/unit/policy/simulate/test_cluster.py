@@ -23,7 +23,7 @@ POLICY = {
         ],
     },
 }
-PODS = [
+PODS: list[dict[str, object]] = [
     {"namespace": "shop", "name": "db-1", "labels": {"app": "db"}, "ports": [{"name": "sql", "port": 5432}]},
     {"namespace": "shop", "name": "db-2", "labels": {"app": "db"}, "ports": [{"name": "sql", "port": 5433}]},
     {"name": "lone", "labels": {"app": "web"}},
@@ -36,10 +36,11 @@ def cluster(**more: object) -> DescribedCluster:
     return build_cluster(read_description(json.dumps(description), "cluster.json"), source="cluster.json")
 
 
-def test_pods_with_the_same_labels_share_an_identity_and_keep_their_own_ports() -> None:
-    found = cluster()
-    one, two, lone = (found.find(name) for name in ("shop/db-1", "shop/db-2", "lone"))
-    assert one.identity == two.identity != lone.identity
+def test_pods_with_the_same_labels_and_named_ports_share_an_identity() -> None:
+    found = cluster(pods=[*PODS, {**PODS[0], "name": "db-3"}])
+    one, two, three, lone = (found.find(name) for name in ("shop/db-1", "shop/db-2", "shop/db-3", "lone"))
+    assert one.identity == three.identity
+    assert len({one.identity, two.identity, lone.identity}) == 3
     assert (one.number("sql", 6), two.number("sql", 6), lone.number("sql", 6)) == (5432, 5433, None)
     assert one.number("80", 6) == 80
 
@@ -70,7 +71,9 @@ def test_a_flow_is_judged_on_both_sides_where_there_is_an_endpoint() -> None:
     verdict = found.judge(outside, inside, protocol=6, port=80)
     assert (verdict.egress, verdict.allowed) == (None, True)
     assert not found.judge(found.find("lone"), inside, protocol=6, port=80).allowed
-    assert not found.judge(found.find("near"), inside, protocol=6, port=5432).allowed  # two numbers go by the name
+    near, other = found.find("near"), found.find("shop/db-2")
+    assert [found.judge(near, inside, protocol=6, port=port).allowed for port in (5432, 5433)] == [True, False]
+    assert [found.judge(near, other, protocol=6, port=port).allowed for port in (5432, 5433)] == [False, True]
 
 
 @pytest.mark.parametrize("mode", ["always", "never"])
