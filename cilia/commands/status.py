@@ -6,7 +6,7 @@ import asyncio
 from cilia.commands.arguments import Nouns, add_output, command
 from cilia.commands.output import join_addresses, note, print_json, print_table
 from cilia.commands.session import Session, with_session
-from cilia.contracts.agent import AgentState, AgentStatus
+from cilia.contracts.agent import AgentState, AgentStatus, LoopName
 from cilia.contracts.ids import NodeName
 from cilia.contracts.messages import Empty
 from cilia.errors import Refused, Unavailable
@@ -53,7 +53,7 @@ def note_repairs(answer: AgentStatus | str) -> None:
     if isinstance(answer, str):
         return
     for loop in answer.loops:
-        if loop.name == "drift" and loop.failures:
+        if loop.name is LoopName.DRIFT and loop.failures:
             changes = f"{loop.failures} foreign changes in its kernel, repaired"
             note(f"{answer.node}: {changes}; the last: {loop.last_error}")
 
@@ -63,7 +63,7 @@ def note_unreported(answer: AgentStatus | str) -> None:
     if isinstance(answer, str):
         return
     for loop in answer.loops:
-        if loop.name == "flows" and loop.failures:
+        if loop.name is LoopName.FLOWS and loop.failures:
             note(f"{answer.node}: {loop.failures} events were not shown: {loop.last_error}")
 
 

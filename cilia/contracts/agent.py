@@ -206,10 +206,23 @@ class TableStatus(Message, frozen=True):
     """Number of snapshots asked for after a gap."""
 
 
+class LoopName(StrEnum):
+    """Names of what an agent keeps going."""
+
+    REGISTRATION = "registration"
+    ROWS = "rows"
+    IPCACHE = "ipcache"
+    POLICY = "policy"
+    ROUTES = "routes"
+    NON_MASQUERADE = "non-masquerade"
+    DRIFT = "drift"
+    FLOWS = "flows"
+
+
 class LoopStatus(Message, frozen=True):
     """State of a reconciler."""
 
-    name: str
+    name: LoopName
     desired: int
     """Number of objects that it keeps."""
     pending: int

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from cilia.contracts.agent import LoopStatus
+from cilia.contracts.agent import LoopName, LoopStatus
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
 from services.agent.drift.loop import DriftLoop, Look
@@ -34,7 +34,7 @@ class DriftRoom(Room):
     def statuses(self) -> Iterable[LoopStatus]:
         """Return the number of looks, and the latest difference."""
         counters = self._reporter.counters
-        yield LoopStatus("drift", counters.looks, 0, counters.foreign, self._reporter.last)
+        yield LoopStatus(LoopName.DRIFT, counters.looks, 0, counters.foreign, self._reporter.last)
 
     def measure(self, metrics: Metrics) -> None:
         """Show the counters of drift."""

@@ -1,10 +1,11 @@
 """Endpoints of the node: their records, links and rows, and the calls that change them."""
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from cilia.contracts.agent import LoopStatus
+from cilia.contracts.agent import LoopName, LoopStatus
 from cilia.contracts.ids import Identity
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
@@ -82,28 +83,32 @@ class EndpointRoom(Room):
         Args:
             purge_flows: Forgets the flows of an address.
         """
-        links = await kernel.links.run(PodLinks, kernel.blocks)
-        rows = Publication(node.bus, config.node)
-        table = EndpointMap(kernel.objects, ipcache.revisions)
-        parts = Parts(
-            endpoints=store.endpoints,
-            records=store.records,
-            pool=node.pool,
-            links=WorkerLinks(links, kernel.links),
-            table=table,
-            ipcache=ipcache.reconciler,
-            policy=policy,
-            publisher=rows,
-            registrar=node.registration,
-            renew_flows=table.renew,
-            purge_flows=purge_flows,
-            mtu_bytes=kernel.devices.mtu_bytes,
-        )
-        room = cls(store, policy, parts, links, rows, table, EndpointDrift(table, kernel.readers.run))
-        gateways = store.gateways()
-        node.gateways.write(gateways)
-        ipcache.reconciler.set_hosts(gateways)
-        await restore(parts, room.lifecycle)
+        with ExitStack() as opened:
+            links = await kernel.links.run(PodLinks, kernel.blocks)
+            opened.callback(links.close)
+            table = EndpointMap(kernel.objects, ipcache.revisions)
+            opened.callback(table.close)
+            rows = Publication(node.bus, config.node)
+            parts = Parts(
+                endpoints=store.endpoints,
+                records=store.records,
+                pool=node.pool,
+                links=WorkerLinks(links, kernel.links),
+                table=table,
+                ipcache=ipcache.reconciler,
+                policy=policy,
+                publisher=rows,
+                registrar=node.registration,
+                renew_flows=table.renew,
+                purge_flows=purge_flows,
+                mtu_bytes=kernel.devices.mtu_bytes,
+            )
+            room = cls(store, policy, parts, links, rows, table, EndpointDrift(table, kernel.readers.run))
+            gateways = store.gateways()
+            node.gateways.write(gateways)
+            ipcache.reconciler.set_hosts(gateways)
+            await restore(parts, room.lifecycle)
+            opened.pop_all()
         return room
 
     def registered(self, _gateways: Addresses) -> None:
@@ -125,7 +130,7 @@ class EndpointRoom(Room):
     def statuses(self) -> Iterable[LoopStatus]:
         """Return how many rows there are, and how many are still to be written or withdrawn."""
         pending = self._republication.pending + self._rows.pending
-        yield LoopStatus("rows", len(self.endpoints), pending, 0)
+        yield LoopStatus(LoopName.ROWS, len(self.endpoints), pending, 0)
 
     def measure(self, metrics: Metrics) -> None:
         """Show how many endpoints there are."""

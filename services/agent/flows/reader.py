@@ -17,7 +17,7 @@ import msgspec
 
 from cilia.abi.structs import Event
 from cilia.bus import Bus
-from cilia.contracts.agent import LoopStatus
+from cilia.contracts.agent import LoopName, LoopStatus
 from cilia.contracts.flow_events import Flow, FlowBatch
 from cilia.contracts.ids import NodeName
 from cilia.datapath.clock import UnixClock
@@ -164,7 +164,7 @@ class EventReader:
         }
         why = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
         waiting = len(self._queue) * DRAIN
-        return LoopStatus("flows", desired=0, pending=waiting, failures=sum(counts.values()), last_error=why)
+        return LoopStatus(LoopName.FLOWS, desired=0, pending=waiting, failures=sum(counts.values()), last_error=why)
 
     def _name_each(self, records: bytes, clock: UnixClock) -> Iterator[Flow]:
         for event in Event.unpack_each(records):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from cilia.abi import maps
-from cilia.contracts.agent import LoopStatus
+from cilia.contracts.agent import LoopName, LoopStatus
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
 from services.agent.address import number
@@ -57,7 +57,7 @@ class IpcacheRoom(Room):
     def statuses(self) -> Iterable[LoopStatus]:
         """Return the state of cilia_ipcache."""
         ipcache = self.reconciler
-        yield LoopStatus("ipcache", ipcache.desired, ipcache.pending, ipcache.failures, ipcache.last_error)
+        yield LoopStatus(LoopName.IPCACHE, ipcache.desired, ipcache.pending, ipcache.failures, ipcache.last_error)
 
     def errors(self) -> Iterable[str]:
         """Return why entries are missing."""

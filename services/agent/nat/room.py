@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from cilia.abi import maps
-from cilia.contracts.agent import LoopStatus
+from cilia.contracts.agent import LoopName, LoopStatus
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
 from services.agent.address import cidr_of
@@ -51,7 +51,7 @@ class NatRoom(Room):
     def statuses(self) -> Iterable[LoopStatus]:
         """Return the state of cilia_non_masquerade."""
         cidrs = self.reconciler
-        yield LoopStatus("non-masquerade", cidrs.desired, cidrs.pending, cidrs.failures, cidrs.last_error)
+        yield LoopStatus(LoopName.NON_MASQUERADE, cidrs.desired, cidrs.pending, cidrs.failures, cidrs.last_error)
 
     def errors(self) -> Iterable[str]:
         """Return why CIDRs are missing."""

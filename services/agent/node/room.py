@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cilia.bus import Bus
-from cilia.contracts.agent import LoopStatus, TableStatus
+from cilia.contracts.agent import LoopName, LoopStatus, TableStatus
 from cilia.contracts.ids import NodeName
 from cilia.contracts.ipam import RegisterNode
 from cilia.contracts.tables import Node
@@ -85,7 +85,7 @@ class NodeRoom(Room):
     def statuses(self) -> Iterable[LoopStatus]:
         """Return the state of the registration."""
         registration = self.registration
-        yield LoopStatus("registration", 1, int(not registration.is_registered), 0, registration.last_error)
+        yield LoopStatus(LoopName.REGISTRATION, 1, int(not registration.is_registered), 0, registration.last_error)
 
     def errors(self) -> Iterable[str]:
         """Return why the node is away from its cluster."""

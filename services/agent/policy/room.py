@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from cilia.abi import maps
 from cilia.bus import Bus
-from cilia.contracts.agent import LoopStatus
+from cilia.contracts.agent import LoopName, LoopStatus
 from cilia.contracts.ids import Identity
 from cilia.datapath.rcu import synchronize_rcu
 from cilia.lifecycle import Loop
@@ -59,7 +59,7 @@ class PolicyRoom(Room):
         """Return how many identities live here and whose policy finds no room."""
         policy = self.reconciler
         refused = next(map(str, policy.refused.values()), "")
-        return (LoopStatus("policy", policy.wanted, len(policy.refused), policy.counters.refused, refused),)
+        return (LoopStatus(LoopName.POLICY, policy.wanted, len(policy.refused), policy.counters.refused, refused),)
 
     def errors(self) -> Iterable[str]:
         """Return which policies find no room."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from typing import Self
 
-from cilia.contracts.agent import LoopStatus
+from cilia.contracts.agent import LoopName, LoopStatus
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
 from services.agent.config import Config, RoutingMode
@@ -52,7 +52,7 @@ class RouteRoom(Room):
     def statuses(self) -> Iterable[LoopStatus]:
         """Return the state of the routes."""
         routes = self.reconciler
-        yield LoopStatus("routes", routes.desired, routes.pending, routes.failures, routes.last_error)
+        yield LoopStatus(LoopName.ROUTES, routes.desired, routes.pending, routes.failures, routes.last_error)
 
     def errors(self) -> Iterable[str]:
         """Return why routes are missing."""

@@ -4,7 +4,15 @@ from typing import Any
 
 import msgspec
 
-from cilia.contracts.agent import AgentState, AgentStatus, EndpointState, LocalEndpoint, LoopStatus, TableStatus
+from cilia.contracts.agent import (
+    AgentState,
+    AgentStatus,
+    EndpointState,
+    LocalEndpoint,
+    LoopName,
+    LoopStatus,
+    TableStatus,
+)
 from cilia.contracts.direction import Direction
 from cilia.contracts.flow_events import Flow, FlowKind, FlowVerdict
 from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
@@ -103,7 +111,7 @@ def status(node: NodeName, **more: Any) -> AgentStatus:
         "rss_bytes": 61_400_000,
         "bus_connected": True,
         "tables": (TableStatus("nodes", True, 1, 2, 7, 0), TableStatus("endpoints", True, 2, 3, 9, 1)),
-        "loops": (LoopStatus("ipcache", 9, 0, 0),),
+        "loops": (LoopStatus(LoopName.IPCACHE, 9, 0, 0),),
     }
     return AgentStatus(**{**found, **more})
 

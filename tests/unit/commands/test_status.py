@@ -2,7 +2,7 @@
 
 import pytest
 
-from cilia.contracts.agent import AgentState, LoopStatus, TableStatus
+from cilia.contracts.agent import AgentState, LoopName, LoopStatus, TableStatus
 from tests.unit.commands.fake_cluster import REFUSED, FakeCluster
 from tests.unit.commands.samples import NODE1, NODE2, NODES, status
 
@@ -93,7 +93,10 @@ def test_json_has_every_field_of_each_agent(cluster: FakeCluster) -> None:
 
 
 def test_what_an_agent_repaired_in_its_kernel_is_noted(cluster: FakeCluster) -> None:
-    loops = (LoopStatus("ipcache", 9, 0, 3, "other"), LoopStatus("drift", 9, 0, 2, "ipcache: 10.0.0.2 was gone"))
+    loops = (
+        LoopStatus(LoopName.IPCACHE, 9, 0, 3, "other"),
+        LoopStatus(LoopName.DRIFT, 9, 0, 2, "ipcache: 10.0.0.2 was gone"),
+    )
     cluster.tables["nodes"] = {NODE1: NODES[NODE1]}
     cluster.answers["node.node1.status"] = status(NODE1, loops=loops)
     run = cluster.run("status")
@@ -102,7 +105,7 @@ def test_what_an_agent_repaired_in_its_kernel_is_noted(cluster: FakeCluster) -> 
 
 
 def test_events_that_nobody_saw_are_noted_with_the_reason(cluster: FakeCluster) -> None:
-    loops = (LoopStatus("flows", 0, 0, 42, "42 above the limit of their pod or node"),)
+    loops = (LoopStatus(LoopName.FLOWS, 0, 0, 42, "42 above the limit of their pod or node"),)
     cluster.tables["nodes"] = {NODE1: NODES[NODE1]}
     cluster.answers["node.node1.status"] = status(NODE1, loops=loops)
     run = cluster.run("status")

@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from cilia.contracts.agent import AgentState, LoopStatus, TableStatus
+from cilia.contracts.agent import AgentState, LoopName, LoopStatus, TableStatus
 from cilia.contracts.ids import NodeName
 from cilia.metrics import Metrics
 from services.agent.api.status import STARTING_SECONDS, Status, rss_bytes, state_of
@@ -24,7 +24,7 @@ class FakeRoom(Room):
         self._errors = errors
 
     def statuses(self) -> Iterable[LoopStatus]:
-        yield LoopStatus(self._name, 1, 0, 0)
+        yield LoopStatus(LoopName(self._name), 1, 0, 0)
 
     def errors(self) -> Iterable[str]:
         return self._errors
@@ -101,7 +101,7 @@ def test_a_status_tells_of_every_room() -> None:
 
 
 def test_errors_of_rooms_are_joined_and_empty_ones_count_for_nothing() -> None:
-    degraded = status(FakeRoom("routes", "", "no route"), FakeRoom("policy"), FakeRoom("nat", "full"))
+    degraded = status(FakeRoom("routes", "", "no route"), FakeRoom("policy"), FakeRoom("ipcache", "full"))
     assert degraded.degraded() == "no route; full"
     assert degraded.status().state is AgentState.DEGRADED
     assert status(FakeRoom("routes", "")).degraded() == ""

@@ -1,11 +1,15 @@
 """The endpoints' room over parts in memory: what it tells, and what a registration makes it do."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from msgspec.structs import replace
 
+from cilia.abi import maps
 from cilia.contracts.agent import EndpointReference
 from cilia.contracts.ids import Identity, NodeName
 from cilia.metrics import Metrics
@@ -20,6 +24,7 @@ from services.agent.node.pool import Addresses
 from tests.fakes.clock import in_fake_time, settle
 from tests.unit.agent.endpoint.node import WEB, Node, request
 from tests.unit.agent.endpoint.test_store import pod
+from tests.unit.agent.maps import FakeObjects
 
 
 class FakeRows:
@@ -100,6 +105,35 @@ def test_sockets_and_map_are_given_back() -> None:
     setting.room.close()
     assert setting.links.closed
     assert setting.table.closed
+
+
+class FailingNode:
+    """Kernel, node, ipcache and policy of an agent that can't bring a pod back."""
+
+    def __init__(self) -> None:
+        self.objects, self.opened, self.mtu_bytes = FakeObjects(), Closable(), 1450
+        self.bus = self.pool = self.registration = self.gateways = self.reconciler = self.revisions = self
+        self.kernel = SimpleNamespace(links=self, readers=self, devices=self, blocks=None, objects=self.objects.loaded)
+
+    async def run(self, function: Callable[..., Any], *_: Any) -> Any:
+        return self.opened if function is PodLinks else pod(7).ifindex
+
+    def write(self, _gateways: set[int]) -> None: ...
+
+    def set_hosts(self, _gateways: set[int]) -> None: ...
+
+    def claim(self, _addresses: Addresses) -> None:
+        raise OSError(28, "no room")
+
+
+async def test_links_and_map_are_given_back_where_a_pod_can_t_be_brought_back(tmp_path: Path) -> None:
+    config, node = configured(tmp_path), FailingNode()
+    PodStore(config).records.save(pod(7))
+    store, rest = PodStore(config), cast(Any, node)
+    with pytest.raises(OSError, match="no room"):
+        await EndpointRoom.open(config, cast(Any, node.kernel), store, rest, rest, rest, lambda _: None)
+    assert node.opened.closed
+    assert node.objects.map(maps.ENDPOINTS).closed == 2
 
 
 def test_a_store_has_what_a_former_agent_recorded(tmp_path: Path) -> None:
