@@ -51,6 +51,11 @@ def node_range() -> range:
     return range(NODE_SCOPE + 1, NODE_SCOPE + PREFIX_SCOPE)
 
 
+PROVISIONAL_SCOPE: Final = 3 << 24
+"""First of the identities that stand for prefixes while a policy is only tried; no node sees one.
+"""
+
+
 def cluster_range(cluster_id: int) -> range:
     """Return the identities that cluster ``cluster_id`` (0..255) may allocate."""
     base = cluster_id << CLUSTER_ID_SHIFT

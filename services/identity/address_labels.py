@@ -8,9 +8,10 @@ from functools import lru_cache
 from ipaddress import ip_network
 
 from cilia.contracts.identities import Reserved
-from cilia.contracts.labels import Label, Labels, canonical, node
+from cilia.contracts.labels import Labels, canonical, node
 from cilia.contracts.tables import Node
-from cilia.policy.engine.rules import CIDR, cidr_label, parse_prefix
+from cilia.policy.engine.reserved import labels_of_prefix
+from cilia.policy.engine.rules import CIDR, parse_prefix
 from services.identity.errors import BadField
 
 
@@ -28,8 +29,7 @@ def prefix_labels(prefix: str) -> str:
         raise BadField("prefixes", prefix, str(error)) from error
     if not network.prefixlen:
         raise BadField("prefixes", prefix, "all addresses are the world, which has an identity")
-    world = Reserved.WORLD_IPV4 if network.version == 4 else Reserved.WORLD_IPV6
-    return canonical(frozenset({cidr_label(network), Label.parse(world.label)}))
+    return canonical(labels_of_prefix(network))
 
 
 @lru_cache(maxsize=65_536)

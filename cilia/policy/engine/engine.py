@@ -64,6 +64,11 @@ class Engine:
         return self._group_of.keys()
 
     @property
+    def labels(self) -> Mapping[Identity, Labels]:
+        """Labels of every identity that there is."""
+        return self._labels
+
+    @property
     def mode(self) -> Mode:
         """The enforcement mode in force."""
         return self._mode

@@ -4,7 +4,7 @@ might exist.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Final
 
 from cilia.contracts.explanations import PeerSelector
@@ -12,7 +12,8 @@ from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import NAMESPACE, NAMESPACE_LABELS, BadLabel, Label, parse_labels, workload
 from cilia.policy.engine.engine import Engine
-from cilia.policy.engine.rules import Prefix, cidr_label
+from cilia.policy.engine.reserved import labels_of_prefix, world_of
+from cilia.policy.engine.rules import Prefix
 from cilia.policy.engine.selectors import Peer, view_peer
 from cilia.policy.errors import PolicyError
 
@@ -99,11 +100,9 @@ def party_of_address(engine: Engine, address: Prefix) -> Party:
     """
     covering = (address.supernet(new_prefix=length) for length in range(address.prefixlen, 0, -1))
     prefix = next((each for each in covering if each in engine.prefixes), address.supernet(new_prefix=0))
-    world = Reserved.WORLD
-    if engine.options.dual_stack:
-        world = Reserved.WORLD_IPV4 if isinstance(address, IPv4Network) else Reserved.WORLD_IPV6
-    labels = frozenset({cidr_label(prefix), Label.parse(world.label)})
-    peer = view_peer(Identity(world), labels, named=engine.named)
+    dual_stack = engine.options.dual_stack
+    labels = labels_of_prefix(prefix, dual_stack=dual_stack)
+    peer = view_peer(world_of(prefix, dual_stack=dual_stack), labels, named=engine.named)
     return Party(str(address.network_address), peer, False, address)
 
 

@@ -2,28 +2,23 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from itertools import count
-from typing import Final
 
-from cilia.contracts.identities import FIRST_ALLOCATED, Reserved, node_range
+from cilia.contracts.identities import FIRST_ALLOCATED, Reserved, node_range, prefix_range
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import CLUSTER, Label, Labels, named_port_labels, node, parse_labels, workload
 from cilia.contracts.protocols import TRANSPORTS
 from cilia.policy.engine.engine import Engine
 from cilia.policy.engine.events import EndpointsChanged, IdentityPut, ModeSet, PolicyPut
 from cilia.policy.engine.options import Options
-from cilia.policy.engine.rules import Policy, Prefix, cidr_label, within
+from cilia.policy.engine.reserved import labels_of_prefix, world_of
+from cilia.policy.engine.rules import Policy, Prefix, within
 from cilia.policy.engine.selectors import ContainerPort
 from cilia.policy.engine.verdict import StateLookup, Verdict
 from cilia.policy.explain.parties import ENTITIES
 from cilia.policy.language.parse import ParsedPolicy, parse_policies
 from cilia.policy.simulate.description import BadDescription, DescribedPort, Description
-
-FIRST_PREFIX: Final = 1 << 24
-"""Identities of prefixes are counted from here, outside of what is allocated to pods, as the peer's
-local ones are.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +66,7 @@ class DescribedCluster:
         self._labels: dict[Labels, Identity] = {}
         self._numbers = count(FIRST_ALLOCATED)
         self._members: dict[Identity, tuple[set[str], set[ContainerPort]]] = {}
-        self._prefixes = dict(zip(_sorted(_prefixes(self.policies.values())), count(FIRST_PREFIX + 1), strict=False))
+        self._prefixes = dict(zip(_sorted(_prefixes(self.policies.values())), prefix_range(), strict=False))
         self.parties = {party.name: party for party in (*self._identities(), *self._pods(), *self._nodes())}
         modes = [ModeSet(each.mode, each.audit) for item in policies if (each := item.enforcement) is not None]
         self.engine.apply([*map(PolicyPut, self.policies.values()), *modes, *self._facts()])
@@ -105,7 +100,7 @@ class DescribedCluster:
         covering = [prefix for prefix in self._prefixes if within(address, prefix)]
         if covering:
             return Identity(self._prefixes[max(covering, key=lambda prefix: prefix.prefixlen)])
-        return _world(address, self.description.dual_stack)
+        return world_of(address, dual_stack=self.description.dual_stack)
 
     def judge(self, source: DescribedParty, destination: DescribedParty, *, protocol: int, port: int) -> FlowVerdict:
         """Return the verdicts on a flow, by the map states that the kernel would hold."""
@@ -163,8 +158,7 @@ class DescribedCluster:
         for identity, (addresses, ports) in self._members.items():
             yield EndpointsChanged(identity, frozenset(addresses), frozenset(ports))
         for prefix, number in self._prefixes.items():
-            world = Label.parse(Reserved(_world(prefix, self.description.dual_stack)).label)
-            yield IdentityPut(Identity(number), frozenset({cidr_label(prefix), world}))
+            yield IdentityPut(Identity(number), labels_of_prefix(prefix, dual_stack=self.description.dual_stack))
 
 
 def build_cluster(description: Description, *, source: str = "", more_policies: str = "") -> DescribedCluster:
@@ -201,9 +195,3 @@ def _prefixes(policies: Iterable[Policy]) -> set[Prefix]:
 
 def _sorted(prefixes: Iterable[Prefix]) -> list[Prefix]:
     return sorted(prefixes, key=lambda prefix: (prefix.version, int(prefix.network_address), prefix.prefixlen))
-
-
-def _world(address: Prefix, dual_stack: bool) -> Identity:
-    if not dual_stack:
-        return Identity(Reserved.WORLD)
-    return Identity(Reserved.WORLD_IPV4 if isinstance(address, IPv4Network) else Reserved.WORLD_IPV6)

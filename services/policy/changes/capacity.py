@@ -30,15 +30,36 @@ ASK_SECONDS: Final = 1.0
 POLICY_MAP: Final = "cilia_policy"
 
 
-def forecast(
-    identity_nodes: IdentityNodes, sizes: Sizes, size: Callable[[Identity], int], capacity: int, node: NodeName
-) -> NodeForecast:
-    """Forecast the entries of a node that has changed subjects."""
-    here = identity_nodes.on(node)
-    now = sum(map(size, here))
-    changed = here & sizes.after.keys()
-    added = sum(sizes.after[subject] for subject in changed)
-    return NodeForecast(node, now + added - sum(sizes.before[subject] for subject in changed), now + added, capacity)
+@dataclass(frozen=True, slots=True)
+class EntriesNeeded:
+    """Entries of a node's policy map that a change needs.
+
+    Attributes:
+        afterwards: Once the change is made.
+        peak: While it is made.
+    """
+
+    afterwards: int
+    peak: int
+
+
+def needs_of(
+    identity_nodes: IdentityNodes, sizes: Sizes, size: Callable[[Identity], int]
+) -> dict[NodeName, EntriesNeeded]:
+    """Add up what each node that has changed subjects needs.
+
+    Args:
+        size: Gives the entries of a subject once the change is made.
+    """
+    nodes = {node for subject in sizes.after for node in identity_nodes.counts.get(subject, ())}
+    needs = {}
+    for node in nodes:
+        here = identity_nodes.on(node)
+        afterwards = sum(map(size, here))
+        needs[node] = EntriesNeeded(
+            afterwards, afterwards + sum(sizes.before[each] for each in here & sizes.after.keys())
+        )
+    return needs
 
 
 @dataclass(slots=True)
@@ -79,25 +100,47 @@ class Admission:
     capacities: Callable[[set[NodeName]], Awaitable[Mapping[NodeName, int]]]
 
     async def admit(self, desired: DesiredPolicies) -> tuple[NodeForecast, ...]:
-        """Forecast a change on the nodes that it concerns, the fullest first.
+        """Forecast a change that is to be made, on the nodes that it concerns, the fullest first.
+        Its trial stays until it is made, or withdrawn.
 
         Raises:
             TooManyEntries: It doesn't fit; names policy, subject, node and the numbers.
         """
         sizes = self.trials.try_sizes(desired)
-        nodes = {node for subject in sizes.after for node in self.nodes.counts.get(subject, ())}
-        capacities = await self.capacities(nodes)
-        found = [forecast(self.nodes, sizes, self.trials.size, capacities[node], node) for node in nodes]
-        found.sort(key=lambda each: (each.peak / each.capacity, each.node), reverse=True)
-        if found and found[0].peak > found[0].capacity:
-            refusal = self._refuse(desired, sizes, found[0])
+        needs = needs_of(self.nodes, sizes, self.trials.size)
+        try:
+            return await self._compare(desired, sizes, needs)
+        except BaseException:
             self.withdraw(desired)
-            raise refusal
-        return tuple(found)
+            raise
+
+    async def forecast(self, desired: DesiredPolicies) -> tuple[NodeForecast, ...]:
+        """Forecast a change likewise, and leave no trial of it.
+
+        Raises:
+            TooManyEntries: It doesn't fit.
+        """
+        sizes = self.trials.try_sizes(desired)
+        needs = needs_of(self.nodes, sizes, self.trials.size)
+        self.withdraw(desired)
+        try:
+            return await self._compare(desired, sizes, needs)
+        finally:
+            self.withdraw(desired)  # a refusal tries it again
 
     def withdraw(self, desired: DesiredPolicies) -> None:
         """Take note that an admitted change isn't made."""
         self.trials.drop_trial(desired)
+
+    async def _compare(
+        self, desired: DesiredPolicies, sizes: Sizes, needs: Mapping[NodeName, EntriesNeeded]
+    ) -> tuple[NodeForecast, ...]:
+        capacities = await self.capacities(set(needs))
+        found = [NodeForecast(node, need.afterwards, need.peak, capacities[node]) for node, need in needs.items()]
+        found.sort(key=lambda each: (each.peak / each.capacity, each.node), reverse=True)
+        if found and found[0].peak > found[0].capacity:
+            raise self._refuse(desired, sizes, found[0])
+        return tuple(found)
 
     def _refuse(self, desired: DesiredPolicies, sizes: Sizes, node: NodeForecast) -> TooManyEntries:
         here = self.nodes.on(node.node) & sizes.after.keys()

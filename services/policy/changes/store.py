@@ -13,7 +13,7 @@ from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.policies import ChangeAction, NodeForecast, PoliciesChanged, SyncPolicies
 from cilia.contracts.tables import PolicyObject
-from cilia.kvstore import Etcd, TransactionTooLarge, Txn, get
+from cilia.kvstore import Etcd, TransactionTooLarge, Txn, TxnResult, get
 from services.policy.changes.errors import ATTEMPTS, ChangeTooLarge, PoliciesContended, TooManyPolicies
 from services.policy.changes.plan import ChangeCause, ChangePlan, ChangeRequest, by_key, plan_sync, restore
 from services.policy.changes.transaction import OVERHEAD, read_stored, write_change
@@ -27,7 +27,11 @@ class Admits(Protocol):
     """Admission of changes, as :class:`services.policy.changes.capacity.Admission` gives it."""
 
     async def admit(self, desired: DesiredPolicies) -> tuple[NodeForecast, ...]:
-        """Forecast a change; raise Refused if it has no room."""
+        """Forecast a change that is to be made; raise Refused if it has no room."""
+        ...
+
+    async def forecast(self, desired: DesiredPolicies) -> tuple[NodeForecast, ...]:
+        """Forecast a change that isn't made; raise likewise."""
         ...
 
     def withdraw(self, desired: DesiredPolicies) -> None:
@@ -126,15 +130,24 @@ class Store:
             if not plan.changed:
                 return PoliciesChanged(max((found.revision for found in stored.values()), default=now), plan.changes)
             txn = self._transaction(plan)
-            forecast = await self.admission.admit(plan.changed)
             if request.dry_run:
-                self.admission.withdraw(plan.changed)
-                return PoliciesChanged(now, plan.shown, forecast)
-            await self.reserve(plan.prefixes)
-            outcome = await self.etcd.txn(txn)
+                return PoliciesChanged(now, plan.shown, await self.admission.forecast(plan.changed))
+            await self.reserve(plan.prefixes)  # before it is tried: what is tried, is what comes
+            outcome = await self._make(plan.changed, txn)
             if outcome.succeeded:
                 return PoliciesChanged(Revision(outcome.revision), plan.changes)
         raise PoliciesContended
+
+    async def _make(self, changed: DesiredPolicies, txn: Txn) -> TxnResult:
+        await self.admission.admit(changed)
+        succeeded = False
+        try:
+            outcome = await self.etcd.txn(txn)
+            succeeded = outcome.succeeded
+        finally:
+            if not succeeded:
+                self.admission.withdraw(changed)
+        return outcome
 
     def _transaction(self, plan: ChangePlan) -> Txn:
         """Return the transaction of a change.

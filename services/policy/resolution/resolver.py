@@ -2,7 +2,11 @@
 
 A change is tried on the engine before it is stored. What that resolved is kept: if the change is
 the next thing that etcd tells of, it is in force as it was tried, and nothing is resolved again.
-Whatever else comes first has the trial taken back.
+Changes that are under way at once are tried on top of each other, and each is in force as it was
+tried if they come in that order. Whatever else comes first has all trials taken back.
+
+A prefix that a change names and that has no identity yet, as in a dry run, is tried with a
+provisional one, so that its entries count. Such a trial is never put in force.
 """
 
 import gc
@@ -10,8 +14,10 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from cilia.contracts.explanations import Explained, ExplainFlow
+from cilia.contracts.identities import PREFIX_SCOPE, PROVISIONAL_SCOPE
 from cilia.contracts.ids import Identity
 from cilia.contracts.messages import Problem, ProblemCode
 from cilia.contracts.protocols import TRANSPORTS
@@ -22,7 +28,8 @@ from cilia.policy.engine import events as engine
 from cilia.policy.engine.engine import Engine
 from cilia.policy.engine.groups import Difference
 from cilia.policy.engine.options import Options
-from cilia.policy.engine.rules import Policy
+from cilia.policy.engine.reserved import labels_of_prefix
+from cilia.policy.engine.rules import Policy, parse_prefix
 from cilia.policy.engine.selectors import ContainerPort
 from cilia.policy.errors import BadPolicy, PolicyError
 from cilia.policy.explain.explanation import explain_flow
@@ -50,18 +57,17 @@ class Trial:
     """A change that the engine has taken, although it isn't stored (yet).
 
     Attributes:
-        undo: Events that bring the former state back.
+        undo: Events that bring the state before the trial back.
         differences: Of the change, by subject.
+        sizes: Entries of these subjects.
+        provisional: It has prefixes without an identity of their own.
     """
 
     desired: DesiredPolicies
     undo: Sequence[engine.Event]
     differences: Differences
-
-    def growth(self, subject: Identity) -> int:
-        """Return how many entries more the change gives a subject; negative where it takes some."""
-        difference = self.differences.get(subject)
-        return difference.growth if difference is not None else 0
+    sizes: Sizes
+    provisional: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ class EngineResolver:
     def clear(self) -> None:
         """Forget everything; the whole state follows."""
         self._engine = Engine(self._options)
-        self._trial: Trial | None = None
+        self._trials: list[Trial] = []
         self._endpoints: dict[EndpointKey, Endpoint] = {}
         self._of_identity: defaultdict[Identity, set[EndpointKey]] = defaultdict(set)
 
@@ -127,9 +133,9 @@ class EngineResolver:
 
     def _resolve(self, events: Sequence[Event]) -> Differences:
         changed = {event.key: event.row for event in events if isinstance(event, PolicyEvent)}
-        trial = self._trial
-        if trial is not None and len(changed) == len(events) and changed == trial.desired:
-            self._trial = None
+        trial = self._trials[0] if self._trials else None
+        if trial is not None and not trial.provisional and len(changed) == len(events) and changed == trial.desired:
+            del self._trials[0]
             self.counters.trials_adopted += 1
             return trial.differences
         self._settle()
@@ -137,16 +143,14 @@ class EngineResolver:
         return self._engine.apply(self._translate(events))
 
     def size(self, subject: Identity) -> int:
-        """Return how many entries a subject has, without a trial."""
-        return self._engine.size(subject) - (self._trial.growth(subject) if self._trial is not None else 0)
+        """Return how many entries a subject has once all that is on trial is made."""
+        return self._engine.size(subject)
 
     def try_sizes(self, desired: DesiredPolicies) -> Sizes:
         """Return what a change would do to the number of entries; what is tried stays for
         :meth:`take`.
         """
-        trial = self._try(desired)
-        after = {subject: self._engine.size(subject) for subject in trial.differences}
-        return Sizes({subject: size - trial.growth(subject) for subject, size in after.items()}, after)
+        return self._try(desired).sizes
 
     def try_cookies(self, desired: DesiredPolicies, subject: Identity) -> Counter[int]:
         """Return how many entries of a subject each policy would have, by cookie."""
@@ -154,27 +158,49 @@ class EngineResolver:
         return Counter(entry.cookie for entry in self._engine.map_state(subject).values())
 
     def drop_trial(self, desired: DesiredPolicies) -> None:
-        """Take the trial of a change back, if it is the one under way."""
-        if self._trial is not None and self._trial.desired == desired:
-            self._settle()
+        """Take the trial of a change back, and those on top of it, if there is one."""
+        place = self._find_trial(desired)
+        if place is not None:
+            self._take_back(place)
+
+    def _find_trial(self, desired: DesiredPolicies) -> int | None:
+        return next((place for place, trial in enumerate(self._trials) if trial.desired == desired), None)
 
     def _try(self, desired: DesiredPolicies) -> Trial:
-        if self._trial is None or self._trial.desired != desired:
-            self._settle()
-            undo: list[engine.Event] = [engine.PolicyPut(self._engine.policy(key)) for key in desired]
-            undo.append(engine.ModeSet(self._engine.mode, self._engine.audit))
-            differences = self._engine.apply([self._put(key, row) for key, row in desired.items()])
-            self.counters.resolutions += 1
-            self._trial = Trial(dict(desired), undo, differences)
-        return self._trial
+        place = self._find_trial(desired)
+        if place is not None:
+            return self._trials[place]
+        provisional = list(self._identities_missing(desired))
+        undo: list[engine.Event] = [engine.PolicyPut(self._engine.policy(key)) for key in desired]
+        undo.append(engine.ModeSet(self._engine.mode, self._engine.audit))
+        undo += (engine.IdentityRemoved(put.identity) for put in provisional)
+        differences = self._engine.apply([*provisional, *(self._put(key, row) for key, row in desired.items())])
+        self.counters.resolutions += 1
+        after = {subject: self._engine.size(subject) for subject in differences}
+        before = {subject: size - differences[subject].growth for subject, size in after.items()}
+        trial = Trial(dict(desired), undo, differences, Sizes(before, after), bool(provisional))
+        self._trials.append(trial)
+        return trial
+
+    def _identities_missing(self, desired: DesiredPolicies) -> Iterator[engine.IdentityPut]:
+        """Yield provisional identities for the prefixes of a change that have none."""
+        prefixes = sorted({prefix for row in desired.values() if row is not None for prefix in row.prefixes})
+        if prefixes:
+            there = {labels for identity, labels in self._engine.labels.items() if identity >= PREFIX_SCOPE}
+            wanted = (labels_of_prefix(parse_prefix(prefix)) for prefix in prefixes)
+            missing = (labels for labels in wanted if labels not in there)
+            yield from map(engine.IdentityPut, map(Identity, count(PROVISIONAL_SCOPE)), missing)
 
     def _settle(self) -> Engine:
-        """Return the engine as etcd has it: a trial that is under way is taken back."""
-        if self._trial is not None:
-            self._engine.apply(self._trial.undo)
-            self.counters.trials_dropped += 1
-            self._trial = None
+        """Return the engine as etcd has it: what is on trial is taken back."""
+        self._take_back(0)
         return self._engine
+
+    def _take_back(self, first: int) -> None:
+        """Take trials back, from the newest to the one at a place."""
+        while len(self._trials) > first:
+            self._engine.apply(self._trials.pop().undo)
+            self.counters.trials_dropped += 1
 
     def explain(self, request: ExplainFlow) -> Explained:
         """Explain why a flow is allowed or denied.

@@ -24,11 +24,13 @@ class Trials(Protocol):
     """The engine, as far as changes are tried on it."""
 
     def size(self, subject: Identity) -> int:
-        """Return how many entries a subject has in the state of now, without a trial."""
+        """Return how many entries a subject has once all that is on trial is made."""
         ...
 
     def try_sizes(self, desired: DesiredPolicies) -> Sizes:
-        """Return what a change would do to the number of entries."""
+        """Try a change on top of those on trial; return what it would do to the number of
+        entries.
+        """
         ...
 
     def try_cookies(self, desired: DesiredPolicies, subject: Identity) -> Counter[int]:

@@ -1,13 +1,14 @@
 """Replicas of the policy service over an etcd and a bus in memory: store, informer and engine."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 import msgspec
 
-from cilia.contracts.ids import NodeName
+from cilia.contracts.ids import NodeName, Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import POLICIES, RESOLVED, PolicyEntry, SubjectKey
 from cilia.notify import Broadcast
@@ -22,8 +23,7 @@ from services.policy.resolution.resolver import EngineResolver
 from tests.fakes.bus import Broker
 from tests.fakes.clock import settle
 from tests.fakes.etcd import FakeEtcd
-from tests.unit.policy.service.changes_of import endpoint, identity, new_resolver
-from tests.unit.policy.service.stores import reserve_nothing
+from tests.unit.policy.service.changes_of import endpoint, identity, new_resolver, outside
 
 KEYS = Keys("test")
 
@@ -67,7 +67,9 @@ def small_cluster() -> FakeEtcd:
 
 @asynccontextmanager
 async def replica(etcd: FakeEtcd, *, capacity: int = 10_000) -> AsyncIterator[Replica]:
-    """Run a replica until the end of the block."""
+    """Run a replica until the end of the block; prefixes get their identities as from the identity
+    service.
+    """
 
     async def capacities(nodes: set[NodeName]) -> dict[NodeName, int]:
         return dict.fromkeys(nodes, capacity)
@@ -84,7 +86,14 @@ async def replica(etcd: FakeEtcd, *, capacity: int = 10_000) -> AsyncIterator[Re
         resolved=TablePublisher(bus, RESOLVED, computed=resolver.rows),
         progressed=Broadcast(),
     )
-    store = Store(etcd, KEYS, Admission(resolver, nodes, capacities), reserve_nothing, informer.stored)
+
+    async def reserve(prefixes: Iterable[str]) -> None:
+        for prefix in prefixes:
+            event = outside(int(ip_network(prefix)[0]) >> 8 & 0xFFFF, prefix)
+            if etcd.value(KEYS.identity(event.identity)) is None:
+                await informer.reach(Revision(put_fact(etcd, event)))
+
+    store = Store(etcd, KEYS, Admission(resolver, nodes, capacities), reserve, informer.stored)
     running = asyncio.create_task(informer.run())
     try:
         await informer.ready.wait()

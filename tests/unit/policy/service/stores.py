@@ -13,11 +13,16 @@ from services.policy.resolution.trial import DesiredPolicies
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Admission of every change, with a record of those that were withdrawn."""
+    """Admission of every change, with a record of those that were withdrawn or only forecast."""
 
     withdrawn: list[DesiredPolicies] = field(default_factory=list)
+    forecasts: list[DesiredPolicies] = field(default_factory=list)
 
     async def admit(self, desired: DesiredPolicies) -> tuple[NodeForecast, ...]:
+        return ()
+
+    async def forecast(self, desired: DesiredPolicies) -> tuple[NodeForecast, ...]:
+        self.forecasts.append(desired)
         return ()
 
     def withdraw(self, desired: DesiredPolicies) -> None:

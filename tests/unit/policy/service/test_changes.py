@@ -1,6 +1,7 @@
 """Changes against an etcd that is contended, away or full."""
 
 import asyncio
+from collections.abc import Iterable
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from cilia.contracts.explanations import Explained, ExplainFlow, PeerSelector, R
 from cilia.contracts.history import HistoryQuery, RollbackPolicies
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
-from cilia.contracts.policies import ChangeAction, PolicyFile, SyncPolicies
+from cilia.contracts.policies import ChangeAction, NodeForecast, PolicyFile, SyncPolicies
 from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused, Unavailable
 from services.policy.changes.errors import ATTEMPTS
@@ -19,6 +20,7 @@ from services.policy.changes.store import Store
 from services.policy.history.blame import blame
 from services.policy.history.changelog import Changelog
 from services.policy.history.revisions import documents_at, find_origin
+from services.policy.resolution.trial import DesiredPolicies
 from tests.fakes.clock import in_fake_time
 from tests.fakes.etcd import FakeEtcd
 from tests.unit.policy.service.stores import Admitted, reserve_nothing, store_in
@@ -77,13 +79,37 @@ async def test_nothing_is_stored_while_etcd_is_away_or_no_identity_is_made() -> 
     assert etcd.keys() == []
 
 
-async def test_only_a_dry_run_is_withdrawn_from_admission() -> None:
+async def test_a_dry_run_is_only_forecast_and_what_is_not_made_is_withdrawn() -> None:
     etcd, admission = FakeEtcd(), Admitted()
-    store = Store(etcd, KEYS, admission, reserve_nothing, {})
+    store, wanted = Store(etcd, KEYS, admission, reserve_nothing, {}), {key("a"): row("a")}
     await store.apply([row("a")], dry_run=True)
-    assert admission.withdrawn == [{key("a"): row("a")}]
+    assert (admission.forecasts, admission.withdrawn) == ([wanted], [])
+    etcd.failures.append(Unavailable("etcd", "away"))
+    with pytest.raises(Unavailable):
+        await store.apply([row("a")])
+    assert admission.withdrawn == [wanted]
+    etcd.before_txn.append(lambda: etcd.set(KEYS.policy(key("a")), msgspec.json.encode(row("a", "of a rival"))))
     await store.apply([row("a")])
-    assert len(admission.withdrawn) == 1
+    assert (admission.forecasts, admission.withdrawn) == ([wanted], [wanted, wanted])
+
+
+async def test_prefixes_are_reserved_before_a_change_is_tried_and_never_for_a_dry_run() -> None:
+    acts: list[str] = []
+
+    class Noted(Admitted):
+        async def admit(self, desired: DesiredPolicies) -> tuple[NodeForecast, ...]:
+            acts.append("try")
+            return ()
+
+    async def reserve(prefixes: Iterable[str]) -> None:
+        acts.extend(prefixes)
+
+    store = Store(FakeEtcd(), KEYS, Noted(), reserve, {})
+    wanted = [replace(row("a"), prefixes=("192.0.2.0/24",))]
+    await store.apply(wanted, dry_run=True)
+    assert acts == []
+    await store.apply(wanted)
+    assert acts == ["192.0.2.0/24", "try"]
 
 
 async def test_a_sync_makes_an_owners_policies_what_its_files_say() -> None:

@@ -1,15 +1,18 @@
 """Replicas follow etcd: a change costs one resolution on each, whoever stored it."""
 
+import asyncio
+
 import msgspec
 import pytest
-from msgspec.structs import replace
 
 from cilia.contracts.explanations import ExplainFlow, PeerSelector
+from cilia.contracts.identities import PREFIX_SCOPE
 from cilia.contracts.ids import Identity, Revision
 from cilia.contracts.policies import ChangeAction
 from cilia.errors import Refused, Unavailable
+from services.policy.changes.errors import TooManyEntries
 from tests.fakes.clock import in_fake_time, settle
-from tests.unit.policy.service.changes_of import endpoint, identity, key, policy
+from tests.unit.policy.service.changes_of import endpoint, identity, key, outsiders, policy
 from tests.unit.policy.service.replica import KEYS, put_fact, replica, small_cluster
 
 
@@ -23,6 +26,56 @@ async def test_a_change_is_resolved_once_by_the_replica_that_took_it_and_once_by
         assert (one.counts(), other.counts()) == ((1, 1, 0), (1, 0, 0))
         assert one.rows() == other.rows()
         assert one.informer.ledger.newest == other.informer.ledger.newest == changed.revision
+
+
+@in_fake_time
+async def test_a_change_that_names_new_prefixes_is_resolved_once() -> None:
+    etcd = small_cluster()
+    async with replica(etcd) as one, replica(etcd) as other:
+        changed = await one.store.apply([outsiders("db", "db", "192.0.2.0/24", "198.51.100.0/24")])
+        await one.informer.reach(changed.revision)
+        await other.informer.reach(changed.revision)
+        assert (one.counts(), other.counts()) == ((1, 1, 0), (1, 0, 0))
+        assert one.rows() == other.rows()
+        assert sum(row.key.identity >= PREFIX_SCOPE for row in one.rows()) == 2
+
+
+@in_fake_time
+async def test_changes_that_are_under_way_at_once_are_resolved_once_each() -> None:
+    etcd = small_cluster()
+    async with replica(etcd) as one, replica(etcd) as other:
+        wanted = [policy("db", "db", 80), policy("web", "web", 80), policy("more", "db", 81)]
+        changed = await asyncio.gather(*(one.store.apply([each]) for each in wanted))
+        for each in (one, other):
+            await each.informer.reach(max(each.revision for each in changed))
+        assert (one.counts(), other.counts()) == ((3, 3, 0), (3, 0, 0))
+        assert one.rows() == other.rows()
+
+
+@in_fake_time
+async def test_changes_that_only_fit_alone_are_not_admitted_both() -> None:
+    etcd = small_cluster()
+    async with replica(etcd, capacity=11) as one:
+        wanted = [policy("db", "db", 80, 443), policy("web", "web", 80, 443)]
+        outcomes = await asyncio.gather(*(one.store.apply([each]) for each in wanted), return_exceptions=True)
+        assert [isinstance(each, TooManyEntries) for each in outcomes] == [False, True]
+        await settle()
+        assert one.counts() == (2, 1, 1)
+        assert etcd.keys(KEYS.policies) == [KEYS.policy(key("db"))]
+
+
+@in_fake_time
+async def test_prefixes_count_before_they_have_an_identity_and_a_refused_change_leaves_them_unused() -> None:
+    etcd = small_cluster()
+    wide = outsiders("db", "db", *(f"198.51.{number}.0/24" for number in range(20)))
+    async with replica(etcd, capacity=20) as one:
+        before = one.rows()
+        for dry_run in (True, False):
+            with pytest.raises(TooManyEntries, match="wants 22 entries"):
+                await one.store.apply([wide], dry_run=dry_run)
+            assert bool(etcd.keys(f"{KEYS.identities}{PREFIX_SCOPE >> 20}")) is not dry_run
+        assert etcd.keys(KEYS.policies) == []
+        assert one.rows() == before
 
 
 @in_fake_time
@@ -80,15 +133,16 @@ async def test_a_dry_run_stores_nothing_and_is_taken_back() -> None:
 
 
 @in_fake_time
-async def test_a_change_that_is_sent_again_after_a_failure_keeps_its_trial() -> None:
+async def test_a_change_that_failed_leaves_no_trial_and_may_be_sent_again() -> None:
     etcd = small_cluster()
     async with replica(etcd) as one:
         etcd.failures.append(Unavailable("etcd", "the answer is lost"))
         with pytest.raises(Unavailable):
             await one.store.apply([policy("db", "db", 80)])
+        assert one.counts() == (1, 0, 1)
         again = await one.store.apply([policy("db", "db", 80)])
         await one.informer.reach(again.revision)
-        assert one.resolver.counters.trials_adopted == 1
+        assert one.counts() == (2, 1, 1)
 
 
 @in_fake_time
@@ -134,8 +188,7 @@ async def test_a_deleted_policy_is_forgotten_and_its_rules_go() -> None:
 async def test_the_prefixes_that_stored_policies_name_are_known() -> None:
     etcd = small_cluster()
     async with replica(etcd) as one:
-        row = policy("db", "db", 80)
-        changed = await one.store.apply([replace(row, prefixes=("192.0.2.0/24", "198.51.100.0/24"))])
+        changed = await one.store.apply([outsiders("db", "db", "192.0.2.0/24", "198.51.100.0/24")])
         await one.informer.reach(changed.revision)
         assert one.informer.named_prefixes() == {"192.0.2.0/24", "198.51.100.0/24"}
 
