@@ -53,7 +53,7 @@ check: setup ## lint, types, layers, generated files, what the programs cost the
 	$(PYTHON) -m tools.figures --check
 
 bench: setup ## every benchmark, as tables
-	@for name in kvstore table identity datapath endpoint policy; do $(PYTHON) -m bench.$$name || exit 1; done
+	@for name in kvstore table identity datapath noisy_neighbour endpoint policy; do $(PYTHON) -m bench.$$name || exit 1; done
 
 proofs: setup ## why the client isn't etcd3, the loader isn't bcc and the agent has no pyroute2, shown by running them
 	@$(PYTHON) -m tools.proofs.etcd3

@@ -1,15 +1,20 @@
 """The data plane beside plain routing, nftables with conntrack, plain VXLAN and the minimal
 program, in one run.
 
-``python -m bench.datapath [--rounds N] [--json]``. Everything is set up at once, and the rivals
-take turns within a round, so that a slow moment of the machine meets them all; a ratio is the
-median of the rounds' ratios. Both ends of the traffic are pinned to one CPU (wake-ups across CPUs
-would drown every difference), and a rate is per second of that CPU's time: the inverse of what all
-the work for a transaction costs, softirqs included.
+``python -m bench.datapath [--quick] [--rounds N] [--json]``. Everything is set up at once, and the
+rivals take turns within a round, so that a slow moment of the machine meets them all; a ratio is
+the median of the rounds' ratios. Both ends of the traffic are pinned to one CPU (wake-ups across
+CPUs would drown every difference), and a rate is per second of that CPU's time: the inverse of what
+all the work for a transaction costs, softirqs included.
 
 Figures, by name:
 
-- ``datapath.*.ns``: one program, one packet: BPF_PROG_TEST_RUN, and ``live*`` by kernel.bpf_stats.
+- ``datapath.*.ns``: one program, one packet: BPF_PROG_TEST_RUN, and ``live*`` by kernel.bpf_stats;
+  ``datapath.*.ratio``: to the minimal program of the same round, which is the figure to compare
+  between machines. ``forward``, ``reply``: of an established flow; ``new``: the first of a flow,
+  with its event; ``drop``: a denied packet, with its event, ``drop_new``: the first of its flow;
+  ``drop_flood``: one of a flood, whose events are above the limit; ``snat``: what ``to_uplink``
+  does to a packet of a masqueraded flow.
 - ``local.*``, ``vxlan.*``: ours, on one node and across two, with a policy of 10 ports at either
   end; ``local.N.*``: of N ports.
 - ``plain.*``, ``plain_vxlan.*``: the same links, addresses and MTU without programs.
@@ -25,8 +30,10 @@ Figures, by name:
 
 import argparse
 import os
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from typing import Final
 
 from bench.live import from_pod, in_front, measure_live, minimal_program
@@ -34,11 +41,11 @@ from bench.nftables import Order, nftables
 from bench.ours import ENTRIES, Ours, our_cluster
 from bench.plain import plain_routing, plain_vxlan
 from bench.programs import measure_programs
-from bench.report import Figure, report, summarize
+from bench.report import Figure, report_until_interrupted, summarize
 from bench.traffic import Generator, Sample, Way, compiled_generator
 from cilia.datapath.programs import Program
 from laboratory.layout import Layout
-from laboratory.turns import ratios, take_turns
+from laboratory.turns import Turns, ratios
 
 PROGRAM_ROUNDS: Final = 60
 ROUNDS: Final = 15
@@ -50,24 +57,32 @@ Runs = dict[str, Callable[[], Sample]]
 Samples = Mapping[str, Sequence[Sample]]
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Measure the data plane beside its rivals.")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each kind of traffic (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="only the programs, without traffic: some ten seconds")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     arguments = parser.parse_args()
-    figures = measure_programs(PROGRAM_ROUNDS)
+    turns = Turns()
+    figures = measure_programs(PROGRAM_ROUNDS, turns)
+    if not arguments.quick:
+        figures = chain(figures, measure_traffic(turns, arguments.rounds))
+    return report_until_interrupted(figures, as_json=arguments.json)
+
+
+def measure_traffic(turns: Turns, rounds: int) -> Iterator[Figure]:
+    """Measure real packets, on one node, between two, and by the programs' own time."""
     with ExitStack() as stack:
         generator = stack.enter_context(compiled_generator())
         ours = stack.enter_context(our_cluster())
-        figures += measure_one_node(ours, generator, arguments.rounds)
-        figures += measure_two_nodes(ours, generator, arguments.rounds)
+        yield from measure_one_node(ours, generator, turns, rounds)
+        yield from measure_two_nodes(ours, generator, turns, rounds)
         with minimal_program(ours) as minimal:
-            figures += measure_live(ours, generator, minimal, arguments.rounds)
-    report(figures, as_json=arguments.json)
+            yield from measure_live(ours, generator, minimal, turns, rounds)
 
 
-def measure_one_node(ours: Ours, generator: Generator, rounds: int) -> list[Figure]:
+def measure_one_node(ours: Ours, generator: Generator, turns: Turns, rounds: int) -> Iterator[Figure]:
     """Put ours beside plain routing, nftables and the minimal program."""
     first = ENTRIES[0]
     ways = {"local" if count == first else f"local.{count}": ours.way(pod) for count, pod in ours.local.items()}
@@ -80,38 +95,45 @@ def measure_one_node(ours: Ours, generator: Generator, rounds: int) -> list[Figu
         minimal = stack.enter_context(minimal_program(ours))
         own = stack.enter_context(from_pod(ours))
         rivals = {"minimal": minimal, "tcx": own}
-        rr = take_turns(
-            runs(generator, "rr", ways)
-            | {name: lambda program=program: replaced(generator, ours, program) for name, program in rivals.items()},
-            rounds,
-        )
-        crr = take_turns(runs(generator, "crr", ways), rounds)
+        instead = {name: lambda one=program: replaced(generator, ours, one) for name, program in rivals.items()}
+        rr = turns.take("requests on one node", runs(generator, "rr", ways) | instead, rounds)
+        yield from transactions("rr", rr)
+        yield from ratios_on_one_node("rr", rr)
+        yield from (ratio(f"{name}.rr.ratio", rr[name], rr["local"]) for name in rivals)
+        crr = turns.take("connections on one node", runs(generator, "crr", ways), rounds)
+        yield from transactions("crr", crr)
+        yield from ratios_on_one_node("crr", crr)
         few = {name: way for name, way in ways.items() if name in ("local", "plain", f"nft.{first}")}
-        stream = take_turns(runs(generator, "stream", few), STREAMS * rounds)
-    figures = [*transactions("rr", rr), *transactions("crr", crr), *throughput(stream)]
-    for kind, samples in (("rr", rr), ("crr", crr)):
-        figures.append(ratio(f"local.{kind}.ratio", samples["local"], samples["plain"]))
-        for count in ENTRIES[1:]:
-            figures.append(ratio(f"flat.{count}.{kind}.ratio", samples[f"local.{count}"], samples["local"]))
-        for count in ENTRIES:
-            same_size = samples["local" if count == first else f"local.{count}"]
-            for prefix in ("nft", "nft_rules_first"):
-                figures.append(ratio(f"{prefix}.{count}.{kind}.ratio", same_size, samples[f"{prefix}.{count}"]))
-    figures += [ratio(f"{name}.rr.ratio", rr[name], rr["local"]) for name in rivals]
-    figures.append(ratio("local.stream.ratio", stream["local"], stream["plain"]))
-    return figures
+        stream = turns.take("throughput on one node", runs(generator, "stream", few), STREAMS * rounds)
+        yield from throughput(stream)
+        yield ratio("local.stream.ratio", stream["local"], stream["plain"])
 
 
-def measure_two_nodes(ours: Ours, generator: Generator, rounds: int) -> list[Figure]:
+def ratios_on_one_node(kind: str, samples: Samples) -> Iterator[Figure]:
+    """Return ours beside plain routing, and with each number of ports beside nftables and ours with
+    the fewest.
+    """
+    yield ratio(f"local.{kind}.ratio", samples["local"], samples["plain"])
+    for count in ENTRIES:
+        same_size = samples["local" if count == ENTRIES[0] else f"local.{count}"]
+        if count != ENTRIES[0]:
+            yield ratio(f"flat.{count}.{kind}.ratio", same_size, samples["local"])
+        for prefix in ("nft", "nft_rules_first"):
+            yield ratio(f"{prefix}.{count}.{kind}.ratio", same_size, samples[f"{prefix}.{count}"])
+
+
+def measure_two_nodes(ours: Ours, generator: Generator, turns: Turns, rounds: int) -> Iterator[Figure]:
     """Put ours beside plain VXLAN."""
     with plain_vxlan(Layout(f"bench-{os.getpid()}-vxlan")) as plain:
         ways = {"vxlan": ours.way(ours.remote), "plain_vxlan": plain}
-        times = {"rr": rounds, "crr": rounds, "stream": STREAMS * rounds}
-        samples = {mode: take_turns(runs(generator, mode, ways), count) for mode, count in times.items()}
-    figures = [*transactions("rr", samples["rr"]), *transactions("crr", samples["crr"]), *throughput(samples["stream"])]
-    for mode, found in samples.items():
-        figures.append(ratio(f"vxlan.{mode}.ratio", found["vxlan"], found["plain_vxlan"]))
-    return figures
+        for kind, name, count in (
+            ("rr", "requests", rounds),
+            ("crr", "connections", rounds),
+            ("stream", "throughput", STREAMS * rounds),
+        ):
+            samples = turns.take(f"{name} over VXLAN", runs(generator, kind, ways), count)
+            yield from throughput(samples) if kind == "stream" else transactions(kind, samples)
+            yield ratio(f"vxlan.{kind}.ratio", samples["vxlan"], samples["plain_vxlan"])
 
 
 def replaced(generator: Generator, ours: Ours, program: Program) -> Sample:
@@ -155,4 +177,4 @@ def throughput(samples: Samples) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

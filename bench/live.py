@@ -21,14 +21,14 @@ from cilia.datapath.objects import LoadOptions, load
 from cilia.datapath.programs import Program
 from cilia.netns import inside
 from laboratory.layout import netns_path
-from laboratory.turns import ratios, take_turns
+from laboratory.turns import Turns, ratios
 
 SWITCH: Final = Path("/proc/sys/kernel/bpf_stats_enabled")
 NODE: Final = "node1"
 SECONDS: Final = 0.5
 
 
-def measure_live(ours: Ours, generator: Generator, minimal: Program, rounds: int) -> list[Figure]:
+def measure_live(ours: Ours, generator: Generator, minimal: Program, turns: Turns, rounds: int) -> list[Figure]:
     """Measure the mean of our program and of the minimal one, on one flow and among FLOWS in random
     order.
     """
@@ -54,7 +54,8 @@ def measure_live(ours: Ours, generator: Generator, minimal: Program, rounds: int
         return measure
 
     with statistics():
-        samples = take_turns(
+        samples = turns.take(
+            "programs under traffic",
             {
                 "live": alone("rr", FLOW_PORTS),
                 "live_minimal": behind("rr", FLOW_PORTS),

@@ -74,6 +74,7 @@ class Generator:
         *,
         flows: int = FLOW_PORTS,
         at_start: Callable[[], None] = lambda: None,
+        shares_cpu: bool = False,
     ) -> Sample:
         """Run traffic one way.
 
@@ -81,6 +82,7 @@ class Generator:
             mode: ``rr``, ``crr``, ``stream`` or ``flows``; see the program.
             flows: For ``flows``, how many.
             at_start: Called once the measured time has begun, of each try.
+            shares_cpu: Others are meant to have a part of the CPU.
 
         Raises:
             TrafficFailed: It didn't run to its end; the program says why on stderr.
@@ -89,7 +91,7 @@ class Generator:
         command = [str(part) for part in (self.program, mode, way.client, way.server, way.address, *numbers)]
         for _ in range(TRIES):
             sample = _run(command, at_start)
-            if sample.cpu_seconds > UNDISTURBED * sample.seconds:
+            if shares_cpu or sample.cpu_seconds > UNDISTURBED * sample.seconds:
                 break
         return sample
 

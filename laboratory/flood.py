@@ -6,6 +6,7 @@ for each datagram, ``fresh`` a socket, and so a source port, of its own, as reso
 """
 
 import argparse
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -18,13 +19,21 @@ from laboratory.machine import Machine
 
 PROGRAM: Final = "laboratory.flood"
 PAYLOAD: Final = bytes(32)
+HIGHEST: Final = -20
 LOOK: Final = 64
 """Datagrams between two looks at the clock."""
 
 
 @contextmanager
 def flooding(
-    sender: Machine, address: str, first: int, last: int = 0, *, fresh: bool = False, per_second: int = 0
+    sender: Machine,
+    address: str,
+    first: int,
+    last: int = 0,
+    *,
+    fresh: bool = False,
+    per_second: int = 0,
+    cpu: int | None = None,
 ) -> Iterator[None]:
     """Send datagrams to the ports ``first`` to ``last`` of an address for the block.
 
@@ -32,9 +41,12 @@ def flooding(
         last: By default ``first``.
         fresh: Send each from a socket of its own.
         per_second: Rate; 0: as many as it can.
+        cpu: Processor to do it on, as its most important process.
     """
     words = [address, str(first), str(last or first), "--per-second", str(per_second)]
-    process = fork(PROGRAM, [*words, *(["--fresh"] if fresh else [])], network=netns_path(sender.network))
+    words += ["--fresh"] if fresh else []
+    words += [] if cpu is None else ["--cpu", str(cpu)]
+    process = fork(PROGRAM, words, network=netns_path(sender.network))
     try:
         yield
     finally:
@@ -68,7 +80,11 @@ def main() -> None:
     parser.add_argument("last", type=int, help="last destination port")
     parser.add_argument("--fresh", action="store_true", help="a source port of its own for each")
     parser.add_argument("--per-second", type=int, default=0, help="0: as many as it can")
+    parser.add_argument("--cpu", type=int, help="the processor to do it on, as its most important process")
     arguments = parser.parse_args()
+    if arguments.cpu is not None:
+        os.sched_setaffinity(0, {arguments.cpu})
+        os.setpriority(os.PRIO_PROCESS, 0, HIGHEST)
     flood(
         arguments.address,
         arguments.first,
