@@ -84,7 +84,7 @@ class ObjectBtf:
                 _, _, numbers[member] = records[target].rest[0]
         sized = {
             what: Integer("__u32", 4) for what in ("key", "value") if numbers.get(f"{what}_size") == 4
-        }  # of program arrays and maps of maps
+        }  # program arrays and maps of maps have sizes alone
         types = {**sized, **types}
         return MapDefinition(
             name,

@@ -12,7 +12,7 @@
 
 struct policy_query {
 	struct policy_version version;
-	__u32 identity; /* of the peer */
+	__u32 identity; /* the peer's */
 	__u16 slot;
 	__be16 port;
 	__u8 protocol;

@@ -26,7 +26,7 @@ struct endpoint {
 	__u32 identity;    /* security identity */
 	__u16 id;          /* number of the endpoint on this node */
 	__u16 policy_slot; /* index into cilia_policy_slots; 0: not realised, deny */
-	__u8 mac[6];       /* of the pod's end */
+	__u8 mac[6];       /* pod's end of the link */
 	__u8 flags;        /* enum endpoint_flag */
 	__u8 pad;
 };

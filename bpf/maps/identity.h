@@ -16,7 +16,7 @@ enum identity {
 /* Scope: the bits of an identity from IDENTITY_SCOPE_SHIFT on. Only identities of scope 0 travel in
  * tunnels, whose key has 24 bits. */
 enum identity_scope {
-	IDENTITY_SCOPE_PREFIX = 1, /* of prefixes outside of the cluster */
-	IDENTITY_SCOPE_NODE = 2,   /* of nodes with labels */
+	IDENTITY_SCOPE_PREFIX = 1, /* prefixes outside of the cluster */
+	IDENTITY_SCOPE_NODE = 2,   /* nodes with labels */
 	IDENTITY_SCOPE_SHIFT = 24,
 };

@@ -57,7 +57,7 @@ enum policy_direction {
 /* One version of a slot's policy; a single 64-bit word, so that it changes at once. */
 struct policy_version {
 	__u32 revision; /* grows with each change that can alter a verdict; 0: not realised, deny */
-	__u32 set : 1;  /* which entries are in force */
+	__u32 set : 1;  /* the entries that are in force */
 	__u32 audit : 1;      /* would-be drops are reported and let through */
 	__u32 named_only : 2; /* bit d: no entry of enum policy_direction d is for any peer (none
 				 may be set) */
@@ -119,7 +119,7 @@ struct policy_key {
 	__u16 slot; /* index into cilia_policy_slots */
 	__u8 set;
 	__u8 direction; /* enum policy_direction, seen from the slot's endpoints */
-	__u32 identity; /* of the peer; 0: any */
+	__u32 identity; /* the peer's; 0: any */
 	__be16 port;    /* destination port or ICMP type, masked to the shape's bits */
 	__u8 protocol;  /* 0 in SHAPE_ANY */
 	__u8 shape;

@@ -92,7 +92,7 @@ class TableSubscriber(Generic[K, V]):
         self._decode_chunk = msgspec.msgpack.Decoder(SnapshotChunk[table.key, table.row]).decode  # type: ignore[name-defined]
         self._decode_beacon = msgspec.msgpack.Decoder(Beacon).decode
 
-    # what others read
+    # state for readers
 
     @property
     def complete(self) -> bool:
@@ -138,7 +138,7 @@ class TableSubscriber(Generic[K, V]):
         while True:
             yield await self._changes.take()
 
-    # what others ask for
+    # requests of readers
 
     def add_shard(self, shard: str) -> None:
         """Take interest in a shard; it is complete once its snapshot has come."""

@@ -144,7 +144,7 @@ def _end(seen: FlowPeer, labels_of: LabelsOf, ports: tuple[tuple[str, str, int],
     identity = Identity(seen.identity)
     labels: tuple[str, ...] | None
     if seen.address and not (is_reserved(identity) or is_remote_node(identity)):
-        labels = (Reserved.WORLD.label,)  # what its prefix is, the policies of the day decide
+        labels = (Reserved.WORLD.label,)  # prefixes are what the policies of the day name
     elif is_reserved(identity):
         labels = (_RESERVED.get(identity, Reserved.UNMANAGED.label),)
     else:

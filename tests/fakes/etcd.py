@@ -55,7 +55,7 @@ class FakeEtcd(Etcd):
         self._lease_ids = count(1)
         self._advanced = Broadcast()
 
-    # what tests do and see
+    # acts and views of tests
 
     def set(self, key: str, value: bytes, lease: int = 0) -> int:
         """Write a key as another client does."""

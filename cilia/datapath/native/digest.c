@@ -12,7 +12,8 @@ static uint64_t hash_bytes(uint64_t hash, const unsigned char *data, uint32_t si
 	return hash;
 }
 
-static uint64_t finish(uint64_t hash) /* of MurmurHash3: sums of FNV's own values would keep its structure */
+/* MurmurHash3's last step: sums of FNV's own values would keep its structure. */
+static uint64_t finish(uint64_t hash)
 {
 	hash = (hash ^ hash >> 33) * 0xff51afd7ed558ccd;
 	hash = (hash ^ hash >> 33) * 0xc4ceb9fe1a85ec53;

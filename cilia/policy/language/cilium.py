@@ -128,7 +128,7 @@ def _rule(at: Field, section: str, scope: Scope) -> Rule:
     if (authentication := body.get("authentication")) is not None:
         layer7.check_authentication(authentication)
     if len(at.document.unenforced) > marked:
-        peers = None if deny else ()  # what can't be enforced yet opens nothing
+        peers = None if deny else ()  # a rule that can't be enforced yet opens nothing
     elif not present and ports is None:
         peers = ()  # an empty rule isolates and says nothing else
     return Rule(egress, deny, peers, ports, path=path_in_object(at))

@@ -73,7 +73,7 @@ class PolicyDrift:
             return []
         try:
             self._maps.perform(repair.instructions)
-        except MapFull as full:  # of foreign entries; those of the next slots go first then
+        except MapFull as full:  # foreign entries fill it; those of the next slots go first then
             log.error("the policy of slot %d can't be repaired yet: %s", slot, full)
             return []
         self._reconciler.repaired(slot, repair.realised)

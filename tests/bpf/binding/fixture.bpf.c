@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What the tests of the binding load: a map of each kind, and programs that show what they see. */
+/* Objects of the binding's tests: a map of each kind, and programs that show what they see. */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>

@@ -125,7 +125,7 @@ class Node:
         for other in (self.slots, self.epoch, self.addresses, self.ring, self.objects):
             other.close()
 
-    # what the agent would write
+    # entries that an agent would write
 
     def add_pod(self, pod: Pod, slot: int | None = None, flags: int = 0) -> None:
         """Make a local pod known, in place of what is known of its address."""
@@ -192,7 +192,7 @@ class Node:
         self.slots.store_u64(slot, version_word(revision, entry_set), NEXT)
         self.slots.store_u32(slot, epoch, EPOCH)
 
-    # what happens then
+    # runs and their outcome
 
     def run(self, program: str, packet: bytes, device: str = "lo", repeat: int = 1, *, gso_size: int = 0) -> RunResult:
         """Run a program on a packet as if it came by (or left by) a device of the node."""

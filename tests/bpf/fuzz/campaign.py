@@ -116,7 +116,7 @@ def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[Ct4Key | Ct6Key, C
     """Return a flow of the model as the programs keep it."""
     low, high, protocol = key
     one, other = flow.ends[low], flow.ends[high]
-    back = flow.sent[high] if high != low else Traffic()  # what talks to itself has but the first side
+    back = flow.sent[high] if high != low else Traffic()  # an address that talks to itself has but the first side
     entry = CtEntry(
         generation=0,
         policy_slot=(one.slot, other.slot),

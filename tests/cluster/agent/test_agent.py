@@ -224,7 +224,7 @@ async def test_a_node_whose_lease_expired_registers_and_publishes_again(node: No
     programs = programs_of(node)
     node.owners.expire()
     await until(lambda: has_rows(node))
-    assert programs_of(node) == programs  # what they know is the same, so they are not loaded anew
+    assert programs_of(node) == programs  # their variables are the same, so they are not loaded anew
 
 
 async def test_a_policy_that_finds_no_room_is_refused_by_name_and_the_older_one_stays(node: Node) -> None:

@@ -96,7 +96,7 @@ def test_a_required_field_that_is_missing_is_named(kind: type[Struct]) -> None:
 def test_a_value_of_another_type_is_refused_by_its_field(kind: type[Struct]) -> None:
     body = fields_of(sample_of(kind))
     for name in kind.__struct_fields__:
-        if name == "arguments":  # of a Call: decoded by whoever serves it
+        if name == "arguments":  # a Call's are decoded by whoever serves it
             continue
         with pytest.raises(msgspec.ValidationError, match=rf"at `\$\.{name}"):
             decode(kind, {**body, name: [[[None]]]})
