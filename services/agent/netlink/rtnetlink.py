@@ -4,6 +4,7 @@ Layouts are those of linux/netlink.h and linux/rtnetlink.h. Every call blocks on
 worker thread only.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -14,6 +15,7 @@ NLMSG_ERROR: Final = 2
 NLMSG_DONE: Final = 3
 NLM_F_REQUEST: Final = 0x1
 NLM_F_ACK: Final = 0x4
+NLM_F_DUMP_INTR: Final = 0x10
 NLM_F_REPLACE: Final = 0x100
 NLM_F_EXCL: Final = 0x200
 NLM_F_CREATE: Final = 0x400
@@ -26,6 +28,19 @@ ATTRIBUTE: Final = struct.Struct("=HH")
 RECEIVE_BYTES: Final = 1 << 18
 BATCH: Final = 64
 """Requests sent at once; the receive buffer holds the acknowledgements of some 250."""
+
+
+DUMP_ATTEMPTS: Final = 10
+"""Most readings of what changes while it is read."""
+
+
+class Message(NamedTuple):
+    """One message of the kernel: its header's fields, and what follows."""
+
+    kind: int
+    flags: int
+    sequence: int
+    payload: bytes
 
 
 class Request(NamedTuple):
@@ -73,24 +88,33 @@ class RtNetlink:
             errors += self._call_batch(requests[first : first + BATCH])
         return errors
 
-    def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
-        """Yield what follows the header of each answer to a dump; to be read to its end.
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """Return what follows the header of each answer to a dump.
+
+        What changes while the kernel walks over it may be missing or there twice; the kernel says
+        so, and the dump is repeated.
 
         Raises:
-            OSError: The kernel's answer, such as EINVAL for a filter that it doesn't know.
+            OSError: The kernel's answer, such as EINVAL for a filter that it doesn't know; EAGAIN:
+                each dump was disturbed.
         """
+        for _ in range(DUMP_ATTEMPTS):
+            answers = self._dump(kind, body)
+            if not any(each.flags & NLM_F_DUMP_INTR for each in answers):
+                return [each.payload for each in answers[:-1]]
+        raise OSError(errno.EAGAIN, "what was read changed all the time")
+
+    def _dump(self, kind: int, body: bytes) -> list[Message]:
+        """Return all answers to a dump, the last of which ends it."""
         self._sequence += 1
         self._send([Request(kind, NLM_F_DUMP, body)], self._sequence, acknowledge=False)
-        while True:
-            for answer, sequence, payload in self._receive():
-                if sequence != self._sequence:
-                    continue
-                if answer in (NLMSG_DONE, NLMSG_ERROR):
-                    (error,) = struct.unpack_from("=i", payload)
-                    if error:
-                        raise OSError(-error, os.strerror(-error))
-                    return
-                yield payload
+        answers: list[Message] = []
+        while not answers or answers[-1].kind not in (NLMSG_DONE, NLMSG_ERROR):
+            answers += [each for each in self._receive() if each.sequence == self._sequence]
+        (error,) = struct.unpack_from("=i", answers[-1].payload)
+        if error:
+            raise OSError(-error, os.strerror(-error))
+        return answers
 
     def _call_batch(self, requests: Sequence[Request]) -> list[int]:
         first = self._sequence + 1
@@ -98,10 +122,10 @@ class RtNetlink:
         self._send(requests, first, acknowledge=True)
         errors: dict[int, int] = {}
         while len(errors) < len(requests):
-            for answer, sequence, payload in self._receive():
-                if answer == NLMSG_ERROR and first <= sequence <= self._sequence:
-                    (error,) = struct.unpack_from("=i", payload)
-                    errors[sequence] = -error
+            for answer in self._receive():
+                if answer.kind == NLMSG_ERROR and first <= answer.sequence <= self._sequence:
+                    (error,) = struct.unpack_from("=i", answer.payload)
+                    errors[answer.sequence] = -error
         return [errors[sequence] for sequence in range(first, self._sequence + 1)]
 
     def _send(self, requests: Sequence[Request], first: int, *, acknowledge: bool) -> None:
@@ -115,13 +139,13 @@ class RtNetlink:
             )
         )
 
-    def _receive(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield kind, sequence and payload of the messages of one datagram."""
+    def _receive(self) -> Iterator[Message]:
+        """Yield the messages of one datagram."""
         datagram = self._socket.recv(RECEIVE_BYTES)
         at = 0
         while at < len(datagram):
-            length, kind, _, sequence, _ = HEADER.unpack_from(datagram, at)
-            yield kind, sequence, datagram[at + HEADER.size : at + length]
+            length, kind, flags, sequence, _ = HEADER.unpack_from(datagram, at)
+            yield Message(kind, flags, sequence, datagram[at + HEADER.size : at + length])
             at += length + -length % 4
 
 

@@ -1,7 +1,6 @@
 """Queries of devices, put to the kernel under the tests, and to one whose answers are odd."""
 
 import socket
-from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -24,8 +23,8 @@ class FakeNetlink(RtNetlink):
             for name, addresses in given.items()
         ]
 
-    def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
-        yield from self.answers
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        return self.answers
 
 
 def test_all_devices_are_found_with_their_names_and_mtus() -> None:

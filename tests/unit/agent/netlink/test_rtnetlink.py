@@ -2,16 +2,27 @@
 
 import errno
 import socket
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.agent.netlink.requests import RTM_GETLINK, delete_link, sync_link_state
-from services.agent.netlink.rtnetlink import BATCH, RtNetlink, attribute, attributes
+from services.agent.netlink.requests import RTM_GETLINK, RTM_NEWLINK, delete_link, sync_link_state
+from services.agent.netlink.rtnetlink import (
+    BATCH,
+    DUMP_ATTEMPTS,
+    HEADER,
+    NLM_F_DUMP_INTR,
+    NLMSG_DONE,
+    RtNetlink,
+    attribute,
+    attributes,
+)
 
 LOOPBACK = 1
 NOBODY = 2**31 - 1
+NLM_F_MULTI = 2
 
 
 def test_an_attribute_is_padded_to_four_bytes_and_says_its_own_length() -> None:
@@ -71,3 +82,44 @@ def test_a_device_that_is_not_there_cannot_be_removed() -> None:
     with RtNetlink() as netlink:
         (error,) = netlink.call_many([delete_link("no-such-device")])
     assert error in (errno.ENODEV, errno.EPERM)
+
+
+class ChangingKernel:
+    """A socket behind which something changes during the first dumps, as the kernel's flag says."""
+
+    def __init__(self, disturbed: int) -> None:
+        self.disturbed = disturbed
+        self.dumps = 0
+        self._sequence = 0
+
+    def send(self, request: bytes) -> None:
+        _, _, _, self._sequence, _ = HEADER.unpack_from(request)
+        self.dumps += 1
+
+    def recv(self, _size: int) -> bytes:
+        flags = NLM_F_MULTI | (NLM_F_DUMP_INTR if self.dumps <= self.disturbed else 0)
+        answer, end = b"dump%04d" % self.dumps, bytes(4)
+        return b"".join(
+            HEADER.pack(HEADER.size + len(payload), kind, flags, self._sequence, 0) + payload
+            for kind, payload in ((RTM_NEWLINK, answer), (NLMSG_DONE, end))
+        )
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_dump_during_which_something_changed_is_repeated() -> None:
+    with RtNetlink() as netlink:
+        netlink._socket.close()
+        netlink._socket = cast(socket.socket, ChangingKernel(disturbed=2))
+        assert netlink.dump(RTM_GETLINK, b"") == [b"dump0003"]
+
+
+def test_a_dump_that_is_always_disturbed_is_an_error() -> None:
+    kernel = ChangingKernel(disturbed=1000)
+    with RtNetlink() as netlink:
+        netlink._socket.close()
+        netlink._socket = cast(socket.socket, kernel)
+        with pytest.raises(BlockingIOError, match="changed all the time"):
+            netlink.dump(RTM_GETLINK, b"")
+    assert kernel.dumps == DUMP_ATTEMPTS
