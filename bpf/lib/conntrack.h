@@ -13,6 +13,7 @@
 #include "lib/address.h"
 #include "lib/clock.h"
 #include "lib/config.h"
+#include "lib/icmp.h"
 #include "lib/packet.h"
 #include "lib/policy.h"
 #include "maps/conntrack.h"
@@ -21,7 +22,7 @@
 union ct_key {
 	struct ct4_key ipv4;
 	struct ct6_key ipv6;
-};
+} __attribute__((aligned(8)));
 
 /* Side of a flow. Written as a choice of two, since the verifier knows no bounds of an index that
  * the compiler has computed. */
@@ -41,24 +42,49 @@ static __always_inline __u64 ct4_order(const struct address *address, __be16 por
 	return (__u64)bpf_ntohl(ipv4_of(address)) << 16 | bpf_ntohs(port);
 }
 
+/* Identifier that stands for 0 in the key of an echo, so that the end that asked can be told from
+ * the other: else the answers to one end's questions would be questions of the other. */
+#define ECHO_ID_ZERO bpf_htons(0xffff)
+
+static __always_inline bool is_echo_zero(const struct packet *packet)
+{
+	return is_icmp(packet) && !packet->source_port && !packet->destination_port;
+}
+
+static __always_inline __be16 source_port_of(const struct packet *packet)
+{
+	if (is_echo_zero(packet) && packet->icmp_type == echo_type(packet))
+		return ECHO_ID_ZERO;
+	return packet->source_port;
+}
+
+static __always_inline __be16 destination_port_of(const struct packet *packet)
+{
+	if (is_echo_zero(packet) && packet->icmp_type != echo_type(packet))
+		return ECHO_ID_ZERO;
+	return packet->destination_port;
+}
+
 static __always_inline __u32 ct4_key_of(const struct packet *packet, struct ct4_key *key)
 {
-	__u32 from = ct4_order(&packet->source, packet->source_port) >
-		     ct4_order(&packet->destination, packet->destination_port);
+	__be16 source_port = source_port_of(packet);
+	__be16 destination_port = destination_port_of(packet);
+	__u32 from = ct4_order(&packet->source, source_port) >
+		     ct4_order(&packet->destination, destination_port);
 
 	key->protocol = packet->protocol;
 	key->pad[0] = key->pad[1] = key->pad[2] = 0;
 	if (!from) {
 		key->address[0] = ipv4_of(&packet->source);
 		key->address[1] = ipv4_of(&packet->destination);
-		key->port[0] = packet->source_port;
-		key->port[1] = packet->destination_port;
+		key->port[0] = source_port;
+		key->port[1] = destination_port;
 		return 0;
 	}
 	key->address[0] = ipv4_of(&packet->destination);
 	key->address[1] = ipv4_of(&packet->source);
-	key->port[0] = packet->destination_port;
-	key->port[1] = packet->source_port;
+	key->port[0] = destination_port;
+	key->port[1] = source_port;
 	return 1;
 }
 
@@ -68,7 +94,8 @@ static __always_inline __u64 half_of(const struct address *address, __u32 half)
 	return bpf_be64_to_cpu(((const __be64 *)address->byte)[half]);
 }
 
-static __always_inline bool is_source_lower(const struct packet *packet)
+static __always_inline bool is_source_lower(const struct packet *packet, __be16 source_port,
+					    __be16 destination_port)
 {
 	__u64 source = half_of(&packet->source, 0), destination = half_of(&packet->destination, 0);
 
@@ -78,24 +105,27 @@ static __always_inline bool is_source_lower(const struct packet *packet)
 	destination = half_of(&packet->destination, 1);
 	if (source != destination)
 		return source < destination;
-	return bpf_ntohs(packet->source_port) <= bpf_ntohs(packet->destination_port);
+	return bpf_ntohs(source_port) <= bpf_ntohs(destination_port);
 }
 
 static __always_inline __u32 ct6_key_of(const struct packet *packet, struct ct6_key *key)
 {
+	__be16 source_port = source_port_of(packet);
+	__be16 destination_port = destination_port_of(packet);
+
 	key->protocol = packet->protocol;
 	key->pad[0] = key->pad[1] = key->pad[2] = 0;
-	if (is_source_lower(packet)) {
+	if (is_source_lower(packet, source_port, destination_port)) {
 		key->address[0] = packet->source;
 		key->address[1] = packet->destination;
-		key->port[0] = packet->source_port;
-		key->port[1] = packet->destination_port;
+		key->port[0] = source_port;
+		key->port[1] = destination_port;
 		return 0;
 	}
 	key->address[0] = packet->destination;
 	key->address[1] = packet->source;
-	key->port[0] = packet->destination_port;
-	key->port[1] = packet->source_port;
+	key->port[0] = destination_port;
+	key->port[1] = source_port;
 	return 1;
 }
 
@@ -104,6 +134,25 @@ static __always_inline __u32 ct_key_of(const struct packet *packet, union ct_key
 {
 	return packet->family == 6 ? ct6_key_of(packet, &key->ipv6)
 				   : ct4_key_of(packet, &key->ipv4);
+}
+
+/* Odd numbers that spread bits; from the golden ratio and XXH64. */
+#define TAG_PRIME_1 0x9e3779b97f4a7c15ULL
+#define TAG_PRIME_2 0xc2b2ae3d27d4eb4fULL
+#define TAG_PRIME_3 0x165667b19e3779f9ULL
+
+/* Tag by which a flow's entry is known to be that of a key. The kernel gives an entry that was
+ * removed to another key at once (kernel/bpf/hashtab.c), while a program that was interrupted
+ * between lookup and use still reads it. */
+static __always_inline __u32 tag_of(const struct packet *packet, const union ct_key *key)
+{
+	const __u64 *word = (const __u64 *)key;
+
+	if (packet->family == 6)
+		return (word[0] ^ word[2] ^ word[1] * TAG_PRIME_1 ^ word[3] * TAG_PRIME_2 ^
+			word[4] * TAG_PRIME_3) >>
+		       32;
+	return (word[0] * TAG_PRIME_1 ^ word[1] * TAG_PRIME_2) >> 32;
 }
 
 /* Look a flow up. The barrier keeps the compiler from making one call with either map of the two:
@@ -127,14 +176,6 @@ static __always_inline int update_flow(const struct packet *packet, const union 
 	if (packet->family == 6)
 		return bpf_map_update_elem(&cilia_ct6, &key->ipv6, entry, BPF_ANY);
 	return bpf_map_update_elem(&cilia_ct4, &key->ipv4, entry, BPF_ANY);
-}
-
-static __always_inline void delete_flow(const struct packet *packet, const union ct_key *key)
-{
-	if (packet->family == 6)
-		bpf_map_delete_elem(&cilia_ct6, &key->ipv6);
-	else
-		bpf_map_delete_elem(&cilia_ct4, &key->ipv4);
 }
 
 static __always_inline __u32 owner_changes(__u32 bucket)
@@ -166,45 +207,63 @@ static __always_inline __u32 generation_of(const __u16 *slot, __u32 changes,
 	return sum ? sum : 1;
 }
 
-/* Tell whether nothing has changed since the flow was decided. A local side whose policy is
- * withdrawn is a change. */
-static __always_inline bool is_current(const struct ct_entry *entry)
+/* Count of changes by which denials are known to hold. */
+static __always_inline __u32 change_count(void)
+{
+	__u32 zero = 0, *count = bpf_map_lookup_elem(&cilia_change, &zero);
+
+	return count ? *(volatile __u32 *)count : 0;
+}
+
+/* Tell whether nothing has changed since the flow was let pass, and the entry still is that of the
+ * key with this tag. A local side whose policy is withdrawn is a change. */
+static __always_inline bool is_current(__u32 generation, const struct ct_entry *entry, __u32 tag)
 {
 	__u32 changes = owner_changes(entry->bucket[0]) + owner_changes(entry->bucket[1]);
 	struct policy_version low, high;
 
-	return entry->generation == generation_of(entry->policy_slot, changes, &low, &high);
+	return generation == (generation_of(entry->policy_slot, changes, &low, &high) ^ tag);
 }
 
 static __always_inline bool is_closed(const struct ct_entry *entry)
 {
-	__u8 one = entry->side[0].tcp_flags, other = entry->side[1].tcp_flags;
-
-	return (one | other) & TCP_RST || one & other & TCP_FIN;
+	return entry->state & CT_RESET || (entry->state & CT_ENDED) == CT_ENDED;
 }
 
-/* Tell whether a packet begins a new connection where a former one has been closed. */
-static __always_inline bool is_reopening(const struct ct_entry *entry, const struct packet *packet)
+static __always_inline bool is_syn(const struct packet *packet)
 {
-	return (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && is_closed(entry);
+	return (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) == TCP_SYN;
+}
+
+/* Tell whether a packet begins a new connection in place of the known one: where that has been
+ * closed, or nobody knows who began it, or its responder begins one of its own; but nothing that a
+ * responder sends frees a flow that is denied. */
+static __always_inline bool is_reopening(const struct ct_entry *entry, const struct packet *packet,
+					 __u32 from)
+{
+	if (!is_syn(packet))
+		return false;
+	return is_closed(entry) || entry->state & CT_MIDWAY ||
+	       (entry->initiator != from && !(entry->state & CT_DENIED));
 }
 
 #define TRACE_FLAGS (TCP_FIN | TCP_SYN | TCP_RST)
 
 /* Account for a packet; tells whether it is time to trace the flow: its side shows one of
  * TRACE_FLAGS for the first time, or was last reported `trace_ticks` ago. Plain adds: two CPUs that
- * carry the same direction of a flow may lose a count, and a TCP flag of one packet; FIN and RST
- * that are lost so leave the flow to its longer timeout. */
-static __always_inline bool ct_account(struct ct_entry *entry, struct ct_side *side, __u8 tcp_flags,
-				       __u32 bytes)
+ * carry the same direction of a flow may lose a count, and a TCP flag of one packet. */
+static __always_inline bool ct_account(struct ct_entry *entry, struct ct_side *side,
+				       const struct packet *packet, __u32 bytes)
 {
-	__u8 fresh = tcp_flags & ~side->tcp_flags;
+	__u8 fresh = packet->tcp_flags & ~side->tcp_flags;
 	__u32 now = coarse_now();
 
 	side->packets++;
 	side->bytes += bytes;
 	if (fresh)
-		side->tcp_flags |= tcp_flags;
+		side->tcp_flags |= packet->tcp_flags;
+	if (packet->tcp_flags & TCP_ACK)
+		side->acknowledged = bpf_ntohl(packet->acknowledged);
 	if (entry->last_seen != now)
 		entry->last_seen = now;
 	if (!trace_ticks || (!(fresh & TRACE_FLAGS) && now - side->traced < trace_ticks))

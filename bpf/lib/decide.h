@@ -3,7 +3,12 @@
  *
  * Both local ends' policies are consulted at once, and both directions are written into the flow,
  * so that replies need no policy. A flow that is decided anew is decided in the direction of its
- * initiator, whichever end sent the packet.
+ * initiator, whichever end sent the packet. One that is denied then stays known, and with it its
+ * initiator: else the next segment of its responder would begin it the other way round, which
+ * policy may allow, and what is denied would pass as the answer.
+ *
+ * TCP that isn't known and doesn't begin by SYN may have been begun by either end. It passes if
+ * both might have, and whoever it was, no rule is broken.
  */
 #pragma once
 
@@ -20,6 +25,7 @@
 #include "lib/cursor.h"
 #include "lib/decision.h"
 #include "lib/drop.h"
+#include "lib/ending.h"
 #include "lib/event.h"
 #include "lib/forward.h"
 #include "lib/locate.h"
@@ -156,13 +162,6 @@ static __always_inline void fill_side(struct ct_side *side, const struct locatio
 	__builtin_memcpy(side->mac, to->mac, sizeof(side->mac));
 }
 
-static __always_inline void keep_counts(struct ct_side *fresh, const struct ct_side *former)
-{
-	fresh->packets = former->packets;
-	fresh->bytes = former->bytes;
-	fresh->tcp_flags = former->tcp_flags;
-}
-
 /* Write both ends into a flow. A function of its own, since the compiler must not know where on the
  * stack they lie: it would choose between the two by arithmetic on pointers that the verifier
  * refuses. */
@@ -192,65 +191,110 @@ static __always_inline void recall_remote(struct location *end, const struct ct_
 	end->tunnel = towards->tunnel;
 }
 
-/* Create a flow, or replace what was decided about it; `former` is what was known of it, or NULL.
- * The entry is made in `entry`. Returns 0 or a verdict. */
-static __always_inline int create_flow(const struct packet *packet, const union ct_key *key,
-				       __u32 from, const struct ct_entry *former,
-				       const struct decision *decision, struct ct_entry *entry,
-				       __u32 bytes)
+/* Make the entry of a flow that was decided; `former` is what was known of it, or NULL. */
+static __always_inline void fill_flow(const struct packet *packet, const union ct_key *key,
+				      __u32 from, const struct ct_entry *former,
+				      const struct decision *decision, struct ct_entry *entry)
 {
-	struct ct_side *side;
-
 	__builtin_memset(entry, 0, sizeof(*entry));
 	if (former) {
-		keep_counts(&entry->side[0], &former->side[0]);
-		keep_counts(&entry->side[1], &former->side[1]);
+		entry->side[0] = former->side[0];
+		entry->side[1] = former->side[1];
 	}
-	entry->generation = decision->generation;
+	entry->generation = decision->generation ^ tag_of(packet, key);
+	entry->stamp = decision->stamp;
 	entry->initiator = decision->initiator;
+	entry->state = decision->state;
 	if (from)
 		fill_entry(entry, &decision->destination, &decision->source);
 	else
 		fill_entry(entry, &decision->source, &decision->destination);
-	side = side_of(entry, from);
-	ct_account(entry, side, packet->tcp_flags, bytes);
+}
+
+/* Let a flow pass from now on. Returns 0 or a verdict. */
+static __always_inline int admit_flow(struct __sk_buff *ctx, const struct packet *packet,
+				      const union ct_key *key, __u32 from, struct ct_entry *entry)
+{
+	struct ct_side *side = side_of(entry, from);
+
+	if (needs_care(entry, packet))
+		follow_ending(ctx, packet, entry, from);
+	ct_account(entry, side, packet, ctx->len);
 	side->traced = entry->last_seen; /* its verdict is reported */
 	return update_flow(packet, key, entry) ? -DROP_CT_CREATE : 0;
 }
 
-/* Decide about a flow whose ends are located, and create it in `entry`, or delete it; returns 0 or
- * a verdict. */
-static __always_inline int decide_flow(const struct packet *packet, const union ct_key *key,
-				       __u32 from, struct decision *decision,
-				       struct ct_entry *entry, __u32 bytes)
+/* Deny a known flow from now on. If that finds no room, the former entry stays, which isn't current
+ * any more. Returns the verdict. */
+static __always_inline int deny_flow(const struct packet *packet, const union ct_key *key,
+				     const struct decision *decision, struct ct_entry *entry,
+				     int verdict)
 {
-	struct location *source = &decision->source, *destination = &decision->destination;
-	const struct ct_entry *former = packet->is_known ? lookup_flow(packet, key) : NULL;
-	bool is_reply;
-	__be16 port;
-	int verdict;
+	entry->state |= CT_DENIED;
+	entry->reason = -verdict;
+	entry->direction = decision->findings.direction;
+	entry->cookie = decision->findings.cookie;
+	entry->last_seen = coarse_now();
+	update_flow(packet, key, entry);
+	return verdict;
+}
 
-	if (former && is_reopening(former, packet))
-		former = NULL;
-	if (former)
-		recall_remote(destination, former, !from);
-	else if (is_echo_reply(packet))
-		return -DROP_CT_INVALID;
-	is_reply = former && former->initiator != from;
-	decision->initiator = is_reply ? !from : from;
-	decision->findings.is_reply = is_reply;
-	port = is_reply ? packet->source_port : packet->destination_port;
+/* Consult the policies of both ends about a flow that the sender of the packet began, or (a reply)
+ * the receiver; returns 0 or a verdict. */
+static __noinline int consult(struct decision *decision, const struct packet *packet, bool is_reply)
+{
+	const struct location *source = &decision->source, *destination = &decision->destination;
+	__be16 port = is_reply ? packet->source_port : packet->destination_port;
+
 	if (is_icmp(packet))
 		port = bpf_htons(echo_type(packet));
 	if (is_reply)
-		verdict = consult_ends(decision, packet, destination, source, port);
-	else
-		verdict = consult_ends(decision, packet, source, destination, port);
-	if (!verdict)
-		return create_flow(packet, key, from, former, decision, entry, bytes);
-	if (packet->is_known)
-		delete_flow(packet, key);
-	return verdict;
+		return consult_ends(decision, packet, destination, source, port);
+	return consult_ends(decision, packet, source, destination, port);
+}
+
+/* Consult them about either way, if nobody knows who began; returns 0 or a verdict. */
+static __always_inline int consult_both(struct decision *decision, const struct packet *packet,
+					bool is_reply)
+{
+	int verdict = consult(decision, packet, is_reply);
+
+	if (verdict || !(decision->state & CT_MIDWAY))
+		return verdict;
+	verdict = consult(decision, packet, !is_reply);
+	return verdict == -DROP_POLICY_NOT_READY || !verdict ? verdict : -DROP_CT_MIDWAY;
+}
+
+/* Decide about a flow whose ends are located, and write what becomes of it, made in `entry`, if it
+ * is known or passes; returns 0 or a verdict. */
+static __always_inline int decide_flow(struct __sk_buff *ctx, const struct packet *packet,
+				       const union ct_key *key, __u32 from,
+				       struct decision *decision, struct ct_entry *entry)
+{
+	const struct ct_entry *known = packet->is_known ? lookup_flow(packet, key) : NULL;
+	const struct ct_entry *former = known && !is_reopening(known, packet, from) ? known : NULL;
+	bool is_reply = former && former->initiator != from;
+	int verdict;
+
+	if (former) {
+		recall_remote(&decision->destination, former, !from);
+		decision->state = former->state & ~CT_DENIED;
+	} else if (is_echo_reply(packet)) {
+		return -DROP_CT_INVALID;
+	} else if (packet->protocol == IPPROTO_TCP && !is_syn(packet)) {
+		decision->state = CT_MIDWAY;
+	}
+	decision->initiator = is_reply ? !from : from;
+	decision->findings.is_reply = is_reply;
+	verdict = consult_both(decision, packet, is_reply);
+	if (verdict && !former)
+		return verdict;
+	fill_flow(packet, key, from, former, decision, entry);
+	if (former && lookup_flow(packet, key) != former)
+		return -DROP_CT_REUSED;
+	if (verdict)
+		return deny_flow(packet, key, decision, entry, verdict);
+	return admit_flow(ctx, packet, key, from, entry);
 }
 
 /* Report a decision, and take the packet to its exit; returns a TC action. A function of its own,
@@ -277,9 +321,9 @@ static __noinline int conclude(struct __sk_buff *ctx, const struct packet *packe
  * returns a TC action.
  *
  * Two CPUs may decide about one flow at the same time: the later entry stays, and the earlier
- * packet isn't counted. If they carry its two directions, the answer may stand as the initiator;
- * such a flow is denied after a change that wouldn't have denied it, and begins anew with the next
- * packet of the real initiator.
+ * packet isn't counted. An answer can't stand as the initiator by that: a known flow keeps its own,
+ * nothing answers a SYN or an echo that wasn't let pass before, and of UDP whose two ends begin at
+ * the same time each is one.
  *
  * Global, so that the verifier looks at it once, not on each way that leads here. What such a
  * function is given can't be the key of a map before Linux 6.2, so keys are copied. */
@@ -297,13 +341,14 @@ __noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const 
 	*key = *flow;
 	decision = &room->decision;
 	__builtin_memset(decision, 0, sizeof(*decision));
+	decision->stamp = change_count();
 	verdict = locate_ends(ctx, packet, decision);
 	if (verdict)
 		return conclude(ctx, packet, decision, verdict);
 	/* from another node to this host: no pod's policy is concerned */
 	if (!decision->source.ifindex && !decision->destination.ifindex)
 		return forwarded(ctx, packet, deliver_to_host(ctx));
-	verdict = decide_flow(packet, key, from, decision, &room->entry, ctx->len);
+	verdict = decide_flow(ctx, packet, key, from, decision, &room->entry);
 	if (!verdict)
 		verdict =
 		    forward(ctx, packet, side_of(&room->entry, from), decision->source.identity);

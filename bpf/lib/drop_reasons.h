@@ -31,4 +31,8 @@ enum drop_reason {
 	DROP_FRAGMENT_UNKNOWN = 175, /* its first fragment wasn't seen */
 	DROP_DENIED_BY_RULE = 181,   /* a rule denies it */
 	DROP_POLICY_NOT_READY = 203, /* the policy of a local endpoint is not realised yet */
+	/* ours alone */
+	DROP_CT_MIDWAY =
+	    240, /* TCP of no known flow without SYN, and not both ends may begin one */
+	DROP_CT_REUSED = 241, /* its flow's entry became another's while it was read */
 };

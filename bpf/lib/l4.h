@@ -13,8 +13,10 @@
 #include "lib/packet.h"
 #include "maps/conntrack.h"
 
-#define TCP_FLAGS_OFFSET 13
-#define TCP_HEADER_BYTES 20
+#define TCP_SEQUENCE_OFFSET     4
+#define TCP_ACKNOWLEDGED_OFFSET 8
+#define TCP_FLAGS_OFFSET        13
+#define TCP_HEADER_BYTES        20
 
 /* Tell whether this data plane knows the protocol, in a packet of this family. */
 static __always_inline bool is_known_protocol(const struct packet *packet)
@@ -45,5 +47,6 @@ static __always_inline int parse_l4(struct __sk_buff *ctx, struct packet *packet
 	if (!tcp)
 		return -DROP_INVALID_PACKET;
 	packet->tcp_flags = tcp[TCP_FLAGS_OFFSET];
+	packet->acknowledged = *(const __be32 *)(tcp + TCP_ACKNOWLEDGED_OFFSET);
 	return 0;
 }

@@ -93,6 +93,7 @@ __noinline int reclaim_mapping(const struct nat_key *reply, __u8 family)
 	former.source_port = back->port;
 	former.destination = reply->remote;
 	former.destination_port = reply->remote_port;
+	former.icmp_type = echo_type(&former);
 	ct_key_of(&former, &key);
 	flow = lookup_flow(&former, &key);
 	if (flow && !is_closed(flow))

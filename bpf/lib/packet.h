@@ -29,8 +29,9 @@ struct packet {
 	__u8 fragment; /* enum fragment_kind */
 	__be16 ethernet_protocol;
 	__be32 fragment_id;
-	__u32 identity; /* from the overlay: the sender's, by the tunnel's key */
-	__be32 tunnel;  /* from the overlay: the node that sent it */
+	__u32 identity;      /* from the overlay: the sender's, by the tunnel's key */
+	__be32 tunnel;       /* from the overlay: the node that sent it */
+	__be32 acknowledged; /* of TCP: the number that it acknowledges, if it has ACK */
 };
 
 enum fragment_kind {

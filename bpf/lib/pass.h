@@ -9,6 +9,7 @@
 #include "lib/conntrack.h"
 #include "lib/decide.h"
 #include "lib/drop.h"
+#include "lib/ending.h"
 #include "lib/event.h"
 #include "lib/forward.h"
 #include "lib/locate.h"
@@ -42,6 +43,8 @@ static __always_inline void recall_findings(struct findings *findings, const str
 	findings->identity[1] = identity_of(entry, !from);
 	findings->is_reply = entry->initiator != from;
 	findings->link = from ? entry->side[1].ifindex : entry->side[0].ifindex;
+	findings->cookie = entry->cookie;
+	findings->direction = entry->direction;
 }
 
 /* Report that an established flow goes on. */
@@ -65,14 +68,23 @@ static __noinline int drop_known(struct __sk_buff *ctx, const struct packet *pac
 	return drop_of_flow(ctx, packet, &known, verdict);
 }
 
+/* Drop a packet of a flow that is denied, and keep the flow. */
+static __always_inline int drop_denied(struct __sk_buff *ctx, const struct packet *packet,
+				       struct ct_entry *entry, __u32 from)
+{
+	entry->last_seen = coarse_now();
+	return drop_known(ctx, packet, entry, from, -(int)entry->reason);
+}
+
 /* Pass a packet of a flow, or decide about it; returns a TC action. `source_ifindex`: as in struct
  * ct_side. */
 static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __u32 source_ifindex)
 {
 	struct ct_entry *entry;
 	struct ct_side *side;
-	__u32 from, identity;
+	__u32 from, identity, generation;
 	union ct_key key;
+	bool is_special;
 	int verdict;
 
 	from = ct_key_of(packet, &key);
@@ -82,12 +94,22 @@ static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __
 	packet->is_known = true;
 	side = side_of(entry, from);
 	identity = identity_of(entry, from);
-	if (!is_from(side, identity, packet, source_ifindex) || !is_current(entry) ||
-	    is_reopening(entry, packet))
+	generation = *(volatile __u32 *)&entry->generation;
+	is_special = needs_care(entry, packet);
+	if (!is_from(side, identity, packet, source_ifindex) ||
+	    (is_special && is_reopening(entry, packet, from)))
 		return pass_slowly(ctx, packet, &key, from);
-	if (ct_account(entry, side, packet->tcp_flags, ctx->len))
+	if (entry->state & CT_DENIED && entry->stamp == change_count())
+		return drop_denied(ctx, packet, entry, from);
+	if (entry->state & CT_DENIED || !is_current(generation, entry, tag_of(packet, &key)))
+		return pass_slowly(ctx, packet, &key, from);
+	if (is_special)
+		follow_ending(ctx, packet, entry, from);
+	if (ct_account(entry, side, packet, ctx->len))
 		trace(ctx, packet, entry, from);
 	verdict = forward(ctx, packet, side, identity);
+	if (*(volatile __u32 *)&entry->generation != generation)
+		verdict = -DROP_CT_REUSED;
 	if (verdict < 0)
 		return drop_known(ctx, packet, entry, from, verdict);
 	return forwarded(ctx, packet, verdict);

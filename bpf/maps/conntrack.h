@@ -24,7 +24,8 @@ enum tcp_flag {
 
 struct ct4_key {
 	__be32 address[2];
-	__be16 port[2]; /* echo: the identifier at the end that asked, 0 at the other */
+	__be16
+	    port[2]; /* echo: the identifier (of 0, 65535) at the end that asked, 0 at the other */
 	__u8 protocol;
 	__u8 pad[3];
 };
@@ -59,10 +60,12 @@ enum ct_state {
 	CT_ENDING = 0x08,  /* a FIN was seen that the other end hasn't proven yet */
 	CT_ENDED_0 = 0x10, /* end 0 has sent its last, as the other end acknowledged */
 	CT_ENDED_1 = 0x20,
+	CT_ENDED = CT_ENDED_0 | CT_ENDED_1,
+	CT_CARE = CT_DENIED | CT_RESET | CT_ENDING, /* its packets are looked at more closely */
 };
 
 struct ct_entry {
-	__u32 generation;     /* see cilia_addresses */
+	__u32 generation;     /* see cilia_addresses; with the tag of its key, tag_of() */
 	__u16 policy_slot[2]; /* slot of each end; 0 where it isn't local */
 	__u32 bucket[2];      /* of each end's address in cilia_addresses */
 	__u32 identity[2];    /* of each end */

@@ -12,6 +12,8 @@ class CtState(IntEnum):
     ENDING = 8
     ENDED_0 = 16
     ENDED_1 = 32
+    ENDED = 48
+    CARE = 13
 
 
 class DropReason(IntEnum):
@@ -38,6 +40,8 @@ class DropReason(IntEnum):
     FRAGMENT_UNKNOWN = 175
     DENIED_BY_RULE = 181
     POLICY_NOT_READY = 203
+    CT_MIDWAY = 240
+    CT_REUSED = 241
 
 
 class EndpointFlag(IntEnum):

@@ -178,6 +178,7 @@ class PacketOffset(IntEnum):
     FRAGMENT_ID = 48
     IDENTITY = 52
     TUNNEL = 56
+    ACKNOWLEDGED = 60
 
 
 class PolicyEntryOffset(IntEnum):

@@ -617,7 +617,7 @@ class NatKey(NamedTuple):
 NAT_KEY: Final = Codec("struct nat_key", 40, NatKey.pack, NatKey.unpack)
 
 
-_PACKET = Struct("=16s16sHHHBBBBBBBBHIII4x")
+_PACKET = Struct("=16s16sHHHBBBBBBBBHIIII")
 
 
 class Packet(NamedTuple):
@@ -640,6 +640,7 @@ class Packet(NamedTuple):
     fragment_id: int  # __be32
     identity: int  # __u32
     tunnel: int  # __be32
+    acknowledged: int  # __be32
 
     def pack(self) -> bytes:
         return _PACKET.pack(
@@ -660,6 +661,7 @@ class Packet(NamedTuple):
             htonl(self.fragment_id),
             self.identity,
             htonl(self.tunnel),
+            htonl(self.acknowledged),
         )
 
     @classmethod
@@ -683,6 +685,7 @@ class Packet(NamedTuple):
             ntohl(v[14]),
             v[15],
             ntohl(v[16]),
+            ntohl(v[17]),
         )
 
     @classmethod

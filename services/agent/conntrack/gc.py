@@ -12,6 +12,7 @@ from typing import Any, Final, Generic
 
 from cilia.abi import maps
 from cilia.abi.codec import Buffer, K
+from cilia.abi.enums import CtState, TcpFlag
 from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry
 from cilia.datapath.clock import TICKS_PER_SECOND, TICKS_WRAP
 from cilia.datapath.errors import MapError
@@ -28,17 +29,19 @@ STEP: Final = 256
 GATHER_SECONDS: Final = 1.0
 """Pods that go together share a sweep."""
 TCP: Final = 6
-FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 
 
 def lifetime_seconds(protocol: int, entry: CtEntry, timeouts: TimeoutConfig) -> int:
-    """Return for how long a flow may idle."""
+    """Return for how long a flow may idle. One that is denied is remembered for as long as its ends
+    may go on trying, of whatever protocol.
+    """
+    if protocol == TCP and (entry.state & CtState.RESET or entry.state & CtState.ENDED == CtState.ENDED):
+        return timeouts.closing_seconds
+    if entry.state & CtState.DENIED:
+        return timeouts.tcp_seconds
     if protocol != TCP:
         return timeouts.other_seconds
-    flags = entry.side[0].tcp_flags, entry.side[1].tcp_flags
-    if (flags[0] | flags[1]) & RST or flags[0] & flags[1] & FIN:
-        return timeouts.closing_seconds
-    if not flags[0] & flags[1] & ACK:
+    if not entry.side[0].tcp_flags & entry.side[1].tcp_flags & TcpFlag.ACK:
         return timeouts.syn_seconds
     return timeouts.tcp_seconds
 

@@ -24,15 +24,22 @@ log = logging.getLogger(__name__)
 
 STEP: Final = 128
 IPV4_MASK: Final = 0xFFFF_FFFF
+ICMP: Final = (1, 58)
+ECHO_ID_ZERO: Final = 0xFFFF
 
 
 def flow_of(key: NatKey) -> Ct4Key | Ct6Key:
     """Return the flow of what a pod sends: the lower end first (bpf/lib/conntrack.h)."""
-    ends = (unpacked(key.local), key.local_port), (unpacked(key.remote), key.remote_port)
+    ends = (unpacked(key.local), _flow_port(key)), (unpacked(key.remote), key.remote_port)
     (low, low_port), (high, high_port) = sorted(ends)
     if low >> 32 == high >> 32 == MAPPED >> 32:
         return Ct4Key((low & IPV4_MASK, high & IPV4_MASK), (low_port, high_port), key.protocol)
     return Ct6Key((packed(low), packed(high)), (low_port, high_port), key.protocol)
+
+
+def _flow_port(key: NatKey) -> int:
+    """Return the pod's port, or the identifier of its echo, in which 0 stands as 65535."""
+    return key.local_port or (ECHO_ID_ZERO if key.protocol in ICMP else 0)
 
 
 def other_half(key: NatKey, entry: NatEntry) -> tuple[NatKey, NatEntry]:

@@ -41,8 +41,14 @@ def sent(source: Pod, destination: Pod, layer: Packet, payload: bytes = PAYLOAD,
     return bytes(frame / network(source, destination, **ip) / layer / Raw(payload))
 
 
-def tcp(source: Pod, destination: Pod, sport: int = 40000, dport: int = 80, flags: str = "A") -> bytes:
-    return sent(source, destination, TCP(sport=sport, dport=dport, flags=flags))
+def tcp(source: Pod, destination: Pod, sport: int = 40000, dport: int = 80, flags: str = "", **numbers: int) -> bytes:
+    """Return a segment: by default what begins a connection, or from a port below 1024 its answer.
+
+    Args:
+        numbers: ``seq`` and ``ack``.
+    """
+    flags = flags or ("SA" if sport < 1024 <= dport else "S")
+    return sent(source, destination, TCP(sport=sport, dport=dport, flags=flags, **numbers))
 
 
 def udp(source: Pod, destination: Pod, sport: int = 40000, dport: int = 53) -> bytes:

@@ -107,6 +107,8 @@ class Node:
         ):
             self.slots, self.epoch = ArrayMemory(slots), ArrayMemory(epoch)
             self.addresses = ArrayMemory(addresses)
+        with self.objects.map(maps.CHANGE) as change:
+            self.change = ArrayMemory(change)
         self.ring = RingBuffer(self.objects.map_fd("cilia_events"), record_size=EVENT.size, limit=64)
 
     def close(self) -> None:
@@ -122,16 +124,21 @@ class Node:
             self.metrics,
         ):
             one.close()
-        for other in (self.slots, self.epoch, self.addresses, self.ring, self.objects):
+        for other in (self.slots, self.epoch, self.addresses, self.change, self.ring, self.objects):
             other.close()
 
     # entries that an agent would write
+
+    def note_change(self) -> None:
+        """Have what was denied decided anew, as the agent does after each change."""
+        self.change.add_u32(0)
 
     def add_pod(self, pod: Pod, slot: int | None = None, flags: int = 0) -> None:
         """Make a local pod known, in place of what is known of its address."""
         slot = pod.slot if slot is None else slot
         value = Endpoint(self.devices[pod.device], pod.identity, pod.id, slot, pod.mac, flags)
         self.endpoints.update(EndpointKey(mapped(pod.address)), value)
+        self.note_change()
 
     def set_gateways(self, ipv4: str, ipv6: str) -> None:
         """Write what pods have as their gateway."""
@@ -142,10 +149,12 @@ class Node:
     def locate(self, prefix: str, identity: int, tunnel: str = "") -> None:
         """Write an entry of the ipcache; ``prefix`` with a length or an address."""
         self.ipcache.update(prefix_key(prefix), IpcacheEntry(identity, int(IPv4Address(tunnel)) if tunnel else 0))
+        self.note_change()
 
     def renew(self, address: str) -> None:
         """Have the flows of an address decided anew."""
         self.addresses.add_u32(int(ip_address(address)) % PolicyLimit.ADDRESS_BUCKETS)
+        self.note_change()
 
     def allow(
         self,
@@ -173,6 +182,7 @@ class Node:
         shape = PolicyShape.PROTOCOL + bits if protocol else PolicyShape.ANY
         key = PolicyKey(pod.slot, entry_set, direction, identity, port, protocol, shape)
         self.policy.update(key, PolicyEntry(precedence, cookie, int(deny), int(audit), int(is_member)))
+        self.note_change()
 
     def realise(
         self,
@@ -186,11 +196,18 @@ class Node:
     ) -> None:
         """Put a version of a subject's policy in force."""
         self.slots.store_u64(slot, version_word(revision, entry_set, audit, shapes, named_only), CURRENT)
+        self.note_change()
 
     def prepare(self, slot: int, revision: int, epoch: int, *, entry_set: int) -> None:
         """Have a version come into force with an epoch."""
         self.slots.store_u64(slot, version_word(revision, entry_set), NEXT)
         self.slots.store_u32(slot, epoch, EPOCH)
+        self.note_change()
+
+    def switch(self, epoch: int) -> None:
+        """Bring every prepared version into force."""
+        self.epoch.store_u32(0, epoch)
+        self.note_change()
 
     # runs and their outcome
 

@@ -117,6 +117,16 @@ def test_an_echo_reply_that_nobody_asked_for_is_dropped(here: Node) -> None:
     assert_dropped(here, "from_pod", echo(B, A, kind=0), "lxc2", DropReason.CT_INVALID)
 
 
+@pytest.mark.parametrize("identifier", [0, 1, 0xFFFF])
+def test_an_answer_to_a_ping_is_no_ping_the_other_way(here: Node, identifier: int) -> None:
+    let(here)
+    for _ in range(2):
+        assert here.run("from_pod", echo(A, B, identifier=identifier), "lxc1").retval == TC_ACT_REDIRECT
+        assert here.run("from_pod", echo(B, A, kind=0, identifier=identifier), "lxc2").retval == TC_ACT_REDIRECT
+    here.events()
+    assert_dropped(here, "from_pod", echo(B, A, identifier=identifier), "lxc2", DropReason.POLICY_DENIED)
+
+
 @pytest.mark.parametrize("about", [tcp(A, B), udp(A, B), echo(A, B)], ids=["tcp", "udp", "echo"])
 def test_an_icmp_error_follows_the_flow_that_it_is_about(here: Node, about: bytes) -> None:
     let(here)

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from random import Random
 from typing import Final
 
-from cilia.abi.enums import EventKind, Hook
+from cilia.abi.enums import CtState, EventKind, Hook
 from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry, CtSide, Event
 from tests.bpf.datapath.rig import Node, node, reset
 from tests.bpf.fuzz import frames
-from tests.bpf.fuzz.model import Flow, FlowKey, Model, Traffic
+from tests.bpf.fuzz.model import Flow, FlowKey, L4Address, Model, Traffic
 from tests.bpf.fuzz.outcomes import End, Outcome
 from tests.bpf.fuzz.worlds import PODS, World
 
@@ -109,7 +109,7 @@ def compare_flows(node: Node, model: Model, where: str) -> None:
 
 def untimed(entry: CtEntry) -> CtEntry:
     sides = entry.side[0]._replace(traced=0), entry.side[1]._replace(traced=0)
-    return entry._replace(generation=0, last_seen=0, side=sides)
+    return entry._replace(generation=0, last_seen=0, stamp=0, side=sides)
 
 
 def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[Ct4Key | Ct6Key, CtEntry]:
@@ -124,12 +124,12 @@ def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[Ct4Key | Ct6Key, C
         identity=(one.identity, other.identity),
         last_seen=0,
         stamp=0,
-        cookie=0,
+        cookie=flow.denied[1][1] if flow.denied else 0,
         endpoint=0,
         initiator=int(flow.initiator != low),
-        state=0,
-        reason=0,
-        direction=0,
+        state=state_of(flow, low, high),
+        reason=flow.denied[0] if flow.denied else 0,
+        direction=flow.denied[1][0] if flow.denied else 0,
         side=(side_of(flow.sent[low], one, other, model), side_of(back, other, one, model)),
     )
     ports = low[1], high[1]
@@ -138,8 +138,30 @@ def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[Ct4Key | Ct6Key, C
     return Ct6Key((low[0].to_bytes(16, "big"), high[0].to_bytes(16, "big")), ports, protocol), entry
 
 
+def state_of(flow: Flow, low: L4Address, high: L4Address) -> int:
+    """Return the bits of a flow's state."""
+    bits = {
+        CtState.DENIED: flow.denied,
+        CtState.MIDWAY: flow.is_midway,
+        CtState.RESET: flow.is_reset,
+        CtState.ENDING: flow.is_ending,
+        CtState.ENDED_0: flow.sent[low].has_ended,
+        CtState.ENDED_1: high != low and flow.sent[high].has_ended,
+    }
+    return sum(bit for bit, is_set in bits.items() if is_set)
+
+
 def side_of(sent: Traffic, near: End, far: End, model: Model) -> CtSide:
     """Return what one end sends, and where it goes."""
     return CtSide(
-        sent.packets, sent.bytes, model.device(near), far.ifindex, far.tunnel, 0, far.mac, sent.tcp_flags, 0, 0
+        packets=sent.packets,
+        bytes_=sent.bytes,
+        source_ifindex=model.device(near),
+        ifindex=far.ifindex,
+        tunnel=far.tunnel,
+        traced=0,
+        mac=far.mac,
+        tcp_flags=sent.tcp_flags,
+        acknowledged=sent.acknowledged,
+        fin=sent.fin,
     )

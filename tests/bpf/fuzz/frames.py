@@ -16,6 +16,8 @@ HIGH, LOW = (40000, 40001), (53, 80)
 SHORTEST = {b"\x08\0": 34, b"\x86\xdd": 54}
 """Bytes below which BPF_PROG_TEST_RUN refuses a frame, by EtherType; of another it wants 15."""
 FLAGS = (0x02, 0x02, 0x02, 0x12, 0x10, 0x18, 0x11, 0x11, 0x04, 0x14, 0xFF, 0)
+NUMBERS: Final = (1, 1, 1, 1, 65536, 65537, 65538, 0xFFFF_0001, 0xFFFF_0000, 1 << 31)
+"""Sequence numbers, about what lies within 64 KiB of each other and what doesn't."""
 EXTENSIONS: Final = (0, 43, 60)
 FRAGMENT: Final = 44
 TCP, UDP, TUNNEL_PORT = 6, 17, 8472
@@ -71,7 +73,8 @@ def segment(pick: Random, speech: Speech, protocol: int, *, is_reply: bool) -> b
     ports = (pick.choice(LOW), pick.choice(HIGH)) if is_reply else (pick.choice(HIGH), pick.choice((*LOW, TUNNEL_PORT)))
     if protocol == UDP:
         return struct.pack(">HHHH", *ports, 12, 0) + bytes(4)
-    return struct.pack(">HHIIBBHHH", *ports, 1, 1, 0x50, pick.choice(FLAGS), 512, 0, 0) + bytes(4)
+    numbers = pick.choice(NUMBERS), pick.choice(NUMBERS)
+    return struct.pack(">HHIIBBHHH", *ports, *numbers, 0x50, pick.choice(FLAGS), 512, 0, 0) + bytes(4)
 
 
 def conversation(pick: Random, speech: Speech, source: str, destination: str) -> bytes:

@@ -12,12 +12,15 @@ from tests.bpf.datapath.rig import HOST, TC_ACT_OK, TC_ACT_SHOT, WORLD
 from tests.bpf.fuzz import parsing
 from tests.bpf.fuzz.neighbours import answer, control
 from tests.bpf.fuzz.outcomes import End, Outcome, dropped, forwarded
-from tests.bpf.fuzz.parsing import ECHOES, UDP, Header, Unreadable
+from tests.bpf.fuzz.parsing import ECHOES, TCP, UDP, Header, Unreadable
 from tests.bpf.fuzz.policy import Query, Version, consult
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 ALLOCATED, SCOPED = 256, 1 << 24
 TUNNEL_PORT: Final = 8472
+WRAP: Final = 1 << 32
+NEAR: Final = 1 << 16
+"""Bytes that a RST or FIN may be from what the other end has acknowledged."""
 IN, OUT = PolicyDirection.INGRESS, PolicyDirection.EGRESS
 
 
@@ -26,6 +29,10 @@ class Traffic:
     packets: int = 0
     bytes: int = 0
     tcp_flags: int = 0
+    acknowledged: int = 0
+    fin: int = 0
+    has_ended: bool = False
+    """What it acknowledged shows that the other end has its FIN."""
 
 
 class Basis(NamedTuple):
@@ -45,11 +52,27 @@ class Flow:
     ends: dict[L4Address, End]
     basis: Basis
     sent: dict[L4Address, Traffic]
+    is_midway: bool = False
+    """Its first segment had no SYN: either end may have begun it."""
+    is_reset: bool = False
+    denied: tuple[int, tuple[int, int, bool]] | None = None
+    """Reason, and what the policy said."""
+    decided_at: int = 0
+    """Number of changes of the world before its decision."""
 
     @property
     def is_closed(self) -> bool:
-        flags = [one.tcp_flags for one in self.sent.values()]
-        return any(one & RST for one in flags) or (len(flags) == 2 and all(one & FIN for one in flags))
+        return self.is_reset or (len(self.sent) == 2 and all(one.has_ended for one in self.sent.values()))
+
+    @property
+    def is_ending(self) -> bool:
+        return any(one.tcp_flags & FIN and not one.has_ended for one in self.sent.values())
+
+    def reopens(self, sender: L4Address, header: Header) -> bool:
+        """Tell whether a segment begins another connection in place of this one."""
+        if header.tcp_flags & (SYN | ACK | FIN | RST) != SYN:
+            return False
+        return self.is_closed or self.is_midway or (self.initiator != sender and not self.denied)
 
 
 FlowKey = tuple[L4Address, L4Address, int]
@@ -72,6 +95,7 @@ class Model:
     epoch: int = 0
     entries: dict[PolicyKey, PolicyEntry] = field(default_factory=dict)
     owners: dict[int, int] = field(default_factory=dict)
+    changes_made: int = 0
     flows: dict[FlowKey, Flow] = field(default_factory=dict)
     fragments: dict[tuple[int, int, int, int, int], tuple[int, int]] = field(default_factory=dict)
     """(source, destination, id, device, protocol) of fragmented packets -> ports."""
@@ -114,10 +138,13 @@ class Model:
         key, sender, receiver = flow_key_of(header)
         flow = self.flows.get(key)
         came_from = ifindex if hook == Hook.FROM_POD else 0
-        reopens = flow is not None and flow.is_closed and header.tcp_flags & (SYN | ACK) == SYN
-        if flow and not reopens and self.device(flow.ends[sender]) == came_from and self.holds(flow.basis):
-            account(flow, sender, header, frame)
-            return forwarded(frame, hook, flow.ends[receiver])
+        reopens = flow is not None and flow.reopens(sender, header)
+        if flow and not reopens and self.device(flow.ends[sender]) == came_from:
+            if flow.denied and flow.decided_at == self.changes_made:
+                return dropped(frame, flow.denied[0])
+            if not flow.denied and self.holds(flow.basis):
+                account(flow, sender, receiver, header, frame)
+                return forwarded(frame, hook, flow.ends[receiver])
         if header.is_error:
             return dropped(frame, DropReason.CT_INVALID)
         return self.decide(frame, header, hook, ifindex, former=None if reopens else flow)
@@ -148,14 +175,22 @@ class Model:
         initiator = former.initiator if former else sender
         ends = {receiver: target, sender: source}
         responder = sender if initiator == receiver and sender != receiver else receiver
+        begins = header.protocol != TCP or header.tcp_flags & (SYN | ACK | FIN | RST) == SYN
+        is_midway = former.is_midway if former else not begins
         reason, judged = self.judge(ends[initiator], ends[responder], header.protocol, responder[1])
-        if reason:
-            self.flows.pop(key, None)
+        if is_midway and not reason:
+            reason, judged = self.judge_other_way(ends, initiator, responder, header.protocol, judged)
+        if not former and reason:
             return Outcome(TC_ACT_SHOT, frame, reason, True, (source, target), judged)
         sent = former.sent if former else {sender: Traffic(), receiver: Traffic()}
-        flow = Flow(initiator, ends, self.basis(source, target), sent)
+        flow = Flow(initiator, ends, self.basis(source, target), sent, is_midway, decided_at=self.changes_made)
+        flow.is_reset = former.is_reset if former else False
         self.flows[key] = flow
-        account(flow, sender, header, frame)
+        if reason:
+            assert judged
+            flow.denied = reason, judged
+            return Outcome(TC_ACT_SHOT, frame, reason, True, (source, target), judged)
+        account(flow, sender, receiver, header, frame)
         return replace(forwarded(frame, hook, target), is_reported=True, ends=(source, target), judged=judged)
 
     def find(self, address: int) -> End:
@@ -217,10 +252,29 @@ class Model:
                 return reason, (direction, cookie, audited)
         return 0, (direction, cookie, audited)
 
+    def judge_other_way(
+        self,
+        ends: dict[L4Address, End],
+        initiator: L4Address,
+        responder: L4Address,
+        protocol: int,
+        first: tuple[int, int, bool] | None,
+    ) -> tuple[int, tuple[int, int, bool] | None]:
+        """Consult the policies once more, as if the responder had begun."""
+        reason, judged = self.judge(ends[responder], ends[initiator], protocol, initiator[1])
+        if first and judged:
+            judged = judged[0], judged[1], first[2] or judged[2]
+        return DropReason.CT_MIDWAY if reason else 0, judged
+
 
 def flow_key_of(header: Header) -> tuple[FlowKey, L4Address, L4Address]:
     """Return a flow's key, the sender's address and port, and the receiver's."""
     sender, receiver = (header.source, header.source_port), (header.destination, header.destination_port)
+    if header.protocol in ECHOES and not sender[1] and not receiver[1]:  # 0 stands as 65535, to tell who asked
+        if header.icmp_type == ECHOES[header.protocol][0]:
+            sender = header.source, 0xFFFF
+        else:
+            receiver = header.destination, 0xFFFF
     low, high = sorted((sender, receiver))
     return (low, high, header.protocol), sender, receiver
 
@@ -229,8 +283,22 @@ def fragment_key(header: Header, ifindex: int) -> tuple[int, int, int, int, int]
     return header.source, header.destination, header.fragment or 0, ifindex, header.protocol
 
 
-def account(flow: Flow, sender: L4Address, header: Header, frame: bytes) -> None:
+def account(flow: Flow, sender: L4Address, receiver: L4Address, header: Header, frame: bytes) -> None:
+    """Count a packet, and follow what it says of its connection's end."""
     traffic = flow.sent[sender]
+    other = flow.sent[receiver] if receiver != sender else Traffic()
     traffic.packets += 1
     traffic.bytes += len(frame)
+    if header.tcp_flags & RST:
+        expected = (header.sequence - other.acknowledged) % WRAP < NEAR
+        flow.is_reset |= expected or not other.tcp_flags & ACK
+    elif header.tcp_flags:
+        flow.is_reset = False
+    if header.tcp_flags & FIN and not traffic.has_ended:
+        traffic.fin = header.sequence
+    if header.tcp_flags & ACK:
+        traffic.acknowledged = header.acknowledged
     traffic.tcp_flags |= header.tcp_flags
+    for mine, theirs in ((traffic, other), (other, traffic)):
+        if mine.tcp_flags & FIN and theirs.tcp_flags & ACK:
+            mine.has_ended |= (theirs.acknowledged - mine.fin + NEAR) % WRAP < 2 * NEAR

@@ -50,6 +50,8 @@ class Header:
     source_port: int = 0
     destination_port: int = 0
     tcp_flags: int = 0
+    sequence: int = 0
+    acknowledged: int = 0
     icmp_type: int = 0
     is_error: bool = False
     fragment: int | None = None
@@ -155,7 +157,8 @@ def read_payload(payload: bytes, header: Header, hook: Hook) -> Header:
     if header.protocol == UDP:
         return ports
     need(payload, 20)
-    return replace(ports, tcp_flags=payload[13])
+    sequence, acknowledged = number(payload, 4, 4), number(payload, 8, 4)
+    return replace(ports, tcp_flags=payload[13], sequence=sequence, acknowledged=acknowledged)
 
 
 def read_icmp(icmp: bytes, header: Header, hook: Hook) -> Header:

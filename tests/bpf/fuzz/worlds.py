@@ -86,6 +86,11 @@ class World:
 
     def change(self) -> None:
         """Do one thing that the agent might do."""
+        self.change_something()
+        self._node.note_change()
+        self.model.changes_made += 1
+
+    def change_something(self) -> None:
         kind = min(self._random.randrange(12), 6)
         slot = self._random.randrange(1, SLOTS)
         match kind:

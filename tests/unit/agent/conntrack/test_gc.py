@@ -5,42 +5,53 @@ import asyncio
 import pytest
 
 from cilia.abi import maps
+from cilia.abi.enums import CtState, TcpFlag
 from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry, CtSide
 from cilia.datapath.clock import TICKS_PER_SECOND
 from cilia.datapath.errors import MapError
 from services.agent.address import number, packed
 from services.agent.config import TimeoutConfig
 from services.agent.conntrack import gc as module
-from services.agent.conntrack.gc import ACK, FIN, RST, SYN, Conntrack, is_expired, lifetime_seconds
+from services.agent.conntrack.gc import Conntrack, is_expired, lifetime_seconds
 from tests.unit.agent.loops import running, until
 from tests.unit.agent.maps import FakeObjects
 
 TIMEOUTS = TimeoutConfig()
+FIN, SYN, RST, ACK = TcpFlag.FIN, TcpFlag.SYN, TcpFlag.RST, TcpFlag.ACK
 
 
-def flow(protocol: int = 6, flags: tuple[int, int] = (0, 0), last_seen: int = 1000) -> tuple[int, CtEntry]:
+def flow(
+    protocol: int = 6, flags: tuple[int, int] = (0, 0), last_seen: int = 1000, state: int = 0
+) -> tuple[int, CtEntry]:
     sides = tuple(CtSide(1, 60, 0, 0, 0, 0, bytes(6), each, 0, 0) for each in flags)
     return (
         protocol,
-        CtEntry(1, (1, 0), (0, 0), (300, 301), last_seen, 0, 0, 0, 0, 0, 0, 0, sides),  # type: ignore[arg-type]
+        CtEntry(1, (1, 0), (0, 0), (300, 301), last_seen, 0, 0, 0, 0, state, 0, 0, sides),  # type: ignore[arg-type]
     )
 
 
 @pytest.mark.parametrize(
-    ("protocol", "flags", "seconds"),
+    ("protocol", "flags", "state", "seconds"),
     [
-        (6, (SYN, 0), 60),
-        (6, (SYN, SYN | ACK), 60),
-        (6, (SYN | ACK, SYN | ACK), 8000),
-        (6, (SYN | ACK | FIN, SYN | ACK), 8000),
-        (6, (SYN | ACK | FIN, SYN | ACK | FIN), 10),
-        (6, (SYN | ACK, SYN | ACK | RST), 10),
-        (17, (0, 0), 60),
-        (1, (0, 0), 60),
+        (6, (SYN, 0), 0, 60),
+        (6, (SYN, SYN | ACK), 0, 60),
+        (6, (SYN | ACK, SYN | ACK), 0, 8000),
+        (6, (SYN | ACK | FIN, SYN | ACK), CtState.ENDED_0, 8000),
+        (6, (SYN | ACK | FIN, SYN | ACK | FIN), CtState.ENDING, 8000),
+        (6, (SYN | ACK | FIN, SYN | ACK | FIN), CtState.ENDED, 10),
+        (6, (SYN | ACK, SYN | ACK | RST), 0, 8000),
+        (6, (SYN | ACK, SYN | ACK | RST), CtState.RESET, 10),
+        (6, (SYN, 0), CtState.RESET | CtState.DENIED, 10),
+        (6, (SYN, 0), CtState.DENIED, 8000),
+        (17, (0, 0), CtState.DENIED, 8000),
+        (17, (0, 0), 0, 60),
+        (1, (0, 0), 0, 60),
     ],
 )
-def test_lifetimes_follow_the_state_of_the_connection(protocol: int, flags: tuple[int, int], seconds: int) -> None:
-    assert lifetime_seconds(*flow(protocol, flags), TIMEOUTS) == seconds
+def test_lifetimes_follow_the_state_of_the_connection(
+    protocol: int, flags: tuple[int, int], state: int, seconds: int
+) -> None:
+    assert lifetime_seconds(*flow(protocol, flags, state=state), TIMEOUTS) == seconds
 
 
 def test_a_flow_expires_after_its_lifetime_and_not_before() -> None:

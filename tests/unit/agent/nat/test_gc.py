@@ -60,6 +60,11 @@ def test_a_flow_of_ipv6_is_one_of_the_other_table() -> None:
     assert flow_of(NatKey(high, low, 40_000, 443, 17, 0)) == Ct6Key((low, high), (443, 40_000), 17)
 
 
+@pytest.mark.parametrize(("identifier", "port"), [(0, 0xFFFF), (77, 77)])
+def test_an_echo_has_its_identifier_at_the_end_that_asked(identifier: int, port: int) -> None:
+    assert flow_of(NatKey(WORLD, POD, 0, identifier, 1, 0)).port == (port, 0)
+
+
 def test_ends_of_one_address_are_ordered_by_port() -> None:
     assert flow_of(NatKey(POD, POD, 9, 8, 6, 0)) == flow_of(NatKey(POD, POD, 8, 9, 6, 0))
 
