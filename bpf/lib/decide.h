@@ -105,19 +105,21 @@ static __always_inline int locate_ends(struct __sk_buff *ctx, const struct packe
 }
 
 /* Consult the policy of one local end about the other. */
-static __always_inline int consult_end(struct decision *decision, struct policy_query *query,
-				       const struct location *local, const struct location *peer)
+static __always_inline int consult_end(struct decision *decision, const struct location *local,
+				       const struct location *peer)
 {
-	struct policy_answer answer = {};
+	struct policy_query *query = &decision->query;
+	struct policy_answer *answer = &decision->answer;
 
+	__builtin_memset(answer, 0, sizeof(*answer));
 	query->slot = local->policy_slot;
 	query->identity = peer->identity;
 	query->is_audited = local->flags & ENDPOINT_AUDIT;
 	decision->findings.direction = query->direction;
-	consult_policy(query, &answer);
-	decision->findings.cookie = answer.cookie;
-	decision->findings.audited |= answer.audited;
-	return answer.verdict;
+	consult_policy(query, answer);
+	decision->findings.cookie = answer->cookie;
+	decision->findings.audited |= answer->audited;
+	return answer->verdict;
 }
 
 /* Consult the policies of both ends; returns 0 or a verdict. Of the generation each part is read
@@ -127,11 +129,13 @@ static __always_inline int consult_ends(struct decision *decision, const struct 
 					const struct location *initiator,
 					const struct location *responder, __be16 port)
 {
-	struct policy_query query = {.protocol = packet->protocol, .port = port};
+	struct policy_query *query = &decision->query;
 	__u16 slot[2] = {initiator->policy_slot, responder->policy_slot};
 	struct policy_version egress = {}, ingress = {};
 	int verdict;
 
+	query->protocol = packet->protocol;
+	query->port = port;
 	decision->generation = generation_of(slot, decision->changes, &egress, &ingress);
 	decision->findings.direction = POLICY_EGRESS;
 	if (initiator->ifindex && !egress.revision)
@@ -140,17 +144,17 @@ static __always_inline int consult_ends(struct decision *decision, const struct 
 	if (responder->ifindex && !ingress.revision)
 		return -DROP_POLICY_NOT_READY;
 	if (initiator->ifindex) {
-		query.version = egress;
-		query.direction = POLICY_EGRESS;
-		verdict = consult_end(decision, &query, initiator, responder);
+		query->version = egress;
+		query->direction = POLICY_EGRESS;
+		verdict = consult_end(decision, initiator, responder);
 		if (verdict)
 			return verdict;
 	}
 	if (!responder->ifindex)
 		return 0;
-	query.version = ingress;
-	query.direction = POLICY_INGRESS;
-	return consult_end(decision, &query, responder, initiator);
+	query->version = ingress;
+	query->direction = POLICY_INGRESS;
+	return consult_end(decision, responder, initiator);
 }
 
 static __always_inline void fill_side(struct ct_side *side, const struct location *from,

@@ -7,11 +7,14 @@
 
 #include "lib/event.h"
 #include "lib/locate.h"
+#include "lib/policy.h"
 #include "maps/conntrack.h"
 
 struct decision {
 	struct location source;
 	struct location destination;
+	struct policy_query query;
+	struct policy_answer answer;
 	struct findings findings; /* for the report; who the ends are is filled in at last */
 	__u32 changes; /* of the owners of both addresses, read before these were located */
 	__u32 generation;

@@ -36,7 +36,7 @@ static __always_inline bool is_non_masquerade(const struct packet *packet)
 }
 
 /* Tell whether a packet is a reply to somebody who knows the pod by its own address. */
-static __always_inline bool is_reply(const struct packet *packet)
+static __noinline bool is_reply(const struct packet *packet)
 {
 	const struct ct_entry *entry;
 	union ct_key key;
