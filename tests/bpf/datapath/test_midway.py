@@ -26,7 +26,8 @@ def test_a_server_takes_no_forgotten_connection_up_whose_client_is_not_allowed(
     segment = tcp(server, client, 80, 40000, flags=flags or "U")
     assert here.run("from_pod", segment, "lxc2").retval == TC_ACT_SHOT
     assert here.events()[0].reason == DropReason.CT_MIDWAY
-    assert not here.flows.items() and not here.flows6.items()
+    assert not here.flows.items()
+    assert not here.flows6.items()
     assert here.run("from_pod", segments(*ends)[0], "lxc1").retval == TC_ACT_SHOT
 
 
