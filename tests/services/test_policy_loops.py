@@ -26,7 +26,7 @@ from cilia.contracts.keys import Keys
 from cilia.contracts.messages import Empty, Problem, ProblemCode
 from cilia.contracts.policies import ApplyPolicies, DeletePolicies, PoliciesChanged
 from cilia.contracts.realisation import Acknowledgement, Realised, WaitRealised
-from cilia.contracts.tables import Endpoint, PolicyEntry, PolicyKey, PolicyObject, SubjectKey
+from cilia.contracts.tables import Endpoint, Node, PolicyEntry, PolicyKey, PolicyObject, SubjectKey
 from cilia.errors import Refused
 from cilia.kvstore import EtcdConfig
 from cilia.lifecycle import supervise
@@ -91,7 +91,7 @@ class OneRule:
     def drop_trial(self, desired: DesiredPolicies) -> None:
         pass
 
-    def explain(self, request: ExplainFlow) -> Explained:
+    def explain(self, request: ExplainFlow, nodes: Sequence[Node]) -> Explained:
         raise Refused(Problem(ProblemCode.NOT_FOUND, request.source.name))
 
 

@@ -61,7 +61,7 @@ async def explain_running(arguments: argparse.Namespace, session: Session) -> No
 def explain_described(arguments: argparse.Namespace) -> None:
     """Ask the engine about a description."""
     cluster = read_cluster(arguments)
-    _print(arguments, explain_flow(cluster.engine, _request(arguments), cluster.pods.get))
+    _print(arguments, explain_flow(cluster.engine, _request(arguments), cluster))
 
 
 def _request(arguments: argparse.Namespace) -> ExplainFlow:

@@ -19,7 +19,7 @@ from cilia.policy.engine.rules import Rule, Spec
 from cilia.policy.explain.judgement import Judge
 from cilia.policy.explain.mismatch import differ_from_peers, differ_from_ports, differ_from_selector
 from cilia.policy.explain.packet import Packet, read_port
-from cilia.policy.explain.parties import FindPod, Party, UnknownParty, find_party
+from cilia.policy.explain.parties import Directory, Party, UnknownParty, find_parties
 from cilia.policy.explain.suggestion import allow_policy
 
 MOST_NEAR: Final = 3
@@ -31,13 +31,13 @@ NOBODY_WEIGHT: Final = 1_000
 """A rule that names nobody isolates, and is no attempt to allow something."""
 
 
-def explain_flow(engine: Engine, request: ExplainFlow, find_pod: FindPod) -> Explained:
+def explain_flow(engine: Engine, request: ExplainFlow, directory: Directory) -> Explained:
     """Explain what a request asks about.
 
     Raises:
         UnknownParty, BadPort: A party, or the port, is none.
     """
-    source, destination = (find_party(engine, party, find_pod) for party in (request.source, request.destination))
+    source, destination = find_parties(engine, request.source, request.destination, directory)
     port, protocol = read_port(request.port)
     number = destination.number(port, protocol)
     if number is None:

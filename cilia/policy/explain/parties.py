@@ -2,10 +2,9 @@
 might exist.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 from cilia.contracts.explanations import PeerSelector
 from cilia.contracts.identities import Reserved
@@ -19,8 +18,32 @@ from cilia.policy.errors import PolicyError
 
 ENTITIES: Final = {item.label.removeprefix("reserved:"): Identity(item) for item in Reserved}
 NOT_ALLOCATED: Final = Identity(0)
-FindPod = Callable[[str], Identity | None]
-"""Gives the identity of a pod by ``namespace/name``."""
+
+
+class Owner(NamedTuple):
+    """Pod or node of the cluster that somebody asked for.
+
+    Attributes:
+        name: ``namespace/name`` of a pod; a node's name.
+        node: Name of the node that it is, or where it lives; empty: not known.
+    """
+
+    name: str
+    identity: Identity
+    node: str = ""
+    is_node: bool = False
+
+
+class Directory(Protocol):
+    """Lookup of who lives in the cluster."""
+
+    def pod(self, name: str) -> Owner | None:
+        """Return a pod by ``namespace/name``."""
+        ...
+
+    def at(self, address: str) -> Owner | None:
+        """Return the pod or the node that has an address."""
+        ...
 
 
 class UnknownParty(PolicyError):
@@ -38,12 +61,14 @@ class Party:
     Attributes:
         is_subject: Policies are enforced for it.
         address: Of an end outside of the cluster, if one is known.
+        owner: The pod or the node, where one of the cluster is meant.
     """
 
     name: str
     peer: Peer
     is_subject: bool
     address: Prefix | None = None
+    owner: Owner | None = None
 
     @property
     def namespace(self) -> str:
@@ -60,8 +85,27 @@ class Party:
         return found.pop() if len(found) == 1 else None
 
 
-def find_party(engine: Engine, party: PeerSelector, find_pod: FindPod) -> Party:
-    """Find an end of a flow.
+def find_parties(
+    engine: Engine, source: PeerSelector, destination: PeerSelector, directory: Directory
+) -> tuple[Party, Party]:
+    """Find both ends of a flow. A node is the host to the pods that live there.
+
+    Raises:
+        UnknownParty: One is nobody.
+    """
+    one, other = (find_party(engine, each, directory) for each in (source, destination))
+    return _as_seen_by(engine, one, other), _as_seen_by(engine, other, one)
+
+
+def _as_seen_by(engine: Engine, party: Party, other: Party) -> Party:
+    own, its = party.owner, other.owner
+    if own is None or its is None or not own.is_node or its.is_node or own.node != its.node:
+        return party
+    return replace(party_of_identity(engine, Identity(Reserved.HOST), party.name), owner=own)
+
+
+def find_party(engine: Engine, party: PeerSelector, directory: Directory) -> Party:
+    """Find an end of a flow; a node is another node than that of the other end.
 
     Raises:
         UnknownParty: There is none of this name.
@@ -69,17 +113,23 @@ def find_party(engine: Engine, party: PeerSelector, find_pod: FindPod) -> Party:
     if party.labels:
         return _imagined(engine, party)
     for name in (party.name, f"{party.namespace}/{party.name}"):
-        identity = find_pod(name)
-        if identity is not None:
-            return party_of_identity(engine, identity, name)
+        pod = directory.pod(name)
+        if pod is not None:
+            return _party_of(engine, pod)
     if party.name.isdigit():
         return party_of_identity(engine, Identity(int(party.name)), party.name)
     if party.name in ENTITIES:
         return party_of_identity(engine, ENTITIES[party.name], party.name)
     try:
-        return party_of_address(engine, ip_network(ip_address(party.name)))
+        address = ip_address(party.name)
     except ValueError:
         raise UnknownParty(party.name) from None
+    owner = directory.at(str(address))
+    return party_of_address(engine, ip_network(address)) if owner is None else _party_of(engine, owner)
+
+
+def _party_of(engine: Engine, owner: Owner) -> Party:
+    return replace(party_of_identity(engine, owner.identity, owner.name), owner=owner)
 
 
 def party_of_identity(engine: Engine, identity: Identity, name: str) -> Party:

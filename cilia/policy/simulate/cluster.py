@@ -16,7 +16,7 @@ from cilia.policy.engine.reserved import labels_of_prefix, world_of
 from cilia.policy.engine.rules import Policy, Prefix, within
 from cilia.policy.engine.selectors import ContainerPort
 from cilia.policy.engine.verdict import StateLookup, Verdict
-from cilia.policy.explain.parties import ENTITIES
+from cilia.policy.explain.parties import ENTITIES, Owner
 from cilia.policy.language.parse import ParsedPolicy, parse_policies
 from cilia.policy.simulate.description import BadDescription, DescribedPort, Description
 
@@ -71,9 +71,23 @@ class DescribedCluster:
         modes = [ModeSet(each.mode, each.audit) for item in policies if (each := item.enforcement) is not None]
         self.engine.apply([*map(PolicyPut, self.policies.values()), *modes, *self._facts()])
         self.pods = {name: party.identity for name, party in self.parties.items()}
+        self._node_names = {item.name for item in description.nodes}
+        self._owners = dict(self._addresses())
         outside = (*description.addresses, *description.entities)
         self.parties |= {name: self.find(name) for name in outside}
         self._states: dict[Identity, StateLookup] = {}
+
+    def pod(self, name: str) -> Owner | None:
+        """Return a pod by ``namespace/name``, or a node (:class:`.Directory` of explanations)."""
+        identity = self.pods.get(name)
+        if identity is None:
+            return None
+        is_node = name in self._node_names
+        return Owner(name, identity, name if is_node else "", is_node)
+
+    def at(self, address: str) -> Owner | None:
+        """Return who of the cluster has an address, likewise."""
+        return self._owners.get(address)
 
     def find(self, name: str) -> DescribedParty:
         """Return a party by name: a pod, an identity's number, an entity, an address.
@@ -91,7 +105,12 @@ class DescribedCluster:
             address = ip_network(ip_address(name))
         except ValueError:
             raise BadDescription(repr(name), "is no pod, identity, entity or address of this cluster") from None
-        return DescribedParty(name, self.identity_of(address), address=address)
+        owner = self.at(str(address.network_address))
+        return (
+            DescribedParty(name, self.identity_of(address), address=address)
+            if owner is None
+            else self.parties[owner.name]
+        )
 
     def identity_of(self, address: Prefix) -> Identity:
         """Return the identity of an address outside: that of the longest prefix that a policy
@@ -138,6 +157,14 @@ class DescribedCluster:
             ports = _named(pod.ports)
             self._join(self._labels[labels], pod.addresses, ports)
             yield DescribedParty(f"{pod.namespace}/{pod.name}", self._labels[labels], ports)
+
+    def _addresses(self) -> Iterator[tuple[str, Owner]]:
+        pods = ((f"{pod.namespace}/{pod.name}", pod.addresses) for pod in self.description.pods)
+        nodes = ((item.name, item.addresses) for item in self.description.nodes)
+        for name, addresses in (*pods, *nodes):
+            owner = self.pod(name)
+            if owner is not None:
+                yield from ((str(ip_address(address)), owner) for address in addresses)
 
     def _nodes(self) -> Iterator[DescribedParty]:
         numbers = iter(node_range())

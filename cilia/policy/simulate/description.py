@@ -64,6 +64,7 @@ class DescribedNode(Described, frozen=True, kw_only=True):
 
     name: str
     labels: dict[str, str] = {}
+    addresses: tuple[str, ...] = ()
 
 
 class Expected(StrEnum):

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from itertools import groupby
 from typing import Final, Protocol, TypeVar
 
@@ -18,7 +19,7 @@ from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.identities import PREFIX_SCOPE
 from cilia.contracts.ids import Revision
 from cilia.contracts.keys import Keys
-from cilia.contracts.tables import ONE_SHARD, PolicyEntry, PolicyObject, SubjectKey
+from cilia.contracts.tables import ONE_SHARD, Node, PolicyEntry, PolicyObject, SubjectKey
 from cilia.errors import Unavailable
 from cilia.kvstore import Changes, Etcd, Reset, replicate
 from cilia.metrics import Counters
@@ -34,6 +35,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 REACH_SECONDS: Final = 5.0
+_NODE: Final = msgspec.json.Decoder(Node)
 
 Difference = Mapping[SubjectKey, PolicyEntry | None]
 """Entries that are new or different, and None for those that are gone."""
@@ -64,7 +66,7 @@ class Resolver(Trials, Protocol):
         """Forget everything; the whole state follows."""
         ...
 
-    def explain(self, request: ExplainFlow) -> Explained:
+    def explain(self, request: ExplainFlow, nodes: Sequence[Node]) -> Explained:
         """Explain why a flow is allowed or denied in the state of now."""
         ...
 
@@ -120,8 +122,13 @@ class PolicyInformer:
                 await self.reach(request.at_least)
         except TimeoutError:
             raise Unavailable("policy", f"revision {request.at_least} is not resolved yet") from None
-        explained = self.resolver.explain(request)
+        nodes = await self._nodes() if _asks_about_address(request) else ()
+        explained = self.resolver.explain(request, nodes)
         return msgspec.structs.replace(explained, revision=Revision(self.resolved.changelog.sequence))
+
+    async def _nodes(self) -> Sequence[Node]:
+        records, _ = await self.etcd.range(self.keys.nodes)
+        return [_NODE.decode(record.value) for record in records]
 
     def _restart(self, step: Reset) -> None:
         self.resolver.clear()
@@ -181,6 +188,17 @@ class PolicyInformer:
                     if self.nodes.take(event):
                         self.ledger.forget_node(event.key.node)
         return policies
+
+
+def _asks_about_address(request: ExplainFlow) -> bool:
+    """Tell whether an end is an address, which may be a node's."""
+    for end in (request.source, request.destination):
+        try:
+            ip_address(end.name)
+        except ValueError:
+            continue
+        return True
+    return False
 
 
 def _is_outside(event: Event) -> bool:

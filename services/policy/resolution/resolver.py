@@ -21,7 +21,7 @@ from cilia.contracts.identities import PREFIX_SCOPE, PROVISIONAL_SCOPE
 from cilia.contracts.ids import Identity
 from cilia.contracts.messages import Problem, ProblemCode
 from cilia.contracts.protocols import TRANSPORTS
-from cilia.contracts.tables import Endpoint, EndpointKey, PolicyEntry, PolicyObject, SubjectKey
+from cilia.contracts.tables import Endpoint, EndpointKey, Node, PolicyEntry, PolicyObject, SubjectKey
 from cilia.errors import Refused
 from cilia.metrics import counter
 from cilia.policy.engine import events as engine
@@ -34,6 +34,7 @@ from cilia.policy.engine.selectors import ContainerPort
 from cilia.policy.errors import BadPolicy, PolicyError
 from cilia.policy.explain.explanation import explain_flow
 from cilia.policy.language.enforcement import KEY as ENFORCEMENT_KEY
+from services.policy.resolution.directory import ClusterDirectory
 from services.policy.resolution.events import CauseEvent, EndpointEvent, Event, IdentityEvent, PolicyEvent
 from services.policy.resolution.parse_cache import ParseCache
 from services.policy.resolution.trial import DesiredPolicies, Sizes
@@ -202,19 +203,20 @@ class EngineResolver:
             self._engine.apply(self._trials.pop().undo)
             self.counters.trials_dropped += 1
 
-    def explain(self, request: ExplainFlow) -> Explained:
+    def explain(self, request: ExplainFlow, nodes: Sequence[Node] = ()) -> Explained:
         """Explain why a flow is allowed or denied.
+
+        Args:
+            nodes: Rows of all nodes; needed only where an address is asked about.
 
         Raises:
             Refused: An end or the port is unknown.
         """
+        engine = self._settle()
         try:
-            return explain_flow(self._settle(), request, self._find_pod)
+            return explain_flow(engine, request, ClusterDirectory(self._endpoints.values(), nodes, engine.labels))
         except PolicyError as error:
             raise Refused(Problem(ProblemCode.NOT_FOUND, str(error))) from error
-
-    def _find_pod(self, name: str) -> Identity | None:
-        return next((row.identity for row in self._endpoints.values() if f"{row.namespace}/{row.name}" == name), None)
 
     def _translate(self, events: Iterable[Event]) -> Iterator[engine.Event]:
         concerned: set[Identity] = set()

@@ -126,7 +126,7 @@ def _ask(world: DescribedCluster, direction: str, other: str, port: str) -> Side
 def _explain(world: DescribedCluster, source: str, destination: str, port: str) -> Explained:
     number, protocol = port.split("/")
     packet = Packet(IpProtocol[protocol], int(number))
-    client, server = (find_party(world.engine, PeerSelector(name), world.pods.get) for name in (source, destination))
+    client, server = (find_party(world.engine, PeerSelector(name), world) for name in (source, destination))
     explained = explain(Judge(world.engine), client, server, packet)
     by_maps = world.judge(world.find(source), world.find(destination), protocol=packet.protocol, port=packet.port)
     assert explained.allowed == by_maps.allowed
@@ -266,9 +266,9 @@ def test_an_imagined_pod_has_the_labels_of_its_namespace() -> None:
     labels = {"k8s:io.cilium.k8s.namespace.labels.team": "red", "app": "new"}
     policy = _policy("team", {"app": "db"}, ingress=[{"fromEndpoints": [{"matchLabels": labels}]}])
     world = _build([policy], namespaces={"lab": {"team": "red"}})
-    target = find_party(world.engine, PeerSelector("shop/db"), world.pods.get)
+    target = find_party(world.engine, PeerSelector("shop/db"), world)
     for namespace, allowed in (("lab", True), ("attic", False)):
-        imagined = find_party(world.engine, PeerSelector(labels=("app=new",), namespace=namespace), world.pods.get)
+        imagined = find_party(world.engine, PeerSelector(labels=("app=new",), namespace=namespace), world)
         assert explain(Judge(world.engine), imagined, target, Packet(6, 80)).allowed is allowed
 
 
@@ -284,4 +284,4 @@ def test_a_proposed_policy_isolates_nobody_that_was_open() -> None:
 def test_an_unknown_name_is_refused() -> None:
     world = _build([])
     with pytest.raises(UnknownParty, match="'moon'"):
-        find_party(world.engine, PeerSelector("moon"), world.pods.get)
+        find_party(world.engine, PeerSelector("moon"), world)

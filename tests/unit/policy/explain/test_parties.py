@@ -14,13 +14,28 @@ from cilia.policy.engine.options import Mode, Options
 from cilia.policy.engine.selectors import ContainerPort
 from cilia.policy.explain.judgement import Judge
 from cilia.policy.explain.packet import BadPort, Packet, read_port
-from cilia.policy.explain.parties import Party, UnknownParty, find_party, party_of_identity
+from cilia.policy.explain.parties import Owner, Party, UnknownParty, find_parties, find_party, party_of_identity
 from cilia.policy.explain.suggestion import allow_policy
 from cilia.policy.language.parse import parse_policies
 
 NAMESPACE = "k8s:io.kubernetes.pod.namespace=shop"
 WEB, DB, HOST = Identity(300), Identity(301), Identity(Reserved.HOST)
-PODS = {"shop/web": WEB, "default/lone": WEB}
+NEAR = Owner("near", Identity(Reserved.REMOTE_NODE), "near", is_node=True)
+
+
+class Known:
+    """Directory of two pods and a node."""
+
+    def pod(self, name: str) -> Owner | None:
+        return {"shop/web": Owner("shop/web", WEB, "near"), "default/lone": Owner("default/lone", WEB, "away")}.get(
+            name
+        )
+
+    def at(self, address: str) -> Owner | None:
+        return {"10.0.0.5": self.pod("shop/web"), "2001:db8::5": self.pod("shop/web"), "192.0.2.9": NEAR}.get(address)
+
+
+KNOWN = Known()
 
 
 def engine(*policies: dict[str, object], mode: Mode = Mode.DEFAULT, audit: bool = False) -> Engine:
@@ -75,23 +90,33 @@ def test_a_packet_is_written_as_it_is_read() -> None:
         ("301", DB, True),
         ("host", HOST, False),
         ("192.0.2.1", Identity(Reserved.WORLD_IPV4), False),
+        ("10.0.0.5", WEB, True),
+        ("2001:0DB8::0005", WEB, True),
+        ("192.0.2.9", Identity(Reserved.REMOTE_NODE), False),
         ("2001:db8::1", Identity(Reserved.WORLD_IPV6), False),
     ],
 )
 def test_a_party_goes_by_pod_identity_entity_or_address(name: str, identity: Identity, subject: bool) -> None:
-    found = find_party(engine(), PeerSelector(name), PODS.get)
+    found = find_party(engine(), PeerSelector(name), KNOWN)
     assert (found.peer.identity, found.is_subject) == (identity, subject)
+
+
+@pytest.mark.parametrize(("pod", "node"), [("shop/web", Reserved.HOST), ("lone", Reserved.REMOTE_NODE)])
+def test_a_node_is_the_host_to_its_own_pods_only(pod: str, node: Reserved) -> None:
+    own, machine = PeerSelector(pod), PeerSelector("192.0.2.9")
+    assert find_parties(engine(), own, machine, KNOWN)[1].peer.identity == Identity(node)
+    assert find_parties(engine(), machine, own, KNOWN)[0].peer.identity == Identity(node)
 
 
 @pytest.mark.parametrize("name", ["moon", "999", "10.0.0.300", ""])
 def test_another_name_means_nobody(name: str) -> None:
     with pytest.raises(UnknownParty):
-        find_party(engine(), PeerSelector(name), PODS.get)
+        find_party(engine(), PeerSelector(name), KNOWN)
 
 
 def test_labels_that_make_no_sense_mean_nobody() -> None:
     with pytest.raises(UnknownParty):
-        find_party(engine(), PeerSelector(labels=(";",)), PODS.get)
+        find_party(engine(), PeerSelector(labels=(";",)), KNOWN)
 
 
 def test_a_named_port_is_the_one_number_that_all_pods_give_it() -> None:
@@ -106,7 +131,7 @@ def test_a_named_port_is_the_one_number_that_all_pods_give_it() -> None:
 def test_an_address_goes_by_the_longest_prefix_that_policies_name() -> None:
     found = engine(policy(ingress=[{"fromCIDR": ["10.0.0.0/8", "10.1.0.0/16"]}]))
     for address, longest in (("10.1.2.3", "10.1.0.0/16"), ("10.2.0.1", "10.0.0.0/8"), ("192.0.2.1", "0.0.0.0/0")):
-        peer = find_party(found, PeerSelector(address), PODS.get).peer
+        peer = find_party(found, PeerSelector(address), KNOWN).peer
         assert max(peer.prefixes, key=lambda prefix: prefix.prefixlen).compressed == longest
 
 
@@ -175,7 +200,7 @@ def test_a_suggestion_names_exactly_the_peer_and_the_port(
     name: str, packet: Packet, expected: dict[str, object]
 ) -> None:
     found = engine()
-    peer, db = find_party(found, PeerSelector(name), PODS.get), party_of_identity(found, DB, "shop/db")
+    peer, db = find_party(found, PeerSelector(name), KNOWN), party_of_identity(found, DB, "shop/db")
     (parsed,) = parse_policies(allow_policy(db, peer, packet, egress=False))
     (rule,) = json.loads(parsed.document)["spec"]["ingress"]
     ports = rule.pop("toPorts", None)
