@@ -11,6 +11,7 @@ from tools.figures.passages import Kind, Passage, passages
 from tools.figures.prose import lacks_noun, wide_lines
 from tools.figures.ratio import Area, Lines, count
 from tools.figures.sizes import Function, broad_handlers, functions
+from tools.figures.walks import PAGE, Walk, walks, wrong_steps
 from tools.tree import Source, read_tree
 
 
@@ -43,6 +44,9 @@ class Figures:
     copies: Sequence[Copy] = ()
     broad_handlers: int = 0
     """Handlers in the source that catch every exception."""
+    walks: Sequence[Walk] = ()
+    wrong_steps: Sequence[Place] = ()
+    """Steps of walks that name a file that isn't there, or twice."""
 
     @property
     def total(self) -> Lines:
@@ -51,12 +55,14 @@ class Figures:
 
 
 def measure(root: Path) -> Figures:
-    """Measure the tree below ``root``, its layers too."""
-    return measure_sources(read_tree(root), contracts(root))
+    """Measure the tree below ``root``, its layers and walks too."""
+    page = root / PAGE
+    return measure_sources(read_tree(root), contracts(root), page.read_text() if page.exists() else "")
 
 
-def measure_sources(sources: Sequence[Source], kept: Contracts | None = None) -> Figures:
-    """Measure files; pure."""
+def measure_sources(sources: Sequence[Source], kept: Contracts | None = None, page: str = "") -> Figures:
+    """Measure files, and the page with the walks; pure."""
+    paths, ways = {each.path for each in sources}, walks(page)
     prose = {source: list(passages(source)) for source in sources}
     found = [(passage.kind, _place(passage)) for each in prose.values() for passage in each if lacks_noun(passage)]
     wide = [
@@ -77,6 +83,8 @@ def measure_sources(sources: Sequence[Source], kept: Contracts | None = None) ->
         lines=count(sources),
         copies=list(copies(sources)),
         broad_handlers=sum(broad_handlers(each) for each in sources if each.is_source),
+        walks=ways,
+        wrong_steps=[Place(PAGE, *wrong) for way in ways for wrong in wrong_steps(way, paths.__contains__)],
     )
 
 

@@ -8,6 +8,7 @@ from tools.figures.figures import Figures
 from tools.figures.passages import Kind
 from tools.figures.prose import COLUMNS
 from tools.figures.sizes import percentile
+from tools.figures.walks import PAGE
 
 MEDIAN_FILE: Final = 120
 """Lines of the file in the middle: two screens, which one sitting keeps in mind."""
@@ -18,6 +19,8 @@ LONGEST_FUNCTION: Final = 60
 """Lines of the longest function: one screen."""
 LEAST_RATIO: Final = 1.0
 """Test lines for each source line: what ships is reached by tests that are no smaller than it."""
+LONGEST_WALK: Final = 15
+"""Files through which anything passes: as many as before the rooms."""
 
 
 def faults(figures: Figures) -> Iterator[str]:
@@ -37,6 +40,11 @@ def faults(figures: Figures) -> Iterator[str]:
             yield f"{place.path}:{place.line}: this {kind} opens without its noun: {place.text[:60]}"
     for place in figures.wide:
         yield f"{place.path}:{place.line}: prose beyond column {COLUMNS}"
+    for walk in figures.walks:
+        if walk.length > LONGEST_WALK:
+            yield f"{PAGE}: {walk.name!r} passes {walk.length} files, more than {LONGEST_WALK}"
+    for place in figures.wrong_steps:
+        yield f"{place.path}:{place.line}: {place.text}"
     for cycle in figures.cycles:
         yield f"modules import each other: {', '.join(cycle)}"
 

@@ -48,6 +48,8 @@ def _rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
             yield f"  {area}", f"{lines.tests_filled:,} : {lines.source_filled:,} = {lines.ratio:.2f}", ""
         else:
             yield f"  {area}", f"{lines.tests_filled:,}", ""
+    for walk in figures.walks:
+        yield f"files: {walk.name.lower()}", f"{walk.length}", f"{limits.LONGEST_WALK}"
     yield "pairs of copies", f"{len(figures.copies)}", "0"
     broad = 1000 * figures.broad_handlers / total.source if total.source else 0
     yield "broad excepts per 1,000 lines", f"{broad:.2f}", ""
