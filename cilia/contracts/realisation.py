@@ -11,6 +11,18 @@ class WaitRealised(Message, frozen=True):
     timeout_seconds: float = 10.0
 
 
+class WaitKnown(Message, frozen=True):
+    """``policy.known``: answer once every agent whose policy names an identity has it in force as
+    the identity is at ``revision``: its labels, addresses and named ports.
+
+    Answered by :class:`Realised`.
+    """
+
+    identity: Identity
+    revision: Revision
+    timeout_seconds: float = 1.0
+
+
 class NodeRealised(Message, frozen=True):
     """Realisation of a revision on one node."""
 

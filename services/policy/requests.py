@@ -10,7 +10,7 @@ from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.history import Blamed, HistoryQuery, RollbackPolicies
 from cilia.contracts.messages import Problem, ProblemCode
 from cilia.contracts.policies import ApplyPolicies, DeletePolicies, PoliciesChanged, SyncPolicies
-from cilia.contracts.realisation import WaitRealised
+from cilia.contracts.realisation import WaitKnown, WaitRealised
 from cilia.contracts.tables import PolicyObject
 from cilia.errors import Refused
 from cilia.policy.language.parse import decode_object
@@ -51,6 +51,7 @@ class Requests:
             "blame": (ExplainFlow, self.blame),
             "explain": (ExplainFlow, self.explain),
             "wait": (WaitRealised, self.waiter.wait),
+            "known": (WaitKnown, self.waiter.known),
         }
 
     async def apply(self, request: ApplyPolicies) -> PoliciesChanged:

@@ -13,6 +13,8 @@ from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.contracts.realisation import Acknowledgement, NodeRealised, Realised
 
 REMEMBERED_CHANGES: Final = 4096
+REMEMBERED_IDENTITIES: Final = 1024
+"""Identities whose last change is kept: agents wait for it when a pod is to be ready."""
 REMEMBERED_ACKNOWLEDGEMENTS: Final = 8
 """Acknowledgements kept for one subject on one node: a wait finds the first for its revision."""
 
@@ -36,6 +38,7 @@ class RealisationLedger:
 
     def __init__(self) -> None:
         self._changes: OrderedDict[Revision, Changed] = OrderedDict()
+        self._identities: OrderedDict[Identity, tuple[Revision, Changed]] = OrderedDict()
         self._acks: dict[NodeName, dict[Identity, deque[tuple[Revision, int]]]] = defaultdict(dict)
         self._since = Revision(0)
         self._newest = Revision(0)
@@ -55,6 +58,7 @@ class RealisationLedger:
         for node in self._acks.keys() - nodes:
             self.forget_node(node)
         self._changes.clear()
+        self._identities.clear()
         self._newest = newest
         self._since = revision
 
@@ -67,6 +71,24 @@ class RealisationLedger:
         self._changes[revision] = Changed(frozenset(subjects), accepted_ns, stored_ns)
         while len(self._changes) > REMEMBERED_CHANGES:
             self._since, _ = self._changes.popitem(last=False)
+
+    def change_identities(
+        self, revision: Revision, identities: Iterable[Identity], subjects: frozenset[Identity], stored_ns: int
+    ) -> None:
+        """Take note of the subjects whose resolved policy changed with some identities."""
+        for identity in identities:
+            self._identities[identity] = (revision, Changed(subjects, stored_ns, stored_ns))
+            self._identities.move_to_end(identity)
+        while len(self._identities) > REMEMBERED_IDENTITIES:
+            self._identities.popitem(last=False)
+
+    def progress_of_identity(self, identity: Identity, endpoint_counts: EndpointCounts) -> Realised:
+        """Return how far the nodes are whose policy the last change of an identity concerns.
+
+        One that isn't remembered has not changed for long, or not since this replica started.
+        """
+        revision, changed = self._identities.get(identity, (Revision(0), Changed(frozenset(), 0)))
+        return self._progress(revision, changed, endpoint_counts)
 
     def acknowledge(self, ack: Acknowledgement) -> None:
         """Take note of what a node has in force; late and repeated messages do no harm."""
@@ -90,6 +112,9 @@ class RealisationLedger:
             subjects: The subjects that matter, where :meth:`remembers` says that it is not known.
         """
         changed = self._changes.get(revision, Changed(frozenset(subjects or ()), 0))
+        return self._progress(revision, changed, endpoint_counts)
+
+    def _progress(self, revision: Revision, changed: Changed, endpoint_counts: EndpointCounts) -> Realised:
         concerned: dict[NodeName, list[tuple[Identity, int]]] = defaultdict(list)
         for subject in changed.subjects:
             for node, endpoints in endpoint_counts.get(subject, {}).items():

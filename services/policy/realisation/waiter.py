@@ -16,7 +16,7 @@ from cilia.bus import Bus
 from cilia.contracts.agent import EndpointPolicy, EndpointReference, LocalEndpoint, LocalEndpoints
 from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.contracts.messages import Empty
-from cilia.contracts.realisation import Acknowledgement, Realised, WaitRealised
+from cilia.contracts.realisation import Acknowledgement, Realised, WaitKnown, WaitRealised
 from cilia.contracts.tables import PolicyEntry, SubjectKey
 from cilia.errors import Refused, Unavailable
 from cilia.notify import Broadcast
@@ -35,7 +35,7 @@ Resolved = Callable[[Identity], Mapping[SubjectKey, PolicyEntry]]
 
 @dataclass(frozen=True, slots=True)
 class RevisionWaiter:
-    """Answers to ``policy.wait``."""
+    """Answers to ``policy.wait`` and ``policy.known``."""
 
     bus: Bus
     ledger: RealisationLedger
@@ -59,6 +59,22 @@ class RevisionWaiter:
         except TimeoutError:
             progress = self._progress(revision)
         return progress
+
+    async def known(self, request: WaitKnown) -> Realised:
+        """Answer once every node whose policy names an identity has its last change in force, or
+        the time is up: then with the stragglers.
+        """
+        try:
+            async with asyncio.timeout(min(max(request.timeout_seconds, 0.0), LONGEST_SECONDS)):
+                await self.reach(request.revision)
+                while not (progress := self._progress_of(request)).complete:
+                    await self.progressed.wait()
+        except TimeoutError:
+            progress = self._progress_of(request)
+        return progress
+
+    def _progress_of(self, request: WaitKnown) -> Realised:
+        return self.ledger.progress_of_identity(request.identity, self.endpoint_counts())
 
     async def _some_progress(self, revision: Revision, stragglers: list[NodeName]) -> None:
         """Wait until all stragglers have acknowledged; ask them, if nobody says anything.

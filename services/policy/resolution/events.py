@@ -1,5 +1,6 @@
 """Events of etcd that resolved policy depends on: policies, identities, endpoints. Pure."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,3 +64,15 @@ def read_event(keys: Keys, key: str, value: bytes | None) -> Event | None:
         endpoint = EndpointKey(NodeName(node), EndpointId(int(number)))
         return EndpointEvent(endpoint, None if value is None else _ENDPOINT.decode(value))
     return None
+
+
+def identities_of(events: Iterable[Event]) -> Iterator[Identity]:
+    """Yield the identities that came, changed, or have endpoints that did."""
+    for event in events:
+        match event:
+            case IdentityEvent(identity, _):
+                yield identity
+            case EndpointEvent(_, row) if row is not None:
+                yield row.identity
+            case _:
+                pass

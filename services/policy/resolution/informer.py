@@ -26,7 +26,15 @@ from cilia.metrics import Counters
 from cilia.notify import Broadcast
 from cilia.table.publisher import TablePublisher
 from services.policy.realisation.ledger import RealisationLedger
-from services.policy.resolution.events import CauseEvent, EndpointEvent, Event, IdentityEvent, PolicyEvent, read_event
+from services.policy.resolution.events import (
+    CauseEvent,
+    EndpointEvent,
+    Event,
+    IdentityEvent,
+    PolicyEvent,
+    identities_of,
+    read_event,
+)
 from services.policy.resolution.identity_nodes import IdentityNodes
 from services.policy.resolution.stored import StoredPolicy
 from services.policy.resolution.trial import Trials
@@ -176,6 +184,9 @@ class PolicyInformer:
         if policies:
             accepted_ns = cause.accepted_ns if cause is not None else stored_ns
             self.ledger.change(revision, (key.subject for key in resolved), accepted_ns, stored_ns)
+        elif resolved:
+            subjects = frozenset(key.subject for key in resolved)
+            self.ledger.change_identities(revision, identities_of(events), subjects, stored_ns)
 
     def _note(self, events: Iterable[Event]) -> dict[str, PolicyObject | None]:
         """Take note of places; return what became of policies."""

@@ -1,6 +1,6 @@
 from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.contracts.realisation import Acknowledgement, NodeRealised
-from services.policy.realisation.ledger import REMEMBERED_CHANGES, RealisationLedger
+from services.policy.realisation.ledger import REMEMBERED_CHANGES, REMEMBERED_IDENTITIES, RealisationLedger
 
 WEB, DB = Identity(300), Identity(301)
 N1, N2 = NodeName("n1"), NodeName("n2")
@@ -103,3 +103,33 @@ def test_a_restart_keeps_the_acknowledgements_of_nodes_that_are_there() -> None:
     ledger.start(Revision(9), newest=Revision(9), nodes={N2})
     ledger.change(Revision(10), [WEB], accepted_ns=100 * MS)
     assert ledger.progress(Revision(10), COUNTS).stragglers == (N1,)
+
+
+def test_an_identity_is_known_once_every_node_whose_policy_it_changed_acknowledged_its_last_change() -> None:
+    ledger = RealisationLedger()
+    ledger.change_identities(Revision(10), [DB], frozenset({WEB}), stored_ns=100 * MS)
+    ledger.acknowledge(ack(N1, 105, i300=10))
+    assert ledger.progress_of_identity(DB, COUNTS).stragglers == (N2,)
+    ledger.acknowledge(ack(N2, 106, i300=10))
+    assert ledger.progress_of_identity(DB, COUNTS).complete
+    ledger.change_identities(Revision(12), [DB], frozenset({WEB}), stored_ns=110 * MS)
+    assert ledger.progress_of_identity(DB, COUNTS).stragglers == (N1, N2)
+
+
+def test_an_identity_that_no_policy_names_is_known_at_once_and_so_is_one_that_is_forgotten() -> None:
+    ledger = RealisationLedger()
+    assert ledger.progress_of_identity(DB, COUNTS).complete
+    ledger.change_identities(Revision(10), [DB], frozenset({WEB}), stored_ns=0)
+    for number in range(REMEMBERED_IDENTITIES):
+        ledger.change_identities(Revision(11), [Identity(1000 + number)], frozenset({WEB}), stored_ns=0)
+    assert ledger.progress_of_identity(DB, COUNTS).complete
+    assert not ledger.progress_of_identity(Identity(1000), COUNTS).complete
+
+
+def test_changes_of_identities_are_no_revisions_of_policies() -> None:
+    ledger = RealisationLedger()
+    ledger.change(Revision(8), [WEB], accepted_ns=0)
+    ledger.change_identities(Revision(10), [DB], frozenset({WEB}), stored_ns=0)
+    assert ledger.newest == Revision(8)
+    ledger.start(Revision(20), Revision(8), {N1, N2})
+    assert ledger.progress_of_identity(DB, COUNTS).complete

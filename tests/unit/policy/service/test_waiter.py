@@ -9,7 +9,7 @@ import msgspec
 from cilia.contracts.agent import EndpointPolicy, EndpointReference, PolicyRule
 from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.contracts.messages import Empty, Problem, ProblemCode
-from cilia.contracts.realisation import Acknowledgement, WaitRealised
+from cilia.contracts.realisation import Acknowledgement, WaitKnown, WaitRealised
 from cilia.contracts.tables import PolicyEntry, PolicyKey, SubjectKey
 from cilia.notify import Broadcast
 from services.policy.realisation.acknowledgements import hear_acknowledgements
@@ -159,3 +159,27 @@ async def test_acknowledgements_are_heard_with_the_capacity_of_their_node() -> N
     assert (await waits.waiter.wait(WaitRealised(Revision(10), 5))).complete
     assert learnt == [(N1, 65_536)]
     loop.cancel()
+
+
+@in_fake_time
+async def test_a_new_identity_is_known_once_the_nodes_whose_policy_names_it_have_acknowledged() -> None:
+    waits = Waits(N1, N2)
+    waits.ledger.change_identities(Revision(12), [Identity(301)], frozenset({WEB}), stored_ns=0)
+    waiting = asyncio.create_task(waits.waiter.known(WaitKnown(Identity(301), Revision(12))))
+    await settle()
+    waits.acknowledge(N1, 12)
+    waits.acknowledge(N2, 12)
+    await settle()
+    assert not waiting.done(), "this replica has not resolved the revision itself"
+    waits.sequence = 12
+    waits.progressed.notify()
+    assert (await waiting).complete
+
+
+@in_fake_time
+async def test_who_does_not_know_an_identity_in_time_is_named() -> None:
+    waits = Waits(N1, N2)
+    waits.ledger.change_identities(Revision(10), [Identity(301)], frozenset({WEB}), stored_ns=0)
+    waits.acknowledge(N1)
+    told = await waits.waiter.known(WaitKnown(Identity(301), Revision(10), 2))
+    assert (told.complete, told.stragglers, now()) == (False, (N2,), 2)
