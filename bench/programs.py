@@ -27,8 +27,7 @@ FLOWS: Final = 100_000
 """Number of flows in the map, as in bpf/tests/flows.c."""
 COLD_REPEAT: Final = 5000
 TCP: Final = 6
-ESTABLISHED: Final = 0x10
-"""TCP's ACK."""
+SYN, ACK = 0x02, 0x10
 CLIENT_PORT: Final = 40_000
 PORTS: Final = (80, 81)
 """Ports of the server; the second takes the flows that the first has no port for."""
@@ -50,13 +49,13 @@ BESIDE_MINIMAL: Final = ("forward", "reply", "new", "drop", "drop_new", "drop_fl
 """Figures that are told as ratios to the minimal program, too."""
 
 
-def tcp(source: Pod, destination: Pod, source_port: int, destination_port: int) -> bytes:
+def tcp(source: Pod, destination: Pod, source_port: int, destination_port: int, flags: int = ACK) -> bytes:
     """Return a TCP segment with 10 bytes of payload."""
     addresses = bytes(int(part) for part in f"{source.address}.{destination.address}".split("."))
     ports = source_port.to_bytes(2, "big") + destination_port.to_bytes(2, "big")
     ethernet = bytes(6) + source.mac + b"\x08\x00"
     ip = bytes.fromhex("45000032000040004006") + bytes(2) + addresses
-    return ethernet + ip + ports + bytes(8) + bytes((0x50, ESTABLISHED)) + bytes(6) + bytes(10)
+    return ethernet + ip + ports + bytes(8) + bytes((0x50, flags)) + bytes(6) + bytes(10)
 
 
 @contextmanager
@@ -93,8 +92,9 @@ def subjects(here: Node, limited: Node, empty: Program, minimal: LoadedObject) -
         limited: A node where most reports of a flood are above their limit.
     """
     forward, reply = tcp(A, B, CLIENT_PORT, PORTS[0]), tcp(B, A, PORTS[0], CLIENT_PORT)
-    denied = tcp(A, B, CLIENT_PORT, DENIED)
-    here.run("from_pod", forward, "lxc1")
+    first, denied = (tcp(A, B, CLIENT_PORT, port, SYN) for port in (PORTS[0], DENIED))
+    here.run("from_pod", first, "lxc1")
+    here.run("from_pod", tcp(B, A, PORTS[0], CLIENT_PORT, SYN | ACK), "lxc2")
     with minimal.map(maps.CT4) as flows:
         flows.update(*here.flow())
     floor = minimal.program("minimal")
@@ -104,7 +104,7 @@ def subjects(here: Node, limited: Node, empty: Program, minimal: LoadedObject) -
         "minimal": lambda: floor.test_run(forward, repeat=REPEAT).duration_ns,
         "forward": runs(here, "from_pod", "lxc1", forward),
         "reply": runs(here, "from_pod", "lxc2", reply),
-        "new": runs(here, "first_from_pod", "lxc1", forward),
+        "new": runs(here, "first_from_pod", "lxc1", first),
         "drop": runs(here, "from_pod", "lxc1", denied),
         "drop_new": runs(here, "first_from_pod", "lxc1", denied),
         "drop_flood": runs(limited, "from_pod", "lxc1", denied),
@@ -115,7 +115,7 @@ def subjects(here: Node, limited: Node, empty: Program, minimal: LoadedObject) -
 def among_many(here: Node) -> dict[str, Callable[[], float]]:
     """Make FLOWS flows, and return what is measured among them in random order."""
     packet = tcp(A, B, CLIENT_PORT, PORTS[0])
-    here.run("first_from_pod", packet, "lxc1", FLOWS)
+    here.run("first_from_pod", tcp(A, B, CLIENT_PORT, PORTS[0], SYN), "lxc1", FLOWS)
     return {
         "minimal_cold": runs(here, "random_minimal", "lxc1", packet, COLD_REPEAT),
         "forward_cold": runs(here, "random_from_pod", "lxc1", packet, COLD_REPEAT),
