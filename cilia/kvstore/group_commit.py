@@ -2,8 +2,9 @@
 
 etcd makes a raft entry and an fsync of each request, so a burst of small transactions is bound by
 the disk. Nested in one outer transaction they share both. etcd evaluates all nested conditions
-before it carries any of them out, so only those go together that touch no key in common: then the
-outcome is that of one after the other. One that touches a range of keys goes alone.
+before it carries any of them out, so only those go together of which none writes what another reads
+or writes: then the outcome is that of one after the other. To read, or to delete, the same key is
+no conflict. One that touches a range of keys goes alone.
 """
 
 import asyncio
@@ -22,11 +23,31 @@ Send = Callable[[Any], Awaitable[Any]]
 """TxnRequest -> TxnResponse."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """Keys that transactions touch."""
+
+    read: frozenset[bytes] = frozenset()
+    written: frozenset[bytes] = frozenset()
+    deleted: frozenset[bytes] = frozenset()
+
+    def __or__(self, other: "_Keys") -> "_Keys":
+        return _Keys(self.read | other.read, self.written | other.written, self.deleted | other.deleted)
+
+    def conflict(self, other: "_Keys") -> bool:
+        """Tell whether one changes what the other touches; both may delete a key."""
+        return not (
+            self.written.isdisjoint(other.written | other.deleted | other.read)
+            and self.deleted.isdisjoint(other.written | other.read)
+            and self.read.isdisjoint(other.written | other.deleted)
+        )
+
+
 @dataclass(eq=False, slots=True)
 class _Pending:
     request: Any
-    keys: frozenset[bytes]
-    """Empty: touches ranges."""
+    keys: _Keys | None
+    """None: touches ranges."""
     depth: int
     """Its longest list: conditions, or operations of a branch."""
     size: int
@@ -108,19 +129,19 @@ def _split(pending: list[_Pending], limits: Limits) -> tuple[list[_Pending], lis
     None overtakes an earlier one that touches the same keys.
     """
     first = pending[0]
-    if not first.keys:
+    if first.keys is None:
         return [first], pending[1:]
     group, rest = [first], list[_Pending]()
-    seen, longest, size = set(first.keys), first.depth, first.size
+    seen, longest, size = first.keys, first.depth, first.size
     for at, later in enumerate(pending[1:], 1):
         deepest, total = max(longest, later.depth), size + later.size
-        if not later.keys or len(group) + 1 + deepest > limits.operations or total > limits.size_bytes:
+        if later.keys is None or len(group) + 1 + deepest > limits.operations or total > limits.size_bytes:
             return group, rest + pending[at:]
-        if seen.isdisjoint(later.keys):
+        if seen.conflict(later.keys):
+            rest.append(later)
+        else:
             group.append(later)
             longest, size = deepest, total
-        else:
-            rest.append(later)
         seen |= later.keys
     return group, rest
 
@@ -135,16 +156,17 @@ def _refuse(group: list[_Pending], error: Failure) -> None:
             pending.result.set_exception(error)
 
 
-def _keys(request: Any) -> frozenset[bytes]:
-    """Return the keys that a TxnRequest touches; none if it touches a range."""
-    keys: set[bytes] = set()
-    for compare in request.compare:
-        if compare.range_end:
-            return frozenset()
-        keys.add(compare.key)
+def _keys(request: Any) -> _Keys | None:
+    """Return the keys that a TxnRequest touches; None if it touches a range."""
+    if any(compare.range_end for compare in request.compare):
+        return None
+    read = {compare.key for compare in request.compare}
+    written, deleted = set[bytes](), set[bytes]()
+    of_kind = {"request_range": read, "request_put": written, "request_delete_range": deleted}
     for op in (*request.success, *request.failure):
-        part = getattr(op, op.WhichOneof("request"))
-        if op.HasField("request_txn") or (not op.HasField("request_put") and part.range_end):
-            return frozenset()
-        keys.add(part.key)
-    return frozenset(keys)
+        kind = op.WhichOneof("request")
+        part = getattr(op, kind)
+        if kind not in of_kind or (kind != "request_put" and part.range_end):
+            return None
+        of_kind[kind].add(part.key)
+    return _Keys(frozenset(read), frozenset(written), frozenset(deleted))

@@ -7,6 +7,7 @@ from typing import Any, Final
 from cilia.kvstore.schema import message
 
 _EQUAL: Final = 0  # Compare.CompareResult
+_GREATER: Final = 1
 _LESS: Final = 2
 _VERSION, _CREATE, _MOD, _VALUE = 0, 1, 2, 3  # Compare.CompareTarget
 
@@ -133,9 +134,19 @@ def delete_prefix(prefix: str) -> Op:
     return Op(message("RequestOp")(request_delete_range=request))
 
 
+def created_at(key: str, revision: int) -> Compare:
+    """The key exists, and has done so since ``revision`` made it."""
+    return Compare(message("Compare")(result=_EQUAL, target=_CREATE, key=key.encode(), create_revision=revision))
+
+
 def absent(key: str) -> Compare:
     """The key doesn't exist."""
-    return Compare(message("Compare")(result=_EQUAL, target=_CREATE, key=key.encode(), create_revision=0))
+    return created_at(key, 0)
+
+
+def present(key: str) -> Compare:
+    """The key exists."""
+    return Compare(message("Compare")(result=_GREATER, target=_CREATE, key=key.encode(), create_revision=0))
 
 
 def absent_prefix(prefix: str) -> Compare:

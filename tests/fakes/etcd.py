@@ -222,7 +222,7 @@ def _within(records: Mapping[str, Record], key: bytes, end: bytes) -> list[Recor
 
 
 def _compare(compare: Any, record: Record) -> bool:
-    ours: tuple[object]
+    ours: tuple[Any]
     match compare.target:
         case 1:  # CREATE
             ours, wanted = (record.create_revision,), (compare.create_revision,)
@@ -235,6 +235,8 @@ def _compare(compare: Any, record: Record) -> bool:
     match compare.result:
         case 0:  # EQUAL
             return bool(ours == wanted)
+        case 1:  # GREATER
+            return bool(ours > wanted)
         case 2:  # LESS
             return record.mod_revision < int(compare.mod_revision)
         case _:

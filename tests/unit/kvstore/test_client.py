@@ -12,11 +12,14 @@ from cilia.kvstore import (
     EtcdConfig,
     LeaseNotFound,
     Txn,
+    TxnResult,
     absent,
     absent_prefix,
     connect_kvstore,
+    created_at,
     delete,
     get,
+    present,
     put,
     unchanged,
     value_is,
@@ -78,6 +81,22 @@ async def test_conditions_on_each_others_keys_are_not_grouped(etcd: Etcd) -> Non
             etcd.txn(Txn((absent(left),), (put(right, b""),))),
         )
         assert [result.succeeded for result in results[1:]] == [True, False]
+
+
+async def test_uses_of_one_key_share_requests_and_each_is_told_its_own_outcome(etcd: Etcd) -> None:
+    """Endpoints of one identity: each compares the identity and its node, and deletes one mark."""
+    node = await etcd.put("node", b"")
+    before = await etcd.put("identity", b"300")
+    results = await asyncio.gather(*(use(etcd, f"use/{number}", node) for number in range(100)), use(etcd, "late", 1))
+    assert [result.succeeded for result in results] == [True] * 100 + [False]
+    assert len({result.revision for result in results[:100]}) <= 4
+    assert len((await etcd.range("use/"))[0]) == 100
+    assert results[-1].records[0].create_revision == node < before
+
+
+async def use(etcd: Etcd, key: str, incarnation: int) -> TxnResult:
+    conditions = (value_is("identity", b"300"), created_at("node", incarnation), present("node"))
+    return await etcd.txn(Txn(conditions, (put(key, b""), delete("mark")), (get("node"),)))
 
 
 async def test_a_refusal_in_a_group_hits_only_the_one_it_concerns(etcd: Etcd) -> None:

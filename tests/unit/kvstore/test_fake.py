@@ -11,10 +11,12 @@ from cilia.kvstore import (
     Txn,
     absent,
     absent_prefix,
+    created_at,
     delete,
     delete_prefix,
     get,
     get_prefix,
+    present,
     put,
     unchanged,
     unchanged_prefix,
@@ -37,6 +39,8 @@ def conditions(chance: random.Random, base: int, revision: int) -> list[tuple[Co
                 (unchanged(key, base + at), unchanged(key, at)),
                 (unchanged_prefix(prefix, base + at), unchanged_prefix(prefix, at)),
                 (value_is(key, b"1"), value_is(key, b"1")),
+                (created_at(key, base + at), created_at(key, at)),
+                (present(key), present(key)),
             ]
         )
         found.append((real, fake))

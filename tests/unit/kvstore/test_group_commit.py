@@ -18,9 +18,12 @@ from cilia.kvstore import (
     Txn,
     absent,
     absent_prefix,
+    created_at,
+    delete,
     delete_prefix,
     get,
     put,
+    value_is,
 )
 from cilia.kvstore.group_commit import GroupCommit
 from cilia.kvstore.schema import message
@@ -100,6 +103,41 @@ async def test_a_condition_on_a_key_touches_it() -> None:
         txns = (Txn((absent("b"),), (put("a", b""),)), Txn((absent("a"),), (put("b", b""),)))
         await asyncio.gather(*map(group.commit, txns))
     assert line.groups == [[["a"]], [["b"]]]
+
+
+@in_fake_time
+async def test_to_compare_to_read_or_to_delete_the_same_key_is_no_conflict() -> None:
+    line = Line()
+    async with committing(line) as group:
+        await asyncio.gather(*(group.commit(use(key)) for key in "abc"))
+    assert line.groups == [[["a"], ["b"], ["c"]]]
+
+
+def use(key: str) -> Txn:
+    """Return how an endpoint of a known identity is written."""
+    return Txn((value_is("identity", b"300"), created_at("node", 7)), (put(key, b""), delete("mark")), (get("node"),))
+
+
+@pytest.mark.parametrize("other", [puts("identity"), puts("node"), puts("mark"), Txn((), (delete("node"),))])
+def test_what_another_reads_or_deletes_is_not_written_beside_it(other: Txn) -> None:
+    @in_fake_time
+    async def run() -> None:
+        for txns in ((use("a"), other), (other, use("a"))):
+            line = Line()
+            async with committing(line) as group:
+                await asyncio.gather(*map(group.commit, txns))
+            assert len(line.groups) == 2
+
+    run()
+
+
+@in_fake_time
+async def test_a_read_and_a_deletion_of_one_key_do_not_go_together() -> None:
+    line = Line()
+    async with committing(line) as group:
+        txns = (Txn((), (delete("mark"),)), Txn((absent("mark"),), (put("a", b""),)), Txn((), (get("mark"),)))
+        await asyncio.gather(*map(group.commit, txns))
+    assert line.groups == [[[]], [["a"], []]]
 
 
 @pytest.mark.parametrize("ranged", [Txn((absent_prefix("x/"),), (put("r", b""),)), Txn((), (delete_prefix("x/"),))])
