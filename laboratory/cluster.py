@@ -28,6 +28,7 @@ from laboratory.underlay import create_underlay
 
 STARTUP_SECONDS: Final = 120.0
 NO_SETTINGS: Final[Mapping[str, str]] = {}
+NO_SERVICE_SETTINGS: Final[processes.ServiceSettings] = {}
 R = TypeVar("R")
 
 
@@ -72,6 +73,7 @@ class LocalCluster:
         families: Families = Families.DUAL,
         external_host: bool = False,
         agent_settings: Mapping[str, str] = NO_SETTINGS,
+        service_settings: processes.ServiceSettings = NO_SERVICE_SETTINGS,
         forks: bool = False,
         progress: Callable[[str], None] = lambda _: None,
         timeout_seconds: float = STARTUP_SECONDS,
@@ -84,6 +86,7 @@ class LocalCluster:
             external_host: Have a host beyond the nodes, behind a router without routes to pods.
             agent_settings: Flag without its dashes -> value, for every agent
                 (services/agent/config.py).
+            service_settings: Likewise for the replicas of services, by service.
             forks: Services and agents are forked from processes that have imported them.
 
         Raises:
@@ -106,7 +109,9 @@ class LocalCluster:
             if external_host:
                 create_external_host(layout, members)
             cluster._start(
-                processes.commands(layout, members, replicas, otlp, agent_settings), progress, timeout_seconds
+                processes.commands(layout, members, replicas, otlp, agent_settings, service_settings),
+                progress,
+                timeout_seconds,
             )
         except BaseException:
             cluster.down()
@@ -156,6 +161,14 @@ class LocalCluster:
     def kill(self, name: str) -> None:
         """kill -9 a process."""
         processes.kill(self.process(name))
+
+    def freeze(self, name: str) -> None:
+        """Have a process hang (SIGSTOP)."""
+        processes.freeze(self.process(name))
+
+    def thaw(self, name: str) -> None:
+        """Have a process go on that hangs."""
+        processes.thaw(self.process(name))
 
     def start(self, name: str, *, wait: bool = True, settings: Mapping[str, str] = NO_SETTINGS) -> None:
         """Start a process again that has ended.

@@ -35,6 +35,13 @@ run; nats-server warns above 8 MiB.
 """
 
 
+PING_SECONDS: Final = 2.0
+"""Pause between pings of NATS: a service that hangs is asked until a few are missing."""
+
+ServiceSettings = Mapping[str, Mapping[str, str]]
+"""Service -> flag without its dashes -> value."""
+
+
 class ProgramMissing(Failure):
     """A program that a cluster needs is not on this machine."""
 
@@ -43,7 +50,12 @@ class ProgramMissing(Failure):
 
 
 def commands(
-    layout: Layout, nodes: Iterable[UnderlayNode], replicas: int, otlp: str, agent_settings: Mapping[str, str]
+    layout: Layout,
+    nodes: Iterable[UnderlayNode],
+    replicas: int,
+    otlp: str,
+    agent_settings: Mapping[str, str],
+    service_settings: ServiceSettings,
 ) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Return the processes of a cluster in starting order: name -> (namespace, command).
 
@@ -58,7 +70,8 @@ def commands(
     }
     for number, (replica, service) in enumerate(product(range(1, replicas + 1), SERVICES)):
         name = f"{service}-{replica}"
-        found[f"service/{name}"] = (hub, _service(layout, service, name, FIRST_HEALTH_PORT + number))
+        settings = service_settings.get(service, {})
+        found[f"service/{name}"] = (hub, _service(layout, service, name, FIRST_HEALTH_PORT + number, settings))
     for node in nodes:
         found[f"agent/{node.name}"] = (layout.namespace(node.name), _agent(layout, node, agent_settings))
     if otlp:
@@ -71,7 +84,8 @@ def commands(
 
 def write_nats_config(layout: Layout) -> None:
     """Write what nats-server takes from a file only."""
-    layout.nats_config.write_text(f"max_payload: {MAX_PAYLOAD_BYTES}\n")
+    pings = f'ping_interval: "{PING_SECONDS:g}s"\nping_max: 2\n'
+    layout.nats_config.write_text(f"max_payload: {MAX_PAYLOAD_BYTES}\n{pings}")
 
 
 def start(
@@ -124,6 +138,7 @@ def end(processes: Iterable[StartedProcess], *, grace_seconds: float = GRACE_SEC
     waiting = [process for process in ending if is_running(process)]
     for process in waiting:
         _signal(process, signal.SIGTERM)
+        _signal(process, signal.SIGCONT)
     deadline = time.monotonic() + grace_seconds
     while waiting and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -141,6 +156,16 @@ def kill(process: StartedProcess) -> None:
     while is_running(process) and time.monotonic() < deadline:
         time.sleep(0.005)
     _reap(process)
+
+
+def freeze(process: StartedProcess) -> None:
+    """Have a process hang: its connections stay, and it answers nothing."""
+    _signal(process, signal.SIGSTOP)
+
+
+def thaw(process: StartedProcess) -> None:
+    """Have a process go on that hangs."""
+    _signal(process, signal.SIGCONT)
 
 
 _children: dict[int, "subprocess.Popen[bytes]"] = {}
@@ -182,13 +207,14 @@ def _etcd(layout: Layout) -> tuple[str, ...]:
     return (_program("etcd"), *(f"--{name}={value}" for name, value in options.items()))
 
 
-def _service(layout: Layout, service: str, replica: str, port: int) -> tuple[str, ...]:
+def _service(layout: Layout, service: str, replica: str, port: int, settings: Mapping[str, str]) -> tuple[str, ...]:
     command = [sys.executable, "-m", f"services.{service}", "--cluster", layout.name, "--replica", replica]
     command += ["--nats-urls", layout.nats, "--etcd-endpoints", layout.etcd]
     command += ["--etcd-max-txn-ops", str(MAX_TXN_OPS), "--etcd-max-request-bytes", str(MAX_REQUEST_BYTES)]
     command += [HEALTH_FLAG, f"{HUB_ADDRESS}:{port}"]
     if service == "ipam":
         command += ["--pools", ",".join(POOLS)]
+    command += [part for name, value in settings.items() for part in (f"--{name}", value)]
     return tuple(command)
 
 

@@ -59,6 +59,11 @@ class Stage:
         prefix = Keys(self.cluster).nodes
         return {key.removeprefix(prefix) for key in await self._keys(prefix)}
 
+    async def stale(self) -> set[str]:
+        """Return the names of the nodes that are said to be silent."""
+        prefix = Keys(self.cluster).stale
+        return {key.removeprefix(prefix) for key in await self._keys(prefix)}
+
     async def pools(self) -> set[str]:
         """Return the names of the pools in etcd."""
         prefix = Keys(self.cluster).pools

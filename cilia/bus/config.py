@@ -19,6 +19,11 @@ class BusConfig(Struct, frozen=True, kw_only=True):
     """A NATS ``.creds`` file (JWT and seed)."""
     connect_seconds: float = 30.0
     """Time for the first connection; who doesn't wait for it tries for ever."""
+    ping_seconds: float = 2.0
+    """Pause between pings of the server; after two without an answer it is taken to be gone.
+
+    The server's own ``ping_interval`` should be as short: a replica that hangs is asked until then.
+    """
 
 
 def authentication(config: BusConfig) -> dict[str, object]:

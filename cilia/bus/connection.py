@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 2.0
+PINGS: Final = 2
+"""Pings without an answer, after which the server is taken to be gone."""
 
 
 @asynccontextmanager
@@ -83,7 +85,8 @@ async def _connect(client: Client, bus: Bus, config: BusConfig, name: str) -> No
         max_reconnect_attempts=-1,
         reconnect_time_wait=FIRST_PAUSE_SECONDS * 4,
         reconnect_to_server_handler=next_server,
-        ping_interval=10,
+        ping_interval=config.ping_seconds,
+        max_outstanding_pings=PINGS,
         **authentication(config),
     )
     bus.on_connect()

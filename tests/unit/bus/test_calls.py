@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cilia.calls import BUSY, Calls, invalid, serve, serve_node
-from cilia.contracts.ids import LeaseId, NodeName, Revision
+from cilia.contracts.ids import Incarnation, NodeName, Revision
 from cilia.contracts.ipam import Granted, GrowBlocks, RegisterNode
 from cilia.contracts.messages import Empty, Problem, ProblemCode
 from cilia.errors import Refused, Unavailable
@@ -45,7 +45,7 @@ async def serving(broker: Broker, concurrency: int = 64) -> AsyncIterator[FakeBu
 
 
 async def ask(bus: FakeBus, pool: str) -> Granted:
-    request = GrowBlocks(NodeName("n1"), LeaseId(1), pool)
+    request = GrowBlocks(NodeName("n1"), Incarnation(1), pool)
     return await bus.request(bus.subjects.request("ipam", "grow"), request, Granted)
 
 
@@ -122,7 +122,7 @@ async def test_each_call_is_served_by_one_replica_and_each_node_by_its_own() -> 
 async def test_a_call_that_wants_no_answer_gets_none() -> None:
     broker = Broker()
     async with serving(broker) as bus:
-        payload = msgspec.json.encode(GrowBlocks(NodeName("n1"), LeaseId(1)))
+        payload = msgspec.json.encode(GrowBlocks(NodeName("n1"), Incarnation(1)))
         await bus.publish(bus.subjects.request("ipam", "grow"), payload)
         await settle()
         assert len(broker.sent) == 1

@@ -3,13 +3,14 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import nkeys
 import pytest
 
 from cilia.bus import Bus, BusConfig, connect_bus
 from cilia.calls import serve
-from cilia.contracts.ids import LeaseId, NodeName
+from cilia.contracts.ids import Incarnation, NodeName
 from cilia.contracts.ipam import Granted, GrowBlocks
 from cilia.errors import Unavailable
 from laboratory.servers import Server, start_nats
@@ -26,7 +27,7 @@ def guarded(directory: Path, certificates: Path) -> list[str]:
 
 
 def config(server: Server, **files: Path) -> BusConfig:
-    given = {name: str(path) for name, path in files.items()}
+    given: dict[str, Any] = {name: str(path) for name, path in files.items()}
     return BusConfig(urls=(server.url.replace("nats:", "tls:"),), connect_seconds=1.5, **given)
 
 
@@ -45,7 +46,7 @@ async def answered(bus: Bus) -> bool:
         async with asyncio.timeout(5):
             while True:
                 try:
-                    request = GrowBlocks(NodeName("node1"), LeaseId(7))
+                    request = GrowBlocks(NodeName("node1"), Incarnation(7))
                     granted = await bus.request(bus.subjects.request("ipam", "grow"), request, Granted, timeout=1)
                     return granted.cidr == "10.0.0.0/26"
                 except Unavailable:  # not subscribed yet

@@ -21,14 +21,14 @@ def flag(command: tuple[str, ...], name: str) -> str:
 
 
 def test_ground_comes_first_then_services_then_agents() -> None:
-    names = list(commands(LAYOUT, NODES, 2, "", {}))
+    names = list(commands(LAYOUT, NODES, 2, "", {}, {}))
     assert names[:2] == ["etcd", "nats"]
     assert set(names[2:-2]) == {f"service/{service}-{replica}" for service in SERVICES for replica in (1, 2)}
     assert names[-2:] == ["agent/node1", "agent/node2"]
 
 
 def test_each_runs_in_the_namespace_of_its_own() -> None:
-    found = commands(LAYOUT, NODES, 1, "", {})
+    found = commands(LAYOUT, NODES, 1, "", {}, {})
     assert {name: namespace for name, (namespace, _) in found.items() if name.startswith("agent/")} == {
         "agent/node1": LAYOUT.namespace("node1"),
         "agent/node2": LAYOUT.namespace("node2"),
@@ -37,18 +37,18 @@ def test_each_runs_in_the_namespace_of_its_own() -> None:
 
 
 def test_no_two_processes_answer_for_their_health_at_one_address() -> None:
-    found = [command for _, command in commands(LAYOUT, NODES, 5, "", {}).values() if HEALTH_FLAG in command]
+    found = [command for _, command in commands(LAYOUT, NODES, 5, "", {}, {}).values() if HEALTH_FLAG in command]
     addresses = [command[command.index(HEALTH_FLAG) + 1] for command in found]
     assert len(set(addresses)) == len(addresses) == 5 * len(SERVICES) + len(NODES)
 
 
 def test_settings_go_to_every_agent_and_to_nobody_else() -> None:
-    for name, (_, command) in commands(LAYOUT, NODES, 1, "", {"routing": "native"}).items():
+    for name, (_, command) in commands(LAYOUT, NODES, 1, "", {"routing": "native"}, {}).items():
         assert ("--routing" in command) == name.startswith("agent/")
 
 
 def test_a_collector_is_told_to_all_that_report() -> None:
-    for name, (_, command) in commands(LAYOUT, NODES, 1, "http://collector", {}).items():
+    for name, (_, command) in commands(LAYOUT, NODES, 1, "http://collector", {}, {}).items():
         if name in ("etcd", "nats"):
             assert "http://collector" not in command
         else:
@@ -83,3 +83,9 @@ def test_a_later_process_of_a_recorded_pid_is_spared() -> None:
     kill(record)
     assert process.wait() == -9
     process.stdout.close()  # type: ignore[union-attr]
+
+
+def test_settings_of_a_service_go_to_each_of_its_replicas() -> None:
+    found = commands(LAYOUT, NODES, 2, "", {}, {"ipam": {"stale-seconds": "2"}})
+    ours = {name for name, (_, command) in found.items() if command[-2:] == ("--stale-seconds", "2")}
+    assert ours == {"service/ipam-1", "service/ipam-2"}
