@@ -16,7 +16,7 @@ import uvloop
 
 from bench.report import Figure, report, summarize
 from cilia.bus import BusConfig, connect_bus
-from cilia.contracts.ids import LeaseId
+from cilia.contracts.ids import Incarnation
 from cilia.kvstore import EtcdConfig, connect_kvstore
 from laboratory.servers import start_etcd, start_nats
 from laboratory.services import Stage
@@ -28,18 +28,18 @@ REQUESTS: Final = 2_000
 """Figures of one round."""
 
 
-async def measure(stage: Stage, lease: LeaseId) -> list[Figure]:
+async def measure(stage: Stage, incarnation: Incarnation) -> list[Figure]:
     """Return the rates of new label sets, of known ones, and of endpoints of known ones."""
     numbers = count()
 
     async def make(number: int) -> None:
-        await allocate(stage.bus, "n1", lease, f"app=a{number}")
+        await allocate(stage.bus, "n1", f"app=a{number}")
 
     async def join(number: int) -> None:
-        await allocate(stage.bus, f"holder-{number}", lease, f"app=a{number % 1000}")
+        await allocate(stage.bus, f"holder-{number}", f"app=a{number % 1000}")
 
     async def place(number: int) -> None:
-        await publish(stage.bus, f"n{number >> 15}", 1 + number % 32_768, lease, f"app=a{number % 1000}")
+        await publish(stage.bus, "n1", 1 + number % 32_768, incarnation, f"app=a{number % 1000}")
 
     figures = []
     for name, request in (
@@ -76,9 +76,9 @@ async def main() -> None:
             connect_kvstore(EtcdConfig(endpoints=(etcd.address,))) as kvstore,
         ):
             stage = Stage("bench", etcd, nats, Path(name), bus, kvstore)
-            async with stage.service("ipam", lease_seconds="600"), stage.service("identity"):
-                lease = (await register(bus, "n1")).lease
-                report(await measure(stage, lease))
+            async with stage.service("ipam"), stage.service("identity"):
+                incarnation = (await register(bus, "n1")).incarnation
+                report(await measure(stage, incarnation))
 
 
 if __name__ == "__main__":

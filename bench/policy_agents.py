@@ -84,7 +84,7 @@ async def measure_agents() -> list[Figure]:
         ):
             stage = Stage(CLUSTER, etcd, nats, Path(name), bus, kvstore)
             async with (
-                stage.service("ipam", lease_seconds="600"),
+                stage.service("ipam"),
                 stage.service("identity"),
                 stage.service("policy"),
             ):
@@ -92,11 +92,11 @@ async def measure_agents() -> list[Figure]:
 
 
 async def _with_agents(bus: Bus, url: str) -> list[Figure]:
-    lease = (await register(bus, "n0")).lease
+    nodes = [(await register(bus, f"n{number}", f"192.0.2.{number}")).incarnation for number in range(AGENTS)]
     place = "k8s:io.kubernetes.pod.namespace=bench"
     labels = ("k8s:spread=yes", place)
-    await publish(bus, "n0", 2, lease, "k8s:app=client", place)
-    rows = [(await publish(bus, f"n{number}", 1, lease, *labels)).endpoint for number in range(AGENTS)]
+    await publish(bus, "n0", 2, nodes[0], "k8s:app=client", place)
+    rows = [(await publish(bus, f"n{at}", 1, node, *labels)).endpoint for at, node in enumerate(nodes)]
     here, there = multiprocessing.Pipe()
     arguments = (url, str(rows[0].identity), there)
     process = multiprocessing.get_context("spawn").Process(target=run_agents, args=arguments, daemon=True)

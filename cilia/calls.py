@@ -37,6 +37,15 @@ async def serve(bus: Bus, service: str, calls: Calls, *, concurrency: int = 64) 
     await _serve(bus, subjects, queue=service, concurrency=concurrency)
 
 
+async def serve_alone(bus: Bus, service: str, calls: Calls, *, concurrency: int = 64) -> None:
+    """Answer calls to a service that are its elected replica's, until cancelled.
+
+    There is no queue group, so that a former one that hangs takes no request away.
+    """
+    subjects = {bus.subjects.request(service, call): (call, *typed) for call, typed in calls.items()}
+    await _serve(bus, subjects, queue="", concurrency=concurrency)
+
+
 async def serve_node(bus: Bus, node: NodeName, calls: Calls, *, concurrency: int = 64) -> None:
     """Answer calls to one node's agent until cancelled."""
     subjects = {bus.subjects.node(node, call): (call, *typed) for call, typed in calls.items()}

@@ -9,6 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
+from cilia.contracts.ids import NodeName
+from cilia.contracts.tables import Staleness
+
 PATIENCE_SECONDS: Final = 1.0
 """Time after which a command that waits says what for."""
 
@@ -44,6 +47,26 @@ def join_addresses(*addresses: str) -> str:
 def format_time(unix_ns: int) -> str:
     """Return a time as local date and time; ``-`` for none."""
     return datetime.fromtimestamp(unix_ns / 1e9).strftime("%Y-%m-%d %H:%M:%S") if unix_ns else "-"
+
+
+def format_age(seconds: float) -> str:
+    """Return a time in its two largest units, such as ``1h05m``."""
+    minutes, rest = divmod(int(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def describe_staleness(name: NodeName, staleness: Staleness, now_ns: int) -> str:
+    """Return what it means that a node is stale, and what ends it."""
+    silent = format_age((now_ns - staleness.since_ns) / 1e9)
+    after = format_age(staleness.dead_after_seconds)
+    end = f"it is declared dead after {after} of silence" if staleness.dead_after_seconds else "it is never removed"
+    return (
+        f"{name} is stale: its agent is silent for {silent}. What it has stays in force; {end}, "
+        f"unless it is heard; 'cilia node delete {name}' removes it at once"
+    )
 
 
 def note(text: str) -> None:

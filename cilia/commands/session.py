@@ -16,7 +16,7 @@ from cilia.contracts.agent import EndpointReference
 from cilia.contracts.ids import NodeName
 from cilia.contracts.messages import Message
 from cilia.contracts.policies import PoliciesChanged
-from cilia.contracts.tables import ENDPOINTS, NODES, Endpoint, Node, Table
+from cilia.contracts.tables import ENDPOINTS, NODES, STALE_NODES, Endpoint, Node, Staleness, Table
 from cilia.errors import Failure, Unavailable
 from cilia.netns import enter
 from cilia.table.subscriber import ALL, TableSubscriber
@@ -96,6 +96,10 @@ class Session:
     async def nodes(self) -> list[Node]:
         """Return all nodes, by name."""
         return sorted((await self.read(NODES)).values(), key=lambda node: node.name)
+
+    async def stale_nodes(self) -> dict[NodeName, Staleness]:
+        """Return the nodes whose agents are silent."""
+        return await self.read(STALE_NODES)
 
     async def endpoints(self) -> list[Endpoint]:
         """Return all endpoints, by namespace and name."""

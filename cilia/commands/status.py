@@ -2,9 +2,10 @@
 
 import argparse
 import asyncio
+import time
 
 from cilia.commands.arguments import Nouns, add_output, command
-from cilia.commands.output import join_addresses, note, print_json, print_table
+from cilia.commands.output import describe_staleness, join_addresses, note, print_json, print_table
 from cilia.commands.session import Session, with_session
 from cilia.contracts.agent import AgentState, AgentStatus, LoopName
 from cilia.contracts.ids import NodeName
@@ -26,7 +27,7 @@ def add_parser(nouns: Nouns) -> None:
 
 async def show(arguments: argparse.Namespace, session: Session) -> int:
     """Ask every agent; exit code 1 if one is not ready."""
-    nodes = await session.nodes()
+    nodes, stale = await session.nodes(), await session.stale_nodes()
     answers = await asyncio.gather(*(_ask(session, node.name) for node in nodes))
     if arguments.output == "json":
         print_json({node.name: answer for node, answer in zip(nodes, answers, strict=True)})
@@ -35,6 +36,8 @@ async def show(arguments: argparse.Namespace, session: Session) -> int:
         print_table(
             columns, [_row(node.name, answer) for node, answer in zip(nodes, answers, strict=True)], empty="no nodes"
         )
+        for name, staleness in sorted(stale.items()):
+            note(describe_staleness(name, staleness, time.time_ns()))
         for answer in answers:
             note_repairs(answer)
             note_unreported(answer)

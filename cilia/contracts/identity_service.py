@@ -1,18 +1,17 @@
 """Calls of the identity service: numbers for label sets and prefixes, and endpoints' rows."""
 
-from cilia.contracts.ids import EndpointId, Identity, LeaseId, NodeName, Revision
+from cilia.contracts.ids import EndpointId, Identity, Incarnation, NodeName, Revision
 from cilia.contracts.messages import Message
 from cilia.contracts.tables import Endpoint
 
 
 class AllocateIdentity(Message, frozen=True):
-    """``identity.allocate``: get the identity of a label set, and a reference to it that ``lease``
-    keeps.
+    """``identity.allocate``: get the identity of a label set, and a reference to it that stays
+    until ``identity.release``.
     """
 
     labels: tuple[str, ...]
     holder: str
-    lease: LeaseId
 
 
 class Allocated(Message, frozen=True):
@@ -43,12 +42,13 @@ class ReleaseIdentity(Message, frozen=True):
 class PublishEndpoint(Message, frozen=True):
     """``identity.publish``: write an endpoint's row, and allocate the identity that it gets.
 
-    The identity in the request's row is ignored.
+    The identity in the request's row is ignored. Answered by not_found unless the node's membership
+    is still ``incarnation``: a node that was removed owns none of the addresses that it had.
     """
 
     endpoint: Endpoint
     labels: tuple[str, ...]
-    lease: LeaseId
+    incarnation: Incarnation
 
 
 class Published(Message, frozen=True):

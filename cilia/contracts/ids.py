@@ -16,8 +16,10 @@ NodeName = NewType("NodeName", str)
 Revision = NewType("Revision", int)
 """Position in the history of the kvstore; etcd's revision."""
 
-LeaseId = NewType("LeaseId", int)
-"""Lease in the kvstore; 0 means none."""
+Incarnation = NewType("Incarnation", int)
+"""One membership of a node, from its registration until it is removed: etcd's revision at which the
+node's row was made; 0 means none.
+"""
 
 NamedPort = tuple[str, str, int]
 """(name, protocol, port) of a port that policies may name."""

@@ -1,12 +1,19 @@
-"""Calls of the ipam service: nodes register, and get blocks of pod addresses under a lease."""
+"""Calls of the ipam service: nodes register, get blocks of pod addresses, and show that they live.
 
-from cilia.contracts.ids import LeaseId, NodeName, Revision
+A node, its blocks and its endpoints stay until the node leaves, somebody removes it, or it is
+declared dead. Its heartbeats only tell whether it is ``stale`` (:class:`~.tables.Staleness`).
+"""
+
+from cilia.contracts.ids import Incarnation, NodeName, Revision
 from cilia.contracts.messages import Message
 from cilia.contracts.tables import Node
 
 
 class RegisterNode(Message, frozen=True):
-    """``ipam.register``: enter the cluster, or come back. Idempotent: the lease and blocks stay."""
+    """``ipam.register``: enter the cluster, or come back. Idempotent.
+
+    Incarnation and blocks of a node that is registered stay.
+    """
 
     name: NodeName
     ipv4: str
@@ -16,36 +23,43 @@ class RegisterNode(Message, frozen=True):
     """Pool of its pods' IPv4 addresses; empty: they have none."""
     pool6: str = ""
     """Pool of its pods' IPv6 addresses; empty: they have none."""
-    lease: LeaseId = LeaseId(0)
-    """Lease that it had, if it knows; shows that it is the same node, though its address changed.
+    incarnation: Incarnation = Incarnation(0)
+    """Incarnation that it had, if it knows; shows that it is the same node, though its address
+    changed.
     """
+    blocks: tuple[str, ...] = ()
+    """Blocks that its pods have addresses of; it gets them again unless they are others' now."""
 
 
 class Registered(Message, frozen=True):
     """Answer to ``ipam.register``."""
 
-    lease: LeaseId
-    ttl_seconds: int
-    """Lifetime of the lease; send a heartbeat at least every third of it."""
+    incarnation: Incarnation
+    """Another one than before: the node had been removed, and all that it had published with it."""
+    stale_seconds: float
+    """Time without a heartbeat after which the node is stale; several fit into it."""
     node: Node
+    """The node's row; blocks that are missing in it are others' now, or free."""
     revision: Revision
+    """Revision of etcd at which this was so."""
 
 
 class Heartbeat(Message, frozen=True):
-    """``ipam.heartbeat``: keep the node's lease.
+    """``ipam.heartbeat``: show that the node's agent lives; to the elected replica, which writes
+    nothing for it.
 
-    Answered by not_found once it has expired: register again.
+    Answered by not_found once the node has been removed: register again.
     """
 
     node: NodeName
-    lease: LeaseId
+    incarnation: Incarnation
 
 
 class GrowBlocks(Message, frozen=True):
     """``ipam.grow``: grant the node one more block; exhausted if the pool is used up."""
 
     node: NodeName
-    lease: LeaseId
+    incarnation: Incarnation
     pool: str = "default"
 
 
@@ -64,6 +78,10 @@ class ShrinkBlocks(Message, frozen=True):
 
 
 class UnregisterNode(Message, frozen=True):
-    """``ipam.unregister``: leave the cluster; the lease is revoked, and all that it keeps goes."""
+    """``ipam.unregister``: remove a node with its blocks and endpoints. Idempotent."""
 
     node: NodeName
+    incarnation: Incarnation = Incarnation(0)
+    """Incarnation that leaves, so that a late request harms no successor; 0: whichever there is."""
+    only_stale: bool = False
+    """Refuse (conflict) unless its agent has been silent for so long that the node is stale."""

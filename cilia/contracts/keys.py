@@ -1,21 +1,25 @@
 """Keys in etcd, one prefix per owning service; values are JSON unless said otherwise.
 
-``<root>`` is ``cilia/v1/<cluster>``. A key with a lease goes when the lease's holder does.
+``<root>`` is ``cilia/v1/<cluster>``. A key stays until its writer removes it; only a leader's goes
+with its lease. Who removes a node (ipam) removes its blocks and endpoints in the same transaction.
 
 =============================================  =========================  =========  ==============
 key                                            value                      lease      writer
 =============================================  =========================  =========  ==============
 ``<root>/epoch``                               Unix time (text): names    none       the first one
                                                the history of this etcd
-``<root>/nodes/<node>``                        :class:`~.tables.Node`     the node   ipam
+``<root>/nodes/<node>``                        :class:`~.tables.Node`     none       ipam
 ``<root>/ipam/pools/<pool>``                   :class:`~.tables.Pool`     none       ipam
-``<root>/ipam/blocks/<pool>/<address>-<len>``  :class:`Block`             the node   ipam
+``<root>/ipam/blocks/<pool>/<address>-<len>``  :class:`Block`             none       ipam
 ``<root>/ipam/held/<node>``                    :class:`FormerGrant`       none       ipam
+``<root>/ipam/stale/<node>``                   :class:`~.tables.          none       ipam
+                                               Staleness`
 ``<root>/identities/id/<number>``              canonical labels (text)    none       identity
 ``<root>/identities/value/<labels>``           the number (text)          none       identity
-``<root>/identities/ref/<number>/<holder>``    empty                      holder     identity
+``<root>/identities/ref/<number>/<holder>``    empty                      none       identity
 ``<root>/identities/unused/<number>``          empty                      none       identity
-``<root>/endpoints/<node>/<id>``               :class:`~.tables.Endpoint` the node   identity
+``<root>/endpoints/<node>/<id>``               :class:`~.tables.Endpoint` none       identity; ipam
+                                                                                     with the node
 ``<root>/policies/<kind>/<namespace>/<name>``  :class:`~.tables.          none       policy
                                                PolicyObject`
 ``<root>/policy-cause``                        :class:`Cause` of the      none       policy
@@ -56,7 +60,7 @@ class Cause(Struct, frozen=True):
 
 
 class FormerGrant(Struct, frozen=True):
-    """Blocks that a node was granted last; they outlive its lease, for a node that returns."""
+    """Blocks that a node was granted last; they outlive its row, for a node that returns."""
 
     cidrs: tuple[str, ...]
 
@@ -80,6 +84,7 @@ class Keys:
         self.pools = self.root + "ipam/pools/"
         self.blocks = self.root + "ipam/blocks/"
         self.former_grants = self.root + "ipam/held/"
+        self.stale = self.root + "ipam/stale/"
         self.identities = self.root + "identities/id/"
         self.identity_values = self.root + "identities/value/"
         self.identity_refs = self.root + "identities/ref/"
@@ -110,6 +115,14 @@ class Keys:
         """Key of the blocks that a node was granted last."""
         return self.former_grants + node
 
+    def stale_node(self, node: NodeName) -> str:
+        """Key of the mark of a node whose agent is silent."""
+        return self.stale + node
+
+    def endpoints_of(self, node: NodeName) -> str:
+        """Prefix of the endpoints of a node."""
+        return f"{self.endpoints}{node}/"
+
     def identity(self, identity: Identity) -> str:
         """Key of an identity's labels."""
         return f"{self.identities}{identity}"
@@ -128,7 +141,7 @@ class Keys:
 
     def endpoint(self, node: NodeName, endpoint: EndpointId) -> str:
         """Key of an endpoint."""
-        return f"{self.endpoints}{node}/{endpoint}"
+        return f"{self.endpoints_of(node)}{endpoint}"
 
     def policy(self, object_key: str) -> str:
         """Key of a policy object (:func:`~.tables.policy_object_key`)."""

@@ -43,6 +43,21 @@ class Node(Row, frozen=True):
         return tuple(first.values())
 
 
+class Staleness(Row, frozen=True):
+    """Silence of a node's agent. Writer: ipam's elected replica. Key: the node's name.
+
+    It changes nothing of what the node has: pods, routes and verdicts stay.
+    """
+
+    since_ns: int
+    """Unix time in ns of its last heartbeat, or of the moment since which one is awaited."""
+    dead_after_seconds: float = 0.0
+    """Seconds of silence after which it is declared dead, and removed; 0: never.
+
+    Only time in which ipam hears at least half of the nodes counts.
+    """
+
+
 class IdentityRow(Row, frozen=True):
     """An allocated security identity. Writer: identity. Key: its number."""
 
@@ -193,6 +208,14 @@ class Table(Generic[K, V]):
 
 
 NODES: Final = Table[NodeName, Node]("nodes", "ipam", str, Node, lambda _: ONE_SHARD)  # type: ignore[arg-type]
+STALE_NODES: Final = Table[NodeName, Staleness](
+    "stale",
+    "ipam",
+    str,  # type: ignore[arg-type]
+    Staleness,
+    lambda _: ONE_SHARD,
+)
+"""Nodes that are silent; a table of its own, since agents must not depend on it."""
 POOLS: Final = Table[str, Pool]("pools", "ipam", str, Pool, lambda _: ONE_SHARD)
 IDENTITIES: Final = Table[Identity, IdentityRow](
     "identities",

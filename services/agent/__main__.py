@@ -78,7 +78,8 @@ async def open_rooms(config: Config, kernel: Kernel, bus: Bus, metrics: Metrics,
     drift = opened(DriftRoom(DriftReporter(bus, config.node), looks))
 
     node.feeds += [ipcache.reconciler.feed_nodes, routes.reconciler.feed, nat.reconciler.feed]
-    node.registered += [ipcache.registered, routes.registered, endpoints.registered]
+    node.registered += [ipcache.registered, routes.registered]
+    node.comparisons.append(endpoints.compare)
     rooms: list[Room] = [kernel, node, ipcache, routes, nat, policy, conntrack, drift, endpoints, flows]
     status = Status(config, node, endpoints, rooms, missing_features=missing_features())
     status.measure(metrics)

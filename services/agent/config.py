@@ -86,7 +86,7 @@ class Config(Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     """``key=value`` of the node, by which ``fromNodes`` and ``toNodes`` of policies select it."""
     state_directory: str = "/var/lib/cilia"
-    """Directory of the endpoints' records and the lease."""
+    """Directory of the endpoints' records and the node's membership."""
     socket: str = "/run/cilia/agent.sock"
     pin_directory: str = "/sys/fs/bpf/cilia"
     object_file: str = ""

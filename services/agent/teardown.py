@@ -2,8 +2,8 @@
 records.
 
 What an agent makes outlives it on purpose, so that pods keep talking; this is for a node that
-leaves the cluster. The underlay's devices lose our programs only: what others have there stays.
-Pods that still run lose their network.
+leaves the cluster, which forgets it. The underlay's devices lose our programs only: what others
+have there stays. Pods that still run lose their network.
 """
 
 import logging
@@ -12,9 +12,14 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from msgspec import structs
 from pyroute2.iproute.linux import IPRoute
 
-from cilia.errors import Failure
+from cilia.bus import connect_bus
+from cilia.contracts.ids import Incarnation
+from cilia.contracts.ipam import UnregisterNode
+from cilia.contracts.messages import Revised
+from cilia.errors import Failure, Refused, Unavailable
 from cilia.lifecycle import run_service
 from services.agent.config import Config
 from services.agent.endpoint.store import PodFiles
@@ -22,11 +27,14 @@ from services.agent.loader.attachments import drop_filters, drop_links
 from services.agent.loader.devices import HOST, VXLAN
 from services.agent.netlink.tc import TrafficControl
 from services.agent.netlink.worker import open_worker
+from services.agent.node.registration import MEMBERSHIP_FILE, read_membership
 from services.agent.routes.table import RouteTable
 
 log = logging.getLogger(__name__)
 
 DEVICES: Final = (HOST, VXLAN)
+LEAVE_SECONDS: Final = 5.0
+"""Time to find the bus, and time for the answer."""
 
 
 class AgentRuns(Failure):
@@ -37,9 +45,27 @@ class AgentRuns(Failure):
 
 
 async def run(config: Config) -> None:
-    """Do it in a thread, as netlink wants it (ARCHITECTURE.md: uvloop)."""
+    """Do it in a thread, as netlink wants it, and then leave the cluster."""
+    membership = Path(config.state_directory) / MEMBERSHIP_FILE
+    kept = read_membership(membership)
     async with open_worker("links") as worker:
         await worker.run(tear_down, config)
+    if kept.incarnation:
+        await leave(config, kept.incarnation)
+    membership.unlink(missing_ok=True)
+
+
+async def leave(config: Config, incarnation: Incarnation) -> None:
+    """Have ipam remove the node; where it can't be asked, somebody has to say so later."""
+    request, nats = (
+        UnregisterNode(config.node, incarnation),
+        structs.replace(config.nats, connect_seconds=LEAVE_SECONDS),
+    )
+    try:
+        async with connect_bus(nats, cluster=config.cluster, name=f"agent-{config.node}") as bus:
+            await bus.request(bus.subjects.request("ipam", "unregister"), request, Revised, timeout=LEAVE_SECONDS)
+    except (Refused, Unavailable) as error:
+        log.warning("the cluster still has this node (%s); remove it: cilia node delete %s", error, config.node)
 
 
 def tear_down(config: Config) -> None:
@@ -59,7 +85,6 @@ def tear_down(config: Config) -> None:
     _remove_devices(*links, *DEVICES)
     for directory in (Path(config.pin_directory), endpoints):
         shutil.rmtree(directory, ignore_errors=True)
-    (Path(config.state_directory) / "lease").unlink(missing_ok=True)
     log.info("the node is free of us", extra={"pods": len(links)})
 
 

@@ -16,11 +16,12 @@ from random import Random
 from typing import Final
 
 from cilia.backoff import Backoff
-from cilia.contracts.ids import Identity, LeaseId, Revision
+from cilia.contracts.ids import Identity, Revision
 from cilia.contracts.keys import Keys
-from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, absent, delete, get, put, value_is
+from cilia.kvstore import Etcd, Op, Txn, absent, delete, get, put, value_is
 from services.identity.cache import IdentityCache
-from services.identity.errors import IdentitiesExhausted, LeaseEnded, TooContended
+from services.identity.errors import IdentitiesExhausted, TooContended
+from services.identity.member import Member
 from services.identity.numbers import pick_number
 
 ATTEMPTS: Final = 12
@@ -59,32 +60,36 @@ class Allocator:
         """
         return await self._attempt(canonical, None)
 
-    async def allocate(self, canonical: str, use: Use, lease: LeaseId) -> tuple[Identity, Revision]:
+    async def allocate(self, canonical: str, use: Use, member: Member | None = None) -> tuple[Identity, Revision]:
         """Write ``use`` of the identity of ``canonical``, which is made if need be.
+
+        Args:
+            member: The node that it is for; None: no node's.
 
         Returns:
             The identity, and the revision at which it and its use exist.
 
         Raises:
             IdentitiesExhausted: The labels are new, and every number is in use.
-            LeaseEnded: ``lease``, which the use hangs on, is gone.
+            NotMember: The node has been removed.
             TooContended: Others won every attempt.
             Unavailable: etcd doesn't answer.
         """
-        try:
-            return await self._attempt(canonical, use)
-        except LeaseNotFound as error:
-            raise LeaseEnded(lease) from error
+        return await self._attempt(canonical, use, member)
 
-    async def _attempt(self, canonical: str, use: Use | None) -> tuple[Identity, Revision]:
+    async def _attempt(
+        self, canonical: str, use: Use | None, member: Member | None = None
+    ) -> tuple[Identity, Revision]:
         known = self.cache.number_of(canonical)
         lost: set[Identity] = set()
         backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, self.random.uniform)
         for _ in range(ATTEMPTS):
             number = self._free_number(lost) if known is None else known
-            outcome = await self.etcd.txn(self._transaction(number, canonical, use, is_new=known is None))
+            outcome = await self.etcd.txn(self._transaction(number, canonical, use, member, is_new=known is None))
             if outcome.succeeded:
                 return number, Revision(outcome.revision)
+            if member is not None:
+                member.require(outcome)
             found = outcome.value(self.keys.identity_value(canonical))
             if found is None and known is None:  # the labels are still free, so somebody took the number
                 lost.add(number)
@@ -92,14 +97,18 @@ class Allocator:
             known = None if found is None else Identity(int(found))
         raise TooContended(f"identity of {canonical}", ATTEMPTS)
 
-    def _transaction(self, number: Identity, canonical: str, use: Use | None, *, is_new: bool) -> Txn:
+    def _transaction(
+        self, number: Identity, canonical: str, use: Use | None, member: Member | None, *, is_new: bool
+    ) -> Txn:
         master, value = self.keys.identity(number), self.keys.identity_value(canonical)
         unmark = delete(self.keys.identity_unused(number))
         begin_use = (unmark,) if use is None else (use(number), unmark)
+        conditions = () if member is None else (member.condition,)
+        reads = (get(value),) if member is None else (get(value), member.read)
         if not is_new:
-            return Txn((value_is(value, str(number).encode()),), begin_use, (get(value),))
+            return Txn((value_is(value, str(number).encode()), *conditions), begin_use, reads)
         make = (put(master, canonical.encode()), put(value, str(number).encode()))
-        return Txn((absent(value), absent(master)), make + begin_use, (get(value),))
+        return Txn((absent(value), absent(master), *conditions), make + begin_use, reads)
 
     def _free_number(self, lost: set[Identity]) -> Identity:
         number = pick_number(self.numbers, _AnyOf(self.cache.identities, lost), self.random)

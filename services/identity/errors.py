@@ -4,12 +4,12 @@
 
     Refused                     (cilia.errors)
     +-- IdentitiesExhausted     every number of the cluster is in use
-    +-- LeaseEnded              the holder's lease has ended: register again
+    +-- NotMember               the node was removed meanwhile: register again
     +-- BadField                a field of the request makes no sense
     +-- TooContended            others were faster, time and again
 """
 
-from cilia.contracts.ids import LeaseId
+from cilia.contracts.ids import Incarnation, NodeName
 from cilia.contracts.messages import Problem, ProblemCode
 from cilia.errors import Refused
 
@@ -25,12 +25,12 @@ class IdentitiesExhausted(Refused):
         super().__init__(Problem(ProblemCode.EXHAUSTED, text, field="labels"))
 
 
-class LeaseEnded(Refused):
-    """The lease under which something was to be held has ended, or never was."""
+class NotMember(Refused):
+    """A node that is no member any more, or anew, owns none of the addresses that it had."""
 
-    def __init__(self, lease: LeaseId) -> None:
-        text = f"lease {lease:x} has ended or never was; register the node again"
-        super().__init__(Problem(ProblemCode.NOT_FOUND, text, field="lease", value=str(lease)))
+    def __init__(self, node: NodeName, incarnation: Incarnation) -> None:
+        text = f"node {node!r} is not registered, or anew, since it was incarnation {incarnation}; register again"
+        super().__init__(Problem(ProblemCode.NOT_FOUND, text, field="incarnation", value=str(incarnation)))
 
 
 class BadField(Refused):

@@ -22,7 +22,7 @@ from cilia.contracts.identity_service import (
     ReleaseIdentity,
     WithdrawEndpoint,
 )
-from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
+from cilia.contracts.ids import EndpointId, Identity, Revision
 from cilia.contracts.keys import Keys
 from cilia.contracts.labels import (
     DEFAULT_SOURCE,
@@ -37,11 +37,12 @@ from cilia.contracts.labels import (
 )
 from cilia.contracts.messages import Revised
 from cilia.contracts.tables import Endpoint
-from cilia.kvstore import Etcd, LeaseNotFound, Op, Txn, put
+from cilia.kvstore import Etcd, Op, Txn, put
 from services.identity.address_labels import prefix_labels
 from services.identity.allocator import Allocator
-from services.identity.errors import BadField, LeaseEnded
+from services.identity.errors import BadField
 from services.identity.label_filter import LabelFilter
+from services.identity.member import Member
 from services.identity.numbers import reserved_identity
 
 WORKLOAD_SOURCES: Final = frozenset({DEFAULT_SOURCE, "container"})
@@ -73,44 +74,44 @@ class Requests:
         }
 
     async def allocate(self, request: AllocateIdentity) -> Allocated:
-        """Give the identity of a label set, referenced by the holder until its lease ends or it
-        releases it.
-        """
+        """Give the identity of a label set, referenced by the holder until it releases it."""
         labels = self._labels_that_count(request.labels)
-        check_lease(request.lease)
         if not request.holder or "/" in request.holder:
             raise BadField("holder", request.holder, "a holder has a name, without '/'")
 
         def refer(identity: Identity) -> Op:
-            return put(self.keys.identity_ref(identity, request.holder), b"", request.lease)
+            return put(self.keys.identity_ref(identity, request.holder), b"")
 
         reserved = reserved_identity(labels)
         if reserved is not None:
-            return Allocated(reserved, await self._write(refer(reserved), request.lease))
-        return Allocated(*await self.allocator.allocate(canonical(labels), refer, request.lease))
+            return Allocated(reserved, Revision((await self.etcd.txn(Txn((), (refer(reserved),)))).revision))
+        return Allocated(*await self.allocator.allocate(canonical(labels), refer))
 
     async def publish(self, request: PublishEndpoint) -> Published:
-        """Write an endpoint's row under the node's lease, with the identity of its labels, in one
-        transaction.
+        """Write an endpoint's row with the identity of its labels, in one transaction, as long as
+        its node is a member.
         """
         row, labels = request.endpoint, self._labels_that_count(request.labels)
-        check_lease(request.lease)
         check_endpoint(row)
         check_vouched(labels, row)
+        member = Member(self.keys, row.node, request.incarnation)
 
         def with_identity(identity: Identity) -> Endpoint:
             return msgspec.structs.replace(row, identity=identity)
 
         def write(identity: Identity) -> Op:
             value = msgspec.json.encode(with_identity(identity))
-            return put(self.keys.endpoint(row.node, row.id), value, request.lease)
+            return put(self.keys.endpoint(row.node, row.id), value)
 
         identity = reserved_identity(labels)
         if identity is not None:
-            revision = await self._write(write(identity), request.lease)
+            outcome = await self.etcd.txn(Txn((member.condition,), (write(identity),), (member.read,)))
+            if not outcome.succeeded:
+                member.require(outcome)
+            revision = Revision(outcome.revision)
         else:
             named = canonical(labels | named_port_labels(row.named_ports))
-            identity, revision = await self.allocator.allocate(named, write, request.lease)
+            identity, revision = await self.allocator.allocate(named, write, member)
         return Published(with_identity(identity), revision)
 
     async def prefixes(self, request: AllocatePrefixes) -> Revised:
@@ -132,12 +133,6 @@ class Requests:
         if not labels:
             raise BadField("labels", ",".join(texts), "none of them counts for an identity")
         return labels
-
-    async def _write(self, op: Op, lease: LeaseId) -> Revision:
-        try:
-            return Revision((await self.etcd.txn(Txn((), (op,)))).revision)
-        except LeaseNotFound as error:
-            raise LeaseEnded(lease) from error
 
     async def _remove(self, key: str) -> Revised:
         return Revised(Revision(await self.etcd.delete(key)))
@@ -170,16 +165,6 @@ def check_vouched(labels: Labels, row: Endpoint) -> None:
             raise BadField("labels", str(label), "no workload has labels of this source")
         if label.key in (NAMESPACE, NAMESPACE_LABELS + NAME_OF_NAMESPACE) and label.value != row.namespace:
             raise BadField("labels", str(label), f"the endpoint's namespace is {row.namespace!r}")
-
-
-def check_lease(lease: LeaseId) -> None:
-    """Refuse to write what would never go again.
-
-    Raises:
-        LeaseEnded: There is no lease.
-    """
-    if lease <= 0:
-        raise LeaseEnded(lease)
 
 
 def check_endpoint(row: Endpoint) -> None:

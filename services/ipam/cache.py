@@ -4,23 +4,31 @@ The cache may lag behind etcd. It proposes which block to grant; a transaction d
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from cilia.contracts.ids import NodeName, Revision
 from cilia.contracts.keys import Block, FormerGrant, Keys
-from cilia.contracts.tables import NODES, POOLS, Node, Pool
+from cilia.contracts.tables import NODES, POOLS, STALE_NODES, Node, Pool, Staleness
 from cilia.owner.cache import RowChange
 from services.ipam.pools import AddressPool
 
 _NODE: Final = msgspec.json.Decoder(Node)
 _POOL: Final = msgspec.json.Decoder(Pool)
 _BLOCK: Final = msgspec.json.Decoder(Block)
+_STALENESS: Final = msgspec.json.Decoder(Staleness)
 _FORMER_GRANT: Final = msgspec.json.Decoder(FormerGrant)
 
 
 Change = RowChange[Any, Any]
+
+
+class Mark(NamedTuple):
+    """Mark of a stale node, and the revision that wrote it."""
+
+    row: Staleness
+    revision: Revision
 
 
 class IpamCache:
@@ -28,7 +36,7 @@ class IpamCache:
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self.prefixes = (keys.nodes, keys.pools, keys.blocks, keys.former_grants)
+        self.prefixes = (keys.nodes, keys.pools, keys.blocks, keys.former_grants, keys.stale)
         """Prefixes of the keys that it folds."""
         self.clear()
 
@@ -39,6 +47,8 @@ class IpamCache:
         self._blocks: dict[str, Block] = {}
         self._taken: dict[str, set[str]] = {}
         self._former_grants: dict[NodeName, tuple[str, ...]] = {}
+        self.stale: dict[NodeName, Mark] = {}
+        """Nodes whose agents are silent."""
 
     @property
     def nodes(self) -> Mapping[NodeName, Node]:
@@ -58,9 +68,11 @@ class IpamCache:
         """Return the name of the pool that ``cidr`` is a block of, if any."""
         return next((name for name, pool in self._pools.items() if pool.contains(cidr)), None)
 
-    def regainable(self, node: NodeName) -> tuple[str, ...]:
-        """Return the free blocks of a node's former grant, in the order in which it got them."""
-        former = self._former_grants.get(node, ())
+    def regainable(self, node: NodeName, claimed: Iterable[str] = ()) -> tuple[str, ...]:
+        """Return the free blocks of a node's former grant, in the order in which it got them, and
+        those that it claims beside.
+        """
+        former = dict.fromkeys((*self._former_grants.get(node, ()), *claimed))
         return tuple(cidr for cidr in former if (pool := self.pool_of(cidr)) and cidr not in self._taken.get(pool, ()))
 
     def remembered(self, node: NodeName) -> set[str]:
@@ -79,6 +91,10 @@ class IpamCache:
             name, row = key.removeprefix(keys.pools), _POOL.decode(value)
             self._pools[name] = AddressPool.from_row(name, row)
             return (RowChange(POOLS, name, row),)
+        if key.startswith(keys.stale):
+            silent, mark = NodeName(key.removeprefix(keys.stale)), _STALENESS.decode(value)
+            self.stale[silent] = Mark(mark, revision)
+            return (RowChange(STALE_NODES, silent, mark),)
         if key.startswith(keys.blocks):
             block = _BLOCK.decode(value)
             self._blocks[key] = block
@@ -98,6 +114,10 @@ class IpamCache:
             pool = key.removeprefix(keys.pools)
             self._pools.pop(pool, None)
             return (RowChange(POOLS, pool, None),)
+        if key.startswith(keys.stale):
+            silent = NodeName(key.removeprefix(keys.stale))
+            self.stale.pop(silent, None)
+            return (RowChange(STALE_NODES, silent, None),)
         if key.startswith(keys.blocks):
             block = self._blocks.pop(key, None)
             if block is not None:

@@ -7,13 +7,14 @@
     +-- NoSuchPool
     +-- WrongFamily         a pool of IPv4 where one of IPv6 is meant, or the other way round
     +-- NodeConflict        the name belongs to another machine
-    +-- NotRegistered       the node's lease has ended: register again
+    +-- NotRegistered       the node was removed meanwhile: register again
+    +-- NodeLives           the node is not stale, so it isn't removed by mistake
     +-- BlockNotHeld        the node gives back what it doesn't have
     +-- BadField            a field of the request makes no sense
     +-- TooContended        others were faster, time and again
 """
 
-from cilia.contracts.ids import LeaseId, NodeName
+from cilia.contracts.ids import Incarnation, NodeName
 from cilia.contracts.messages import Problem, ProblemCode
 from cilia.errors import Refused
 
@@ -47,17 +48,25 @@ class NodeConflict(Refused):
     def __init__(self, name: NodeName, *, held_by: str, claimed_by: str) -> None:
         text = (
             f"node {name!r} is registered with underlay address {held_by}, and {claimed_by} claims the name too; "
-            "rename one of them, or unregister the old one"
+            f"rename one of them, or remove the old one: cilia node delete {name}"
         )
         super().__init__(Problem(ProblemCode.CONFLICT, text, field="ipv4", value=claimed_by))
 
 
 class NotRegistered(Refused):
-    """The lease is not, or no more, the node's."""
+    """The node has been removed since it registered."""
 
-    def __init__(self, node: NodeName, lease: LeaseId) -> None:
-        text = f"lease {lease:x} of node {node!r} has ended or never was; register again"
-        super().__init__(Problem(ProblemCode.NOT_FOUND, text, field="lease", value=str(lease)))
+    def __init__(self, node: NodeName, incarnation: Incarnation) -> None:
+        text = f"node {node!r} is not registered, or anew, since it was incarnation {incarnation}; register again"
+        super().__init__(Problem(ProblemCode.NOT_FOUND, text, field="incarnation", value=str(incarnation)))
+
+
+class NodeLives(Refused):
+    """A node that is to be removed is not stale."""
+
+    def __init__(self, node: NodeName) -> None:
+        text = f"node {node!r} is not stale: its agent is heard, and would register again"
+        super().__init__(Problem(ProblemCode.CONFLICT, text, field="node", value=node))
 
 
 class BlockNotHeld(Refused):

@@ -1,8 +1,9 @@
-"""Leases and blocks of nodes: each grant is one transaction in etcd, so no block is granted twice.
+"""Blocks of nodes: each grant is one transaction in etcd, so no block is granted twice.
 
-Everything that a node has hangs on one lease: its row, its blocks, its endpoints. The lease is
-remembered by etcd itself, as the lease of the node's key. A node's last grant stays under a key
-without lease, and is its first choice when it returns.
+A node keeps what it has until it is removed (:mod:`services.ipam.removal`). Its incarnation, which
+etcd remembers as the revision that made its key, tells one membership from the next: whoever asks
+in the name of a former one is refused. A node's last grant stays under a key of its own, and is its
+first choice when it returns.
 """
 
 from collections.abc import Sequence
@@ -13,11 +14,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from cilia.backoff import Backoff
-from cilia.contracts.ids import LeaseId, NodeName, Revision
+from cilia.contracts.ids import Incarnation, NodeName, Revision
 from cilia.contracts.ipam import Granted, RegisterNode
 from cilia.contracts.keys import Block, FormerGrant, Keys
 from cilia.contracts.tables import Node
-from cilia.kvstore import Etcd, LeaseNotFound, Txn, absent, delete, get, put, unchanged
+from cilia.kvstore import Etcd, Txn, absent, delete, get, put, unchanged
 from services.ipam.cache import IpamCache
 from services.ipam.errors import BlockNotHeld, NodeConflict, NoSuchPool, NotRegistered, TooContended, WrongFamily
 from services.ipam.pools import AddressPool, choose_block
@@ -33,7 +34,7 @@ class Registration(NamedTuple):
     """A node's row as etcd holds it, and the revision of its last change."""
 
     row: Node
-    lease: LeaseId
+    incarnation: Incarnation
     revision: Revision
 
 
@@ -44,14 +45,14 @@ class Grants:
     etcd: Etcd
     keys: Keys
     cache: IpamCache
-    lease_seconds: int
     random: Random
 
     async def register(self, request: RegisterNode) -> Registration:
-        """Enter a node, or find it again under the lease and with the blocks that it has.
+        """Enter a node, or find it again with the incarnation and the blocks that it has.
 
         Raises:
-            NodeConflict: The name belongs to another machine; one that shows its lease is the same.
+            NodeConflict: The name belongs to another machine; one that shows its incarnation is the
+                same.
             NoSuchPool, WrongFamily, PoolExhausted: There is no block to begin with.
             TooContended, Unavailable: Try again.
         """
@@ -61,7 +62,7 @@ class Grants:
             found = await self.find(request.name)
             if found is None:
                 entered = await self._enter(request, lost)
-            elif found.row.ipv4 != request.ipv4 and found.lease != request.lease:
+            elif found.row.ipv4 != request.ipv4 and found.incarnation != request.incarnation:
                 raise NodeConflict(request.name, held_by=found.row.ipv4, claimed_by=request.ipv4)
             else:
                 entered = await self._return(found, request, lost)
@@ -75,32 +76,24 @@ class Grants:
         found = await self.etcd.get(self.keys.node(name))
         if found is None:
             return None
-        return Registration(_NODE.decode(found.value), LeaseId(found.lease), Revision(found.mod_revision))
+        return Registration(_NODE.decode(found.value), Incarnation(found.create_revision), Revision(found.mod_revision))
 
-    async def keep(self, lease: LeaseId) -> bool:
-        """Keep a lease for as long again; False if it has ended."""
-        try:
-            await self.etcd.keep_alive(lease)
-        except LeaseNotFound:
-            return False
-        return True
-
-    async def grow(self, node: NodeName, lease: LeaseId, pool: str) -> Granted:
+    async def grow(self, node: NodeName, incarnation: Incarnation, pool: str) -> Granted:
         """Grant a node one more block.
 
         Raises:
-            NotRegistered: ``lease`` is not the node's.
+            NotRegistered: ``incarnation`` is not the node's.
             NoSuchPool, PoolExhausted, TooContended, Unavailable: See :meth:`register`.
         """
         lost: set[str] = set()
         backoff = self._backoff()
         for _ in range(ATTEMPTS):
             found = await self.find(node)
-            if found is None or found.lease != lease:
-                raise NotRegistered(node, lease)
+            if found is None or found.incarnation != incarnation:
+                raise NotRegistered(node, incarnation)
             cidr = self._choose(pool, node, lost)
             row = msgspec.structs.replace(found.row, pod_cidrs=(*found.row.pod_cidrs, cidr))
-            revision = await self._write(row, lease, modified=found.revision, granted=(cidr,), lost=lost)
+            revision = await self._write(row, modified=found.revision, granted=(cidr,), lost=lost)
             if revision is not None:
                 return Granted(cidr, revision)
             await backoff.pause()
@@ -119,52 +112,39 @@ class Grants:
             if found is None or cidr not in found.row.pod_cidrs:
                 raise BlockNotHeld(node, cidr)
             row = msgspec.structs.replace(found.row, pod_cidrs=tuple(c for c in found.row.pod_cidrs if c != cidr))
-            revision = await self._write(row, found.lease, modified=found.revision, returned=(cidr,))
+            revision = await self._write(row, modified=found.revision, returned=(cidr,))
             if revision is not None:
                 return revision
             await backoff.pause()
         raise TooContended(f"return of block {cidr} of node {node}", ATTEMPTS)
 
-    async def unregister(self, node: NodeName) -> Revision:
-        """Let a node leave: what hangs on its lease goes at once, and nothing is kept for it."""
-        found = await self.find(node)
-        if found is not None:
-            await self.etcd.revoke(found.lease)
-        return Revision(await self.etcd.delete(self.keys.former_grant(node)))
-
     async def _enter(self, request: RegisterNode, lost: set[str]) -> Registration | None:
         """Register a node that has no row; None if another registration or grant came first."""
-        regained = tuple(cidr for cidr in self.cache.regainable(request.name) if cidr not in lost)
+        regained = self._regainable(request, (), lost)
         cidrs = (*regained, *self._choose_missing(request, regained, lost))
         row = Node(request.name, request.ipv4, request.ipv6, request.labels, cidrs)
-        lease = LeaseId(await self.etcd.grant(self.lease_seconds))
-        revision = await self._write(row, lease, modified=None, granted=cidrs, lost=lost)
-        if revision is None:
-            await self.etcd.revoke(lease)
-            return None
-        return Registration(row, lease, revision)
+        revision = await self._write(row, modified=None, granted=cidrs, lost=lost)
+        return None if revision is None else Registration(row, Incarnation(revision), revision)
 
     async def _return(self, found: Registration, request: RegisterNode, lost: set[str]) -> Registration | None:
-        """Keep the lease and blocks of a node that registers again; None if its row changed or
-        ended meanwhile.
+        """Keep incarnation and blocks of a node that registers again; None if its row changed or
+        went meanwhile.
         """
-        if not await self.keep(found.lease):
-            return None
         former = found.row.pod_cidrs
-        granted = self._choose_missing(request, former, lost)
+        regained = self._regainable(request, former, lost)
+        granted = (*regained, *self._choose_missing(request, (*former, *regained), lost))
         cidrs = (*former, *granted)
         row = msgspec.structs.replace(
             found.row, ipv4=request.ipv4, ipv6=request.ipv6, labels=request.labels, pod_cidrs=cidrs
         )
         if row == found.row:
             return found
-        revision = await self._write(row, found.lease, modified=found.revision, granted=granted, lost=lost)
-        return None if revision is None else Registration(row, found.lease, revision)
+        revision = await self._write(row, modified=found.revision, granted=granted, lost=lost)
+        return None if revision is None else Registration(row, found.incarnation, revision)
 
     async def _write(
         self,
         row: Node,
-        lease: LeaseId,
         *,
         modified: Revision | None,
         granted: Sequence[str] = (),
@@ -178,27 +158,29 @@ class Grants:
             lost: Receives those of ``granted`` that turned out to be another's.
 
         Returns:
-            The revision, or None if the row or a block changed meanwhile, or the lease ended.
+            The revision, or None if the row or a block changed meanwhile.
         """
         node = self.keys.node(row.name)
         blocks = {cidr: self._block_key(cidr) for cidr in granted}
         compare = [absent(node) if modified is None else unchanged(node, modified)]
         compare += [absent(key) for key in blocks.values()]
         ops = [
-            put(node, msgspec.json.encode(row), lease),
+            put(node, msgspec.json.encode(row)),
             put(self.keys.former_grant(row.name), msgspec.json.encode(FormerGrant(row.pod_cidrs))),
-            *(put(key, self._block_value(cidr, row.name), lease) for cidr, key in blocks.items()),
+            *(put(key, self._block_value(cidr, row.name)) for cidr, key in blocks.items()),
             *(delete(self._block_key(cidr)) for cidr in returned),
         ]
-        try:
-            outcome = await self.etcd.txn(Txn(compare, ops, [get(key) for key in blocks.values()]))
-        except LeaseNotFound:
-            return None
+        outcome = await self.etcd.txn(Txn(compare, ops, [get(key) for key in blocks.values()]))
         if outcome.succeeded:
             return Revision(outcome.revision)
         if lost is not None:
             lost.update(cidr for cidr, key in blocks.items() if outcome.value(key) is not None)
         return None
+
+    def _regainable(self, request: RegisterNode, held: Sequence[str], lost: set[str]) -> tuple[str, ...]:
+        """Return the free blocks beside ``held`` that a node had, as we know or as it says."""
+        known = self.cache.regainable(request.name, request.blocks)
+        return tuple(cidr for cidr in known if cidr not in lost and cidr not in held)
 
     def _choose_missing(self, request: RegisterNode, cidrs: Sequence[str], lost: set[str]) -> tuple[str, ...]:
         """Choose a block of each pool that a node asks for and that none of its ``cidrs`` is of."""

@@ -7,11 +7,12 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 
 from cilia.calls import Calls
-from cilia.contracts.ipam import Granted, GrowBlocks, Heartbeat, Registered, RegisterNode, ShrinkBlocks, UnregisterNode
+from cilia.contracts.ipam import Granted, GrowBlocks, Registered, RegisterNode, ShrinkBlocks, UnregisterNode
 from cilia.contracts.labels import NODE, BadLabel, node
-from cilia.contracts.messages import Empty, Revised
-from services.ipam.errors import BadField, NotRegistered
+from cilia.contracts.messages import Revised
+from services.ipam.errors import BadField
 from services.ipam.grants import Grants
+from services.ipam.removal import Removal
 
 NODE_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """An RFC 1123 label: it is a token of subjects and of keys."""
@@ -19,16 +20,17 @@ NODE_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Calls that the service answers."""
+    """Calls that every replica answers; heartbeats are the elected one's."""
 
     grants: Grants
+    removal: Removal
+    stale_seconds: float
 
     @property
     def calls(self) -> Calls:
         """The calls, for :func:`cilia.calls.serve`."""
         return {
             "register": (RegisterNode, self.register),
-            "heartbeat": (Heartbeat, self.heartbeat),
             "grow": (GrowBlocks, self.grow),
             "shrink": (ShrinkBlocks, self.shrink),
             "unregister": (UnregisterNode, self.unregister),
@@ -42,32 +44,26 @@ class Requests:
         if request.ipv6:
             _check_address("ipv6", request.ipv6, version=6)
         _check_labels(request.labels)
+        for cidr in request.blocks:
+            _check_block("blocks", cidr)
         if not (request.pool or request.pool6):
             raise BadField("pool", request.pool, "a node's pods have addresses of one pool at least")
         registration = await self.grants.register(request)
-        return Registered(registration.lease, self.grants.lease_seconds, registration.row, registration.revision)
-
-    async def heartbeat(self, request: Heartbeat) -> Empty:
-        """Keep a node's lease."""
-        if not await self.grants.keep(request.lease):
-            raise NotRegistered(request.node, request.lease)
-        return Empty()
+        return Registered(registration.incarnation, self.stale_seconds, registration.row, registration.revision)
 
     async def grow(self, request: GrowBlocks) -> Granted:
         """Grant one more block."""
-        return await self.grants.grow(request.node, request.lease, request.pool)
+        return await self.grants.grow(request.node, request.incarnation, request.pool)
 
     async def shrink(self, request: ShrinkBlocks) -> Revised:
         """Take a block back."""
-        try:
-            cidr = str(ip_network(request.cidr))
-        except ValueError as error:
-            raise BadField("cidr", request.cidr, str(error)) from error
-        return Revised(await self.grants.shrink(request.node, cidr))
+        _check_block("cidr", request.cidr)
+        return Revised(await self.grants.shrink(request.node, str(ip_network(request.cidr))))
 
     async def unregister(self, request: UnregisterNode) -> Revised:
-        """Leave the cluster."""
-        return Revised(await self.grants.unregister(request.node))
+        """Leave the cluster, or have a node removed."""
+        node, incarnation = request.node, request.incarnation
+        return Revised(await self.removal.unregister(node, incarnation, only_stale=request.only_stale))
 
 
 def _check_labels(labels: Iterable[str]) -> None:
@@ -75,6 +71,13 @@ def _check_labels(labels: Iterable[str]) -> None:
         node(labels)
     except BadLabel as error:
         raise BadField("labels", error.text.removeprefix(f"{NODE}:"), str(error)) from error
+
+
+def _check_block(field: str, cidr: str) -> None:
+    try:
+        ip_network(cidr)
+    except ValueError as error:
+        raise BadField(field, cidr, str(error)) from error
 
 
 def _check_address(field: str, text: str, *, version: int) -> None:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from cilia.bus import Bus
 from cilia.contracts.identity_service import Allocated, AllocateIdentity, Published, PublishEndpoint
-from cilia.contracts.ids import EndpointId, Identity, LeaseId, NamedPort, NodeName
+from cilia.contracts.ids import EndpointId, Identity, Incarnation, NamedPort, NodeName
 from cilia.contracts.ipam import Registered, RegisterNode
 from cilia.contracts.messages import Message, ProblemCode
 from cilia.contracts.tables import Endpoint
@@ -35,17 +35,15 @@ async def register(bus: Bus, name: str, ipv4: str = "192.0.2.1", **fields: str) 
     return await ask(bus, "ipam", "register", RegisterNode(NodeName(name), ipv4, **fields), Registered)  # type: ignore[arg-type]
 
 
-async def allocate(bus: Bus, holder: str, lease: int, *labels: str) -> Identity:
+async def allocate(bus: Bus, holder: str, *labels: str) -> Identity:
     """Allocate the identity of a label set."""
-    return (
-        await ask(bus, "identity", "allocate", AllocateIdentity(labels, holder, LeaseId(lease)), Allocated)
-    ).identity
+    return (await ask(bus, "identity", "allocate", AllocateIdentity(labels, holder), Allocated)).identity
 
 
 async def publish(
-    bus: Bus, node: str, number: int, lease: int, *labels: str, named_ports: tuple[NamedPort, ...] = ()
+    bus: Bus, node: str, number: int, incarnation: int, *labels: str, named_ports: tuple[NamedPort, ...] = ()
 ) -> Published:
     """Publish an endpoint."""
     address = f"10.244.{number >> 8}.{number & 255}"
     row = Endpoint(NodeName(node), EndpointId(number), Identity(0), address, named_ports=named_ports)
-    return await ask(bus, "identity", "publish", PublishEndpoint(row, labels, LeaseId(lease)), Published)
+    return await ask(bus, "identity", "publish", PublishEndpoint(row, labels, Incarnation(incarnation)), Published)

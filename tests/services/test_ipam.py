@@ -1,10 +1,11 @@
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_network
 
 import pytest
 
-from cilia.contracts.ids import LeaseId, NodeName
+from cilia.contracts.ids import Incarnation, NodeName
 from cilia.contracts.ipam import Granted, GrowBlocks, Heartbeat, Registered, RegisterNode, ShrinkBlocks, UnregisterNode
 from cilia.contracts.messages import Empty, Revised
 from cilia.errors import BadConfig, Refused
@@ -12,6 +13,8 @@ from laboratory.services import Stage
 from tests.services.ask import ask, publish, register
 
 SMALL = {"pools": "default=10.244.0.0/24/26"}
+DUAL = {"pools": "default=10.244.0.0/16/26,six=fd00::/48/64"}
+DYING = {"stale_seconds": "0.5", "dead_seconds": "1"}
 N1 = NodeName("n1")
 
 
@@ -19,14 +22,25 @@ async def unregister(stage: Stage, name: str) -> None:
     await ask(stage.bus, "ipam", "unregister", UnregisterNode(NodeName(name)), Revised)
 
 
-async def until_no_node_is_left(stage: Stage) -> None:
+async def nothing() -> None:
+    """Do nothing."""
+
+
+async def until(
+    read: Callable[[], Awaitable[set[str]]], wanted: set[str], meanwhile: Callable[[], Awaitable[None]] = nothing
+) -> None:
     async with asyncio.timeout(60):
-        while await stage.nodes():  # noqa: ASYNC110 - leases end in etcd
+        while await read() != wanted:
+            await meanwhile()
             await asyncio.sleep(0.05)
 
 
+async def beat(stage: Stage, node: Registered) -> None:
+    await ask(stage.bus, "ipam", "heartbeat", Heartbeat(node.node.name, node.incarnation), Empty)
+
+
 async def grow(stage: Stage, node: Registered) -> str:
-    return (await ask(stage.bus, "ipam", "grow", GrowBlocks(node.node.name, node.lease), Granted)).cidr
+    return (await ask(stage.bus, "ipam", "grow", GrowBlocks(node.node.name, node.incarnation), Granted)).cidr
 
 
 async def test_nodes_that_register_at_once_with_two_replicas_share_no_address(stage: Stage) -> None:
@@ -34,18 +48,17 @@ async def test_nodes_that_register_at_once_with_two_replicas_share_no_address(st
         nodes = await asyncio.gather(*(register(stage.bus, f"n{i}", f"192.0.2.{i}") for i in range(1, 61)))
         blocks = [ip_network(cidr) for node in nodes for cidr in node.node.pod_cidrs]
         assert len(set(blocks)) == 60
-        assert len({node.lease for node in nodes}) == 60
         assert all(block.subnet_of(ip_network("10.0.0.0/8")) for block in blocks)  # type: ignore[arg-type]
 
 
-async def test_registering_again_keeps_lease_and_blocks_and_updates_labels(stage: Stage) -> None:
+async def test_registering_again_keeps_incarnation_and_blocks_and_updates_labels(stage: Stage) -> None:
     async with stage.inside("ipam", "a"), stage.inside("ipam", "b"):
         first = await register(stage.bus, "n1")
         again = await asyncio.gather(*(register(stage.bus, "n1") for _ in range(10)))
-        assert {(each.lease, each.node) for each in again} == {(first.lease, first.node)}
+        assert {(each.incarnation, each.node) for each in again} == {(first.incarnation, first.node)}
         request = RegisterNode(N1, "192.0.2.1", labels=("zone=a",))
         labelled = await ask(stage.bus, "ipam", "register", request, Registered)
-        assert (labelled.lease, labelled.node.pod_cidrs) == (first.lease, first.node.pod_cidrs)
+        assert (labelled.incarnation, labelled.node.pod_cidrs) == (first.incarnation, first.node.pod_cidrs)
         assert labelled.node.labels == ("zone=a",)
 
 
@@ -56,12 +69,12 @@ async def test_one_name_on_two_machines_is_a_conflict_that_names_both(stage: Sta
             await register(stage.bus, "n1", "192.0.2.9")
 
 
-async def test_a_node_that_shows_its_lease_comes_back_with_another_address(stage: Stage) -> None:
+async def test_a_node_that_shows_its_incarnation_comes_back_with_another_address(stage: Stage) -> None:
     async with stage.inside("ipam"):
         first = await register(stage.bus, "n1", "192.0.2.1")
-        request = RegisterNode(N1, "192.0.2.9", lease=first.lease)
+        request = RegisterNode(N1, "192.0.2.9", incarnation=first.incarnation)
         moved = await ask(stage.bus, "ipam", "register", request, Registered)
-        assert (moved.lease, moved.node.ipv4) == (first.lease, "192.0.2.9")
+        assert (moved.incarnation, moved.node.ipv4) == (first.incarnation, "192.0.2.9")
         assert moved.node.pod_cidrs == first.node.pod_cidrs
 
 
@@ -87,41 +100,58 @@ async def test_a_block_given_back_is_free_for_others(stage: Stage) -> None:
         assert (await register(stage.bus, "n2", "192.0.2.2")).node.pod_cidrs == (blocks[1],)
 
 
-async def test_heartbeats_keep_a_node_and_without_them_all_it_had_goes(stage: Stage) -> None:
-    async with stage.inside("ipam", lease_seconds="2", **SMALL), stage.inside("identity"):
-        kept, lost = await register(stage.bus, "n1"), await register(stage.bus, "n2", "192.0.2.2")
-        await publish(stage.bus, "n2", 7, lost.lease, "app=web")
-        async with asyncio.timeout(60):
-            while "n2" in await stage.nodes():
-                await ask(stage.bus, "ipam", "heartbeat", Heartbeat(N1, kept.lease), Empty)
-                await asyncio.sleep(0.1)
+async def test_a_silent_node_is_said_to_be_stale_and_keeps_all_that_it_has(stage: Stage) -> None:
+    async with stage.inside("ipam", stale_seconds="1", **SMALL), stage.inside("identity"):
+        silent = await register(stage.bus, "n1")
+        await publish(stage.bus, "n1", 7, silent.incarnation, "app=web")
+        await until(stage.stale, {"n1"})
+        assert (await stage.nodes(), await stage.endpoints()) == ({"n1"}, {"n1/7"})
+        await beat(stage, silent)
+        await until(stage.stale, set())
         assert await stage.nodes() == {"n1"}
-        assert await stage.endpoints() == set()
+
+
+async def test_a_node_that_is_silent_for_very_long_is_removed_and_hears_so_when_it_returns(stage: Stage) -> None:
+    async with stage.inside("ipam", **DYING, **SMALL), stage.inside("identity"):
+        kept, dead = await register(stage.bus, "n1"), await register(stage.bus, "n2", "192.0.2.2")
+        await publish(stage.bus, "n2", 7, dead.incarnation, "app=web")
+        await until(stage.nodes, {"n1"}, meanwhile=lambda: beat(stage, kept))
+        assert (await stage.endpoints(), await stage.stale()) == (set(), set())
         with pytest.raises(Refused) as caught:
-            await ask(stage.bus, "ipam", "heartbeat", Heartbeat(NodeName("n2"), lost.lease), Empty)
-        assert (caught.value.problem.code, caught.value.problem.field) == ("not_found", "lease")
+            await beat(stage, dead)
+        assert (caught.value.problem.code, caught.value.problem.field) == ("not_found", "incarnation")
 
 
-async def test_a_node_that_returns_after_its_lease_gets_its_blocks_back(stage: Stage) -> None:
-    async with stage.inside("ipam", lease_seconds="1", pools="default=10.244.0.0/25/26"):
-        first = await register(stage.bus, "n1")
+async def test_a_node_that_returns_gets_its_blocks_back_of_both_families(stage: Stage) -> None:
+    async with stage.inside("ipam", **DYING, **DUAL):
+        other, first = await register(stage.bus, "n2", "192.0.2.2"), await register(stage.bus, "n1", pool6="six")
         await grow(stage, first)
         blocks = (await register(stage.bus, "n1")).node.pod_cidrs
-        await until_no_node_is_left(stage)
-        back = await register(stage.bus, "n1")
-        assert back.lease != first.lease
+        await until(stage.nodes, {"n2"}, meanwhile=lambda: beat(stage, other))
+        back = await register(stage.bus, "n1", pool6="six")
+        assert back.incarnation != first.incarnation
         assert back.node.pod_cidrs == blocks
 
 
 async def test_what_an_absent_node_had_is_granted_when_nothing_else_is_free(stage: Stage) -> None:
-    async with stage.inside("ipam", lease_seconds="1", pools="default=10.244.0.0/25/26"):
-        absent = await register(stage.bus, "n1")
-        await until_no_node_is_left(stage)
-        other = await register(stage.bus, "n2", "192.0.2.2")
-        assert other.node.pod_cidrs != absent.node.pod_cidrs
+    async with stage.inside("ipam", **DYING, pools="default=10.244.0.0/25/26"):
+        other, absent = await register(stage.bus, "n2", "192.0.2.2"), await register(stage.bus, "n1")
+        await until(stage.nodes, {"n2"}, meanwhile=lambda: beat(stage, other))
         assert await grow(stage, other) == absent.node.pod_cidrs[0]
         with pytest.raises(Refused, match="exhausted"):
             await register(stage.bus, "n1")
+
+
+async def test_a_node_is_removed_by_hand_unless_it_lives(stage: Stage) -> None:
+    async with stage.inside("ipam", stale_seconds="1", **SMALL):
+        node = await register(stage.bus, "n1")
+        await beat(stage, node)
+        request = UnregisterNode(N1, only_stale=True)
+        with pytest.raises(Refused, match="conflict: node 'n1' is not stale"):
+            await ask(stage.bus, "ipam", "unregister", request, Revised)
+        await until(stage.stale, {"n1"})
+        await ask(stage.bus, "ipam", "unregister", request, Revised)
+        assert (await stage.nodes(), await stage.stale()) == (set(), set())
 
 
 async def test_a_node_that_unregisters_leaves_nothing_behind(stage: Stage) -> None:
@@ -132,11 +162,8 @@ async def test_a_node_that_unregisters_leaves_nothing_behind(stage: Stage) -> No
         await unregister(stage, "n6")
         assert await stage.nodes() == set()
         with pytest.raises(Refused) as caught:
-            await ask(stage.bus, "ipam", "grow", GrowBlocks(N1, LeaseId(1)), Granted)
-        assert (caught.value.problem.code, caught.value.problem.field) == ("not_found", "lease")
-
-
-DUAL = {"pools": "default=10.244.0.0/16/26,six=fd00::/48/64"}
+            await ask(stage.bus, "ipam", "grow", GrowBlocks(N1, Incarnation(1)), Granted)
+        assert (caught.value.problem.code, caught.value.problem.field) == ("not_found", "incarnation")
 
 
 def families(node: Registered) -> list[int]:
@@ -151,7 +178,7 @@ async def test_a_node_gets_blocks_of_the_families_that_it_asks_for(stage: Stage)
         blocks = [ip_network(cidr) for cidr in (*both.node.pod_cidrs, *only.node.pod_cidrs)]
         assert len(set(blocks)) == 3
         assert all(block.subnet_of(ip_network("fd00::/48")) for block in blocks if block.version == 6)  # type: ignore[arg-type]
-        grown = await ask(stage.bus, "ipam", "grow", GrowBlocks(NodeName("n2"), only.lease, "six"), Granted)
+        grown = await ask(stage.bus, "ipam", "grow", GrowBlocks(NodeName("n2"), only.incarnation, "six"), Granted)
         assert ip_network(grown.cidr).version == 6
         assert await stage.pools() == {"default", "six"}
 
@@ -161,15 +188,8 @@ async def test_a_node_that_asks_for_ipv6_later_gets_it_beside_what_it_has(stage:
         before = await register(stage.bus, "n1")
         after, again = await register(stage.bus, "n1", pool6="six"), await register(stage.bus, "n1", pool6="six")
         assert families(after) == [4, 6]
-        assert (after.lease, after.node.pod_cidrs[0]) == (before.lease, before.node.pod_cidrs[0])
+        assert (after.incarnation, after.node.pod_cidrs[0]) == (before.incarnation, before.node.pod_cidrs[0])
         assert again.node == after.node
-
-
-async def test_a_node_that_returns_after_its_lease_has_both_families_again(stage: Stage) -> None:
-    async with stage.inside("ipam", lease_seconds="1", **DUAL):
-        first = await register(stage.bus, "n1", pool6="six")
-        await until_no_node_is_left(stage)
-        assert (await register(stage.bus, "n1", pool6="six")).node.pod_cidrs == first.node.pod_cidrs
 
 
 @pytest.mark.parametrize(
@@ -223,5 +243,5 @@ async def test_a_killed_replica_is_replaced_by_the_other_without_a_gap_in_servic
         first = await register(stage.bus, "n1")
         await victim.kill()
         again = await register(stage.bus, "n1")
-        assert (again.lease, again.node.pod_cidrs) == (first.lease, first.node.pod_cidrs)
+        assert (again.incarnation, again.node.pod_cidrs) == (first.incarnation, first.node.pod_cidrs)
         assert len(await grow(stage, again)) > 0

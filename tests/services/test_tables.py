@@ -47,7 +47,7 @@ async def test_rows_reach_subscribers_and_leave_with_their_node(stage: Stage) ->
         subscribed(stage, NODES, POOLS, IDENTITIES, ENDPOINTS) as (nodes, pools, identities, endpoints),
     ):
         node = await register(stage.bus, "n1")
-        published = await publish(stage.bus, "n1", 7, node.lease, "app=web", "tier=front")
+        published = await publish(stage.bus, "n1", 7, node.incarnation, "app=web", "tier=front")
         key = EndpointKey(NodeName("n1"), EndpointId(7))
         await until(lambda: rows(endpoints).get(key) == published.endpoint)
         await until(lambda: rows(nodes) == {"n1": node.node})
@@ -65,10 +65,10 @@ async def test_publication_goes_on_when_the_leader_is_killed(stage: Stage) -> No
         stage.service("identity", "a", election_seconds="1") as a,
         subscribed(stage, ENDPOINTS) as (endpoints,),
     ):
-        lease = (await register(stage.bus, "n1")).lease
-        await publish(stage.bus, "n1", 1, lease, "app=web")
+        incarnation = (await register(stage.bus, "n1")).incarnation
+        await publish(stage.bus, "n1", 1, incarnation, "app=web")
         await until(lambda: len(rows(endpoints)) == 1)
         async with stage.inside("identity", "b", election_seconds="1"):
             await a.kill()
-            await asyncio.gather(*(publish(stage.bus, "n1", number, lease, "app=web") for number in range(2, 50)))
+            await asyncio.gather(*(publish(stage.bus, "n1", number, incarnation, "app=web") for number in range(2, 50)))
             await until(lambda: len(rows(endpoints)) == 49)

@@ -3,19 +3,21 @@
 import argparse
 import asyncio
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import unified_diff
+from types import MappingProxyType
 
 import msgspec
 import yaml
 
 from cilia.commands.arguments import add_seconds
-from cilia.commands.output import note, print_json
+from cilia.commands.output import format_time, note, print_json
 from cilia.commands.session import Session
-from cilia.contracts.ids import Revision
+from cilia.contracts.ids import NodeName, Revision
 from cilia.contracts.policies import NodeForecast, PoliciesChanged
 from cilia.contracts.realisation import Realised, WaitRealised
-from cilia.errors import Failure
+from cilia.contracts.tables import Staleness
+from cilia.errors import Failure, Unavailable
 from cilia.metrics import percentile
 
 SHOWN_NODES = 5
@@ -80,16 +82,33 @@ async def wait_in_force(arguments: argparse.Namespace, session: Session, revisio
     if arguments.output == "json":
         print_json(realised)
     else:
-        note(describe_realisation(realised))
+        stale = {} if realised.complete else await _stale_nodes(session)
+        note(describe_realisation(realised, stale))
     return 0 if realised.complete else 3
 
 
-def describe_realisation(realised: Realised) -> str:
-    """Return the state of a revision's realisation as one line for people."""
+async def _stale_nodes(session: Session) -> dict[NodeName, Staleness]:
+    try:
+        return await session.stale_nodes()
+    except Unavailable:  # the stragglers' names are worth more than why they are late
+        return {}
+
+
+def describe_realisation(realised: Realised, stale: Mapping[NodeName, Staleness] = MappingProxyType({})) -> str:
+    """Return the state of a revision's realisation as one line for people.
+
+    Args:
+        stale: Nodes whose agents are silent.
+    """
+
+    def described(node: NodeName) -> str:
+        silent = stale.get(node)
+        return node if silent is None else f"{node} (stale since {format_time(silent.since_ns)})"
+
     times = sorted(node.milliseconds for node in realised.nodes)
     endpoints = sum(node.endpoints for node in realised.nodes)
     if not realised.complete:
-        missing = f" on {', '.join(realised.stragglers)}" if realised.stragglers else ""
+        missing = f" on {', '.join(map(described, realised.stragglers))}" if realised.stragglers else ""
         return f"revision {realised.revision} is NOT in force yet{missing}"
     if not times:
         return f"revision {realised.revision} concerns no endpoint"

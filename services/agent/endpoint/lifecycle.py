@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from cilia.contracts.agent import AuditEndpoint, CreateEndpoint, EndpointReference, RelabelEndpoint
 from cilia.contracts.identity_service import Published
-from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
+from cilia.contracts.ids import EndpointId, Identity, Incarnation, Revision
 from cilia.datapath.errors import DatapathError
 from cilia.errors import Refused, Unavailable
 from cilia.netns import NoNetworkNamespace, open_netns
@@ -54,11 +54,11 @@ class EndpointLifecycle:
                 return await self._repeat(known, request)
             with open_netns(request.netns):
                 pass  # it is there; better known before an identity is allocated
-            lease = await self._lease(request.timeout_seconds)
+            incarnation = await self._incarnation(request.timeout_seconds)
             pod = await self._record(request, labels)
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await self._connect(pod, lease)
+                    return await self._connect(pod, incarnation)
             except TimeoutError as error:
                 step = pending_step(self._parts.endpoints.get(pod.id) or pod)
                 await asyncio.shield(self._undo(pod))
@@ -93,7 +93,7 @@ class EndpointLifecycle:
             pod = replace(self._parts.endpoints.find(request.endpoint), labels=labels)
             if pod.disconnecting:
                 raise UnknownEndpoint("name", pod.full_name)
-            published = await self._parts.publisher.publish(pod, await self._lease(RELABEL_SECONDS))
+            published = await self._parts.publisher.publish(pod, await self._incarnation(RELABEL_SECONDS))
             return await self._adopt_identity(pod, published)
 
     async def audit(self, request: AuditEndpoint) -> Pod:
@@ -113,7 +113,7 @@ class EndpointLifecycle:
             return pod
 
     async def republish(self, endpoint: EndpointId) -> bool:
-        """Write a pod's row again under the node's present lease.
+        """Write a pod's row again, for the node's present incarnation.
 
         Returns:
             Whether that is done with, also since the pod has gone.
@@ -126,12 +126,25 @@ class EndpointLifecycle:
             if pod is None or pod.disconnecting:
                 return True
             try:
-                published = await self._parts.publisher.publish(pod, await self._parts.registrar.lease())
+                published = await self._parts.publisher.publish(pod, await self._parts.registrar.incarnation())
             except (Refused, Unavailable) as error:
                 log.warning("endpoint %s is not published: %s", pod.full_name, error)
                 return False
             await self._adopt_identity(pod, published)
             return True
+
+    async def drop_lost(self, endpoint: EndpointId) -> None:
+        """Disconnect a pod that has an address of a block that is another node's now.
+
+        Others reach that node's pod under the address, so ours talks to nobody any more.
+        """
+        pod = self._parts.endpoints.get(endpoint)
+        if pod is None or pod.disconnecting or not self._parts.pool.is_lost(pod.addresses):
+            return
+        async with self._turns.of(pod.namespace, pod.name):
+            addresses = ", ".join(filter(None, pod.addresses))
+            log.error("endpoint %s is disconnected: %s is another node's now", pod.full_name, addresses)
+            await self.disconnect(pod)
 
     def keep(self, pod: Pod) -> None:
         """Know a pod, in memory and on disk."""
@@ -182,23 +195,23 @@ class EndpointLifecycle:
             raise
         return pod
 
-    async def _lease(self, seconds: float) -> LeaseId:
-        """Return the node's lease.
+    async def _incarnation(self, seconds: float) -> Incarnation:
+        """Return the node's incarnation.
 
         Raises:
             Unavailable: The node isn't registered, and wasn't within ``seconds``.
         """
         try:
             async with asyncio.timeout(seconds):
-                return await self._parts.registrar.lease()
+                return await self._parts.registrar.incarnation()
         except TimeoutError as error:
             raise Unavailable("ipam", f"the node is not registered ({self._parts.registrar.last_error})") from error
 
-    async def _connect(self, pod: Pod, lease: LeaseId) -> Pod:
+    async def _connect(self, pod: Pod, incarnation: Incarnation) -> Pod:
         """Make a pod's link and publish its row, side by side; then have its policy in force."""
         parts = self._parts
         linked, published = await asyncio.gather(
-            self.link(pod), parts.publisher.publish(pod, lease), return_exceptions=True
+            self.link(pod), parts.publisher.publish(pod, incarnation), return_exceptions=True
         )
         if isinstance(linked, BaseException):
             raise linked

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cilia.contracts.identity_service import Published
-from cilia.contracts.ids import EndpointId, Identity, LeaseId, Revision
+from cilia.contracts.ids import EndpointId, Identity, Incarnation, Revision
 from services.agent.endpoint.store import Endpoints, Pod
 from services.agent.endpoint.veth import PodLink, PodLinks
 from services.agent.netlink.worker import Worker
@@ -63,18 +63,18 @@ class Policy(Protocol):
 class Publisher(Protocol):
     """Rows of this node's endpoints (services.agent.endpoint.publication)."""
 
-    async def publish(self, pod: Pod, lease: LeaseId) -> Published: ...
+    async def publish(self, pod: Pod, incarnation: Incarnation) -> Published: ...
 
     def withdraw(self, endpoint: EndpointId, finished: Callable[[], None]) -> asyncio.Event: ...
 
 
 class Registrar(Protocol):
-    """The node's lease and addresses (services.agent.node.registration)."""
+    """The node's membership and addresses (services.agent.node.registration)."""
 
     @property
     def last_error(self) -> str: ...
 
-    async def lease(self) -> LeaseId: ...
+    async def incarnation(self) -> Incarnation: ...
 
     async def addresses(self) -> Addresses: ...
 

@@ -8,7 +8,7 @@ from typing import Final
 from cilia.backoff import Backoff
 from cilia.bus import Bus
 from cilia.contracts.identity_service import Published, PublishEndpoint, WithdrawEndpoint
-from cilia.contracts.ids import EndpointId, LeaseId, NodeName
+from cilia.contracts.ids import EndpointId, Incarnation, NodeName
 from cilia.contracts.messages import ProblemCode, Revised
 from cilia.contracts.tables import Endpoint
 from cilia.errors import Refused, Unavailable
@@ -36,15 +36,15 @@ class Publication:
         """Withdrawals that identity hasn't answered yet."""
         return len(self._withdrawn)
 
-    async def publish(self, pod: Pod, lease: LeaseId) -> Published:
+    async def publish(self, pod: Pod, incarnation: Incarnation) -> Published:
         """Write a pod's row and return it with its identity.
 
         Raises:
             Refused, Unavailable: See the identity service.
         """
-        row = Endpoint(self._node, pod.id, pod.identity, pod.ipv4, pod.ipv6, pod.namespace, pod.name, pod.named_ports)
+        row = row_of(self._node, pod)
         subject = self._bus.subjects.request("identity", "publish")
-        return await self._bus.request(subject, PublishEndpoint(row, pod.labels, lease), Published)
+        return await self._bus.request(subject, PublishEndpoint(row, pod.labels, incarnation), Published)
 
     def withdraw(self, endpoint: EndpointId, finished: Callable[[], None]) -> asyncio.Event:
         """Have a pod's row removed; then ``finished`` is called, and the event set."""
@@ -80,3 +80,8 @@ class Publication:
             log.warning("endpoint %d is not withdrawn: %s", endpoint, refused)
             return refused.problem.code is ProblemCode.NOT_FOUND
         return True
+
+
+def row_of(node: NodeName, pod: Pod) -> Endpoint:
+    """Return the row that a pod has in the table of endpoints."""
+    return Endpoint(node, pod.id, pod.identity, pod.ipv4, pod.ipv6, pod.namespace, pod.name, pod.named_ports)

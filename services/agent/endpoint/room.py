@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from cilia.contracts.agent import LoopName, LoopStatus
-from cilia.contracts.ids import Identity
+from cilia.contracts.ids import Identity, Revision
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
 from services.agent.address import number
@@ -17,13 +17,12 @@ from services.agent.endpoint.lifecycle import EndpointLifecycle
 from services.agent.endpoint.maps import EndpointMap
 from services.agent.endpoint.parts import Parts, WorkerLinks
 from services.agent.endpoint.publication import Publication
-from services.agent.endpoint.republication import Republication
+from services.agent.endpoint.republication import OwnRows, Republication
 from services.agent.endpoint.restore import restore
 from services.agent.endpoint.store import Endpoints, PodFiles
 from services.agent.endpoint.veth import PodLinks
 from services.agent.ipcache.room import IpcacheRoom
 from services.agent.kernel import Kernel
-from services.agent.node.pool import Addresses
 from services.agent.node.room import NodeRoom
 from services.agent.policy.reconciler import PolicyReconciler
 from services.agent.room import Room
@@ -52,11 +51,12 @@ class EndpointRoom(Room):
         self,
         store: PodStore,
         policy: PolicyReconciler,
-        parts: Parts,
+        lifecycle: EndpointLifecycle,
         links: PodLinks,
         rows: Publication,
         table: EndpointMap,
         drift: EndpointDrift,
+        republication: Republication,
     ) -> None:
         self.endpoints = store.endpoints
         self._table = table
@@ -64,8 +64,8 @@ class EndpointRoom(Room):
         self._policy = policy
         self._links = links
         self._rows = rows
-        self.lifecycle = EndpointLifecycle(parts)
-        self._republication = Republication(store.endpoints, self.lifecycle.republish)
+        self.lifecycle = lifecycle
+        self._republication = republication
 
     @classmethod
     async def open(
@@ -103,17 +103,21 @@ class EndpointRoom(Room):
                 purge_flows=purge_flows,
                 mtu_bytes=kernel.devices.mtu_bytes,
             )
-            room = cls(store, policy, parts, links, rows, table, EndpointDrift(table, kernel.readers.run))
+            drift = EndpointDrift(table, kernel.readers.run)
+            lifecycle = EndpointLifecycle(parts)
+            own_rows = OwnRows(node.tables.endpoints, config.node)
+            republication = Republication(parts, lifecycle, own_rows, config.node)
+            room = cls(store, policy, lifecycle, links, rows, table, drift, republication)
             gateways = store.gateways()
             node.gateways.write(gateways)
             ipcache.reconciler.set_hosts(gateways)
-            await restore(parts, room.lifecycle)
+            await restore(parts, lifecycle)
             opened.pop_all()
         return room
 
-    def registered(self, _gateways: Addresses) -> None:
-        """Have all rows written under the new lease."""
-        self._republication.publish_all()
+    def compare(self, revision: Revision) -> None:
+        """Have rows compared with pods, as of a registration."""
+        self._republication.compare(revision)
 
     def ready(self) -> int:
         """Return how many endpoints have policy in force."""

@@ -76,6 +76,7 @@ class Endpoints:
         self._pods: dict[EndpointId, Pod] = {pod.id: pod for pod in pods}
         self._ids = {pod.full_name: pod.id for pod in self._pods.values()}
         self._last_id = max(self._pods, default=0)
+        self._reserved: set[EndpointId] = set()
 
     def __len__(self) -> int:
         return len(self._pods)
@@ -127,10 +128,18 @@ class Endpoints:
         """
         for step in range(1, LAST_ID + 1):
             number = EndpointId((self._last_id + step - 1) % LAST_ID + 1)
-            if number not in self._pods:
+            if number not in self._pods and number not in self._reserved:
                 self._last_id = number
                 return number
         raise NoEndpointId(LAST_ID)
+
+    def reserve(self, endpoint: EndpointId) -> None:
+        """Keep an id from new pods: the cluster still has a row of it."""
+        self._reserved.add(endpoint)
+
+    def free(self, endpoint: EndpointId) -> None:
+        """Let new pods have a reserved id."""
+        self._reserved.discard(endpoint)
 
     def put(self, pod: Pod) -> None:
         """Add a pod, or replace what is known of it.

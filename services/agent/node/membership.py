@@ -3,10 +3,10 @@
 ::
 
                    register: answered
-    +----------+ ----------------------> +----------+ --- heartbeat, each third of the lease's life
-    | outside  |                         | member   | --- silence, refusals: noted; it may live on
+    +----------+ ----------------------> +----------+ --- heartbeat, three before it is stale
+    | outside  |                         | member   | --- silence, refusals: noted; it stays
     +----------+ <---------------------- +----------+
-      |     ^        heartbeat: not_found (the lease has expired; etcd has dropped the node's rows)
+      |     ^        heartbeat: not_found (the node was removed, with its blocks and rows)
       +-----+
     register: refused or no answer; pauses grow, and begin anew once the bus is back
 """
@@ -19,15 +19,18 @@ from typing import Final
 from msgspec.structs import replace
 
 from cilia.backoff import Backoff
-from cilia.contracts.ids import LeaseId
+from cilia.contracts.ids import Incarnation
 from cilia.contracts.ipam import Heartbeat, Registered, RegisterNode
 from cilia.contracts.messages import ProblemCode
 from cilia.errors import Refused, Unavailable
 
 FIRST_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 10.0
-BEATS_PER_LIFE: Final = 3
-"""Heartbeats in the time for which a lease lives without one."""
+BEATS: Final = 3
+"""Heartbeats in the time after which a node without one is stale."""
+LEAST_ANSWER_SECONDS: Final = 1.0
+ATTEMPTS: Final = 3
+"""Tries of one heartbeat: the replica that was asked may be about to be succeeded."""
 
 
 class Action(Enum):
@@ -43,7 +46,7 @@ class Membership:
     """State of the node's registration.
 
     Args:
-        own: What the node says of itself, with the lease that it had.
+        own: What the node says of itself, with the incarnation that it had.
         uniform: Randomness; gives a number between its two arguments.
     """
 
@@ -55,16 +58,18 @@ class Membership:
         self._uniform = uniform
         self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, uniform)
         self._has_failed = False
+        self._is_due = False
+        self._tries = 0
 
     @property
     def heartbeat(self) -> Heartbeat:
-        """Heartbeat of the lease; only for a member."""
-        return Heartbeat(self.own.name, self.own.lease)
+        """Heartbeat of the node; only for a member."""
+        return Heartbeat(self.own.name, self.own.incarnation)
 
     @property
     def answer_seconds(self) -> float:
-        """Longest wait for the answer to a heartbeat."""
-        return max(1.0, self._ttl_seconds / BEATS_PER_LIFE)
+        """Longest wait for the answer to one try of a heartbeat."""
+        return max(LEAST_ANSWER_SECONDS, self._beat_seconds / ATTEMPTS / 2)
 
     def next_action(self, *, is_connected: bool) -> Action:
         """Return what to do next, after :meth:`pause_seconds`.
@@ -79,7 +84,10 @@ class Membership:
     def pause_seconds(self) -> float:
         """Return how long to pause before a registration or a heartbeat."""
         if self.answer is not None:
-            return self._ttl_seconds / BEATS_PER_LIFE * self._uniform(0.8, 1.0)
+            if self._is_due:
+                return 0.0
+            share = ATTEMPTS if self._tries else 1
+            return self._beat_seconds / share * self._uniform(0.8, 1.0)
         return self._backoff.next_seconds() if self._has_failed else 0.0
 
     def bus_returned(self) -> None:
@@ -89,9 +97,10 @@ class Membership:
     def registered(self, answer: Registered) -> None:
         """Note that the node is a member."""
         self.answer = answer
-        self.own = replace(self.own, lease=answer.lease)
+        self.own = replace(self.own, incarnation=answer.incarnation)
         self.last_error = ""
         self._has_failed = False
+        self._is_due = True
         self._backoff.reset()
 
     def not_registered(self, error: Refused | Unavailable) -> bool:
@@ -102,22 +111,34 @@ class Membership:
         return is_news
 
     def beaten(self) -> None:
-        """Note that the lease lives on."""
+        """Note that a heartbeat was heard."""
         self.last_error = ""
+        self._is_due = False
+        self._tries = 0
 
     def not_beaten(self, error: Refused | Unavailable) -> bool:
-        """Note that a heartbeat failed; tell whether the lease has expired."""
+        """Note that a heartbeat failed; tell whether the node has been removed.
+
+        Silence is news only once all tries of a heartbeat have failed.
+        """
+        self._is_due = False
         if isinstance(error, Refused) and error.problem.code is ProblemCode.NOT_FOUND:
-            self.answer = None
+            self.removed()
             return True
-        self.last_error = str(error)
+        self._tries = (self._tries + 1) % ATTEMPTS
+        if not self._tries:
+            self.last_error = str(error)
         return False
 
-    @property
-    def lease(self) -> LeaseId:
-        """Lease of the node; 0: it never had one."""
-        return self.own.lease
+    def removed(self) -> None:
+        """Note that the node is no member any more."""
+        self.answer = None
 
     @property
-    def _ttl_seconds(self) -> float:
-        return self.answer.ttl_seconds if self.answer is not None else 0.0
+    def incarnation(self) -> Incarnation:
+        """Incarnation of the node; 0: it never was a member."""
+        return self.own.incarnation
+
+    @property
+    def _beat_seconds(self) -> float:
+        return self.answer.stale_seconds / BEATS if self.answer is not None else 0.0

@@ -55,7 +55,26 @@ class BlockPool:
         indexes = range(1 if self.blocks else 2, block.num_addresses - 1)
         self.blocks.append(block)
         self._fresh.append((block, indexes))
-        self.free += indexes.stop - indexes.start - sum(_contains(block, address) for address in self.used)
+        self.free += (
+            indexes.stop
+            - indexes.start
+            - sum(_contains(block, address) and address != self.gateway for address in self.used)
+        )
+
+    def hold(self, blocks: Iterable[Network]) -> None:
+        """Have exactly these blocks; addresses of others stay marked, and are lost."""
+        wanted = list(blocks)
+        if any(block not in wanted for block in self.blocks):
+            self.blocks.clear()
+            self._fresh.clear()
+            self._returned.clear()
+            self.free = 0
+        for block in wanted:
+            self.add_block(block)
+
+    def is_lost(self, address: str) -> bool:
+        """Tell whether a pod can't keep an address: it lies in no block, or became the gateway."""
+        return not self._is_ours(address)
 
     def allocate(self) -> str | None:
         """Take the address that has been free for longest; None if none is left."""
@@ -97,7 +116,7 @@ class BlockPool:
             yield address
 
     def _is_ours(self, address: str) -> bool:
-        return any(_contains(block, address) for block in self.blocks)
+        return address != self.gateway and any(_contains(block, address) for block in self.blocks)
 
 
 class AddressPool:
@@ -140,6 +159,16 @@ class AddressPool:
         """Add a granted block; one that is known already changes nothing."""
         block = ip_network(cidr)
         self._pools[block.version].add_block(block)
+
+    def hold(self, cidrs: Iterable[str]) -> None:
+        """Have exactly the blocks that were granted."""
+        blocks = [ip_network(cidr) for cidr in cidrs]
+        for version, pool in self._pools.items():
+            pool.hold(block for block in blocks if block.version == version)
+
+    def is_lost(self, addresses: Addresses) -> bool:
+        """Tell whether a pod can't keep its addresses, since a block of theirs is another's now."""
+        return any(self._pool_of(address).is_lost(address) for address in addresses if address)
 
     def allocate(self) -> Addresses:
         """Take one address of each family that pods get.

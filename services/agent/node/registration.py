@@ -1,19 +1,24 @@
-"""Registration of the node: its lease, its blocks of addresses, and what hangs on the lease.
+"""Registration of the node: its incarnation, its blocks of addresses, and its heartbeats.
 
-While ipam or the bus is away the node keeps what it has; when the lease has expired meanwhile, etcd
-has dropped the node's rows, and it registers and publishes again.
+While ipam or the bus is away the node keeps what it has, and so does the cluster. Only a node that
+was removed meanwhile (it was silent for very long, or somebody said so) registers anew, maybe
+without a block that it had.
 """
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
+import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from cilia.backoff import Backoff
 from cilia.bus import Bus
-from cilia.contracts.ids import LeaseId, NodeName
+from cilia.contracts.ids import Incarnation, NodeName, Revision
 from cilia.contracts.ipam import Granted, GrowBlocks, Registered, RegisterNode
 from cilia.contracts.messages import Empty
 from cilia.errors import Refused, Unavailable
@@ -24,16 +29,25 @@ from services.agent.node.pool import Addresses, AddressPool
 
 log = logging.getLogger(__name__)
 
+MEMBERSHIP_FILE: Final = "membership.json"
+
+
+class Kept(Struct, frozen=True):
+    """Membership of the node, as it is kept over restarts."""
+
+    incarnation: Incarnation = Incarnation(0)
+    blocks: tuple[str, ...] = ()
+
 
 class Registration:
-    """The node's lease. ``run`` and ``request_blocks`` go to the supervisor.
+    """The node's membership. ``run`` and ``request_blocks`` go to the supervisor.
 
     Args:
         own: What the node says of itself.
         pool: Gets the granted blocks.
-        lease_file: Keeps the lease over restarts, so that ipam knows the node also with another
-            address.
-        registered: Called after each registration; publishes what hangs on the lease.
+        file: Keeps incarnation and blocks over restarts, so that ipam knows the node also with
+            another address, and gives it back what its pods have.
+        registered: Called in each registration, with the revision of it, before pods hear of it.
     """
 
     def __init__(
@@ -41,16 +55,19 @@ class Registration:
         bus: Bus,
         own: RegisterNode,
         pool: AddressPool,
-        lease_file: Path,
-        registered: Callable[[], Awaitable[None]],
+        file: Path,
+        registered: Callable[[Revision], Awaitable[None]],
     ) -> None:
         self._bus = bus
-        self._membership = Membership(replace(own, lease=read_lease(lease_file)))
-        self._lease_file = lease_file
+        kept = read_membership(file)
+        self._membership = Membership(replace(own, incarnation=kept.incarnation, blocks=kept.blocks))
+        self._file = file
         self._pool = pool
         self._registered = registered
         self._is_member = asyncio.Event()
         self._low = Wakeup()
+        self._beat_due = Wakeup()
+        bus.on_reconnect(self._beat_due.set)
         self._growing = asyncio.Lock()
 
     @property
@@ -65,16 +82,23 @@ class Registration:
 
     @property
     def last_error(self) -> str:
-        """Reason why the node isn't registered, or its lease may expire; else empty."""
+        """Reason why the node isn't registered, or no heartbeat of it is heard; else empty."""
         return self._membership.last_error
 
-    async def lease(self) -> LeaseId:
-        """Wait until the node is registered and return its lease; bound it with a timeout."""
+    async def incarnation(self) -> Incarnation:
+        """Wait until the node is registered and return its incarnation; bound it with a timeout."""
         await self._is_member.wait()
-        return self._membership.lease
+        return self._membership.incarnation
+
+    def row_went(self) -> None:
+        """Note that the table of nodes has no row of this node, or one that lacks blocks of it."""
+        if self._is_member.is_set():
+            log.warning("the cluster's row of this node is not as it was; registering again")
+            self._leave()
+            self._beat_due.set()
 
     async def run(self) -> None:
-        """Register, and keep the lease, until cancelled."""
+        """Register, and show that the node lives, until cancelled."""
         while True:
             match self._membership.next_action(is_connected=self._bus.connected):
                 case Action.AWAIT_BUS:
@@ -84,8 +108,9 @@ class Registration:
                     await asyncio.sleep(self._membership.pause_seconds())
                     await self._register()
                 case Action.HEARTBEAT:
-                    await asyncio.sleep(self._membership.pause_seconds())
-                    await self._beat()
+                    await self._beat_due.wait(self._membership.pause_seconds())
+                    if self.is_registered:
+                        await self._beat()
 
     async def addresses(self) -> Addresses:
         """Take a free address of each family, from a new block where none of ours has one.
@@ -117,12 +142,16 @@ class Registration:
 
     async def _add_block(self, version: int) -> None:
         own = self._membership.own
-        request = GrowBlocks(self.node, await self.lease(), own.pool if version == 4 else own.pool6)
+        incarnation = await self.incarnation()
+        request = GrowBlocks(self.node, incarnation, own.pool if version == 4 else own.pool6)
         try:
             granted = await self._bus.request(self._bus.subjects.request("ipam", "grow"), request, Granted)
         except (Refused, Unavailable) as error:
             raise PoolExhausted(self._pool.blocks, self._pool.used, str(error)) from error
+        if self._membership.incarnation != incarnation:
+            raise PoolExhausted(self._pool.blocks, self._pool.used, "the node was removed meanwhile; try again")
         self._pool.add_block(granted.cidr)
+        self._keep()
 
     async def _register(self) -> None:
         subject = self._bus.subjects.request("ipam", "register")
@@ -133,12 +162,20 @@ class Registration:
                 log.warning("not registered: %s", error)
             return
         self._membership.registered(answer)
-        write_lease(self._lease_file, answer.lease)
-        for cidr in answer.node.pod_cidrs:
-            self._pool.add_block(cidr)
+        self._pool.hold(answer.node.pod_cidrs)
+        self._keep()
+        log.info("registered", extra={"incarnation": answer.incarnation, "blocks": ",".join(answer.node.pod_cidrs)})
+        await self._registered(answer.revision)
         self._is_member.set()
-        log.info("registered", extra={"lease": f"{answer.lease:x}", "blocks": ",".join(answer.node.pod_cidrs)})
-        await self._registered()
+
+    def _leave(self) -> None:
+        self._membership.removed()
+        self._is_member.clear()
+
+    def _keep(self) -> None:
+        blocks = self._pool.blocks
+        self._membership.own = replace(self._membership.own, blocks=blocks)
+        write_membership(self._file, Kept(self._membership.incarnation, blocks))
 
     async def _beat(self) -> None:
         subject = self._bus.subjects.request("ipam", "heartbeat")
@@ -147,22 +184,25 @@ class Registration:
             await self._bus.request(subject, membership.heartbeat, Empty, timeout=membership.answer_seconds)
         except (Refused, Unavailable) as error:
             if membership.not_beaten(error):
-                log.warning("the lease has expired; registering again")
-                self._is_member.clear()
+                log.warning("this node was removed; registering again")
+                self._leave()
             return
         membership.beaten()
 
 
-def read_lease(path: Path) -> LeaseId:
-    """Return the lease that the node had; 0 if that isn't known."""
+def read_membership(path: Path) -> Kept:
+    """Return the membership that the node had; none if that isn't known."""
     try:
-        return LeaseId(int(path.read_text(), 16))
-    except (FileNotFoundError, ValueError):
-        return LeaseId(0)
+        return msgspec.json.decode(path.read_bytes(), type=Kept)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return Kept()
 
 
-def write_lease(path: Path, lease: LeaseId) -> None:
-    """Keep the node's lease, in one step."""
+def write_membership(path: Path, kept: Kept) -> None:
+    """Keep the node's membership, in one step that a crash doesn't halve."""
     fresh = path.with_suffix(".new")
-    fresh.write_text(f"{lease:x}\n")
+    with fresh.open("wb") as file:
+        file.write(msgspec.json.encode(kept))
+        file.flush()
+        os.fsync(file.fileno())
     fresh.replace(path)

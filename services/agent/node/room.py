@@ -1,4 +1,4 @@
-"""Membership of the node: its tables, its lease, its blocks, and those who hear of them."""
+"""Membership of the node: its tables, its blocks, its heartbeats, and those who hear of them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -6,11 +6,12 @@ from typing import Any
 
 from cilia.bus import Bus
 from cilia.contracts.agent import LoopName, LoopStatus, TableStatus
-from cilia.contracts.ids import NodeName
+from cilia.contracts.ids import NodeName, Revision
 from cilia.contracts.ipam import RegisterNode
 from cilia.contracts.tables import Node
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
+from cilia.table.shard import Change
 from services.agent.address import number
 from services.agent.config import Config
 from services.agent.drift.loop import Look
@@ -18,7 +19,7 @@ from services.agent.kernel import Kernel
 from services.agent.loader.devices import set_gateways
 from services.agent.node.gateways import GatewayMap
 from services.agent.node.pool import Addresses, AddressPool
-from services.agent.node.registration import Registration
+from services.agent.node.registration import MEMBERSHIP_FILE, Registration
 from services.agent.node.tables import Tables
 from services.agent.room import Room
 
@@ -33,6 +34,7 @@ class NodeRoom(Room):
         bus: Way to the services.
         tables: What the node hears of the cluster.
         registered: Called after each registration, in order, with the gateways of pods.
+        comparisons: Called in each registration with its revision, to compare rows with pods.
         feeds: Called with each change of the table of nodes.
     """
 
@@ -43,17 +45,20 @@ class NodeRoom(Room):
         self.gateways = GatewayMap(kernel.objects)
         self.pool = AddressPool(config.versions)
         self.registered: list[Callable[[Addresses], None]] = []
+        self.comparisons: list[Callable[[Revision], None]] = []
         self.feeds: list[FeedNodes] = []
         own = RegisterNode(config.node, config.ipv4, config.ipv6, config.labels, config.pool, config.pool6)
-        lease_file = Path(config.state_directory) / "lease"
-        self.registration = Registration(bus, own, self.pool, lease_file, self._on_registered)
+        file = Path(config.state_directory) / MEMBERSHIP_FILE
+        self.registration = Registration(bus, own, self.pool, file, self._on_registered)
 
-    async def _on_registered(self) -> None:
+    async def _on_registered(self, revision: Revision) -> None:
         gateways = self.pool.gateways
         await self._kernel.links.run(set_gateways, self._kernel.devices.host, [*filter(None, gateways)])
         self.gateways.write(number(gateway) for gateway in gateways if gateway)
         for listener in self.registered:
             listener(gateways)
+        for compare in self.comparisons:
+            compare(revision)
 
     def loops(self) -> dict[str, Loop]:
         """Return the loops of the tables and of the registration."""
@@ -69,6 +74,13 @@ class NodeRoom(Room):
             for change in changes:
                 for feed in self.feeds:
                     feed(change.upserts, change.removes)
+                self._look_at_own_row(change)
+
+    def _look_at_own_row(self, change: Change[NodeName, Node]) -> None:
+        own = self.registration.node
+        row = change.upserts.get(own)
+        if own in change.removes or (row is not None and not set(self.pool.blocks) <= set(row.pod_cidrs)):
+            self.registration.row_went()
 
     def looks(self) -> dict[str, Look]:
         """Return the look at cilia_gateways."""

@@ -12,7 +12,7 @@ import msgspec
 from cilia.bus import Bus
 from cilia.calls import serve
 from cilia.contracts.identity_service import Published, PublishEndpoint, WithdrawEndpoint
-from cilia.contracts.ids import EndpointId, Identity, LeaseId, NodeName, Revision
+from cilia.contracts.ids import EndpointId, Identity, Incarnation, NodeName, Revision
 from cilia.contracts.ipam import Granted, GrowBlocks, Heartbeat, Registered, RegisterNode
 from cilia.contracts.messages import Empty, Problem, ProblemCode, Revised
 from cilia.contracts.tables import (
@@ -43,8 +43,8 @@ class Owners:
     bus: Bus
     policy: Mapping[PolicyKey, PolicyEntry] = field(default_factory=lambda: ALLOW_ALL)
     revision: int = 100
-    ttl_seconds: int = 15
-    lease: int = 7
+    stale_seconds: int = 15
+    incarnation: int = 7
     resolving: bool = True
     """False: policy is away, new identities get no entries and no sequence."""
     identities: dict[tuple[str, ...], Identity] = field(default_factory=dict)
@@ -103,16 +103,19 @@ class Owners:
         third = 66 + self.nodes.setdefault(request.name, len(self.nodes))
         blocks = (request.pool and f"10.{third}.0.0/24", request.pool6 and f"fd00:{third}::/64")
         node = Node(request.name, request.ipv4, request.ipv6, pod_cidrs=tuple(filter(None, blocks)))
-        return Registered(LeaseId(self.lease), self.ttl_seconds, node, self.commit("nodes", {request.name: node}))
+        return Registered(
+            Incarnation(self.incarnation), self.stale_seconds, node, self.commit("nodes", {request.name: node})
+        )
 
-    def expire(self) -> None:
-        """Let the lease of every node expire: its rows go."""
-        self.lease += 1
+    def remove_nodes(self) -> None:
+        """Declare every node dead: its rows go."""
+        self.incarnation += 1
+        self.commit("endpoints", {}, tuple(self.rows))
         self.rows.clear()
 
     async def _heartbeat(self, request: Heartbeat) -> Empty:
-        if request.lease != self.lease:
-            raise Refused(Problem(ProblemCode.NOT_FOUND, "the lease has expired"))
+        if request.incarnation != self.incarnation:
+            raise Refused(Problem(ProblemCode.NOT_FOUND, "the node was removed"))
         return Empty()
 
     async def _grow(self, _request: GrowBlocks) -> Granted:

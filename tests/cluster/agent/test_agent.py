@@ -213,16 +213,16 @@ async def test_an_agent_that_is_told_to_stop_ends_well(node: Node) -> None:
     assert node.stop() == 0
 
 
-async def test_a_node_whose_lease_expired_registers_and_publishes_again(node: Node) -> None:
-    node.owners.ttl_seconds = 1
+async def test_a_node_that_was_removed_registers_and_publishes_again(node: Node) -> None:
+    node.owners.stale_seconds = 1
     await node.start()
     web = await node.add_pod("web")
-    node.owners.expire()
+    node.owners.remove_nodes()
     await until(lambda: has_rows(node))
     (row,) = node.owners.rows.values()
     assert (row.id, row.ipv4, row.identity) == (web["id"], web["ipv4"], web["identity"])
     programs = programs_of(node)
-    node.owners.expire()
+    node.owners.remove_nodes()
     await until(lambda: has_rows(node))
     assert programs_of(node) == programs  # their variables are the same, so they are not loaded anew
 

@@ -21,10 +21,14 @@ class ScriptedBus:
         self.asked: list[tuple[str, Any]] = []
         self.asked_at: list[float] = []
         self.published: list[tuple[str, bytes]] = []
+        self.listeners: list[Callable[[], None]] = []
         self.connected = True
         self.refuses_publishing = False
         self.returns_after = 0.0
         """Seconds after which a wait for the connection ends."""
+
+    def on_reconnect(self, listener: Callable[[], None]) -> None:
+        self.listeners.append(listener)
 
     def as_bus(self) -> Bus:
         return cast(Bus, self)

@@ -1,18 +1,25 @@
 """Teardown of a node: all that the agent made goes, others' things stay; never under an agent."""
 
+import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from cilia.contracts.ids import NodeName
+from cilia.bus import BusConfig
+from cilia.contracts.ids import Incarnation, NodeName, Revision
+from cilia.contracts.ipam import UnregisterNode
+from cilia.contracts.messages import Revised
 from services.agent import teardown as module
 from services.agent.config import Config
 from services.agent.endpoint.store import PodFiles
-from services.agent.teardown import AgentRuns, tear_down
+from services.agent.node.registration import MEMBERSHIP_FILE, Kept, write_membership
+from services.agent.teardown import AgentRuns, run, tear_down
 from tests.unit.agent.endpoint.test_store import pod
+from tests.unit.agent.scripted_bus import ScriptedBus
 
 
 class FakeNetlink:
@@ -76,7 +83,7 @@ class Node:
         files = PodFiles(self.state / "endpoints")
         files.save(pod(7))
         files.save(pod(8, "db"))
-        (self.state / "lease").write_text("7\n")
+        write_membership(self.state / MEMBERSHIP_FILE, Kept(Incarnation(7), ("10.1.0.0/28",)))
         self.pins.mkdir()
         (self.pins / "cilia_ct4").touch()
 
@@ -93,7 +100,7 @@ def test_all_that_an_agent_made_goes_and_what_others_have_stays(node: Node) -> N
     assert node.netlink.devices == {"eth0": 5}
     assert (node.routes.routes, node.routes.closed) == ({}, True)
     assert not node.pins.exists()
-    assert list(node.state.iterdir()) == []
+    assert [path.name for path in node.state.iterdir()] == [MEMBERSHIP_FILE]
 
 
 def test_what_is_gone_already_is_fine(node: Node) -> None:
@@ -127,3 +134,32 @@ def test_a_socket_that_a_dead_agent_left_is_no_agent(node: Node) -> None:
     assert Path(node.config.socket).exists()
     tear_down(node.config)
     assert not node.pins.exists()
+
+
+def test_a_node_that_is_freed_leaves_the_cluster_as_the_incarnation_that_it_was(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.fill()
+    bus = ScriptedBus(ipam_unregister=lambda _: Revised(Revision(9)))
+
+    @asynccontextmanager
+    async def connect(*_: object, **__: object) -> AsyncIterator[ScriptedBus]:
+        yield bus
+
+    monkeypatch.setattr(module, "connect_bus", connect)
+    asyncio.run(run(node.config))
+    assert [message for _, message in bus.asked] == [UnregisterNode(NodeName("node1"), Incarnation(7))]
+    assert list(node.state.iterdir()) == []
+    asyncio.run(run(node.config))
+    assert len(bus.asked) == 1
+
+
+def test_where_the_cluster_cannot_be_asked_somebody_is_told_what_to_do(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.fill()
+    nowhere = BusConfig(urls=("nats://127.0.0.1:1",))
+    monkeypatch.setattr(module, "LEAVE_SECONDS", 0.2)
+    asyncio.run(run(msgspec.structs.replace(node.config, nats=nowhere)))
+    assert "cilia node delete node1" in caplog.text
+    assert list(node.state.iterdir()) == []

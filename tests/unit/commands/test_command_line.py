@@ -224,6 +224,7 @@ def test_every_verb_that_prints_a_result_prints_json_too() -> None:
         "cilia cluster up",
         "cilia cluster down",
         "cilia endpoint delete",
+        "cilia node delete",
         "cilia policy verdicts",  # JSON only
     }
 

@@ -1,5 +1,6 @@
 """Nouns that show what a cluster has: nodes, endpoints, identities, addresses, maps."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,10 +8,12 @@ import msgspec
 import pytest
 
 from cilia.contracts.agent import EndpointReference, EndpointState, MapContents, MapList, MapQuery, MapSummary
-from cilia.contracts.ids import EndpointId
-from cilia.contracts.messages import Empty
+from cilia.contracts.ids import EndpointId, Revision
+from cilia.contracts.ipam import UnregisterNode
+from cilia.contracts.messages import Empty, Revised
+from cilia.contracts.tables import Staleness
 from tests.unit.commands.fake_cluster import REFUSED, UNAVAILABLE, FakeCluster
-from tests.unit.commands.samples import ENDPOINTS, IDENTITIES, LOCAL, NODES
+from tests.unit.commands.samples import ENDPOINTS, IDENTITIES, LOCAL, NODE2, NODES
 
 TABLES: dict[str, Mapping[Any, Any] | Exception] = {"nodes": NODES, "endpoints": ENDPOINTS, "identities": IDENTITIES}
 
@@ -20,9 +23,9 @@ def test_nodes_are_listed_by_name(cluster: FakeCluster) -> None:
     run = cluster.run("node", "list")
     assert run.code == 0
     assert run.table == [
-        ["NODE", "ADDRESS", "POD CIDRS", "LABELS"],
-        ["node1", "172.31.0.11,fd00:31::11", "10.244.0.0/26,fd00:10::/64", "zone=a"],
-        ["node2", "172.31.0.12", "10.244.0.64/26"],
+        ["NODE", "HEARTBEAT", "ADDRESS", "POD CIDRS", "LABELS"],
+        ["node1", "heard", "172.31.0.11,fd00:31::11", "10.244.0.0/26,fd00:10::/64", "zone=a"],
+        ["node2", "heard", "172.31.0.12", "10.244.0.64/26"],
     ]
     assert cluster.run("node", "list", "-o", "json").json == [
         {
@@ -31,9 +34,34 @@ def test_nodes_are_listed_by_name(cluster: FakeCluster) -> None:
             "ipv6": "fd00:31::11",
             "labels": ["zone=a"],
             "pod_cidrs": ["10.244.0.0/26", "fd00:10::/64"],
+            "stale_since_ns": 0,
         },
-        {"name": "node2", "ipv4": "172.31.0.12", "ipv6": "", "labels": [], "pod_cidrs": ["10.244.0.64/26"]},
+        {
+            "name": "node2",
+            "ipv4": "172.31.0.12",
+            "ipv6": "",
+            "labels": [],
+            "pod_cidrs": ["10.244.0.64/26"],
+            "stale_since_ns": 0,
+        },
     ]
+
+
+def test_a_stale_node_is_listed_with_the_time_for_which_it_is_silent(cluster: FakeCluster) -> None:
+    since_ns = time.time_ns() - 3_900 * 10**9
+    cluster.tables = TABLES | {"stale": {NODE2: Staleness(since_ns)}}
+    assert [row[1] for row in cluster.run("node", "list").table] == ["HEARTBEAT", "heard", "stale for 1h05m"]
+    assert cluster.run("node", "list", "-o", "json").json[1]["stale_since_ns"] == since_ns
+
+
+def test_a_node_is_removed_if_it_is_stale_or_by_force(cluster: FakeCluster) -> None:
+    cluster.answers["request.ipam.unregister"] = Revised(Revision(9))
+    assert cluster.run("node", "delete", "node2").err == "node node2 is removed\n"
+    assert cluster.run("node", "delete", "node2", "--force").code == 0
+    asked = [request.message for request in cluster.requests]
+    assert asked == [UnregisterNode(NODE2, only_stale=True), UnregisterNode(NODE2)]
+    cluster.answers["request.ipam.unregister"] = REFUSED
+    assert cluster.run("node", "delete", "node2").code != 0
 
 
 def test_endpoints_are_listed_by_namespace_and_name(cluster: FakeCluster) -> None:

@@ -9,7 +9,14 @@ import pytest
 
 from cilia.commands.arguments import BadNumber, BadPair, parse_count, parse_pair, parse_seconds
 from cilia.commands.monitor import add_parser, describe_flow, is_wanted
-from cilia.commands.output import note_if_slow, print_json, print_table
+from cilia.commands.output import (
+    describe_staleness,
+    format_age,
+    format_time,
+    note_if_slow,
+    print_json,
+    print_table,
+)
 from cilia.commands.policy.changes import (
     AmbiguousPolicy,
     NoSuchPolicy,
@@ -19,7 +26,7 @@ from cilia.commands.policy.changes import (
 )
 from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.contracts.realisation import NodeRealised, Realised
-from cilia.contracts.tables import Node, PolicyObject
+from cilia.contracts.tables import Node, PolicyObject, Staleness
 from tests.unit.commands import samples
 
 DROP = msgspec.structs.replace(samples.DROP, protocol="TCP")
@@ -110,6 +117,23 @@ def test_what_was_realised_is_told_with_the_slowest_node() -> None:
 def test_stragglers_are_named() -> None:
     realised = Realised(Revision(15), complete=False, nodes=(), stragglers=(NodeName("node2"), NodeName("node3")))
     assert describe_realisation(realised) == "revision 15 is NOT in force yet on node2, node3"
+
+
+def test_a_straggler_that_is_stale_is_said_to_be() -> None:
+    realised = Realised(Revision(15), complete=False, nodes=(), stragglers=(NodeName("node2"), NodeName("node3")))
+    text = describe_realisation(realised, {NodeName("node2"): Staleness(10**18)})
+    assert text == f"revision 15 is NOT in force yet on node2 (stale since {format_time(10**18)}), node3"
+
+
+def test_a_time_is_told_in_its_two_largest_units() -> None:
+    assert [format_age(seconds) for seconds in (-1, 0, 59.9, 60, 3_599, 3_600, 90_061)] == [
+        *("0s", "0s", "59s", "1m00s", "59m59s", "1h00m", "25h01m")
+    ]
+
+
+def test_a_node_that_is_never_removed_is_said_to_be() -> None:
+    text = describe_staleness(NodeName("node2"), Staleness(0), 61 * 10**9)
+    assert text.startswith("node2 is stale: its agent is silent for 1m01s. What it has stays in force; it is never")
 
 
 def test_a_policy_is_found_by_any_name_that_is_its_own_alone() -> None:

@@ -1,8 +1,11 @@
 """``cilia status``: every node's row, whatever the others do, and an exit code for scripts."""
 
+import time
+
 import pytest
 
 from cilia.contracts.agent import AgentState, LoopName, LoopStatus, TableStatus
+from cilia.contracts.tables import Staleness
 from tests.unit.commands.fake_cluster import REFUSED, FakeCluster
 from tests.unit.commands.samples import NODE1, NODE2, NODES, status
 
@@ -49,6 +52,16 @@ def test_a_node_that_does_not_answer_is_shown_beside_those_that_do(cluster: Fake
     shown = cluster.run("status", "-o", "json").json
     assert shown["node1"] == "node1 is unavailable: nobody serves 'status'"
     assert shown["node2"]["state"] == "ready"
+
+
+def test_a_stale_node_is_named_with_what_becomes_of_it(cluster: FakeCluster) -> None:
+    cluster.tables |= {"nodes": NODES, "stale": {NODE1: Staleness(time.time_ns() - 40 * 10**9, 7200.0)}}
+    cluster.answers["node.node2.status"] = status(NODE2)
+    run = cluster.run("status")
+    assert run.code == 1
+    assert "node1 is stale: its agent is silent for 40s. What it has stays in force" in run.err
+    assert "it is declared dead after 2h00m of silence" in run.err
+    assert "'cilia node delete node1' removes it at once" in run.err
 
 
 def test_a_node_that_refuses_is_shown_with_its_reason(cluster: FakeCluster) -> None:

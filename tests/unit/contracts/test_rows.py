@@ -21,6 +21,7 @@ from cilia.contracts.tables import (
     PolicyObject,
     Pool,
     PrefixRow,
+    Staleness,
     SubjectKey,
 )
 from tests.unit.contracts.drawing import ROWS, fields_where, is_required, sample_of, structs_of, values_of
@@ -29,6 +30,7 @@ every_row = pytest.mark.parametrize("kind", ROWS, ids=lambda kind: kind.__name__
 
 LAYOUTS: dict[type[Struct], tuple[str, ...]] = {
     Node: ("name", "ipv4", "ipv6", "labels", "pod_cidrs"),
+    Staleness: ("since_ns", "dead_after_seconds"),
     IdentityRow: ("labels",),
     PrefixRow: ("identity",),
     Endpoint: ("node", "id", "identity", "ipv4", "ipv6", "namespace", "name", "named_ports"),

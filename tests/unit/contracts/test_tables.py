@@ -18,6 +18,7 @@ from cilia.contracts.tables import (
     POOLS,
     PREFIXES,
     RESOLVED,
+    STALE_NODES,
     EndpointKey,
     PolicyKey,
     SubjectKey,
@@ -28,7 +29,7 @@ from cilia.contracts.tables import (
 from tests.unit.contracts.drawing import values_of
 
 few = settings(max_examples=12, suppress_health_check=list(HealthCheck), deadline=None)
-TABLES: list[Table[Any, Any]] = [NODES, POOLS, IDENTITIES, PREFIXES, ENDPOINTS, POLICIES, RESOLVED]
+TABLES: list[Table[Any, Any]] = [NODES, STALE_NODES, POOLS, IDENTITIES, PREFIXES, ENDPOINTS, POLICIES, RESOLVED]
 every_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 
 
@@ -45,6 +46,7 @@ def test_names_are_distinct_tokens_of_subjects() -> None:
 def test_every_table_has_one_service_that_writes_it() -> None:
     assert {table.name: table.owner for table in TABLES} == {
         "nodes": "ipam",
+        "stale": "ipam",
         "pools": "ipam",
         "identities": "identity",
         "prefixes": "identity",

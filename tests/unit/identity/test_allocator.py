@@ -6,14 +6,15 @@ from random import Random
 
 import pytest
 
-from cilia.contracts.ids import Identity, LeaseId, Revision
+from cilia.contracts.ids import Identity, Incarnation, NodeName, Revision
 from cilia.contracts.keys import Keys
 from cilia.errors import Unavailable
 from cilia.kvstore import Changes, Event, Op, Record, Reset, put
 from cilia.owner.informer import fold
 from services.identity.allocator import ATTEMPTS, Allocator
 from services.identity.cache import IdentityCache
-from services.identity.errors import IdentitiesExhausted, LeaseEnded, TooContended
+from services.identity.errors import IdentitiesExhausted, NotMember, TooContended
+from services.identity.member import Member
 from tests.fakes.clock import in_fake_time
 from tests.fakes.etcd import FakeEtcd
 
@@ -33,14 +34,14 @@ class Replica:
     def catch_up(self) -> None:
         fold(self.cache, Reset(self.etcd.revision, tuple(self.etcd.records.values())))
 
-    async def allocate(self, labels: str, holder: str = "h", lease: int = 0) -> Identity:
-        number, _ = await self.allocator.allocate(labels, refer(holder, lease), LeaseId(lease))
+    async def allocate(self, labels: str, holder: str = "h", member: Member | None = None) -> Identity:
+        number, _ = await self.allocator.allocate(labels, refer(holder), member)
         return number
 
 
-def refer(holder: str, lease: int = 0):  # type: ignore[no-untyped-def]
+def refer(holder: str):  # type: ignore[no-untyped-def]
     def use(identity: Identity) -> Op:
-        return put(KEYS.identity_ref(identity, holder), b"", lease)
+        return put(KEYS.identity_ref(identity, holder), b"")
 
     return use
 
@@ -60,7 +61,7 @@ def allocated(etcd: FakeEtcd) -> dict[str, int]:
 @in_fake_time
 async def test_a_new_label_set_gets_a_number_its_value_and_its_use_in_one_transaction() -> None:
     etcd = FakeEtcd()
-    number, revision = await Replica(etcd).allocator.allocate(WEB, refer("n1"), LeaseId(0))
+    number, revision = await Replica(etcd).allocator.allocate(WEB, refer("n1"))
     assert number in NUMBERS
     assert allocated(etcd) == {WEB: number}
     assert etcd.value(KEYS.identity_ref(number, "n1")) == b""
@@ -139,11 +140,29 @@ async def test_a_full_range_is_told_and_known_sets_still_work() -> None:
 
 
 @in_fake_time
-async def test_a_lease_that_ended_is_told_and_nothing_is_written() -> None:
+async def test_a_use_is_begun_only_by_a_node_that_is_the_member_that_it_was() -> None:
     etcd = FakeEtcd()
-    with pytest.raises(LeaseEnded, match="lease 7b"):
-        await Replica(etcd).allocate(WEB, "n1", 123)
-    assert etcd.keys() == []
+    node = NodeName("n1")
+    made = Incarnation(etcd.set(KEYS.node(node), b"{}"))
+    member = Member(KEYS, node, made)
+    number = await Replica(etcd).allocate(WEB, "n1", member)
+    etcd.set(KEYS.node(node), b"{...}")  # another block: the same member
+    assert await Replica(etcd).allocate(WEB, "again", member) == number
+    etcd.remove(KEYS.node(node))
+    before = etcd.keys()
+    for removed in (True, False):
+        for labels in (WEB, "k8s:app=new;"):
+            with pytest.raises(NotMember, match=f"since it was incarnation {made}; register again"):
+                await Replica(etcd).allocate(labels, "n1", member)
+        assert etcd.keys() == before
+        if removed:
+            etcd.set(KEYS.node(node), b"{}")
+            before = etcd.keys()
+
+
+def test_no_incarnation_is_not_mistaken_for_the_absence_of_the_node() -> None:
+    with pytest.raises(NotMember):
+        Member(KEYS, NodeName("n1"), Incarnation(0))
 
 
 @in_fake_time

@@ -9,7 +9,7 @@ from random import Random
 import msgspec
 
 from cilia.contracts.identities import node_range, prefix_range
-from cilia.contracts.ids import Identity, LeaseId, NodeName
+from cilia.contracts.ids import Identity, NodeName
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import Node, PolicyObject
 from cilia.errors import Unavailable
@@ -60,7 +60,7 @@ class Replica:
         def use(identity: Identity) -> Op:
             return put(KEYS.identity_ref(identity, holder), b"")
 
-        number, _ = await self.pods.allocate(labels, use, LeaseId(0))
+        number, _ = await self.pods.allocate(labels, use)
         return number
 
 

@@ -13,7 +13,7 @@ from cilia.contracts.identity_service import (
     ReleaseIdentity,
     WithdrawEndpoint,
 )
-from cilia.contracts.ids import EndpointId, Identity, LeaseId, NodeName
+from cilia.contracts.ids import EndpointId, Identity, Incarnation, NodeName
 from cilia.contracts.keys import Keys
 from cilia.contracts.tables import Endpoint
 from cilia.errors import Refused
@@ -29,11 +29,11 @@ KEYS = Keys("test")
 N1 = NodeName("n1")
 
 
-async def service() -> tuple[Requests, FakeEtcd, LeaseId]:
+async def service() -> tuple[Requests, FakeEtcd, Incarnation]:
     etcd, cache = FakeEtcd(), IdentityCache(KEYS)
     pods, cidrs = (Allocator(etcd, KEYS, cache, numbers, Random(1)) for numbers in (range(256, 300), prefix_range()))
-    lease = LeaseId(await etcd.grant(30))
-    return Requests(etcd, KEYS, pods, cidrs, read_label_filter(())), etcd, lease
+    incarnation = Incarnation(etcd.set(KEYS.node(N1), b"{}"))
+    return Requests(etcd, KEYS, pods, cidrs, read_label_filter(())), etcd, incarnation
 
 
 def row(**fields: object) -> Endpoint:
@@ -42,8 +42,8 @@ def row(**fields: object) -> Endpoint:
 
 @in_fake_time
 async def test_an_allocation_is_referenced_by_its_holder_until_it_is_released() -> None:
-    requests, etcd, lease = await service()
-    allocated = await requests.allocate(AllocateIdentity(("app=web",), "n1", lease))
+    requests, etcd, _ = await service()
+    allocated = await requests.allocate(AllocateIdentity(("app=web",), "n1"))
     assert etcd.value(KEYS.identity_ref(allocated.identity, "n1")) == b""
     assert etcd.value(KEYS.identity(allocated.identity)) == b"k8s:app=web;"
     for _ in range(2):
@@ -52,34 +52,25 @@ async def test_an_allocation_is_referenced_by_its_holder_until_it_is_released() 
 
 
 @in_fake_time
-async def test_references_go_with_the_lease_and_the_identity_stays() -> None:
-    requests, etcd, lease = await service()
-    allocated = await requests.allocate(AllocateIdentity(("app=web",), "n1", lease))
-    await etcd.revoke(lease)
-    assert etcd.keys(KEYS.identity_refs) == []
-    assert etcd.value(KEYS.identity(allocated.identity)) is not None
-
-
-@in_fake_time
 async def test_a_reserved_label_means_its_number_and_nothing_is_allocated() -> None:
-    requests, etcd, lease = await service()
-    assert (await requests.allocate(AllocateIdentity(("reserved:init",), "n1", lease))).identity == 5
-    assert (await requests.publish(PublishEndpoint(row(), ("reserved:health",), lease))).endpoint.identity == 4
+    requests, etcd, incarnation = await service()
+    assert (await requests.allocate(AllocateIdentity(("reserved:init",), "n1"))).identity == 5
+    assert (await requests.publish(PublishEndpoint(row(), ("reserved:health",), incarnation))).endpoint.identity == 4
     assert etcd.keys(KEYS.identities) == []
 
 
 @in_fake_time
-async def test_an_endpoint_is_written_with_the_identity_of_its_labels_under_the_lease() -> None:
-    requests, etcd, lease = await service()
+async def test_an_endpoint_is_written_with_the_identity_of_its_labels_and_stays() -> None:
+    requests, etcd, incarnation = await service()
     published = await requests.publish(
-        PublishEndpoint(row(identity=Identity(99)), ("app=web", "pod-template-hash=1"), lease)
+        PublishEndpoint(row(identity=Identity(99)), ("app=web", "pod-template-hash=1"), incarnation)
     )
     written = msgspec.json.decode(etcd.value(KEYS.endpoint(N1, EndpointId(7))) or b"", type=Endpoint)
     assert written == published.endpoint
     assert etcd.value(KEYS.identity(written.identity)) == b"k8s:app=web;"
     record = await etcd.get(KEYS.endpoint(N1, EndpointId(7)))
     assert record is not None
-    assert (record.lease, record.mod_revision) == (lease, published.revision)
+    assert (record.lease, record.mod_revision) == (0, published.revision)
     for _ in range(2):
         await requests.withdraw(WithdrawEndpoint(N1, EndpointId(7)))
     assert etcd.keys(KEYS.endpoints) == []
@@ -108,11 +99,11 @@ async def test_prefixes_get_identities_at_one_revision_or_later() -> None:
 def test_an_impossible_allocation_is_refused_by_field(labels: tuple[str, ...], holder: str, field: str) -> None:
     @in_fake_time
     async def run() -> None:
-        requests, etcd, lease = await service()
+        requests, etcd, _ = await service()
         with pytest.raises(Refused) as caught:
-            await requests.allocate(AllocateIdentity(labels, holder, lease))
+            await requests.allocate(AllocateIdentity(labels, holder))
         assert caught.value.problem.field == field
-        assert etcd.keys(KEYS.root) == []
+        assert etcd.keys(KEYS.root) == [KEYS.node(N1)]
 
     run()
 
@@ -132,36 +123,33 @@ def test_an_impossible_allocation_is_refused_by_field(labels: tuple[str, ...], h
 def test_an_impossible_endpoint_is_refused_by_field(fields: dict[str, object], named: str) -> None:
     @in_fake_time
     async def run() -> None:
-        requests, etcd, lease = await service()
+        requests, etcd, incarnation = await service()
         with pytest.raises(Refused) as caught:
-            await requests.publish(PublishEndpoint(row(**fields), ("app=web",), lease))
+            await requests.publish(PublishEndpoint(row(**fields), ("app=web",), incarnation))
         assert caught.value.problem.field == named
-        assert etcd.keys(KEYS.root) == []
+        assert etcd.keys(KEYS.root) == [KEYS.node(N1)]
 
     run()
 
 
 @in_fake_time
 async def test_an_endpoint_of_one_family_is_possible() -> None:
-    requests, _, lease = await service()
-    published = await requests.publish(PublishEndpoint(row(ipv4="", ipv6="fd00::9"), ("app=web",), lease))
+    requests, _, incarnation = await service()
+    published = await requests.publish(PublishEndpoint(row(ipv4="", ipv6="fd00::9"), ("app=web",), incarnation))
     assert published.endpoint.ipv6 == "fd00::9"
 
 
-@pytest.mark.parametrize("lease", [0, -1, 12345])
-def test_without_a_lease_nothing_is_written_that_would_never_go_again(lease: int) -> None:
+@pytest.mark.parametrize("incarnation", [0, -1, 12345])
+@pytest.mark.parametrize("labels", [("app=web",), ("reserved:init",)])
+def test_a_node_that_is_no_member_publishes_nothing(incarnation: int, labels: tuple[str, ...]) -> None:
     @in_fake_time
     async def run() -> None:
         requests, etcd, _ = await service()
-        for labels in (("app=web",), ("reserved:init",)):
-            for call in (
-                requests.allocate(AllocateIdentity(labels, "n1", LeaseId(lease))),
-                requests.publish(PublishEndpoint(row(), labels, LeaseId(lease))),
-            ):
-                with pytest.raises(Refused) as caught:
-                    await call
-                assert caught.value.problem.field == "lease"
-        assert etcd.keys(KEYS.root) == []
+        before = etcd.keys()
+        with pytest.raises(Refused) as caught:
+            await requests.publish(PublishEndpoint(row(), labels, Incarnation(incarnation)))
+        assert caught.value.problem.field == "incarnation"
+        assert etcd.keys() == before
 
     run()
 

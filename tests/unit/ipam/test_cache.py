@@ -2,9 +2,9 @@ import msgspec
 
 from cilia.contracts.ids import NodeName, Revision
 from cilia.contracts.keys import Block, FormerGrant, Keys
-from cilia.contracts.tables import NODES, POOLS, Node, Pool
+from cilia.contracts.tables import NODES, POOLS, STALE_NODES, Node, Pool, Staleness
 from cilia.owner.cache import RowChange
-from services.ipam.cache import IpamCache
+from services.ipam.cache import IpamCache, Mark
 
 KEYS = Keys("test")
 N1, N2 = NodeName("n1"), NodeName("n2")
@@ -27,6 +27,15 @@ def test_nodes_and_pools_become_rows_of_their_tables() -> None:
     assert fresh.put(KEYS.pool("default"), msgspec.json.encode(pool), R1) == (RowChange(POOLS, "default", pool),)
     assert fresh.delete(KEYS.node(N1)) == (RowChange(NODES, N1, None),)
     assert fresh.delete(KEYS.pool("default")) == (RowChange(POOLS, "default", None),)
+
+
+def test_the_mark_of_a_silent_node_is_a_row_of_its_own_table() -> None:
+    some, mark = cache(), Staleness(7, 60.0)
+    assert some.put(KEYS.stale_node(N1), msgspec.json.encode(mark), Revision(4)) == (RowChange(STALE_NODES, N1, mark),)
+    assert some.stale == {N1: Mark(mark, Revision(4))}
+    assert some.delete(KEYS.stale_node(N1)) == (RowChange(STALE_NODES, N1, None),)
+    assert some.stale == {}
+    assert list(some.nodes) == [N1]
 
 
 def test_a_block_is_taken_until_its_key_goes() -> None:
@@ -53,3 +62,4 @@ def test_a_node_that_returns_regains_what_it_had_and_nobody_took() -> None:
     some.delete(KEYS.block("default", CIDR))
     assert some.regainable(N1) == (CIDR, "10.244.0.128/26")
     assert some.regainable(N2) == ()
+    assert some.regainable(N2, ("10.244.1.0/26", "10.99.0.0/26")) == ("10.244.1.0/26",)

@@ -1,18 +1,17 @@
 """Registrations and grants against a fake etcd: no block twice, whoever comes first."""
 
-import asyncio
 import random
 from random import Random
 
 import msgspec
 import pytest
 
-from cilia.contracts.ids import LeaseId, NodeName
+from cilia.contracts.ids import Incarnation, NodeName
 from cilia.contracts.ipam import RegisterNode
 from cilia.contracts.keys import Block, FormerGrant, Keys
 from cilia.contracts.tables import Node, Pool
 from cilia.errors import Refused, Unavailable
-from cilia.kvstore import Reset
+from cilia.kvstore import Reset, Txn, delete
 from cilia.owner.informer import fold
 from services.ipam.cache import IpamCache
 from services.ipam.errors import (
@@ -25,12 +24,12 @@ from services.ipam.errors import (
     WrongFamily,
 )
 from services.ipam.grants import ATTEMPTS, Grants
+from services.ipam.removal import Removal
 from tests.fakes.clock import in_fake_time, now
 from tests.fakes.etcd import FakeEtcd
 
 KEYS = Keys("test")
 N1, N2 = NodeName("n1"), NodeName("n2")
-TTL = 30
 
 
 class Replica:
@@ -39,11 +38,11 @@ class Replica:
     def __init__(self, etcd: FakeEtcd) -> None:
         self.etcd = etcd
         self.cache = IpamCache(KEYS)
-        self.grants = Grants(etcd, KEYS, self.cache, TTL, Random(1))
+        self.grants = Grants(etcd, KEYS, self.cache, Random(1))
+        self.removal = Removal(etcd, KEYS, self.cache, Random(2))
         self.catch_up()
 
     def catch_up(self) -> None:
-        self.etcd.keys()  # leases that have ended go
         fold(self.cache, Reset(self.etcd.revision, tuple(self.etcd.records.values())))
 
 
@@ -66,18 +65,18 @@ def check(etcd: FakeEtcd) -> dict[str, str]:
     by_block = {block.cidr: str(block.node) for block in blocks}
     assert len(by_block) == len(blocks)
     assert by_block == {cidr: str(row.name) for row in rows for cidr in row.pod_cidrs}
-    leases = {record.lease for key, record in etcd.records.items() if key.startswith((KEYS.blocks, KEYS.nodes))}
-    assert 0 not in leases
+    assert {record.lease for record in etcd.records.values()} == {0}, "something goes by itself"
     return by_block
 
 
 @in_fake_time
-async def test_a_node_that_registers_has_a_lease_a_row_and_a_block_in_one_transaction() -> None:
+async def test_a_node_that_registers_has_a_row_and_a_block_in_one_transaction() -> None:
     etcd = cluster()
     before = etcd.revision
     entered = await Replica(etcd).grants.register(request(labels=("zone=a",)))
     assert (entered.row.name, entered.row.labels, len(entered.row.pod_cidrs)) == (N1, ("zone=a",), 1)
     assert entered.revision == etcd.revision == before + 1
+    assert entered.incarnation == etcd.records[KEYS.node(N1)].create_revision
     assert check(etcd) == {entered.row.pod_cidrs[0]: "n1"}
     former = msgspec.json.decode(etcd.value(KEYS.former_grant(N1)) or b"", type=FormerGrant)
     assert former.cidrs == entered.row.pod_cidrs
@@ -92,36 +91,57 @@ async def test_registering_again_keeps_all_and_writes_only_what_changed() -> Non
     assert await replica.grants.register(request()) == first
     assert etcd.revision == at
     again = await replica.grants.register(request(labels=("zone=a",)))
-    assert (again.lease, again.row.pod_cidrs, again.row.labels) == (first.lease, first.row.pod_cidrs, ("zone=a",))
+    assert (again.incarnation, again.row.pod_cidrs, again.row.labels) == (
+        first.incarnation,
+        first.row.pod_cidrs,
+        ("zone=a",),
+    )
 
 
 @in_fake_time
-async def test_a_name_of_another_machine_is_a_conflict_unless_it_shows_the_lease() -> None:
+async def test_a_name_of_another_machine_is_a_conflict_unless_it_shows_the_incarnation() -> None:
     etcd = cluster()
     replica = Replica(etcd)
     first = await replica.grants.register(request())
     with pytest.raises(NodeConflict, match=r"192\.0\.2\.1, and 192\.0\.2\.9 claims"):
         await replica.grants.register(request(ipv4="192.0.2.9"))
-    moved = await replica.grants.register(request(ipv4="192.0.2.9", lease=first.lease))
-    assert (moved.lease, moved.row.ipv4, moved.row.pod_cidrs) == (first.lease, "192.0.2.9", first.row.pod_cidrs)
+    moved = await replica.grants.register(request(ipv4="192.0.2.9", incarnation=first.incarnation))
+    assert (moved.incarnation, moved.row.ipv4, moved.row.pod_cidrs) == (
+        first.incarnation,
+        "192.0.2.9",
+        first.row.pod_cidrs,
+    )
 
 
 @in_fake_time
-async def test_a_lease_is_kept_by_heartbeats_and_all_goes_with_it() -> None:
+async def test_a_node_that_was_removed_is_told_so_and_has_another_incarnation_when_it_returns() -> None:
     etcd = cluster()
     replica = Replica(etcd)
-    entered = await replica.grants.register(request())
-    loop_end = now() + 5 * TTL
-
-    while now() < loop_end:
-        await asyncio.sleep(TTL / 2)
-        assert await replica.grants.keep(entered.lease)
-    assert len(check(etcd)) == 1
-    await asyncio.sleep(TTL + 1)
-    assert not await replica.grants.keep(entered.lease)
+    first = await replica.grants.register(request())
+    replica.catch_up()
+    await replica.removal.remove(N1)
     assert check(etcd) == {}
-    with pytest.raises(NotRegistered, match="has ended or never was; register again"):
-        await replica.grants.grow(N1, entered.lease, "default")
+    with pytest.raises(NotRegistered, match="register again"):
+        await replica.grants.grow(N1, first.incarnation, "default")
+    replica.catch_up()
+    back = await replica.grants.register(request(incarnation=first.incarnation))
+    assert (back.incarnation > first.incarnation, back.row.pod_cidrs) == (True, first.row.pod_cidrs)
+    with pytest.raises(NotRegistered, match="register again"):
+        await replica.grants.grow(N1, first.incarnation, "default")
+
+
+@in_fake_time
+async def test_a_node_gets_back_what_its_pods_have_where_nobody_else_has_it() -> None:
+    etcd = cluster()
+    replica = Replica(etcd)
+    first = await replica.grants.register(request())
+    (mine,) = first.row.pod_cidrs
+    free, other, _ = (cidr for cidr in map(replica.cache.pools["default"].block, range(4)) if cidr != mine)
+    etcd.set(KEYS.block("default", other), msgspec.json.encode(Block(other, N2, "default")))
+    etcd.set(KEYS.node(N2), msgspec.json.encode(Node(N2, "192.0.2.2", pod_cidrs=(other,))))
+    back = await replica.grants.register(request(blocks=(mine, free, other)))  # etcd came back from a backup
+    assert back.row.pod_cidrs == (mine, free)
+    assert check(etcd) == {mine: N1, free: N1, other: N2}
 
 
 @in_fake_time
@@ -130,13 +150,14 @@ async def test_a_node_that_returns_gets_its_former_blocks_as_far_as_they_are_fre
     replica = Replica(etcd)
     first = await replica.grants.register(request())
     replica.catch_up()
-    second = (await replica.grants.grow(N1, first.lease, "default")).cidr
-    await etcd.revoke(first.lease)
+    second = (await replica.grants.grow(N1, first.incarnation, "default")).cidr
     replica.catch_up()
-    etcd.set(KEYS.block("default", second), msgspec.json.encode(Block(second, N2, "default")), await etcd.grant(TTL))
+    await replica.removal.remove(N1)
+    replica.catch_up()
+    etcd.set(KEYS.block("default", second), msgspec.json.encode(Block(second, N2, "default")))
     back = await replica.grants.register(request())  # the cache hasn't heard of the other's block
     assert back.row.pod_cidrs == first.row.pod_cidrs
-    assert back.lease != first.lease
+    assert back.incarnation != first.incarnation
 
 
 @in_fake_time
@@ -153,28 +174,32 @@ async def test_of_two_replicas_that_choose_the_same_block_one_chooses_again() ->
 
 
 @in_fake_time
-async def test_two_registrations_of_one_node_at_once_end_with_one_row_and_no_lease_left_over() -> None:
+async def test_two_registrations_of_one_node_at_once_end_with_one_row() -> None:
     etcd = cluster()
     one, other = Replica(etcd), Replica(etcd)
     row = Node(N1, "192.0.2.1", pod_cidrs=())
-    lease = await etcd.grant(TTL)
-    etcd.before_txn.append(lambda: etcd.set(KEYS.node(N1), msgspec.json.encode(row), lease))
+    etcd.before_txn.append(lambda: etcd.set(KEYS.node(N1), msgspec.json.encode(row)))
     entered = await one.grants.register(request())
-    assert entered.lease == lease
+    assert entered.incarnation == etcd.records[KEYS.node(N1)].create_revision < entered.revision
     assert (await other.grants.register(request())).row == entered.row
     check(etcd)
 
 
 @in_fake_time
-async def test_a_lease_that_ends_as_the_node_registers_again_is_replaced() -> None:
+async def test_a_node_that_is_removed_as_it_registers_again_enters_anew() -> None:
     etcd = cluster()
     replica = Replica(etcd)
     first = await replica.grants.register(request())
     replica.catch_up()
-    etcd.before_txn.append(lambda: etcd.end_lease(first.lease))
+    etcd.before_txn.append(lambda: remove_as_another_does(etcd, first.row))
     again = await replica.grants.register(request(labels=("zone=a",)))
-    assert (again.lease != first.lease, again.row.labels) == (True, ("zone=a",))
+    assert (again.incarnation != first.incarnation, again.row.labels) == (True, ("zone=a",))
     check(etcd)
+
+
+def remove_as_another_does(etcd: FakeEtcd, row: Node) -> None:
+    keys = [KEYS.node(row.name), *(KEYS.block("default", cidr) for cidr in row.pod_cidrs)]
+    etcd.apply(Txn((), [delete(key) for key in keys]))
 
 
 @in_fake_time
@@ -185,10 +210,10 @@ async def test_blocks_grow_and_shrink_with_the_row() -> None:
     cidrs = list(entered.row.pod_cidrs)
     for _ in range(3):
         replica.catch_up()
-        cidrs.append((await replica.grants.grow(N1, entered.lease, "default")).cidr)
+        cidrs.append((await replica.grants.grow(N1, entered.incarnation, "default")).cidr)
     assert sorted(check(etcd)) == sorted(cidrs)
     with pytest.raises(PoolExhausted):
-        await replica.grants.grow(N1, entered.lease, "default")
+        await replica.grants.grow(N1, entered.incarnation, "default")
     await replica.grants.shrink(N1, cidrs[1])
     found = await replica.grants.find(N1)
     assert found is not None
@@ -204,7 +229,7 @@ async def test_a_node_that_leaves_leaves_nothing_behind() -> None:
     replica = Replica(etcd)
     await replica.grants.register(request())
     for _ in range(2):
-        await replica.grants.unregister(N1)
+        await replica.removal.unregister(N1, Incarnation(0), only_stale=False)
     assert etcd.keys(KEYS.root) == [KEYS.pool("default")]
 
 
@@ -249,15 +274,15 @@ def test_an_impossible_pool_is_refused_by_field_and_nothing_is_written(
 
 
 @in_fake_time
-async def test_one_that_always_loses_gives_up_and_leaves_no_lease_behind() -> None:
+async def test_one_that_always_loses_gives_up() -> None:
     etcd = cluster()
     replica = Replica(etcd)
     entered = await replica.grants.register(request())
     replica.catch_up()
     row = msgspec.json.encode(entered.row)
-    etcd.before_txn = [lambda: etcd.set(KEYS.node(N1), row, entered.lease)] * ATTEMPTS
+    etcd.before_txn = [lambda: etcd.set(KEYS.node(N1), row)] * ATTEMPTS
     with pytest.raises(TooContended, match=f"lost against other writers {ATTEMPTS} times"):
-        await replica.grants.grow(N1, entered.lease, "default")
+        await replica.grants.grow(N1, entered.incarnation, "default")
     assert len(check(etcd)) == 1
 
 
@@ -270,27 +295,30 @@ def test_whatever_nodes_and_replicas_do_no_block_is_granted_twice(seed: int) -> 
         etcd = cluster(default="10.244.0.0/23/26", six="fd00::/60/64")
         replicas = [Replica(etcd) for _ in range(2)]
         names = [f"n{number}" for number in range(6)]
-        leases: dict[str, LeaseId] = {}
+        incarnations: dict[str, Incarnation] = {}
         for _ in range(150):
             replica, name = chance.choice(replicas), chance.choice(names)
             node = NodeName(name)
             try:
-                match chance.randrange(7):
+                match chance.randrange(6):
                     case 0 | 1:
                         pool6 = chance.choice(("", "six"))
-                        leases[name] = (await replica.grants.register(request(name, pool6=pool6))).lease
+                        claimed = tuple(f"10.244.0.{chance.randrange(4) * 64}/26" for _ in range(chance.randrange(3)))
+                        known = incarnations.get(name, Incarnation(0))
+                        mine = request(name, pool6=pool6, incarnation=known, blocks=claimed)
+                        incarnations[name] = (await replica.grants.register(mine)).incarnation
                     case 2:
-                        await replica.grants.grow(node, leases.get(name, LeaseId(0)), chance.choice(("default", "six")))
+                        await replica.grants.grow(
+                            node, incarnations.get(name, Incarnation(0)), chance.choice(("default", "six"))
+                        )
                     case 3:
                         found = await replica.grants.find(node)
                         if found is not None and found.row.pod_cidrs:
                             await replica.grants.shrink(node, chance.choice(found.row.pod_cidrs))
                     case 4:
-                        await replica.grants.unregister(node)
+                        await replica.removal.unregister(node, Incarnation(0), only_stale=chance.random() < 0.3)
                     case 5:
-                        await replica.grants.keep(leases.get(name, LeaseId(0)))
-                    case 6:
-                        await asyncio.sleep(chance.uniform(0, TTL))
+                        await replica.removal.remove(node)
             except (Refused, Unavailable):
                 pass
             if chance.random() < 0.4:

@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from cilia.contracts.agent import CreateEndpoint
 from cilia.contracts.identity_service import Published
-from cilia.contracts.ids import EndpointId, Identity, LeaseId, NodeName, Revision
+from cilia.contracts.ids import EndpointId, Identity, Incarnation, NodeName, Revision
 from cilia.contracts.tables import Endpoint
+from cilia.notify import Broadcast
 from services.agent.endpoint.lifecycle import EndpointLifecycle
 from services.agent.endpoint.parts import Parts
+from services.agent.endpoint.publication import row_of
 from services.agent.endpoint.republication import Republication
 from services.agent.endpoint.restore import restore
 from services.agent.endpoint.store import Endpoints, Pod
@@ -19,6 +23,7 @@ from tests.unit.agent.node.test_pool import granted
 
 NETNS = "/proc/self/ns/net"
 """A network namespace that is always there."""
+NODE = NodeName("node1")
 BLOCK = "10.1.0.0/28"
 WEB, DB = Identity(300), Identity(301)
 
@@ -116,26 +121,33 @@ class FakeServices:
         self._pool = pool
         self.rows: dict[EndpointId, Endpoint] = {}
         self.identities: dict[tuple[str, ...], Identity] = {}
-        self.current_lease = LeaseId(7)
+        self.current = Incarnation(7)
+        self.mirror_revision = 1000
+        self.mirrored = Broadcast()
         self.registered = asyncio.Event()
         self.registered.set()
         self.last_error = "ipam doesn't answer"
         self.withdrawn: list[tuple[EndpointId, Callable[[], None], asyncio.Event]] = []
         self.withdraws = True
 
-    async def lease(self) -> LeaseId:
+    async def incarnation(self) -> Incarnation:
         await self.registered.wait()
-        return self.current_lease
+        return self.current
 
     async def addresses(self) -> Addresses:
         return self._pool.allocate()
 
-    async def publish(self, pod: Pod, lease: LeaseId) -> Published:
-        await self._kernel.do("publish", f"{pod.name} under {lease}")
+    async def publish(self, pod: Pod, incarnation: Incarnation) -> Published:
+        await self._kernel.do("publish", f"{pod.name} for {incarnation}")
         identity = self.identities.setdefault(pod.labels, Identity(300 + len(self.identities)))
-        row = Endpoint(NodeName("node1"), pod.id, identity, pod.ipv4, pod.ipv6, pod.namespace, pod.name)
+        row = msgspec.structs.replace(row_of(NODE, pod), identity=identity)
         self.rows[pod.id] = row
         return Published(row, Revision(10 + len(self.rows)))
+
+    async def at_least(self, revision: Revision) -> Mapping[EndpointId, Endpoint]:
+        """Return the rows as the node's mirror has them, once it is that far."""
+        await self.mirrored.wait_until(lambda: self.mirror_revision >= revision)
+        return dict(self.rows)
 
     def withdraw(self, endpoint: EndpointId, finished: Callable[[], None]) -> asyncio.Event:
         self._kernel.journal.append(f"withdraw {endpoint}")
@@ -198,7 +210,7 @@ class Node:
             mtu_bytes=1450,
         )
         self.lifecycle = EndpointLifecycle(self.parts)
-        self.republication = Republication(self.endpoints, self.lifecycle.republish)
+        self.republication = Republication(self.parts, self.lifecycle, self.services, NODE)
 
     async def restore(self) -> None:
         await restore(self.parts, self.lifecycle)

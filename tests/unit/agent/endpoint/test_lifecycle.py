@@ -50,7 +50,7 @@ async def test_link_and_row_are_made_side_by_side_and_the_policy_is_awaited_last
     node.kernel.slow = {"link": 3, "publish": 3}
     await node.create()
     assert now() == 3
-    assert node.kernel.journal[:2] == ["link lxc1", "publish web under 7"]
+    assert node.kernel.journal[:2] == ["link lxc1", "publish web for 7"]
     assert node.kernel.journal[2:] == ["enter web", "policy 300@11"]
 
 
@@ -306,7 +306,7 @@ async def test_a_relabelled_pod_moves_once_the_policy_of_its_new_identity_is_in_
     node.kernel.journal.clear()
     relabelled = await node.lifecycle.relabel(RelabelEndpoint(named("web"), {"app": "db"}))
     assert (relabelled.id, relabelled.identity) == (pod.id, DB)
-    assert node.kernel.journal == ["publish web under 7", "policy 301@11", "enter web"]
+    assert node.kernel.journal == ["publish web for 7", "policy 301@11", "enter web"]
     assert node.kernel.policies == {DB: True}
     assert node.kernel.table == {number(pod.ipv4): (DB, 101, False)}
 

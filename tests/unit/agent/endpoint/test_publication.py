@@ -4,7 +4,7 @@ import asyncio
 from itertools import pairwise
 
 from cilia.contracts.identity_service import Published, PublishEndpoint, WithdrawEndpoint
-from cilia.contracts.ids import EndpointId, LeaseId, NodeName, Revision
+from cilia.contracts.ids import EndpointId, Incarnation, NodeName, Revision
 from cilia.contracts.messages import Problem, ProblemCode, Revised
 from cilia.errors import Refused, Unavailable
 from services.agent.endpoint.publication import Publication
@@ -21,14 +21,14 @@ def over(bus: ScriptedBus) -> Publication:
 
 
 @in_fake_time
-async def test_a_row_has_the_pods_addresses_labels_and_the_nodes_lease() -> None:
+async def test_a_row_has_the_pods_addresses_labels_and_the_nodes_incarnation() -> None:
     bus = ScriptedBus(identity_publish=lambda message: Published(message.endpoint, Revision(4)))
-    published = await over(bus).publish(pod(7), LeaseId(9))
+    published = await over(bus).publish(pod(7), Incarnation(9))
     ((call, message),) = bus.asked
     assert call == "identity.publish"
     assert isinstance(message, PublishEndpoint)
     assert (message.endpoint.node, message.endpoint.id, message.endpoint.ipv4) == ("node1", 7, "10.1.0.2")
-    assert (message.labels, message.lease) == (("k8s:app=web",), 9)
+    assert (message.labels, message.incarnation) == (("k8s:app=web",), 9)
     assert published.revision == 4
 
 

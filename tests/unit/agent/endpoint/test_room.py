@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from cilia.abi import maps
 from cilia.contracts.agent import EndpointReference
-from cilia.contracts.ids import Identity, NodeName
+from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.metrics import Metrics
 from services.agent.address import number
 from services.agent.config import Config
@@ -20,7 +20,6 @@ from services.agent.endpoint.room import EndpointRoom, PodStore
 from services.agent.endpoint.stages import link_of
 from services.agent.endpoint.veth import PodLink, PodLinks
 from services.agent.netlink.worker import Worker
-from services.agent.node.pool import Addresses
 from tests.fakes.clock import in_fake_time, settle
 from tests.unit.agent.endpoint.node import WEB, Node, request
 from tests.unit.agent.endpoint.test_store import pod
@@ -47,10 +46,11 @@ class Setting:
 
     def __init__(self) -> None:
         self.node, self.rows, self.links, self.table = Node(), FakeRows(), Closable(), Closable()
-        store = cast(PodStore, self.node)  # only its endpoints are asked for
+        node = self.node
+        store = cast(PodStore, node)  # only its endpoints are asked for
         kernel, rest = cast(Any, self.node.kernel), cast(Any, None)
         links, rows, table = cast(Any, self.links), cast(Any, self.rows), cast(Any, self.table)
-        self.room = EndpointRoom(store, kernel, self.node.parts, links, rows, table, rest)
+        self.room = EndpointRoom(store, kernel, node.lifecycle, links, rows, table, rest, node.republication)
 
 
 def configured(directory: Path) -> Config:
@@ -71,11 +71,11 @@ async def test_endpoints_are_ready_once_their_policy_is_in_force_and_until_they_
 
 
 @in_fake_time
-async def test_a_registration_has_all_rows_written_again() -> None:
+async def test_a_registration_has_rows_that_are_missing_written_again() -> None:
     setting = Setting()
     await setting.room.lifecycle.create(request("web"))
     setting.node.services.rows.clear()
-    setting.room.registered(Addresses("10.1.0.1"))
+    setting.room.compare(Revision(2))
     (before,) = setting.room.statuses()
     publishing = asyncio.create_task(setting.room.loops()["publications"]())
     await settle()

@@ -1,20 +1,20 @@
-"""Membership as a function of what was answered: next action, pause, lease, error."""
+"""Membership as a function of what was answered: next action, pause, incarnation, error."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cilia.contracts.ids import LeaseId, NodeName, Revision
+from cilia.contracts.ids import Incarnation, NodeName, Revision
 from cilia.contracts.ipam import Heartbeat, Registered, RegisterNode
 from cilia.contracts.messages import Problem, ProblemCode
 from cilia.contracts.tables import Node
 from cilia.errors import Refused, Unavailable
-from services.agent.node.membership import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Action, Membership
+from services.agent.node.membership import ATTEMPTS, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Action, Membership
 
 N1 = NodeName("node1")
 OWN = RegisterNode(N1, "192.0.2.1")
 AWAY = Unavailable("ipam", "no answer")
-EXPIRED = Refused(Problem(ProblemCode.NOT_FOUND, "no such lease"))
+REMOVED = Refused(Problem(ProblemCode.NOT_FOUND, "no such node"))
 BUSY = Refused(Problem(ProblemCode.BUSY, "later"))
 
 
@@ -22,14 +22,16 @@ def longest(_low: float, high: float) -> float:
     return high
 
 
-def member(ttl_seconds: int = 30, lease: int = 7) -> Membership:
+def member(stale_seconds: int = 30, incarnation: int = 7) -> Membership:
     membership = Membership(OWN, longest)
-    membership.registered(answer(ttl_seconds, lease))
+    membership.registered(answer(stale_seconds, incarnation))
     return membership
 
 
-def answer(ttl_seconds: int = 30, lease: int = 7) -> Registered:
-    return Registered(LeaseId(lease), ttl_seconds, Node(N1, "192.0.2.1", pod_cidrs=("10.1.0.0/28",)), Revision(1))
+def answer(stale_seconds: int = 30, incarnation: int = 7) -> Registered:
+    return Registered(
+        Incarnation(incarnation), stale_seconds, Node(N1, "192.0.2.1", pod_cidrs=("10.1.0.0/28",)), Revision(1)
+    )
 
 
 def test_a_new_node_registers_at_once() -> None:
@@ -74,47 +76,53 @@ def test_an_error_is_news_once() -> None:
     assert membership.last_error == str(BUSY)
 
 
-def test_a_member_beats_each_third_of_its_leases_life() -> None:
-    membership = member(ttl_seconds=30)
+def test_a_member_beats_at_once_and_then_thrice_before_it_would_be_stale() -> None:
+    membership = member(stale_seconds=30)
     assert membership.next_action(is_connected=False) is Action.HEARTBEAT
+    assert membership.pause_seconds() == 0
+    assert membership.heartbeat == Heartbeat(N1, Incarnation(7))
+    membership.beaten()
     assert membership.pause_seconds() == 10
-    assert membership.answer_seconds == 10
-    assert membership.heartbeat == Heartbeat(N1, LeaseId(7))
     assert membership.last_error == ""
 
 
 def test_an_answer_to_a_heartbeat_is_awaited_for_a_second_at_least() -> None:
-    assert member(ttl_seconds=1).answer_seconds == 1
+    assert member(stale_seconds=1).answer_seconds == 1
 
 
-def test_silence_leaves_the_node_a_member_that_says_so() -> None:
-    membership = member()
-    assert not membership.not_beaten(AWAY)
-    assert membership.next_action(is_connected=True) is Action.HEARTBEAT
+def test_a_heartbeat_is_tried_thrice_before_the_node_would_be_stale_and_then_it_is_an_error() -> None:
+    membership, seconds = member(stale_seconds=30), 0.0
+    membership.beaten()
+    for _ in range(ATTEMPTS):
+        assert membership.last_error == ""
+        seconds += membership.pause_seconds() + membership.answer_seconds
+        assert not membership.not_beaten(AWAY)
+        assert membership.next_action(is_connected=True) is Action.HEARTBEAT
+    assert seconds < 30
     assert membership.last_error == str(AWAY)
     membership.beaten()
     assert membership.last_error == ""
 
 
-def test_only_an_expired_lease_ends_membership_and_the_next_registration_shows_it() -> None:
+def test_only_removal_ends_membership_and_the_next_registration_shows_the_incarnation() -> None:
     membership = member()
     assert not membership.not_beaten(BUSY)
-    assert membership.not_beaten(EXPIRED)
+    assert membership.not_beaten(REMOVED)
     assert membership.next_action(is_connected=True) is Action.REGISTER
     assert membership.pause_seconds() == 0
-    assert membership.own.lease == 7
+    assert membership.own.incarnation == 7
 
 
-@given(st.lists(st.sampled_from(["registered", "away", "busy", "beaten", "silent", "expired", "bus"]), max_size=40))
-def test_whatever_happens_a_member_has_a_lease_and_pauses_are_bounded(events: list[str]) -> None:
+@given(st.lists(st.sampled_from(["registered", "away", "busy", "beaten", "silent", "removed", "bus"]), max_size=40))
+def test_whatever_happens_a_member_has_an_incarnation_and_pauses_are_bounded(events: list[str]) -> None:
     membership = Membership(OWN)
-    lease = 0
+    incarnation = 0
     for event in events:
         is_member = membership.answer is not None
         match event:
             case "registered" if not is_member:
-                lease += 1
-                membership.registered(answer(lease=lease))
+                incarnation += 1
+                membership.registered(answer(incarnation=incarnation))
             case "away" if not is_member:
                 membership.not_registered(AWAY)
             case "busy" if not is_member:
@@ -123,17 +131,18 @@ def test_whatever_happens_a_member_has_a_lease_and_pauses_are_bounded(events: li
                 membership.beaten()
             case "silent" if is_member:
                 membership.not_beaten(AWAY)
-            case "expired" if is_member:
-                membership.not_beaten(EXPIRED)
+            case "removed" if is_member:
+                membership.not_beaten(REMOVED)
             case "bus":
                 membership.bus_returned()
         is_member = membership.answer is not None
-        assert membership.lease == lease
+        assert membership.incarnation == incarnation
         assert (membership.next_action(is_connected=True) is Action.HEARTBEAT) == is_member
         assert 0 <= membership.pause_seconds() <= LONGEST_PAUSE_SECONDS
 
 
-@pytest.mark.parametrize("ttl_seconds", [1, 30, 60])
-def test_three_heartbeats_fit_into_a_leases_life(ttl_seconds: int) -> None:
-    membership = member(ttl_seconds)
-    assert 3 * membership.pause_seconds() <= ttl_seconds
+@pytest.mark.parametrize("stale_seconds", [1, 30, 60])
+def test_three_heartbeats_fit_into_the_time_after_which_a_node_is_stale(stale_seconds: int) -> None:
+    membership = member(stale_seconds)
+    membership.beaten()
+    assert 3 * membership.pause_seconds() <= stale_seconds

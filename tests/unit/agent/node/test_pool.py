@@ -126,3 +126,33 @@ def test_no_two_holders_ever_share_an_address(steps: list[bool]) -> None:
             pool.release(held.pop(0))
         assert pool.free(4) == pool.free(6) == size - len(held)
     assert pool.used == 2 * len(held)
+
+
+def test_a_block_that_is_lost_is_allocated_from_no_more_and_its_addresses_are_lost() -> None:
+    pool = pool_of("10.1.0.0/29", "10.2.0.0/29")
+    taken = [pool.allocate() for _ in range(8)]
+    back = taken.pop(0)
+    pool.release(back)
+    pool.hold(["10.2.0.0/29"])
+    assert (pool.blocks, pool.gateways.ipv4) == (("10.2.0.0/29",), "10.2.0.1")
+    assert [pool.is_lost(each) for each in taken] == [True] * 4 + [True, False, False]  # 10.2.0.1 is the gateway
+    assert [pool.allocate().ipv4 for _ in range(pool.free(4))] == ["10.2.0.4", "10.2.0.5", "10.2.0.6"]
+
+
+def test_to_hold_what_is_held_changes_nothing() -> None:
+    pool = pool_of("10.1.0.0/29", "fd00:1::/64")
+    pool.allocate()
+    free = pool.free(4), pool.free(6)
+    pool.hold(pool.blocks)
+    assert (pool.free(4), pool.free(6)) == free
+    assert pool.allocate() == ("10.1.0.3", "fd00:1::3")
+
+
+def test_a_block_that_is_granted_again_has_its_pods_addresses_marked() -> None:
+    pool = pool_of("10.1.0.0/29")
+    held = [pool.allocate(), pool.allocate()]
+    pool.hold([])
+    assert (pool.free(4), [pool.is_lost(each) for each in held]) == (0, [True, True])
+    pool.hold(["10.1.0.0/29"])
+    assert [pool.is_lost(each) for each in held] == [False, False]
+    assert [pool.allocate().ipv4 for _ in range(pool.free(4))] == ["10.1.0.4", "10.1.0.5", "10.1.0.6"]

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from cilia.contracts.ids import LeaseId, Revision
+from cilia.contracts.ids import Incarnation, Revision
 from cilia.contracts.ipam import Granted, GrowBlocks, RegisterNode
 from cilia.contracts.messages import Empty, Problem, ProblemCode
 from cilia.errors import Refused, Unavailable
 from services.agent.errors import PoolExhausted
 from services.agent.node.pool import AddressPool
-from services.agent.node.registration import Registration, read_lease, write_lease
+from services.agent.node.registration import Kept, Registration, read_membership, write_membership
 from tests.fakes.clock import in_fake_time, now, settle
-from tests.unit.agent.node.test_membership import AWAY, EXPIRED, N1, answer
+from tests.unit.agent.node.test_membership import AWAY, N1, REMOVED, answer
 from tests.unit.agent.scripted_bus import ScriptedBus
 
 OWN = RegisterNode(N1, "192.0.2.1", pool="four", pool6="six")
@@ -29,14 +29,14 @@ class Ipam:
         self.blocks: Iterator[str] = iter(["10.2.0.0/28", "10.3.0.0/28"])
         self.problem: Exception | None = None
         self.beat: Exception | None = None
-        self.leases = 0
+        self.incarnations = 0
         bus.answers = {"ipam.register": self._register, "ipam.heartbeat": self._beat, "ipam.grow": self._grow}
 
     def _register(self, _request: RegisterNode) -> Any:
         if self.problem is not None:
             return self.problem
-        self.leases += 1
-        return answer(ttl_seconds=30, lease=self.leases)
+        self.incarnations += 1
+        return answer(stale_seconds=30, incarnation=self.incarnations)
 
     def _beat(self, _beat: object) -> Any:
         beat, self.beat = self.beat, None
@@ -55,11 +55,11 @@ class Setting:
         self.ipam = Ipam(self.bus)
         self.pool = AddressPool([4])
         self.registered_at: list[float] = []
-        self.lease_file = directory / "lease"
-        self.registration = Registration(self.bus.as_bus(), OWN, self.pool, self.lease_file, self._registered)
+        self.file = directory / "membership.json"
+        self.registration = Registration(self.bus.as_bus(), OWN, self.pool, self.file, self._registered)
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def _registered(self) -> None:
+    async def _registered(self, _revision: Revision) -> None:
         self.registered_at.append(now())
 
     def start(self, *loops: Callable[[], Any]) -> None:
@@ -72,54 +72,84 @@ class Setting:
 
 
 @in_fake_time
-async def test_a_node_registers_keeps_its_lease_and_gets_its_blocks(tmp_path: Path) -> None:
+async def test_a_node_registers_keeps_its_incarnation_and_gets_its_blocks(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     assert not setting.registration.is_registered
     setting.start()
-    assert await setting.registration.lease() == 1
+    assert await setting.registration.incarnation() == 1
     assert setting.registration.is_registered
     assert setting.pool.blocks == ("10.1.0.0/28",)
-    assert read_lease(setting.lease_file) == 1
+    assert read_membership(setting.file) == Kept(Incarnation(1), ("10.1.0.0/28",))
     assert (setting.registration.last_error, setting.registered_at) == ("", [0])
     await setting.stop()
 
 
 @in_fake_time
-async def test_heartbeats_come_each_third_of_the_leases_life(tmp_path: Path) -> None:
+async def test_heartbeats_come_at_once_and_thrice_before_the_node_would_be_stale(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     setting.start()
     await asyncio.sleep(60)
     beats = [at for call, at in zip(setting.bus.calls(), setting.bus.asked_at, strict=True) if call == "ipam.heartbeat"]
-    assert 5 <= len(beats) <= 8
+    assert 6 <= len(beats) <= 9
     assert all(8 <= late - early <= 10 for early, late in pairwise(beats))
     await setting.stop()
 
 
 @in_fake_time
-async def test_an_expired_lease_is_registered_anew_and_all_hear_of_it(tmp_path: Path) -> None:
+async def test_a_node_that_was_removed_registers_anew_and_all_hear_of_it(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     setting.start()
     await asyncio.sleep(1)
-    setting.ipam.beat = EXPIRED
+    setting.ipam.beat = REMOVED
     await asyncio.sleep(20)
-    assert await setting.registration.lease() == 2
+    assert await setting.registration.incarnation() == 2
     assert len(setting.registered_at) == 2
     again = [message for call, message in setting.bus.asked if call == "ipam.register"]
-    assert [message.lease for message in again] == [0, 1]
+    assert [message.incarnation for message in again] == [0, 1]
     await setting.stop()
 
 
 @in_fake_time
-async def test_a_heartbeat_that_is_lost_is_no_reason_to_register(tmp_path: Path) -> None:
+async def test_heartbeats_that_are_lost_are_no_reason_to_register(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     setting.start()
     await asyncio.sleep(1)
-    setting.ipam.beat = AWAY
-    await asyncio.sleep(12)
+    setting.bus.answers["ipam.heartbeat"] = lambda _: AWAY
+    await asyncio.sleep(3600)
     assert setting.registration.is_registered
     assert setting.registration.last_error == str(AWAY)
+    setting.bus.answers["ipam.heartbeat"] = lambda _: Empty()
     await asyncio.sleep(12)
     assert (setting.registration.last_error, len(setting.registered_at)) == ("", 1)
+    await setting.stop()
+
+
+@in_fake_time
+async def test_a_heartbeat_follows_the_return_of_the_bus_at_once(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    setting.start()
+    await asyncio.sleep(1)
+    beats = setting.bus.calls().count("ipam.heartbeat")
+    for listener in setting.bus.listeners:
+        listener()
+    await settle()
+    assert setting.bus.calls().count("ipam.heartbeat") == beats + 1
+    await setting.stop()
+
+
+@in_fake_time
+async def test_a_block_that_is_anothers_now_is_not_allocated_from(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    setting.start()
+    await setting.registration.incarnation()
+    for _ in range(14):
+        await setting.registration.addresses()
+    setting.ipam.beat = REMOVED
+    await asyncio.sleep(20)
+    again = [message for call, message in setting.bus.asked if call == "ipam.register"][-1]
+    assert again.blocks == ("10.1.0.0/28", "10.2.0.0/28")  # it says what it had, and didn't get all
+    assert setting.pool.blocks == ("10.1.0.0/28",)
+    assert read_membership(setting.file) == Kept(Incarnation(2), ("10.1.0.0/28",))
     await setting.stop()
 
 
@@ -132,7 +162,7 @@ async def test_while_the_bus_is_away_nothing_is_asked_and_its_return_is_answered
     await asyncio.sleep(400)
     assert setting.bus.calls() == ["ipam.register"]
     setting.ipam.problem = None
-    await setting.registration.lease()
+    await setting.registration.incarnation()
     assert 500 < now() < 500.3
     await setting.stop()
 
@@ -152,31 +182,32 @@ async def test_refusals_are_retried_and_the_latest_is_shown(tmp_path: Path) -> N
 
 
 @in_fake_time
-async def test_a_restarted_agent_shows_the_lease_that_it_had(tmp_path: Path) -> None:
-    write_lease(tmp_path / "lease", LeaseId(0xABC))
+async def test_a_restarted_agent_shows_the_incarnation_and_the_blocks_that_it_had(tmp_path: Path) -> None:
+    write_membership(tmp_path / "membership.json", Kept(Incarnation(0xABC), ("10.9.0.0/28",)))
     setting = Setting(tmp_path)
     setting.start()
-    await setting.registration.lease()
-    assert setting.bus.asked[0][1].lease == 0xABC
+    await setting.registration.incarnation()
+    asked = setting.bus.asked[0][1]
+    assert (asked.incarnation, asked.blocks) == (0xABC, ("10.9.0.0/28",))
     await setting.stop()
 
 
-@pytest.mark.parametrize("text", ["", "no number", None])
-def test_a_lease_that_cannot_be_read_is_none(tmp_path: Path, text: str | None) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", None])
+def test_a_membership_that_cannot_be_read_is_none(tmp_path: Path, text: str | None) -> None:
     if text is not None:
-        (tmp_path / "lease").write_text(text)
-    assert read_lease(tmp_path / "lease") == 0
+        (tmp_path / "membership.json").write_text(text)
+    assert read_membership(tmp_path / "membership.json") == Kept()
 
 
 @in_fake_time
 async def test_addresses_come_from_a_new_block_where_none_is_left(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     setting.start()
-    await setting.registration.lease()
+    await setting.registration.incarnation()
     given = [await setting.registration.addresses() for _ in range(30)]
     assert len(set(given)) == 30
     asked = [message for call, message in setting.bus.asked if call == "ipam.grow"]
-    assert [(message.lease, message.pool) for message in asked] == [(1, "four"), (1, "four")]
+    assert [(message.incarnation, message.pool) for message in asked] == [(1, "four"), (1, "four")]
     await setting.stop()
 
 
@@ -185,7 +216,7 @@ async def test_where_ipam_has_no_block_the_caller_hears_why(tmp_path: Path) -> N
     setting = Setting(tmp_path)
     setting.ipam.blocks = iter(())
     setting.start()
-    await setting.registration.lease()
+    await setting.registration.incarnation()
     for _ in range(13):
         await setting.registration.addresses()
     with pytest.raises(PoolExhausted, match="the pool is used up"):
@@ -198,7 +229,7 @@ async def test_callers_at_once_share_one_new_block(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     await settle()
     setting.start()
-    await setting.registration.lease()
+    await setting.registration.incarnation()
     for _ in range(13):
         await setting.registration.addresses()
     given = await asyncio.gather(*(setting.registration.addresses() for _ in range(10)))
@@ -211,7 +242,7 @@ async def test_callers_at_once_share_one_new_block(tmp_path: Path) -> None:
 async def test_another_block_is_asked_for_before_the_last_address_is_taken(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     setting.start(setting.registration.run, setting.registration.request_blocks)
-    await setting.registration.lease()
+    await setting.registration.incarnation()
     for _ in range(6):
         await setting.registration.addresses()
     await settle()
@@ -224,7 +255,7 @@ async def test_a_block_that_is_refused_is_not_asked_for_again_at_once(tmp_path: 
     setting = Setting(tmp_path)
     setting.bus.answers["ipam.grow"] = lambda _: Unavailable("ipam", "no answer")
     setting.start(setting.registration.run, setting.registration.request_blocks)
-    await setting.registration.lease()
+    await setting.registration.incarnation()
     for _ in range(9):
         await setting.registration.addresses()
         await settle()

@@ -10,6 +10,7 @@ from cilia.abi import maps
 from cilia.abi.enums import GatewayFamily
 from cilia.contracts.ids import NodeName
 from cilia.contracts.ipam import Registered, RegisterNode
+from cilia.contracts.messages import Empty
 from cilia.contracts.tables import Node
 from services.agent.address import number, packed
 from services.agent.config import Config
@@ -47,15 +48,19 @@ class FakeBus:
     def __init__(self) -> None:
         self.connected = True
         self.subjects = self
+        self.asked: list[str] = []
+
+    def on_reconnect(self, _listener: Callable[[], None]) -> None:
+        """Never call it."""
 
     def request(self, *_: Any, **__: Any) -> Any:
         if _ and isinstance(_[0], str) and len(_) == 2:
             return ".".join(_)
         return self._answer(_[1])
 
-    async def _answer(self, asked: Any) -> Registered:
-        assert isinstance(asked, RegisterNode)
-        return answer()
+    async def _answer(self, asked: Any) -> Registered | Empty:
+        self.asked.append(type(asked).__name__)
+        return answer() if isinstance(asked, RegisterNode) else Empty()
 
 
 class Setting:
@@ -99,7 +104,7 @@ async def test_the_status_tells_whether_the_node_is_registered(setting: Setting)
     (before,) = setting.room.statuses()
     assert (before.name, before.pending, before.last_error) == ("registration", 1, "not registered yet")
     async with running(setting.room.registration.run):
-        await setting.room.registration.lease()
+        await setting.room.registration.incarnation()
     (after,) = setting.room.statuses()
     assert (after.pending, after.last_error) == (0, "")
 
@@ -143,3 +148,26 @@ async def test_the_look_compares_the_programs_gateways(setting: Setting) -> None
     (drift,) = await look()
     assert drift.differences == ("10.9.9.9 was there, not 10.1.0.1",)
     assert setting.kernel.fake_objects.map(maps.GATEWAYS).held == {GatewayFamily.IPV4: packed(number("10.1.0.1"))}
+
+
+@pytest.mark.parametrize("row", [None, Node(NodeName("node1"), "192.0.2.1", pod_cidrs=("10.9.0.0/28",))])
+async def test_a_node_whose_row_is_not_as_it_was_registers_again(setting: Setting, row: Node | None) -> None:
+    own = NodeName("node1")
+    async with running(setting.room.registration.run, setting.room.loops()["nodes"]):
+        await setting.room.registration.incarnation()
+        as_it_is = Node(own, "192.0.2.1", pod_cidrs=setting.room.pool.blocks)
+        setting.tables["nodes"].commit({own: as_it_is})
+        setting.tables["nodes"].commit({N2: NODE2}, sequence=2)
+        await until(lambda: setting.bus.asked.count("Heartbeat") == 1)
+        assert setting.bus.asked.count("RegisterNode") == 1
+        setting.tables["nodes"].commit({own: row} if row else {}, [] if row else [own], sequence=3)
+        await until(lambda: setting.bus.asked.count("RegisterNode") == 2)
+
+
+async def test_rows_are_compared_as_of_the_registration_before_pods_hear_of_it(setting: Setting) -> None:
+    heard: list[tuple[int, bool]] = []
+    room = setting.room
+    room.comparisons.append(lambda revision: heard.append((revision, room.registration.is_registered)))
+    async with running(room.registration.run):
+        await room.registration.incarnation()
+    assert heard == [(answer().revision, False)]
