@@ -9,6 +9,7 @@ from cilia.bus import Bus
 from cilia.contracts.identity_service import Allocated, AllocateIdentity, Published, PublishEndpoint
 from cilia.contracts.ids import EndpointId, Identity, Incarnation, NamedPort, NodeName
 from cilia.contracts.ipam import Registered, RegisterNode
+from cilia.contracts.labels import NAMESPACE
 from cilia.contracts.messages import Message, ProblemCode
 from cilia.contracts.tables import Endpoint
 from cilia.errors import Refused, Unavailable
@@ -43,7 +44,10 @@ async def allocate(bus: Bus, holder: str, *labels: str) -> Identity:
 async def publish(
     bus: Bus, node: str, number: int, incarnation: int, *labels: str, named_ports: tuple[NamedPort, ...] = ()
 ) -> Published:
-    """Publish an endpoint."""
+    """Publish an endpoint of the namespace that its labels name."""
     address = f"10.244.{number >> 8}.{number & 255}"
-    row = Endpoint(NodeName(node), EndpointId(number), Identity(0), address, named_ports=named_ports)
+    namespace = next((label.partition("=")[2] for label in labels if label.startswith(f"k8s:{NAMESPACE}=")), "")
+    row = Endpoint(
+        NodeName(node), EndpointId(number), Identity(0), address, namespace=namespace, named_ports=named_ports
+    )
     return await ask(bus, "identity", "publish", PublishEndpoint(row, labels, Incarnation(incarnation)), Published)

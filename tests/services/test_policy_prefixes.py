@@ -70,8 +70,8 @@ async def test_changes_that_name_new_prefixes_are_resolved_once_each_also_at_onc
         stage.inside("identity"),
         stage.inside("policy", telemetry_listen=f"127.0.0.1:{port}"),
     ):
-        lease = (await register(stage.bus, "n1")).lease
-        await publish(stage.bus, "n1", 1, lease, "k8s:app=db", "k8s:io.kubernetes.pod.namespace=shop")
+        incarnation = (await register(stage.bus, "n1")).incarnation
+        await publish(stage.bus, "n1", 1, incarnation, "k8s:app=db", "k8s:io.kubernetes.pod.namespace=shop")
         await tell_room(stage, 1000)  # so that nobody waits for an agent's answer, and the order is kept
         counters = Counters(port)
         await resolve(stage, await apply(stage, policy("first", "192.0.2.0/24", "198.51.100.0/24")))
@@ -91,8 +91,8 @@ async def test_prefixes_of_a_refused_change_are_collected_as_nobody_uses_them(st
         stage.inside("identity", gc_seconds="0.5", gc_per_second="2000"),
         stage.inside("policy"),
     ):
-        lease = (await register(stage.bus, "n1")).lease
-        await publish(stage.bus, "n1", 1, lease, "k8s:app=db", "k8s:io.kubernetes.pod.namespace=shop")
+        incarnation = (await register(stage.bus, "n1")).incarnation
+        await publish(stage.bus, "n1", 1, incarnation, "k8s:app=db", "k8s:io.kubernetes.pod.namespace=shop")
         many = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(300)]
         kept = await apply(stage, policy("kept", many[0]))
         await tell_room(stage, ROOM)

@@ -20,6 +20,7 @@ from services.agent.endpoint.room import EndpointRoom, PodStore
 from services.agent.endpoint.stages import link_of
 from services.agent.endpoint.veth import PodLink, PodLinks
 from services.agent.netlink.worker import Worker
+from services.agent.node.pool import Addresses
 from tests.fakes.clock import in_fake_time, settle
 from tests.unit.agent.endpoint.node import WEB, Node, request
 from tests.unit.agent.endpoint.test_store import pod
@@ -113,6 +114,7 @@ class FailingNode:
     def __init__(self) -> None:
         self.objects, self.opened, self.mtu_bytes = FakeObjects(), Closable(), 1450
         self.bus = self.pool = self.registration = self.gateways = self.reconciler = self.revisions = self
+        self.tables = SimpleNamespace(endpoints=None)
         self.kernel = SimpleNamespace(links=self, readers=self, devices=self, blocks=None, objects=self.objects.loaded)
 
     async def run(self, function: Callable[..., Any], *_: Any) -> Any:
