@@ -1,7 +1,8 @@
 """Proof that pyroute2 is too heavy for the agent's process, and doesn't run on its event loop.
 
 ``python -m tools.proofs.pyroute2``. Each way of importing is measured in interpreters of its own,
-over what the agent has imported anyway; ours is services.agent.netlink, which the agent speaks.
+over what the agent has imported anyway; ours is services.agent.netlink, which the agent speaks. The
+last lines say why netlink has a thread, whoever packs its requests.
 """
 
 import os
@@ -52,6 +53,21 @@ async def call():
 uvloop.run(call())""",
     }
 )
+STALLS: Final = """
+import time
+from statistics import median
+from services.agent.netlink.requests import delete_link, new_local_veth
+from services.agent.netlink.rtnetlink import RtNetlink
+made, removed = [], []
+with RtNetlink() as netlink:
+    for _ in range(50):
+        for request, times in ((new_local_veth("a", peer="b", mtu_bytes=1500), made), (delete_link("a"), removed)):
+            start = time.perf_counter()
+            netlink.call(*request)
+            times.append((time.perf_counter() - start) * 1e3)
+for what, times in (("made", made), ("removed", removed)):
+    print(f"a veth pair is {what} in {median(times):.1f} ms (at most {max(times):.1f}), which a loop would wait for")
+"""
 
 
 class Cost(NamedTuple):
@@ -86,13 +102,13 @@ def main() -> None:
     for call, program in CALLS.items():
         run = _run(program)
         print(f"{call}: {outcome(run.returncode, run.stderr)}")
+    print(_run(STALLS, "unshare", "--net").stdout, end="")
 
 
-def _run(program: str) -> subprocess.CompletedProcess[str]:
+def _run(program: str, *inside: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment, timeout=60
-    )
+    command = [*inside, sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
 
 
 if __name__ == "__main__":
