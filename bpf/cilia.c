@@ -28,16 +28,20 @@ int read_clock(struct __sk_buff *ctx)
 	return coarse_now();
 }
 
-static __always_inline bool is_arp(const struct packet *packet)
+/* Tell whether a frame is ARP's. A function of its own, since the compiler would take pointers into
+ * the frame from where the verifier knows them no more. */
+static __noinline bool is_arp(struct __sk_buff *ctx)
 {
-	return packet->ethernet_protocol == bpf_htons(ETH_P_ARP);
+	const struct ethhdr *ethernet = frame_bytes(ctx, sizeof(*ethernet));
+
+	return ethernet && ethernet->h_proto == bpf_htons(ETH_P_ARP);
 }
 
 /* Handle what a pod sends that isn't a packet of a flow, by the verdict of its parsing; returns a
  * TC action. */
 static __noinline int handle_neighbour(struct __sk_buff *ctx, struct packet *packet, int verdict)
 {
-	if (is_arp(packet))
+	if (is_arp(ctx))
 		verdict = handle_arp(ctx);
 	else if (verdict == -DROP_UNKNOWN_ICMP_TYPE && is_neighbour_discovery(packet) &&
 		 !is_autoconfiguration(packet))
@@ -66,8 +70,9 @@ int to_pod(struct __sk_buff *ctx)
 	struct packet packet = {.hook = HOOK_TO_POD};
 	int verdict = parse(ctx, &packet);
 
-	if (is_arp(&packet) ||
-	    (verdict == -DROP_UNKNOWN_ICMP_TYPE && is_neighbour_discovery(&packet)))
+	if (verdict == -DROP_UNKNOWN_L3 && is_arp(ctx))
+		return TC_ACT_OK;
+	if (verdict == -DROP_UNKNOWN_ICMP_TYPE && is_neighbour_discovery(&packet))
 		return TC_ACT_OK;
 	if (verdict)
 		return drop(ctx, &packet, NULL, verdict);
@@ -167,7 +172,7 @@ int to_uplink(struct __sk_buff *ctx)
 	struct location pod = {};
 	int verdict;
 
-	if (!masquerades || parse(ctx, &packet) || !locate_local(&packet.source, &pod))
+	if (!masquerades || parse_apart(ctx, &packet) || !locate_local(&packet.source, &pod))
 		return TC_ACT_UNSPEC;
 	track_fragment(ctx, &packet);
 	verdict = masquerade(ctx, &packet);

@@ -36,6 +36,13 @@ static __always_inline void map_ipv4(struct address *mapped, __be32 ipv4)
 	word[3] = ipv4;
 }
 
+/* Tell whether an address is one of IPv4, as the maps have it; no packet of IPv6 has such a one. */
+static __always_inline bool is_ipv4(const struct address *address)
+{
+	return word_of(address, 2) == bpf_htonl(0xffff) && !word_of(address, 1) &&
+	       !word_of(address, 0);
+}
+
 static __always_inline bool is_same_address(const struct address *one, const struct address *other)
 {
 	return word_of(one, 3) == word_of(other, 3) && word_of(one, 2) == word_of(other, 2) &&
@@ -46,6 +53,19 @@ static __always_inline bool is_no_address(const struct address *address)
 {
 	return !(word_of(address, 0) | word_of(address, 1) | word_of(address, 2) |
 		 word_of(address, 3));
+}
+
+/* Tell whether an address is none that a packet can come from: unspecified, of a loopback device,
+ * multicast, broadcast or reserved (RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7). */
+static __always_inline bool is_no_source(const struct address *address)
+{
+	__u8 first = address->byte[12];
+
+	if (is_ipv4(address))
+		return !first || first == 127 || first >= 224;
+	return address->byte[0] == 0xff ||
+	       (!word_of(address, 0) && !word_of(address, 1) && !word_of(address, 2) &&
+		bpf_ntohl(word_of(address, 3)) <= 1);
 }
 
 /* Index into cilia_addresses: the last two bytes of the address. The pods of a node differ in them.

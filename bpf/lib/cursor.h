@@ -7,6 +7,7 @@
 #pragma once
 
 #include <linux/bpf.h>
+#include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 
 struct cursor {
@@ -14,9 +15,11 @@ struct cursor {
 	__u32 end;    /* of the packet: no header is read across it */
 };
 
-/* End of a packet that ends with its frame, which is known anyway; the compiler leaves the check
- * out. To end packets where their IP headers say, the parsers of IPv4 and IPv6 set `end`. */
+/* End of a frame, which is known anyway; the compiler leaves the check out. */
 #define FRAME_END (~0U)
+
+/* Most bytes that the length of an IP packet can tell. */
+#define LONGEST_PACKET 0xffff
 
 /* Pointer to the first `bytes` of the frame; NULL if it is shorter or keeps them elsewhere. */
 static __always_inline void *frame_bytes(struct __sk_buff *ctx, __u32 bytes)
@@ -37,6 +40,30 @@ static __always_inline void *header_at(struct __sk_buff *ctx, const struct curso
 	if (start + bytes > (void *)(long)ctx->data_end || cursor->offset + bytes > cursor->end)
 		return NULL;
 	return start;
+}
+
+/* Tell whether a packet is BIG TCP: offloaded, and longer than its IP header, at the cursor, can
+ * tell; it tells nothing then. */
+static __always_inline bool is_big(struct __sk_buff *ctx, const struct cursor *cursor)
+{
+	return ctx->gso_size && ctx->len > cursor->offset + LONGEST_PACKET;
+}
+
+/* End the packet, whose IP header is at the cursor, where that says: `bytes` behind the header's
+ * beginning. What the frame has behind it is never read. False if the frame ends before; but of
+ * what an error quotes (`is_quoted`) the rest may be missing. */
+static __always_inline bool end_packet(struct __sk_buff *ctx, struct cursor *cursor, __u32 bytes,
+				       bool is_quoted)
+{
+	__u32 end = cursor->offset + bytes;
+
+	if (is_quoted) {
+		if (end < cursor->end)
+			cursor->end = end;
+		return true;
+	}
+	cursor->end = end;
+	return end <= ctx->len;
 }
 
 /* Have the frame's first bytes where they can be read: `most`, or all that there are, unless

@@ -72,6 +72,8 @@ static __always_inline int locate_source(struct __sk_buff *ctx, const struct pac
 	}
 	if (packet->hook == HOOK_FROM_POD)
 		return locate_sender(ctx, packet, source);
+	if (is_no_source(&packet->source))
+		return -DROP_INVALID_SOURCE;
 	locate(&packet->source, source);
 	return source->ifindex || source->tunnel ? -DROP_INVALID_SOURCE : 0;
 }

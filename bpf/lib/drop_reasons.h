@@ -22,7 +22,8 @@ enum drop_reason {
 	DROP_UNKNOWN_TARGET = 150,    /* solicits another neighbour than the gateway */
 	DROP_NO_ENDPOINT = 152,       /* destination should live here and doesn't */
 	DROP_CT_CREATE = 155,         /* no room for the flow */
-	DROP_INVALID_EXTENSION = 156, /* too many or too long headers of IPv6 */
+	DROP_INVALID_EXTENSION = 156, /* extension headers of IPv6 that are too many, too long or
+					 not allowed there; or the sender chooses the way */
 	DROP_FRAGMENT = 157,          /* fragments are not supported */
 	DROP_NO_OVERLAY = 160,       /* destination lives behind a tunnel, and there is no device */
 	DROP_TOO_BIG = 161,          /* longer than the tunnel takes; the sender was told */
@@ -34,5 +35,8 @@ enum drop_reason {
 	/* ours alone */
 	DROP_CT_MIDWAY =
 	    240, /* TCP of no known flow without SYN, and not both ends may begin one */
-	DROP_CT_REUSED = 241, /* its flow's entry became another's while it was read */
+	DROP_CT_REUSED = 241,        /* its flow's entry became another's while it was read */
+	DROP_INVALID_FRAGMENT = 242, /* a first fragment without its whole header, another that
+					reaches over it, or of a length that none has */
+	DROP_INVALID_ADDRESS = 243,  /* an IPv6 packet with an address of IPv4 */
 };

@@ -92,75 +92,10 @@ static __always_inline bool is_icmp_error(const struct packet *packet, __u8 type
 	       type == ICMP_PARAMETERPROB;
 }
 
-/* Read the IP header that an error quotes, and go past it. Its source must be whom the error goes
- * to, and a pod says such a thing only of what was sent to itself. Returns 0 or a verdict. */
-static __always_inline int parse_quoted_ip(struct __sk_buff *ctx, struct packet *packet,
-					   struct cursor *cursor)
-{
-	struct address source, destination;
-	const struct ipv6hdr *ip6;
-	const struct iphdr *ip;
-
-	if (packet->family == 6) {
-		ip6 = header_at(ctx, cursor, sizeof(*ip6));
-		if (!ip6)
-			return -DROP_INVALID_PACKET;
-		__builtin_memcpy(&source, &ip6->saddr, sizeof(source));
-		__builtin_memcpy(&destination, &ip6->daddr, sizeof(destination));
-		packet->protocol = ip6->nexthdr;
-		cursor->offset += sizeof(*ip6);
-	} else {
-		ip = header_at(ctx, cursor, sizeof(*ip));
-		if (!ip || ip->ihl * 4 < sizeof(*ip))
-			return -DROP_INVALID_PACKET;
-		map_ipv4(&source, ip->saddr);
-		map_ipv4(&destination, ip->daddr);
-		packet->protocol = ip->protocol;
-		cursor->offset += ip->ihl * 4;
-	}
-	if (!is_same_address(&source, &packet->destination))
-		return -DROP_CT_INVALID;
-	if (packet->hook == HOOK_FROM_POD && !is_same_address(&destination, &packet->source))
-		return -DROP_CT_INVALID;
-	packet->source = destination;
-	return 0;
-}
-
-/* Take an error for a reply of the flow that it is about. The cursor is at the quoted packet, of
- * which a sender may have cut everything behind 8 bytes of its second header. Returns 0 or a
- * verdict. */
-static __noinline int parse_icmp_error(struct __sk_buff *ctx, struct packet *packet, __u32 offset,
-				       __u32 end)
-{
-	struct cursor cursor = {.offset = offset, .end = end};
-	__u32 headers = offset + sizeof(struct ipv6hdr) + L4_PORTS_BYTES;
-	const struct icmp_echo *icmp;
-	const __be16 *port;
-	int verdict;
-
-	pull(ctx, headers, headers);
-	verdict = parse_quoted_ip(ctx, packet, &cursor);
-	if (verdict)
-		return verdict;
-	if (cursor.offset > MAX_L4_OFFSET)
-		return -DROP_INVALID_PACKET;
-	port = header_at(ctx, &cursor, L4_PORTS_BYTES);
-	if (!port)
-		return -DROP_INVALID_PACKET;
-	packet->is_error = true;
-	if (is_icmp(packet)) {
-		icmp = (void *)port;
-		packet->destination_port = icmp->id;
-		return icmp->type == echo_type(packet) ? 0 : -DROP_UNKNOWN_ICMP_TYPE;
-	}
-	packet->source_port = port[1];
-	packet->destination_port = port[0];
-	return 0;
-}
-
-/* Read an ICMP header, at which the cursor is. Returns 0 or a verdict. */
-static __always_inline int parse_icmp(struct __sk_buff *ctx, struct packet *packet,
-				      const struct cursor *cursor, const struct icmp_echo *icmp)
+/* Read an ICMP header. Of an error nothing is known yet; what is about an error is none (RFC 1122,
+ * 3.2.2). Returns 0 or a verdict. */
+static __always_inline int parse_icmp(struct packet *packet, const struct icmp_echo *icmp,
+				      bool is_quoted)
 {
 	packet->icmp_type = icmp->type;
 	if (icmp->type == echo_type(packet)) {
@@ -171,7 +106,8 @@ static __always_inline int parse_icmp(struct __sk_buff *ctx, struct packet *pack
 		packet->destination_port = icmp->id;
 		return 0;
 	}
-	if (is_icmp_error(packet, icmp->type))
-		return parse_icmp_error(ctx, packet, cursor->offset + sizeof(*icmp), cursor->end);
-	return -DROP_UNKNOWN_ICMP_TYPE;
+	if (is_quoted || !is_icmp_error(packet, icmp->type))
+		return -DROP_UNKNOWN_ICMP_TYPE;
+	packet->is_error = true;
+	return 0;
 }

@@ -9,6 +9,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/address.h"
 #include "lib/cursor.h"
 #include "lib/drop_reasons.h"
 #include "lib/fragment.h"
@@ -23,9 +24,7 @@ enum {
 	IPV6_DESTINATION = 60,
 };
 
-#define MAX_EXTENSIONS       4
-#define IPV6_MORE_FRAGMENTS  1
-#define IPV6_FRAGMENT_OFFSET 0xfff8
+#define MAX_EXTENSIONS 4
 
 /* First 8 bytes of any extension header; `length` counts in units of 8 behind them. */
 struct ipv6_extension {
@@ -41,33 +40,26 @@ static __always_inline bool is_extension(__u8 protocol)
 	       protocol == IPV6_FRAGMENT || protocol == IPV6_DESTINATION;
 }
 
-/* Go past the extension headers at `offset`, leave the protocol behind them in `packet`, and read
- * its header; but of a later fragment nothing behind its fragment header. Returns 0 or a verdict.
- */
+/* Go past the extension headers at the cursor, leave the protocol behind them in `packet`, and read
+ * its header. Refused are those by which a packet goes another way than to its destination (RFC
+ * 5095), more than MAX_EXTENSIONS, one for each hop that isn't the first, and any behind a fragment
+ * header, where a first fragment's may end in the next one (RFC 7112). Returns 0 or a verdict. */
 static __noinline int parse_extensions(struct __sk_buff *ctx, struct packet *packet, __u32 offset,
 				       __u32 end)
 {
 	struct cursor cursor = {.offset = offset, .end = end};
-	struct ipv6_extension header;
-	bool has_fragment = false;
-	__u32 start = 0;
+	struct ipv6_extension header = {};
+	__u32 fragment = 0;
+	bool is_last = false;
 
-	for (int i = 0; i < MAX_EXTENSIONS && is_extension(packet->protocol) && !start; i++) {
-		if (bpf_skb_load_bytes(ctx, cursor.offset, &header, sizeof(header)))
+	for (int i = 0; i < MAX_EXTENSIONS && is_extension(packet->protocol) && !is_last; i++) {
+		if (packet->protocol == IPV6_ROUTING || (i && packet->protocol == IPV6_HOP_BY_HOP))
+			return -DROP_INVALID_EXTENSION;
+		if (cursor.offset + sizeof(header) > end ||
+		    bpf_skb_load_bytes(ctx, cursor.offset, &header, sizeof(header)))
 			return -DROP_INVALID_PACKET;
-		if (packet->protocol == IPV6_FRAGMENT) {
-			if (has_fragment)
-				return -DROP_INVALID_EXTENSION;
-			has_fragment = true;
-			start = bpf_ntohs(header.fragment) & IPV6_FRAGMENT_OFFSET;
-			packet->fragment_id = header.id;
-			if (bpf_ntohs(header.fragment) &
-			    (IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS))
-				packet->fragment = start ? FRAGMENT_LATER : FRAGMENT_FIRST;
-			cursor.offset += sizeof(header);
-		} else {
-			cursor.offset += sizeof(header) + header.length * 8;
-		}
+		is_last = packet->protocol == IPV6_FRAGMENT;
+		cursor.offset += sizeof(header) + (is_last ? 0 : header.length * 8);
 		packet->protocol = header.next;
 	}
 	if (cursor.offset > MAX_L4_OFFSET || is_extension(packet->protocol))
@@ -75,18 +67,22 @@ static __noinline int parse_extensions(struct __sk_buff *ctx, struct packet *pac
 	if (!is_known_protocol(packet))
 		return -DROP_UNKNOWN_L4;
 	pull(ctx, cursor.offset + TCP_HEADER_BYTES, cursor.offset + TCP_HEADER_BYTES);
-	if (packet->fragment)
-		return parse_fragment(ctx, packet, &cursor, start);
-	return parse_l4(ctx, packet, &cursor);
+	if (is_last)
+		fragment = bpf_ntohs(header.fragment) & (FRAGMENT_START | HAS_MORE_FRAGMENTS);
+	if (!fragment)
+		return parse_l4(ctx, packet, &cursor, packet->is_error);
+	packet->fragment_id = header.id;
+	return parse_fragment(ctx, packet, cursor.offset, end, fragment);
 }
 
 /* Read an IPv6 header at the cursor and what is behind it; returns 0 or a verdict. `packet` is
  * filled as far as the headers could be read. */
 static __always_inline int parse_ipv6(struct __sk_buff *ctx, struct packet *packet,
-				      struct cursor *cursor)
+				      struct cursor *cursor, bool is_quoted)
 {
 	__u32 headers = cursor->offset + sizeof(struct ipv6hdr) + TCP_HEADER_BYTES;
 	const struct ipv6hdr *ip;
+	__u32 bytes;
 
 	pull(ctx, headers, headers);
 	ip = header_at(ctx, cursor, sizeof(*ip));
@@ -98,10 +94,20 @@ static __always_inline int parse_ipv6(struct __sk_buff *ctx, struct packet *pack
 	packet->protocol = ip->nexthdr;
 	if (ip->version != 6)
 		return -DROP_INVALID_PACKET;
+	bytes = sizeof(*ip) + bpf_ntohs(ip->payload_len);
+	if (!ip->payload_len) {
+		if (is_quoted || !is_big(ctx, cursor))
+			return -DROP_INVALID_PACKET;
+		bytes = ctx->len - cursor->offset;
+	}
+	if (!end_packet(ctx, cursor, bytes, is_quoted))
+		return -DROP_INVALID_PACKET;
+	if (is_ipv4(&packet->source) || is_ipv4(&packet->destination))
+		return -DROP_INVALID_ADDRESS;
 	cursor->offset += sizeof(*ip);
 	if (is_extension(packet->protocol))
 		return parse_extensions(ctx, packet, cursor->offset, cursor->end);
 	if (!is_known_protocol(packet))
 		return -DROP_UNKNOWN_L4;
-	return parse_l4(ctx, packet, cursor);
+	return parse_l4(ctx, packet, cursor, is_quoted);
 }

@@ -15,6 +15,7 @@
 
 #define TCP_SEQUENCE_OFFSET     4
 #define TCP_ACKNOWLEDGED_OFFSET 8
+#define TCP_LENGTH_OFFSET       12
 #define TCP_FLAGS_OFFSET        13
 #define TCP_HEADER_BYTES        20
 
@@ -27,26 +28,30 @@ static __always_inline bool is_known_protocol(const struct packet *packet)
 	       packet->protocol == icmp;
 }
 
-/* Read the header of packet->protocol at the cursor; returns 0 or a verdict. */
+/* Read the header of packet->protocol at the cursor. Of what an ICMP error quotes (`is_quoted`) 8
+ * bytes of it are enough. Returns 0 or a verdict. */
 static __always_inline int parse_l4(struct __sk_buff *ctx, struct packet *packet,
-				    const struct cursor *cursor)
+				    const struct cursor *cursor, bool is_quoted)
 {
-	const __be16 *port = header_at(ctx, cursor, L4_PORTS_BYTES);
+	const __be16 *port;
 	const __u8 *tcp;
 
 	packet->offset = cursor->offset;
-	if (!port)
-		return -DROP_INVALID_PACKET;
-	if (is_icmp(packet))
-		return parse_icmp(ctx, packet, cursor, (const void *)port);
+	if (packet->protocol == IPPROTO_TCP && !is_quoted) {
+		tcp = header_at(ctx, cursor, TCP_HEADER_BYTES);
+		if (!tcp)
+			return -DROP_INVALID_PACKET;
+		packet->tcp_flags = tcp[TCP_FLAGS_OFFSET];
+		packet->acknowledged = *(const __be32 *)(tcp + TCP_ACKNOWLEDGED_OFFSET);
+		port = (const void *)tcp;
+	} else {
+		port = header_at(ctx, cursor, L4_PORTS_BYTES);
+		if (!port)
+			return -DROP_INVALID_PACKET;
+		if (is_icmp(packet))
+			return parse_icmp(packet, (const void *)port, is_quoted);
+	}
 	packet->source_port = port[0];
 	packet->destination_port = port[1];
-	if (packet->protocol != IPPROTO_TCP)
-		return 0;
-	tcp = header_at(ctx, cursor, TCP_HEADER_BYTES);
-	if (!tcp)
-		return -DROP_INVALID_PACKET;
-	packet->tcp_flags = tcp[TCP_FLAGS_OFFSET];
-	packet->acknowledged = *(const __be32 *)(tcp + TCP_ACKNOWLEDGED_OFFSET);
 	return 0;
 }

@@ -37,12 +37,6 @@ struct location {
 	__u8 pad;
 };
 
-static __always_inline bool is_ipv4(const struct address *address)
-{
-	return word_of(address, 2) == bpf_htonl(0xffff) && !word_of(address, 1) &&
-	       !word_of(address, 0);
-}
-
 static __always_inline bool is_node(const struct address *address)
 {
 	const volatile __be32 *word = (const volatile __be32 *)node_ipv6.byte;

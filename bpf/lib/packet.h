@@ -18,6 +18,7 @@ struct packet {
 	__be16 source_port; /* echo: the identifier at the end that asked, 0 at the other */
 	__be16 destination_port;
 	__u16 offset; /* of TCP, UDP or ICMP in the frame */
+	__u16 quoted; /* of the same in what an ICMP error quotes; 0: it isn't there */
 	__u8 family;  /* 4 or 6; 0: not read that far */
 	__u8 protocol;
 	__u8 tcp_flags;
@@ -27,7 +28,6 @@ struct packet {
 			  it is about */
 	__u8 hook;     /* enum hook */
 	__u8 fragment; /* enum fragment_kind */
-	__be16 ethernet_protocol;
 	__be32 fragment_id;
 	__u32 identity;      /* from the overlay: the sender's, by the tunnel's key */
 	__be32 tunnel;       /* from the overlay: the node that sent it */

@@ -23,7 +23,6 @@
 #include "lib/packet.h"
 
 #define IP_DONT_FRAGMENT   0x4000
-#define TCP_LENGTH_OFFSET  12
 #define ICMP_FRAGMENTATION 4
 #define QUOTED_IPV4        68 /* the longest header and 8 bytes */
 #define QUOTED_IPV6        88 /* the header and 48 bytes */

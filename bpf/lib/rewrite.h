@@ -121,24 +121,19 @@ static __noinline int rewrite_error(struct __sk_buff *ctx, const struct packet *
 				    const struct rewrite *rewrite)
 {
 	__u32 icmp = packet->offset & (MAX_L4_OFFSET - 1), quoted = icmp + sizeof(struct icmp_echo);
-	__u32 offset = icmp + ICMP_CHECKSUM_OFFSET, bytes = sizeof(struct ipv6hdr);
-	__u8 first;
+	__u32 offset = icmp + ICMP_CHECKSUM_OFFSET;
 
-	if (bpf_skb_load_bytes(ctx, quoted, &first, sizeof(first)))
-		return -DROP_INVALID_PACKET;
-	if (!rewrite->is_ipv6)
-		bytes = (first & 0xf) * 4;
 	if (rewrite_ip(ctx, rewrite, ETH_HLEN, rewrite->is_source) ||
 	    rewrite_ip(ctx, rewrite, quoted, !rewrite->is_source))
 		return -DROP_INVALID_PACKET;
 	if (rewrite->is_ipv6 &&
 	    (update_checksum(ctx, rewrite, offset, 0) || update_checksum(ctx, rewrite, offset, 0)))
 		return -DROP_INVALID_PACKET;
-	if (rewrite->port_from == rewrite->port_to)
+	if (!packet->quoted || rewrite->port_from == rewrite->port_to)
 		return 0;
 	if (bpf_l4_csum_replace(ctx, offset, rewrite->port_from, rewrite->port_to, sizeof(__be16)))
 		return -DROP_INVALID_PACKET;
-	offset = port_offset(rewrite, quoted + bytes, !rewrite->is_source);
+	offset = port_offset(rewrite, packet->quoted, !rewrite->is_source);
 	return bpf_skb_store_bytes(ctx, offset, &rewrite->port_to, sizeof(__be16), 0)
 		   ? -DROP_INVALID_PACKET
 		   : 0;

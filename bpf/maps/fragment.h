@@ -25,10 +25,12 @@ struct fragment_key {
 struct fragment_ports {
 	__be16 source; /* as in struct packet */
 	__be16 destination;
+	__u16 bytes; /* of the first fragment's payload, over which no other may reach (RFC 5722) */
+	__u8 pad[2];
 };
 
 _Static_assert(sizeof(struct fragment_key) == 44, "fragment_key");
-_Static_assert(sizeof(struct fragment_ports) == 4, "fragment_ports");
+_Static_assert(sizeof(struct fragment_ports) == 8, "fragment_ports");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

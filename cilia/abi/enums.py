@@ -42,6 +42,8 @@ class DropReason(IntEnum):
     POLICY_NOT_READY = 203
     CT_MIDWAY = 240
     CT_REUSED = 241
+    INVALID_FRAGMENT = 242
+    INVALID_ADDRESS = 243
 
 
 class EndpointFlag(IntEnum):

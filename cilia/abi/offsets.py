@@ -117,6 +117,7 @@ class FragmentPortsOffset(IntEnum):
 
     SOURCE = 0
     DESTINATION = 2
+    BYTES = 4
 
 
 class IpcacheEntryOffset(IntEnum):
@@ -166,15 +167,15 @@ class PacketOffset(IntEnum):
     SOURCE_PORT = 32
     DESTINATION_PORT = 34
     OFFSET = 36
-    FAMILY = 38
-    PROTOCOL = 39
-    TCP_FLAGS = 40
-    ICMP_TYPE = 41
-    IS_KNOWN = 42
-    IS_ERROR = 43
-    HOOK = 44
-    FRAGMENT = 45
-    ETHERNET_PROTOCOL = 46
+    QUOTED = 38
+    FAMILY = 40
+    PROTOCOL = 41
+    TCP_FLAGS = 42
+    ICMP_TYPE = 43
+    IS_KNOWN = 44
+    IS_ERROR = 45
+    HOOK = 46
+    FRAGMENT = 47
     FRAGMENT_ID = 48
     IDENTITY = 52
     TUNNEL = 56

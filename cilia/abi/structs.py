@@ -432,22 +432,23 @@ class FragmentKey(NamedTuple):
 FRAGMENT_KEY: Final = Codec("struct fragment_key", 44, FragmentKey.pack, FragmentKey.unpack)
 
 
-_FRAGMENT_PORTS = Struct("=HH")
+_FRAGMENT_PORTS = Struct("=HHH2x")
 
 
 class FragmentPorts(NamedTuple):
-    """``struct fragment_ports``, 4 bytes."""
+    """``struct fragment_ports``, 8 bytes."""
 
     source: int  # __be16
     destination: int  # __be16
+    bytes_: int  # __u16
 
     def pack(self) -> bytes:
-        return _FRAGMENT_PORTS.pack(htons(self.source), htons(self.destination))
+        return _FRAGMENT_PORTS.pack(htons(self.source), htons(self.destination), self.bytes_)
 
     @classmethod
     def of(cls, v: tuple[Any, ...]) -> Self:
         """Build from the values of the flat format."""
-        return cls(ntohs(v[0]), ntohs(v[1]))
+        return cls(ntohs(v[0]), ntohs(v[1]), v[2])
 
     @classmethod
     def unpack(cls, data: Buffer) -> Self:
@@ -458,7 +459,7 @@ class FragmentPorts(NamedTuple):
         return map(cls.of, _FRAGMENT_PORTS.iter_unpack(data))
 
 
-FRAGMENT_PORTS: Final = Codec("struct fragment_ports", 4, FragmentPorts.pack, FragmentPorts.unpack)
+FRAGMENT_PORTS: Final = Codec("struct fragment_ports", 8, FragmentPorts.pack, FragmentPorts.unpack)
 
 
 _IPCACHE_ENTRY = Struct("=II")
@@ -617,7 +618,7 @@ class NatKey(NamedTuple):
 NAT_KEY: Final = Codec("struct nat_key", 40, NatKey.pack, NatKey.unpack)
 
 
-_PACKET = Struct("=16s16sHHHBBBBBBBBHIIII")
+_PACKET = Struct("=16s16sHHHHBBBBBBBBIIII")
 
 
 class Packet(NamedTuple):
@@ -628,6 +629,7 @@ class Packet(NamedTuple):
     source_port: int  # __be16
     destination_port: int  # __be16
     offset: int  # __u16
+    quoted: int  # __u16
     family: int  # __u8
     protocol: int  # __u8
     tcp_flags: int  # __u8
@@ -636,7 +638,6 @@ class Packet(NamedTuple):
     is_error: int  # __u8
     hook: int  # __u8
     fragment: int  # __u8
-    ethernet_protocol: int  # __be16
     fragment_id: int  # __be32
     identity: int  # __u32
     tunnel: int  # __be32
@@ -649,6 +650,7 @@ class Packet(NamedTuple):
             htons(self.source_port),
             htons(self.destination_port),
             self.offset,
+            self.quoted,
             self.family,
             self.protocol,
             self.tcp_flags,
@@ -657,7 +659,6 @@ class Packet(NamedTuple):
             self.is_error,
             self.hook,
             self.fragment,
-            htons(self.ethernet_protocol),
             htonl(self.fragment_id),
             self.identity,
             htonl(self.tunnel),
@@ -681,7 +682,7 @@ class Packet(NamedTuple):
             v[10],
             v[11],
             v[12],
-            ntohs(v[13]),
+            v[13],
             ntohl(v[14]),
             v[15],
             ntohl(v[16]),

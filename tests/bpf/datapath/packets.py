@@ -87,6 +87,13 @@ def advertisement(sender: Pod = A6) -> bytes:
     return bytes(Ether(src=mac, dst="02:63:69:6c:69:61") / message / ICMPv6NDOptDstLLAddr(lladdr=mac))
 
 
+def fit(frame: bytes) -> bytes:
+    """Return a frame whose IP header gives the length that it has."""
+    if frame[12:14] == b"\x86\xdd":
+        return frame[:18] + (len(frame) - 54).to_bytes(2, "big") + frame[20:]
+    return frame[:16] + (len(frame) - 14).to_bytes(2, "big") + frame[18:]
+
+
 def error(source: Pod, destination: Pod, about: bytes, kind: int = 3, code: int = 3) -> bytes:
     """Return an ICMP error of ``kind`` (of IPv6 its own number) that quotes a frame."""
     frame = Ether(src=source.mac.hex(":"), dst="02:00:00:00:00:99")

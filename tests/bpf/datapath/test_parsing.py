@@ -6,8 +6,8 @@ from typing import NamedTuple
 import pytest
 
 from cilia.abi.enums import DropReason, Hook
-from tests.bpf.datapath.packets import echo, error, tcp, udp
-from tests.bpf.datapath.rig import A6, B6, EGRESS, INGRESS, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, A, B, Node
+from tests.bpf.datapath.packets import echo, error, fit, tcp, udp
+from tests.bpf.datapath.rig import A6, B6, EGRESS, INGRESS, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, A, B, Node, mapped
 
 IP4, IP6 = 34, 54
 """Offsets of what is behind an IP header of either family."""
@@ -29,12 +29,12 @@ def at(offset: int, data: bytes) -> Callable[[bytes], bytes]:
 
 def insert(offset: int, data: bytes) -> Callable[[bytes], bytes]:
     """Write into a packet, between what it has."""
-    return lambda frame: frame[:offset] + data + frame[offset:]
+    return lambda frame: fit(frame[:offset] + data + frame[offset:])
 
 
 def cut(length: int) -> Callable[[bytes], bytes]:
-    """Leave the first bytes of a packet."""
-    return lambda frame: frame[:length]
+    """Leave the first bytes of a packet, which is then no longer."""
+    return lambda frame: fit(frame[:length])
 
 
 class Case(NamedTuple):
@@ -44,6 +44,11 @@ class Case(NamedTuple):
     packet: bytes
     change: Callable[[bytes], bytes]
     reason: int
+
+
+def with_options(options: bytes) -> Callable[[bytes], bytes]:
+    """Put options behind the IPv4 header."""
+    return lambda frame: insert(IP4, options)(at(14, bytes((0x45 + len(options) // 4,)))(frame))
 
 
 def extension(following: int, length: int = 0) -> bytes:
@@ -79,20 +84,31 @@ CASES = [
     Case("an IPv4 header shorter than 20 bytes", V4, at(14, b"\x44"), GONE),
     Case("version 5", V4, at(14, b"\x55"), GONE),
     Case("options behind which TCP ends too early", V4, at(14, b"\x4f"), GONE),
-    Case("options", tcp(A, B), lambda frame: insert(IP4, bytes(8))(at(14, b"\x47")(frame)), 0),
+    Case("options", tcp(A, B), with_options(bytes(8)), 0),
+    Case("record route", tcp(A, B), with_options(b"\7\7\4" + bytes(5)), 0),
+    Case("loose source route", V4, with_options(b"\x83\7\4" + A.mac[:4] + b"\0"), DropReason.INVALID_EXTENSION),
+    Case("strict source route", V4, with_options(b"\1\x89\7\4" + A.mac[:4]), DropReason.INVALID_EXTENSION),
+    Case("a source route behind the options' end", V4, with_options(b"\0\x83\7\4" + A.mac[:4]), 0),
+    Case("an option without length", V4, with_options(b"\7\0" + bytes(6)), GONE),
+    Case("an option longer than the header", V4, with_options(b"\7\x09" + bytes(6)), GONE),
+    Case("an option whose length is missing", V4, with_options(b"\1\1\1\7"), GONE),
     Case("SCTP", V4, at(23, b"\x84"), DropReason.UNKNOWN_L4),
     Case("ICMPv6 over IPv4", V4, at(23, b"\x3a"), DropReason.UNKNOWN_L4),
     Case("IPv6 in IPv4", V4, at(23, b"\x29"), DropReason.UNKNOWN_L4),
     Case("a later fragment without its first", V4, at(20, b"\0\5"), DropReason.FRAGMENT_UNKNOWN),
-    Case("a fragment over TCP's header", V4, at(20, b"\0\1"), GONE),
-    Case("a first fragment", V4, at(20, b"\x20\0"), 0),
+    Case("a first fragment", V4, lambda f: at(20, b"\x20\0")(cut(IP4 + 24)(f)), 0),
     # IPv6
     Case("ICMP over IPv6", V6, at(20, b"\1"), DropReason.UNKNOWN_L4),
     Case("no next header", V6, at(20, b"\x3b"), DropReason.UNKNOWN_L4),
     Case("an authentication header", V6, at(20, b"\x33"), DropReason.UNKNOWN_L4),
     Case("one extension header", V6, with_extensions(0), 0),
-    Case("four extension headers", V6, with_extensions(0, 60, 43, 60), 0),
-    Case("five extension headers", V6, with_extensions(0, 60, 43, 60, 60), DropReason.INVALID_EXTENSION),
+    Case("four extension headers", V6, with_extensions(0, 60, 60, 60), 0),
+    Case("five extension headers", V6, with_extensions(0, 60, 60, 60, 60), DropReason.INVALID_EXTENSION),
+    Case("a routing header", V6, with_extensions(43), DropReason.INVALID_EXTENSION),
+    Case("a routing header behind another", V6, with_extensions(0, 43), DropReason.INVALID_EXTENSION),
+    Case("options for each hop behind others", V6, with_extensions(60, 0), DropReason.INVALID_EXTENSION),
+    Case("an IPv4 address as the source", V6, at(22, mapped(A.address)), DropReason.INVALID_ADDRESS),
+    Case("an IPv4 address as the destination", V6, at(38, mapped(B.address)), DropReason.INVALID_ADDRESS),
     Case("extension headers too long to read behind", V6, with_extensions(60, length=57), DropReason.INVALID_EXTENSION),
     Case("an extension header that the packet ends in", V6, lambda f: at(20, b"\0")(f)[: IP6 + 4], GONE),
     Case(
@@ -102,10 +118,21 @@ CASES = [
         GONE,
     ),
     Case("an extension header before SCTP", V6, with_extensions(0, protocol=132), DropReason.UNKNOWN_L4),
-    Case("a first fragment of IPv6", V6, fragmented(), 0),
+    Case("a first fragment of IPv6", V6, lambda f: fragmented()(cut(IP6 + 24)(f)), 0),
     Case("a fragment header of a whole packet", V6, fragmented(more=False), 0),
-    Case("a later fragment of IPv6 without its first", V6, fragmented(5), DropReason.FRAGMENT_UNKNOWN),
-    Case("a fragment of IPv6 over TCP's header", V6, fragmented(1), GONE),
+    Case("a later fragment of IPv6 without its first", V6, fragmented(5, more=False), DropReason.FRAGMENT_UNKNOWN),
+    Case(
+        "an extension header behind a fragment header",
+        V6,
+        lambda f: fragmented(protocol=60)(cut(IP6 + 24)(f[:IP6] + extension(6) + f[IP6:])),
+        DropReason.INVALID_EXTENSION,
+    ),
+    Case(
+        "an extension header in a later fragment",
+        V6,
+        lambda f: fragmented(5, protocol=60)(cut(IP6 + 24)(f)),
+        DropReason.INVALID_EXTENSION,
+    ),
     Case(
         "two fragment headers",
         V6,
@@ -121,7 +148,7 @@ CASES = [
     Case("an error about nothing", echo(A, B), at(IP4, b"\3"), GONE),
     Case("an error about a packet of others", error(A, B, tcp(B, A)), at(30, b"\x0a\1\0\x63"), DropReason.CT_INVALID),
     Case("an error about a packet that was never sent", error(A, B, tcp(B, A)), bytes, DropReason.CT_INVALID),
-    Case("an error in fragments", error(A, B, tcp(B, A)), at(20, b"\x20\0"), DropReason.FRAGMENT),
+    Case("an error in fragments", error(A, B, tcp(B, A)), at(20, b"\x20\0"), DropReason.INVALID_FRAGMENT),
 ]
 
 

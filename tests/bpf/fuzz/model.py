@@ -97,8 +97,10 @@ class Model:
     owners: dict[int, int] = field(default_factory=dict)
     changes_made: int = 0
     flows: dict[FlowKey, Flow] = field(default_factory=dict)
-    fragments: dict[tuple[int, int, int, int, int], tuple[int, int]] = field(default_factory=dict)
-    """(source, destination, id, device, protocol) of fragmented packets -> ports."""
+    fragments: dict[tuple[int, int, int, int, int], tuple[int, int, int]] = field(default_factory=dict)
+    """(source, destination, id, device, protocol) of fragmented packets -> ports, and the length of
+    the first part.
+    """
 
     def receive(self, frame: bytes, hook: Hook, ifindex: int) -> Outcome:
         """Say what becomes of a frame, and remember its flow."""
@@ -113,21 +115,28 @@ class Model:
                 return control(self, frame, hook, ifindex, error)
             return dropped(frame, error.reason)
         outcome = self.follow(frame, header, hook, ifindex)
-        if not outcome.reason and header.fragment is not None and not header.is_later:
-            self.fragments[fragment_key(header, ifindex)] = header.source_port, header.destination_port
+        if not outcome.reason and header.fragment is not None and not header.start and not header.is_error:
+            ports = header.source_port, header.destination_port
+            self.fragments[fragment_key(header, ifindex)] = *ports, header.length
         return outcome
 
     def complete(self, header: Header, ifindex: int) -> Header:
         """Give a later fragment the ports of the first one.
 
         Raises:
-            Unreadable: That one isn't known.
+            Unreadable: That one isn't known, or is overwritten.
         """
-        if not header.is_later:
+        if not header.start:
             return header
-        ports = self.fragments.get(fragment_key(header, ifindex))
+        sent = replace(header, source=header.destination, destination=header.source) if header.is_error else header
+        sender = self.pods.get(sent.source) if header.is_error else None
+        ports = self.fragments.get(fragment_key(sent, sender.ifindex if sender else ifindex))
         if ports is None:
             raise Unreadable(DropReason.FRAGMENT_UNKNOWN)
+        if header.is_error:
+            return replace(header, source_port=ports[1], destination_port=ports[0])
+        if header.start < ports[2]:
+            raise Unreadable(DropReason.INVALID_FRAGMENT)
         kind = 0
         if header.protocol in ECHOES:
             kind = ECHOES[header.protocol][0 if ports[0] else 1]
@@ -161,7 +170,7 @@ class Model:
             return dropped(frame, DropReason.INVALID_MAC)
         if hook == Hook.FROM_POD and header.protocol == UDP and header.destination_port == TUNNEL_PORT:
             return dropped(frame, DropReason.ENCAP_PROHIBITED)
-        if hook == Hook.TO_POD and (source.ifindex or source.tunnel):
+        if hook == Hook.TO_POD and (source.ifindex or source.tunnel or is_no_source(header.source)):
             return dropped(frame, DropReason.INVALID_SOURCE)
         if hook == Hook.TO_POD and target.ifindex != ifindex:
             return dropped(frame, DropReason.NO_ENDPOINT)
@@ -277,6 +286,13 @@ def flow_key_of(header: Header) -> tuple[FlowKey, L4Address, L4Address]:
             receiver = header.destination, 0xFFFF
     low, high = sorted((sender, receiver))
     return (low, high, header.protocol), sender, receiver
+
+
+def is_no_source(address: int) -> bool:
+    """Tell whether no packet can come from an address."""
+    if address >> 32 == parsing.MAPPED >> 32:
+        return address >> 24 & 0xFF in (0, 127, *range(224, 256))
+    return address <= 1 or address >> 120 == 0xFF
 
 
 def fragment_key(header: Header, ifindex: int) -> tuple[int, int, int, int, int]:

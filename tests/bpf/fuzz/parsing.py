@@ -18,10 +18,12 @@ ECHOES: Final = {ICMP: (ECHO, ECHO_REPLY), ICMP6: (ECHO6, ECHO_REPLY6)}
 ERRORS: Final = {ICMP: (3, 11, 12), ICMP6: (1, 2, 3, 4)}
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
 EXTENSIONS: Final = (HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION)
+END_OF_OPTIONS, NOOP, LOOSE_ROUTE, STRICT_ROUTE = 0, 1, 131, 137
 MOST_EXTENSIONS: Final = 4
 FARTHEST: Final = 512
 """Offset in the frame behind which nobody looks for a port."""
 MAPPED: Final = 0xFFFF << 32
+LONGEST: Final = 0xFFFF
 
 
 class Unreadable(Exception):
@@ -41,7 +43,8 @@ class Header:
     """The end points of a packet; addresses and ports in host order.
 
     An ICMP error has those of an answer in the flow that it is about. ``fragment`` is the id of a
-    fragmented packet; of a fragment that ``is_later`` the ports are not known.
+    fragmented packet, whose part of ``length`` bytes begins ``start`` bytes into the whole one's;
+    of a later part the ports are not known.
     """
 
     source: int
@@ -55,7 +58,11 @@ class Header:
     icmp_type: int = 0
     is_error: bool = False
     fragment: int | None = None
-    is_later: bool = False
+    start: int = 0
+    length: int = 0
+    at: int = 0
+    """Offset in the frame of what is behind IP."""
+    end: int = 0
 
 
 def number(data: bytes, offset: int, size: int) -> int:
@@ -86,114 +93,147 @@ def read(frame: bytes, hook: Hook) -> Header:
     """
     match ethertype(frame):
         case 0x0800:
-            return read_ipv4(frame[ETHERNET_BYTES:], hook)
+            header = read_ipv4(frame[ETHERNET_BYTES:], ETHERNET_BYTES)
         case 0x86DD:
-            return read_ipv6(frame[ETHERNET_BYTES:], hook)
-    raise Unreadable(DropReason.UNKNOWN_L3)
+            header = read_ipv6(frame[ETHERNET_BYTES:], ETHERNET_BYTES)
+        case _:
+            raise Unreadable(DropReason.UNKNOWN_L3)
+    return read_error(frame, header, hook) if header.is_error else header
 
 
-def read_ipv4(ip: bytes, hook: Hook) -> Header:
+def whole(ip: bytes, length: int, *, is_quoted: bool) -> bytes:
+    """Return a packet without what follows it; of a quoted one the end may be missing."""
+    if not is_quoted:
+        need(ip, length)
+    return ip[:length]
+
+
+def read_ipv4(ip: bytes, at: int, *, is_quoted: bool = False) -> Header:
+    """Read a packet that is ``at`` an offset of its frame."""
     need(ip, 20)
     length = 4 * (ip[0] & 15)
     if ip[0] >> 4 != 4 or length < 20:
         raise Unreadable(DropReason.INVALID_PACKET)
+    if number(ip, 2, 2) < length:
+        raise Unreadable(DropReason.INVALID_PACKET)
+    ip = whole(ip, number(ip, 2, 2), is_quoted=is_quoted)
     if ip[9] not in (ICMP, TCP, UDP):
         raise Unreadable(DropReason.UNKNOWN_L4)
+    read_options(ip, length)
     header = Header(MAPPED | number(ip, 12, 4), MAPPED | number(ip, 16, 4), ip[9])
     bits = number(ip, 6, 2)
-    if bits & 0x3FFF:
-        header = replace(header, fragment=number(ip, 4, 2))
-    return read_part(ip[length:], header, 8 * (bits & 0x1FFF), hook)
+    if not bits & 0x3FFF:
+        return read_payload(ip[length:], replace(header, at=at + length), is_quoted=is_quoted)
+    header = replace(header, fragment=number(ip, 4, 2), start=8 * (bits & 0x1FFF), at=at + length)
+    return read_part(ip[length:], header, has_more=bool(bits & 0x2000), is_quoted=is_quoted)
 
 
-def read_ipv6(ip: bytes, hook: Hook) -> Header:
+def read_options(ip: bytes, end: int) -> None:
+    """Refuse options that are broken, or by which the sender chooses the way."""
+    offset = 20
+    while offset < end:
+        if number(ip, offset, 1) == END_OF_OPTIONS:
+            return
+        if ip[offset] in (LOOSE_ROUTE, STRICT_ROUTE):
+            raise Unreadable(DropReason.INVALID_EXTENSION)
+        length = 1 if ip[offset] == NOOP else number(ip[:end], offset + 1, 1)
+        if length < 1 + (ip[offset] != NOOP) or offset + length > end:
+            raise Unreadable(DropReason.INVALID_PACKET)
+        offset += length
+
+
+def read_ipv6(ip: bytes, at: int, *, is_quoted: bool = False) -> Header:
+    """Read a packet that is ``at`` an offset of its frame."""
     need(ip, 40)
     if ip[0] >> 4 != 6:
         raise Unreadable(DropReason.INVALID_PACKET)
+    if not number(ip, 4, 2):
+        raise Unreadable(DropReason.INVALID_PACKET)
+    ip = whole(ip, 40 + number(ip, 4, 2), is_quoted=is_quoted)
     header = Header(number(ip, 8, 16), number(ip, 24, 16), ip[6])
-    offset = 40
-    start = fragments = 0
-    for _ in range(MOST_EXTENSIONS):
-        if header.protocol not in EXTENSIONS or start:
+    if any(address >> 32 == MAPPED >> 32 for address in (header.source, header.destination)):
+        raise Unreadable(DropReason.INVALID_ADDRESS)
+    offset, fragment = 40, None
+    for index in range(MOST_EXTENSIONS):
+        if header.protocol not in EXTENSIONS or fragment is not None:
             break
+        if header.protocol == ROUTING or (index and header.protocol == HOP_BY_HOP):
+            raise Unreadable(DropReason.INVALID_EXTENSION)
         need(ip[offset:], 8)
         if header.protocol == FRAGMENT:
-            fragments += 1
-            if fragments > 1:
-                raise Unreadable(DropReason.INVALID_EXTENSION)
-            bits = number(ip, offset + 2, 2)
-            start = bits & 0xFFF8
-            if bits & 0xFFF9:
-                header = replace(header, fragment=number(ip, offset + 4, 4))
-            length = 8
-        else:
-            length = 8 + 8 * ip[offset + 1]
+            fragment = ip[offset : offset + 8]
         header = replace(header, protocol=ip[offset])
-        offset += length
-    if header.protocol in EXTENSIONS or ETHERNET_BYTES + offset > FARTHEST:
+        offset += 8 if fragment else 8 + 8 * ip[offset + 1]
+    if header.protocol in EXTENSIONS or at + offset > FARTHEST:
         raise Unreadable(DropReason.INVALID_EXTENSION)
     if header.protocol not in (ICMP6, TCP, UDP):
         raise Unreadable(DropReason.UNKNOWN_L4)
-    return read_part(ip[offset:], header, start, hook)
+    header = replace(header, at=at + offset)
+    if fragment is None or not number(fragment, 2, 2) & 0xFFF9:
+        return read_payload(ip[offset:], header, is_quoted=is_quoted)
+    bits = number(fragment, 2, 2)
+    header = replace(header, fragment=number(fragment, 4, 4), start=bits & 0xFFF8)
+    return read_part(ip[offset:], header, has_more=bool(bits & 1), is_quoted=is_quoted)
 
 
-def read_part(payload: bytes, header: Header, start: int, hook: Hook) -> Header:
-    """Read a packet's payload, or a fragment's that begins ``start`` bytes into the whole."""
-    if start:
-        if header.protocol == TCP and start < 20:
-            raise Unreadable(DropReason.INVALID_PACKET)
-        return replace(header, is_later=True)
-    whole = read_payload(payload, header, hook)
-    if whole.is_error and header.fragment is not None:
+def read_part(payload: bytes, header: Header, *, has_more: bool, is_quoted: bool) -> Header:
+    """Read a fragment's payload."""
+    header = replace(header, length=len(payload))
+    if is_quoted:
+        return header if header.start else read_payload(payload, header, is_quoted=True)
+    if not payload or (has_more and len(payload) % 8) or header.start + len(payload) > LONGEST:
+        raise Unreadable(DropReason.INVALID_FRAGMENT)
+    if header.start:
+        return header
+    first = 20 if header.protocol == TCP else 8
+    if len(payload) < first or (header.protocol == TCP and len(payload) < 4 * (payload[12] >> 4)):
+        raise Unreadable(DropReason.INVALID_FRAGMENT)
+    read = read_payload(payload, header, is_quoted=False)
+    if read.is_error:
         raise Unreadable(DropReason.FRAGMENT)
-    return whole
+    return read
 
 
-def read_payload(payload: bytes, header: Header, hook: Hook) -> Header:
+def read_payload(payload: bytes, header: Header, *, is_quoted: bool) -> Header:
     need(payload, 8)
     if header.protocol in ECHOES:
-        return read_icmp(payload, header, hook)
+        return read_icmp(payload, header, is_quoted=is_quoted)
     ports = replace(header, source_port=number(payload, 0, 2), destination_port=number(payload, 2, 2))
-    if header.protocol == UDP:
+    if header.protocol == UDP or is_quoted:
         return ports
     need(payload, 20)
     sequence, acknowledged = number(payload, 4, 4), number(payload, 8, 4)
     return replace(ports, tcp_flags=payload[13], sequence=sequence, acknowledged=acknowledged)
 
 
-def read_icmp(icmp: bytes, header: Header, hook: Hook) -> Header:
+def read_icmp(icmp: bytes, header: Header, *, is_quoted: bool) -> Header:
     kind, identifier = icmp[0], number(icmp, 4, 2)
     echo, reply = ECHOES[header.protocol]
     if kind == echo:
         return replace(header, source_port=identifier, icmp_type=kind)
     if kind == reply:
         return replace(header, destination_port=identifier, icmp_type=kind)
-    if kind in ERRORS[header.protocol]:
-        return read_error(icmp[8:], header, kind, hook)
+    if kind in ERRORS[header.protocol] and not is_quoted:
+        return replace(header, icmp_type=kind, is_error=True, end=header.at + len(icmp))
     raise Unreadable(DropReason.UNKNOWN_ICMP_TYPE, kind if header.protocol == ICMP6 else 0, header.source)
 
 
-def read_error(quoted: bytes, header: Header, kind: int, hook: Hook) -> Header:
+def read_error(frame: bytes, header: Header, hook: Hook) -> Header:
     """Read what an error quotes: the packet that its receiver had sent to the answer's source."""
-    asker, asked, protocol, inner = read_quoted(quoted, header.protocol == ICMP6)
-    if asker != header.destination or (hook == Hook.FROM_POD and asked != header.source):
+    at = header.at + 8
+    quoted = frame[at : header.end]
+    try:
+        asked = (read_ipv6 if header.protocol == ICMP6 else read_ipv4)(quoted, at, is_quoted=True)
+    except Unreadable as broken:
+        raise Unreadable(broken.reason) from broken
+    if asked.source != header.destination or (hook == Hook.FROM_POD and asked.destination != header.source):
         raise Unreadable(DropReason.CT_INVALID)
-    need(inner, 8)
-    error = replace(header, source=asked, protocol=protocol, icmp_type=kind, is_error=True)
-    if protocol in ECHOES:
-        if inner[0] != ECHOES[header.protocol][0]:
-            raise Unreadable(DropReason.UNKNOWN_ICMP_TYPE)
-        return replace(error, destination_port=number(inner, 4, 2))
-    return replace(error, source_port=number(inner, 2, 2), destination_port=number(inner, 0, 2))
-
-
-def read_quoted(quoted: bytes, is_ipv6: bool) -> tuple[int, int, int, bytes]:
-    """Return source, destination, protocol and payload of a quoted packet."""
-    if is_ipv6:
-        need(quoted, 40)
-        return number(quoted, 8, 16), number(quoted, 24, 16), quoted[6], quoted[40:]
-    need(quoted, 20)
-    length = 4 * (quoted[0] & 15)
-    if length < 20:
-        raise Unreadable(DropReason.INVALID_PACKET)
-    return MAPPED | number(quoted, 12, 4), MAPPED | number(quoted, 16, 4), quoted[9], quoted[length:]
+    return replace(
+        asked,
+        source=asked.destination,
+        destination=asked.source,
+        source_port=asked.destination_port,
+        destination_port=asked.source_port,
+        icmp_type=header.icmp_type,
+        is_error=True,
+    )
