@@ -24,6 +24,7 @@
 #include "lib/count.h"
 #include "lib/cursor.h"
 #include "lib/decision.h"
+#include "lib/denial.h"
 #include "lib/drop.h"
 #include "lib/ending.h"
 #include "lib/event.h"
@@ -315,6 +316,9 @@ static __noinline int conclude(struct __sk_buff *ctx, const struct packet *packe
 	findings->link = decision->destination.ifindex;
 	findings->endpoint[0] = decision->source.endpoint;
 	findings->endpoint[1] = decision->destination.endpoint;
+	if (verdict == -DROP_POLICY_DENIED || verdict == -DROP_DENIED_BY_RULE)
+		if (!packet->is_known)
+			remember_denial(ctx, packet, findings, decision->stamp, -verdict);
 	if (verdict < 0)
 		return drop_of_flow(ctx, packet, findings, verdict);
 	report(ctx, packet, findings, EVENT_VERDICT, 0);

@@ -8,6 +8,7 @@
 
 #include "lib/conntrack.h"
 #include "lib/decide.h"
+#include "lib/denial.h"
 #include "lib/drop.h"
 #include "lib/ending.h"
 #include "lib/event.h"
@@ -90,7 +91,8 @@ static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __
 	from = ct_key_of(packet, &key);
 	entry = lookup_flow(packet, &key);
 	if (!entry)
-		return pass_slowly(ctx, packet, &key, from);
+		return drop_remembered(ctx, packet) ? TC_ACT_SHOT
+						    : pass_slowly(ctx, packet, &key, from);
 	packet->is_known = true;
 	side = side_of(entry, from);
 	identity = identity_of(entry, from);
