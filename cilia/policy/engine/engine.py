@@ -8,6 +8,7 @@ what a new engine computes from the end of them.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
+from ipaddress import ip_address, ip_network
 from typing import Final, assert_never
 
 from cilia.contracts.identities import Reserved, is_reserved
@@ -31,7 +32,7 @@ from cilia.policy.engine.rules import CIDR, CIDR_GROUP, RESERVED, LabelView, Pol
 from cilia.policy.engine.selectors import ContainerPort, Peer, Selection, SelectorIndex, view_peer
 
 INIT: Final = Identity(Reserved.INIT)
-_NOBODY: Final = EndpointsChanged(Identity(0), frozenset(), frozenset())
+NO_PORTS: Final = frozenset[ContainerPort]()
 
 
 class Engine:
@@ -44,9 +45,12 @@ class Engine:
         self._index = SelectorIndex()
         self._labels: dict[Identity, Labels] = {}
         self._workloads: set[Identity] = set()
-        self._endpoints: dict[Identity, EndpointsChanged] = {}
+        self._addresses: dict[Identity, dict[str, Prefix]] = {}
+        self._ports: dict[Identity, frozenset[ContainerPort]] = {}
         self._specs = BoundSpecs(self._index)
         self._idle_groups: set[Group] = set()
+        self._built: set[Group] = set()
+        """Groups that were built in the batch under way, from what selectors select at its end."""
         self._groups: dict[GroupKey, Group] = {}
         self._using: defaultdict[Selection, set[Group]] = defaultdict(set)
         self._group_of: dict[Identity, Group] = {}
@@ -204,9 +208,16 @@ class Engine:
             self._workloads.add(identity)
         else:
             self._workloads.discard(identity)
-        endpoints = self._endpoints.get(identity, _NOBODY)
-        peer = view_peer(identity, labels, addresses=endpoints.addresses, ports=endpoints.ports, named=self._named)
-        self._replace_peer(identity, peer)
+        self._replace_peer(identity, self._view(identity))
+
+    def _view(self, identity: Identity) -> Peer:
+        return view_peer(
+            identity,
+            self._labels[identity],
+            addresses=self._addresses.get(identity, {}).values(),
+            ports=self._ports.get(identity, NO_PORTS),
+            named=self._named,
+        )
 
     def _remove_identity(self, identity: Identity) -> None:
         self._labels.pop(identity, None)
@@ -215,11 +226,22 @@ class Engine:
 
     def _put_endpoints(self, event: EndpointsChanged) -> None:
         identity = event.identity
-        self._endpoints.pop(identity, None)
-        if event.addresses or event.ports:
-            self._endpoints[identity] = event
-        if identity in self._labels:
+        addresses = self._addresses.setdefault(identity, {})
+        added = {text: ip_network(ip_address(text)) for text in event.addresses.difference(addresses)}
+        gone = [addresses.pop(text) for text in addresses.keys() - event.addresses]
+        addresses.update(added)
+        same_ports = self._ports.pop(identity, NO_PORTS) == event.ports
+        if event.ports:
+            self._ports[identity] = event.ports
+        if not addresses:
+            del self._addresses[identity]
+        if identity not in self._labels:
+            return
+        if not same_ports:
             self._put_identity(identity, self._labels[identity])
+        elif changed := self._index.readdress(self._view(identity), added.values(), gone):
+            self._stale_peers[identity] |= changed
+            self._stale_subjects.add(identity)
 
     def _replace_peer(self, identity: Identity, peer: Peer | None) -> None:
         concerned = self._stale_peers[identity]
@@ -273,6 +295,7 @@ class Engine:
         if group is None:
             group = self._groups[key] = Group(key)
             group.build(self._index)
+            self._built.add(group)
             for selection in group.selections:
                 self._using[selection].add(group)
         return group
@@ -292,7 +315,7 @@ class Engine:
         )
 
     def _own_ports(self, subject: Identity, specs: frozenset[BoundSpec]) -> frozenset[ContainerPort]:
-        return self._endpoints.get(subject, _NOBODY).ports if _has_named_ingress(specs) else frozenset()
+        return self._ports.get(subject, NO_PORTS) if _has_named_ingress(specs) else frozenset()
 
     def _drop(self, group: Group) -> None:
         if self._groups.get(group.key) is group:
@@ -305,10 +328,12 @@ class Engine:
     def _update_peers(self) -> set[Group]:
         touched = set()
         for identity, selections in self._stale_peers.items():
-            for group in {group for item in selections for group in self._using.get(item, ())}:
+            concerned = {group for item in selections for group in self._using.get(item, ())}
+            for group in concerned - self._built:
                 group.update(identity, self._index)
                 touched.add(group)
         self._stale_peers.clear()
+        self._built.clear()
         return touched
 
     def _compare(self, groups_before: dict[Identity, Group | None], touched: set[Group]) -> dict[Identity, Difference]:

@@ -6,14 +6,23 @@ identities.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 from typing import Final, TypeVar
 
 from cilia.contracts.ids import Identity
 from cilia.contracts.labels import CLUSTER, NAMED_PORT, NAMESPACE, Labels
-from cilia.policy.engine.rules import ANY_SOURCE, CIDR, LabelView, Operator, Prefix, Requirement, Selector, parse_prefix
+from cilia.policy.engine.rules import (
+    ANY_SOURCE,
+    CIDR,
+    Block,
+    LabelView,
+    Operator,
+    Prefix,
+    Requirement,
+    Selector,
+    parse_prefix,
+)
 
 COMMON_KEYS: Final = frozenset({NAMESPACE, CLUSTER})
 T = TypeVar("T")
@@ -52,7 +61,7 @@ def view_peer(
     identity: Identity,
     labels: Labels,
     *,
-    addresses: Iterable[str] = (),
+    addresses: Iterable[Prefix] = (),
     ports: frozenset[ContainerPort] = frozenset(),
     named: Mapping[Prefix, LabelView] = NOTHING_NAMED,
 ) -> Peer:
@@ -62,7 +71,7 @@ def view_peer(
         named: What groups of prefixes say of theirs; it holds for all that lies within.
     """
     view: LabelView = {}
-    prefixes = [ip_network(ip_address(address)) for address in addresses]
+    prefixes = list(addresses)
     for label in sorted(labels):
         if label.source == NAMED_PORT:
             continue
@@ -90,11 +99,20 @@ def selects(selector: Selector, peer: Peer) -> bool:
     none counts: a peer is never let in for the address of another.
     """
     block = selector.block
-    if block is not None:
-        concerned = [prefix for prefix in peer.prefixes if prefix.version == block.cidr.version]
-        if not concerned or not all(map(block.holds, concerned)):
-            return False
+    if block is not None and not _holds_all(block, peer.prefixes, at_least_one=True):
+        return False
     return all(requirement.admits(peer.labels) for requirement in selector.requirements)
+
+
+def _holds_all(block: Block, prefixes: Iterable[Prefix], *, at_least_one: bool) -> bool:
+    """Tell whether a block holds all prefixes of its family."""
+    found = not at_least_one
+    for prefix in prefixes:
+        if prefix.version == block.cidr.version:
+            if not block.holds(prefix):
+                return False
+            found = True
+    return found
 
 
 def _anchors(selector: Selector) -> tuple[Anchor, ...]:
@@ -138,6 +156,7 @@ class SelectorIndex:
         self._peers: dict[Identity, Peer] = {}
         self._by_anchor: defaultdict[Anchor, set[Selection]] = defaultdict(set)
         self._unanchored: set[Selection] = set()
+        self._of_blocks: set[Selection] = set()
         self._by_label: defaultdict[Anchor, set[Identity]] = defaultdict(set)
 
     def selecting(self, identity: Identity) -> Set[Selection]:
@@ -161,6 +180,8 @@ class SelectorIndex:
         return selection
 
     def _file(self, selection: Selection) -> Iterable[Identity]:
+        if selection.selector.block is not None:
+            self._of_blocks.add(selection)
         anchors = _anchors(selection.selector)
         if not anchors:
             self._unanchored.add(selection)
@@ -180,6 +201,7 @@ class SelectorIndex:
         for identity in selection.members:
             self._selecting[identity].discard(selection)
         self._unanchored.discard(selection)
+        self._of_blocks.discard(selection)
         for anchor in _anchors(selection.selector):
             _discard(self._by_anchor, anchor, selection)
 
@@ -198,6 +220,28 @@ class SelectorIndex:
         for selection in selecting:
             selection.members.add(peer.identity)
 
+    def readdress(self, peer: Peer, added: Collection[Prefix], gone: Collection[Prefix]) -> set[Selection]:
+        """Take other addresses of an identity that is the same otherwise; only selectors of blocks
+        are asked.
+
+        Args:
+            added: Addresses that it had not.
+            gone: Addresses that it has no more.
+
+        Returns:
+            The selectors that select it no longer, or now.
+        """
+        self._peers[peer.identity] = peer
+        selecting, changed = self._selecting[peer.identity], set()
+        for selection in self._of_blocks:
+            before = selection in selecting
+            if _selects_readdressed(selection.selector, peer, added, gone, before=before) is not before:
+                changed.add(selection)
+        selecting ^= changed
+        for selection in changed:
+            selection.members ^= {peer.identity}
+        return changed
+
     def remove(self, identity: Identity) -> None:
         """Forget an identity; unknown ones are no error."""
         peer = self._peers.pop(identity, None)
@@ -207,6 +251,21 @@ class SelectorIndex:
             selection.members.discard(identity)
         for label in _filed_under(peer.labels):
             _discard(self._by_label, label, identity)
+
+
+def _selects_readdressed(
+    selector: Selector, peer: Peer, added: Collection[Prefix], gone: Collection[Prefix], *, before: bool
+) -> bool:
+    """Tell whether a selector of a block selects a peer, looking through all of its addresses only
+    where those that came and went don't tell.
+    """
+    block = selector.block
+    assert block is not None
+    if not before:
+        return selects(selector, peer)
+    if not _holds_all(block, added, at_least_one=False):
+        return False
+    return not gone or any(prefix.version == block.cidr.version for prefix in peer.prefixes)
 
 
 def _discard(index: dict[Anchor, set[T]], anchor: Anchor, item: T) -> None:

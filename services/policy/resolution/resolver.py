@@ -11,7 +11,7 @@ provisional one, so that its entries count. Such a trial is never put in force.
 
 import gc
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -20,8 +20,7 @@ from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.identities import PREFIX_SCOPE, PROVISIONAL_SCOPE
 from cilia.contracts.ids import Identity
 from cilia.contracts.messages import Problem, ProblemCode
-from cilia.contracts.protocols import TRANSPORTS
-from cilia.contracts.tables import Endpoint, EndpointKey, Node, PolicyEntry, PolicyObject, SubjectKey
+from cilia.contracts.tables import Node, PolicyEntry, PolicyObject, SubjectKey
 from cilia.errors import Refused
 from cilia.metrics import counter
 from cilia.policy.engine import events as engine
@@ -30,12 +29,12 @@ from cilia.policy.engine.groups import Difference
 from cilia.policy.engine.options import Options
 from cilia.policy.engine.reserved import labels_of_prefix
 from cilia.policy.engine.rules import Policy, parse_prefix
-from cilia.policy.engine.selectors import ContainerPort
 from cilia.policy.errors import BadPolicy, PolicyError
 from cilia.policy.explain.explanation import explain_flow
 from cilia.policy.language.enforcement import KEY as ENFORCEMENT_KEY
 from services.policy.resolution.directory import ClusterDirectory
 from services.policy.resolution.events import CauseEvent, EndpointEvent, Event, IdentityEvent, PolicyEvent
+from services.policy.resolution.identity_endpoints import IdentityEndpoints
 from services.policy.resolution.parse_cache import ParseCache
 from services.policy.resolution.trial import DesiredPolicies, Sizes
 
@@ -111,14 +110,17 @@ class EngineResolver:
         """Forget everything; the whole state follows."""
         self._engine = Engine(self._options)
         self._trials: list[Trial] = []
-        self._endpoints: dict[EndpointKey, Endpoint] = {}
-        self._of_identity: defaultdict[Identity, set[EndpointKey]] = defaultdict(set)
+        self._endpoints = IdentityEndpoints()
 
     def load(self, events: Sequence[Event]) -> None:
         """Fold in all that there is."""
-        self._engine.apply(self._translate(events))
+        gc.disable()  # it would look through all of it time and again, and there are no cycles to find
+        try:
+            self._engine.apply(self._translate(events))
+        finally:
+            gc.enable()
         gc.collect()
-        gc.freeze()  # looking through all of it would hold a change up for a second, and it has no cycles to find
+        gc.freeze()  # nor shall it later: that would hold a change up for a second
 
     @property
     def rows(self) -> Rows:
@@ -214,12 +216,12 @@ class EngineResolver:
         """
         engine = self._settle()
         try:
-            return explain_flow(engine, request, ClusterDirectory(self._endpoints.values(), nodes, engine.labels))
+            return explain_flow(engine, request, ClusterDirectory(self._endpoints.rows, nodes, engine.labels))
         except PolicyError as error:
             raise Refused(Problem(ProblemCode.NOT_FOUND, str(error))) from error
 
     def _translate(self, events: Iterable[Event]) -> Iterator[engine.Event]:
-        concerned: set[Identity] = set()
+        endpoints = []
         for event in events:
             match event:
                 case PolicyEvent(key, row):
@@ -229,8 +231,8 @@ class EngineResolver:
                 case IdentityEvent(identity, labels) if labels is not None:
                     yield engine.IdentityPut(identity, labels)
                 case EndpointEvent():
-                    concerned |= self._move(event)
-        yield from map(self._endpoints_of, concerned)
+                    endpoints.append(event)
+        yield from self._endpoints.take(endpoints)
 
     def _put(self, key: str, row: PolicyObject | None) -> engine.Event:
         if row is None:
@@ -244,27 +246,6 @@ class EngineResolver:
             return engine.ModeSet(parsed.enforcement.mode, parsed.enforcement.audit)
         return engine.PolicyPut(parsed.policy)
 
-    def _move(self, event: EndpointEvent) -> set[Identity]:
-        """Take note of an endpoint; returns the identities that it concerns."""
-        concerned = set()
-        before = self._endpoints.pop(event.key, None)
-        if before is not None:
-            self._of_identity[before.identity].discard(event.key)
-            concerned.add(before.identity)
-        if event.row is not None:
-            self._endpoints[event.key] = event.row
-            self._of_identity[event.row.identity].add(event.key)
-            concerned.add(event.row.identity)
-        return concerned
-
-    def _endpoints_of(self, identity: Identity) -> engine.EndpointsChanged:
-        rows = [self._endpoints[key] for key in self._of_identity[identity]]
-        if not rows:
-            del self._of_identity[identity]
-        addresses = frozenset(address for row in rows for address in (row.ipv4, row.ipv6) if address)
-        ports = frozenset(ContainerPort(*port) for row in rows for port in _numbered(row))
-        return engine.EndpointsChanged(identity, addresses, ports)
-
 
 def _rows_of(differences: Differences) -> dict[SubjectKey, PolicyEntry | None]:
     """Return differences as rows; None stands for one that is gone."""
@@ -275,10 +256,3 @@ def _rows_of(differences: Differences) -> dict[SubjectKey, PolicyEntry | None]:
         for subject, difference in differences.items()
         for key, entry in rows[id(difference)].items()
     }
-
-
-def _numbered(row: Endpoint) -> Iterator[tuple[str, int, int]]:
-    """Yield the named ports of an endpoint as (name, protocol number, port)."""
-    for name, protocol, port in row.named_ports:
-        if protocol.upper() in TRANSPORTS:
-            yield name, TRANSPORTS[protocol.upper()], port

@@ -1,7 +1,8 @@
 """The engine on small clusters: empty and absent, modes, cookies, changes of one thing."""
 
 import json
-from ipaddress import ip_network
+from collections import Counter
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 
@@ -307,10 +308,52 @@ def test_what_the_engine_gives_back_puts_it_into_the_same_state() -> None:
 
 def test_a_block_counts_the_addresses_of_its_family() -> None:
     selector = Selector(block=Block(ip_network("10.0.0.0/8")))
-    both = view_peer(Identity(300), frozenset(), addresses=("10.0.0.1", "fd00::1"))
-    elsewhere = view_peer(Identity(301), frozenset(), addresses=("192.0.2.1", "fd00::2"))
-    only_ipv6 = view_peer(Identity(302), frozenset(), addresses=("fd00::3",))
+    both = view_peer(Identity(300), frozenset(), addresses=map(ip_network, ("10.0.0.1", "fd00::1")))
+    elsewhere = view_peer(Identity(301), frozenset(), addresses=map(ip_network, ("192.0.2.1", "fd00::2")))
+    only_ipv6 = view_peer(Identity(302), frozenset(), addresses=[ip_network("fd00::3")])
     assert [selects(selector, peer) for peer in (both, elsewhere, only_ipv6)] == [True, False, False]
+
+
+def test_an_address_is_parsed_once_however_often_pods_of_its_identity_come_and_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = engine_with(policy(f"{DB_ONLY}, ingress: [{{}}]"))
+    parsed = Counter[str]()
+
+    def parse(address: str) -> IPv4Address | IPv6Address:
+        parsed[address] += 1
+        return ip_address(address)
+
+    monkeypatch.setattr("cilia.policy.engine.engine.ip_address", parse)
+    held: set[str] = set()
+    for number in range(100):
+        held.add(f"10.0.0.{number}")
+        engine.apply([EndpointsChanged(WEB, frozenset(held), frozenset())])
+    for number in range(50):
+        held.remove(f"10.0.0.{number}")
+        engine.apply([EndpointsChanged(WEB, frozenset(held), frozenset())])
+    assert set(parsed.values()) == {1}
+    peer = engine.peer(WEB)
+    assert peer is not None
+    assert set(peer.prefixes) == {ip_network(address) for address in held}
+
+
+def test_a_pod_outside_of_a_block_takes_its_identity_out_of_it_until_it_is_gone() -> None:
+    engine = engine_with(
+        policy(
+            "podSelector: {matchLabels: {app: db}}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/16}}]}]",
+            kind="NetworkPolicy",
+        ),
+        EndpointsChanged(WEB, frozenset({"10.0.0.1"}), frozenset()),
+    )
+    assert allowed(engine, DB, WEB)
+    changed = engine.apply([EndpointsChanged(WEB, frozenset({"10.0.0.1", "10.9.0.1"}), frozenset())])
+    assert (list(changed), allowed(engine, DB, WEB)) == ([DB], False)
+    assert engine.apply([EndpointsChanged(WEB, frozenset({"10.0.0.1", "10.9.0.1", "10.9.0.2"}), frozenset())]) == {}
+    changed = engine.apply([EndpointsChanged(WEB, frozenset({"10.0.0.1"}), frozenset())])
+    assert (list(changed), allowed(engine, DB, WEB)) == ([DB], True)
+    engine.apply([EndpointsChanged(WEB, frozenset(), frozenset())])
+    assert not allowed(engine, DB, WEB)
 
 
 STORAGE, FAST, REMOTE = Identity((2 << 24) + 1), Identity((2 << 24) + 2), Identity(6)

@@ -1,5 +1,6 @@
 """The index of selectors is as exact as trying all pairs, under every change."""
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -21,7 +22,7 @@ def wants(key: str, operator: Operator, *values: str, source: str = "k8s") -> Se
 
 
 def pod(number: int, *texts: str, addresses: tuple[str, ...] = ()) -> Peer:
-    return view_peer(Identity(number), parse_labels(texts), addresses=addresses)
+    return view_peer(Identity(number), parse_labels(texts), addresses=map(ip_network, addresses))
 
 
 @pytest.mark.parametrize(
@@ -113,6 +114,7 @@ def test_a_view_keeps_the_ports_that_the_pods_name() -> None:
     assert view_peer(WEB, frozenset(), ports=ports).ports == ports
 
 
+addresses = st.lists(st.sampled_from(["10.1.2.3", "10.9.9.9", "192.0.2.7", "2001:db8::7"]), max_size=3).map(tuple)
 selectors = st.one_of(label_selectors, cidr_selectors, blocks, entities)
 outside = st.sampled_from(["10.1.2.0/24", "10.0.0.0/8", "192.0.2.0/24"])
 peers = st.one_of(
@@ -120,7 +122,7 @@ peers = st.one_of(
         lambda number, texts, addresses: pod(number, *texts, addresses=addresses),
         st.integers(256, 259),
         labels,
-        st.lists(st.sampled_from(["10.1.2.3", "10.9.9.9", "192.0.2.7"]), max_size=2).map(tuple),
+        addresses,
     ),
     st.builds(
         lambda number, text: view_peer(Identity(number), frozenset({cidr_label(parse_prefix(text))})),
@@ -130,6 +132,7 @@ peers = st.one_of(
 )
 steps = st.one_of(
     st.tuples(st.just("put"), peers),
+    st.tuples(st.just("readdress"), addresses),
     st.tuples(st.just("remove"), st.sampled_from([256, 257, 300, 301])),
     st.tuples(st.just("use"), selectors),
     st.tuples(st.just("disuse"), st.integers(0, 5)),
@@ -146,6 +149,13 @@ def test_the_index_equals_trying_all_pairs(history: list[tuple[str, object]]) ->
             case "put", Peer():
                 known[what.identity] = what
                 index.put(what)
+            case "readdress", tuple() if Identity(256) in known:
+                before = known[Identity(256)]
+                peer = known[Identity(256)] = replace(before, prefixes=tuple(map(ip_network, set(what))))
+                added = [each for each in peer.prefixes if each not in before.prefixes]
+                gone = [each for each in before.prefixes if each not in peer.prefixes]
+                was = set(index.selecting(Identity(256)))
+                assert index.readdress(peer, added, gone) == was ^ index.selecting(Identity(256))
             case "remove", int():
                 known.pop(Identity(what), None)
                 index.remove(Identity(what))
