@@ -123,38 +123,40 @@ class Mapping:
 
     def __init__(self, at: Field, value: dict[str, Value]) -> None:
         self.at = at
-        self._fields = {
-            key: Field(at.document, _join(at.path, key), item) for key, item in value.items() if item is not None
-        }
+        self._values = value
 
     def __iter__(self) -> Iterator[tuple[str, Field]]:
-        return iter(self._fields.items())
+        return ((key, self._field(key, item)) for key, item in self._values.items() if item is not None)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._fields
+        return self._values.get(key) is not None
 
     def only(self, *known: str) -> "Mapping":
         """Refuse fields that the language doesn't have."""
-        for key, item in self._fields.items():
-            if key not in known:
+        for key, item in self._values.items():
+            if key not in known and item is not None:
                 near = next((name for name in known if name.lower().rstrip("s") == key.lower().rstrip("s")), "")
-                item.refuse("unknown field" + (f"; is {near} meant?" if near else ""))
+                self._field(key, item).refuse("unknown field" + (f"; is {near} meant?" if near else ""))
         return self
 
     def get(self, key: str) -> Field | None:
         """Return a field that may be absent."""
-        return self._fields.get(key)
+        item = self._values.get(key)
+        return None if item is None else self._field(key, item)
 
     def require(self, key: str) -> Field:
         """Return a field that must be there."""
-        item = self._fields.get(key)
-        if item is None:
-            Field(self.at.document, _join(self.at.path, key), None).refuse("is required")
-        return item
+        found = self._field(key, self._values.get(key))
+        if found.value is None:
+            found.refuse("is required")
+        return found
+
+    def _field(self, key: str, item: Value) -> Field:
+        return Field(self.at.document, _join(self.at.path, key), item)
 
 
 def _join(path: str, key: str) -> str:
-    if not _PLAIN_KEY.fullmatch(key):
+    if not (key.isalpha() and key.isascii()) and not _PLAIN_KEY.fullmatch(key):
         return f"{path}[{key}]"
     return f"{path}.{key}" if path else key
 

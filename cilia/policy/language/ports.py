@@ -9,6 +9,8 @@ from cilia.policy.engine.rules import NamedPort, PortRange, Ports
 from cilia.policy.language.documents import Field
 
 PORTLESS: Final = {"VRRP": 112, "IGMP": 2, "GRE": 47, "IPIP": 4, "IPV6": 41, "ESP": 50, "AH": 51}
+_PROTOCOLS: Final = ("ANY", *TRANSPORTS, *PORTLESS)
+_ANY_TRANSPORT: Final = tuple(TRANSPORTS.values())
 MAX_PORTS: Final = 40
 LAST_PORT: Final = 65_535
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]*")
@@ -74,29 +76,29 @@ def _cilium_port(at: Field) -> Ports:
     body = at.mapping().only("port", "endPort", "protocol")
     protocol = body.get("protocol")
     name = protocol.text().upper() if protocol is not None else "ANY"
-    if protocol is not None and name not in {"ANY", *TRANSPORTS, *PORTLESS}:
-        protocol.refuse(f"must be one of ANY, {', '.join([*TRANSPORTS, *PORTLESS])}")
+    if protocol is not None and name not in _PROTOCOLS:
+        protocol.refuse(f"must be one of {', '.join(_PROTOCOLS)}")
     number, end = body.get("port"), body.get("endPort")
     if name in PORTLESS:
         if number is not None and number.text() not in ("", "0"):
             number.refuse(f'must be "0": {name} has no ports')
         return (PortRange(PORTLESS[name]),)
     port = body.require("port")
-    protocols = tuple(TRANSPORTS.values()) if name == "ANY" else (TRANSPORTS[name],)
+    protocols = _ANY_TRANSPORT if name == "ANY" else (TRANSPORTS[name],)
     return _numbered_or_named(port, port.text(), end, protocols)
 
 
 def _numbered_or_named(port: Field, text: str, end: Field | None, protocols: Sequence[int]) -> Ports:
     if not text:
         port.refuse('must be a number or a name; "0" is every port')
-    if _NUMBERLIKE.fullmatch(text):
-        port.refuse("is not a decimal number; Cilium would take it as hexadecimal, octal or a name")
     if _NUMBER.fullmatch(text):
         number = int(text)
         if number > LAST_PORT:
             port.refuse(f"must be 0 to {LAST_PORT}")
         first, last = _range(number, end)
-        return tuple(PortRange(protocol, first, last) for protocol in protocols)
+        return tuple([PortRange(protocol, first, last) for protocol in protocols])
+    if _NUMBERLIKE.fullmatch(text):
+        port.refuse("is not a decimal number; Cilium would take it as hexadecimal, octal or a name")
     if not _NAME.fullmatch(text.lower()):
         port.refuse("is neither a number nor a port name (at most 15 letters, digits and single dashes)")
     if end is not None and end.integer(0, LAST_PORT):
