@@ -65,26 +65,25 @@ class Difference:
     @property
     def upserts(self) -> dict[PolicyKey, PolicyEntry]:
         """Entries that are new or say something else now."""
-        return {
-            key: entry
-            for peer, old, new in self.changes
-            for key, entry in _keys(peer, new)
-            if old.get(Match(key.egress, key.protocol, key.port, key.port_bits)) != entry
-        }
+        return {key: entry for key, entry in self._rows() if entry is not None}
 
     @property
     def removes(self) -> tuple[PolicyKey, ...]:
         """Keys that are gone."""
-        return tuple(
-            key
-            for peer, old, new in self.changes
-            for key, _ in _keys(peer, {match: old[match] for match in old.keys() - new.keys()})
-        )
+        return tuple(key for key, entry in self._rows() if entry is None)
 
     @property
     def rows(self) -> dict[PolicyKey, PolicyEntry | None]:
         """Both; None stands for a key that is gone."""
-        return dict.fromkeys(self.removes) | self.upserts
+        return dict(self._rows())
+
+    def _rows(self) -> Iterator[tuple[PolicyKey, PolicyEntry | None]]:
+        for peer, old, new in self.changes:
+            for match in old.keys() - new.keys():
+                yield _key(peer, match), None
+            for match, entry in new.items():
+                if old.get(match) != entry:
+                    yield _key(peer, match), entry
 
     @property
     def growth(self) -> int:
@@ -170,12 +169,11 @@ class Group:
         self._peer_entries[identity] = new
         if not new.parts:
             del self._peer_entries[identity]
-        was_clear = {part.number for part in (*old.parts, *new.parts) if self._sets.is_clear(part.number)}
-        changed = self._sets.join(new) | self._sets.leave(old)
-        for number in changed:
+        was_clear = self._sets.exchange(old, new)
+        for number in was_clear:
             self._write(Identity(number), self._sets.entries(number))
         self._write(identity, self._sets.rows(new))
-        turned = {number for number in changed if (number in was_clear) != self._sets.is_clear(number)}
+        turned = {number for number, clear in was_clear.items() if clear != self._sets.is_clear(number)}
         if turned:  # two sets have one number now, or no longer
             for peer, peer_entries in self._peer_entries.items():
                 if any(part.number in turned for part in peer_entries.parts):
@@ -275,7 +273,12 @@ class Group:
 
 def _keys(identity: Identity, entries: Entries) -> Iterator[tuple[PolicyKey, PolicyEntry]]:
     for match, entry in entries.items():
-        yield PolicyKey(match.egress, identity, match.protocol, match.port, match.bits), entry
+        yield _key(identity, match), entry
+
+
+def _key(identity: Identity, match: Match) -> PolicyKey:
+    egress, protocol, port, bits = match
+    return PolicyKey(egress, identity, protocol, port, bits)
 
 
 def _difference(changes: Iterable[tuple[Identity, Entries, Entries]]) -> Difference:

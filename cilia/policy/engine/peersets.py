@@ -81,25 +81,26 @@ class PeerSets:
     _contents: defaultdict[int, dict[bytes, Entries]] = field(default_factory=lambda: defaultdict(dict))
     _members: Counter[tuple[int, bytes]] = field(default_factory=Counter)
 
-    def join(self, peer: PeerEntries) -> set[int]:
-        """Count one more member; returns the numbers of the sets that this may change."""
-        changed = set()
-        for number, content, entries in peer.parts:
-            if number and not self._members[number, content]:
-                self._contents[number][content] = entries
-                changed.add(number)
-            self._members[number, content] += 1
-        return changed
+    def exchange(self, old: PeerEntries, new: PeerEntries) -> dict[int, bool]:
+        """Count a member of ``new`` in place of one of ``old``.
 
-    def leave(self, peer: PeerEntries) -> set[int]:
-        """Count one member less; returns likewise."""
-        changed = set()
-        for number, content, _ in peer.parts:
-            self._members[number, content] -= 1
-            if number and not self._members[number, content]:
-                del self._members[number, content], self._contents[number][content]
-                changed.add(number)
-        return changed
+        Returns:
+            The numbers of the sets that this may change, each with whether it was clear before.
+        """
+        was_clear: dict[int, bool] = {}
+        for number, content, entries in new.parts:
+            if number:
+                if not self._members[number, content]:
+                    was_clear.setdefault(number, self.is_clear(number))
+                    self._contents[number][content] = entries
+                self._members[number, content] += 1
+        for number, content, _ in old.parts:
+            if number:
+                self._members[number, content] -= 1
+                if not self._members[number, content]:
+                    was_clear.setdefault(number, self.is_clear(number))
+                    del self._members[number, content], self._contents[number][content]
+        return was_clear
 
     def is_clear(self, number: int) -> bool:
         """Tell whether a number stands for one set only."""

@@ -47,10 +47,18 @@ def test_the_number_depends_on_the_entries_and_not_on_their_order() -> None:
 def test_a_set_is_there_from_its_first_member_to_its_last() -> None:
     sets, peer = PeerSets(), split_by_direction(entries(80, 443))
     number = peer.parts[0].number
-    assert (sets.join(peer), sets.join(peer)) == ({number}, set())
+    assert (sets.exchange(NOTHING, peer), sets.exchange(NOTHING, peer)) == ({number: True}, {})
     assert sets.entries(number) == entries(80, 443)
-    assert (sets.leave(peer), sets.entries(number)) == (set(), entries(80, 443))
-    assert (sets.leave(peer), sets.entries(number)) == ({number}, NO_ENTRIES)
+    assert (sets.exchange(peer, NOTHING), sets.entries(number)) == ({}, entries(80, 443))
+    assert (sets.exchange(peer, NOTHING), sets.entries(number)) == ({number: True}, NO_ENTRIES)
+
+
+def test_a_member_that_changes_sets_leaves_the_one_and_joins_the_other() -> None:
+    sets, one, other = PeerSets(), split_by_direction(entries(80, 443)), split_by_direction(entries(1, 2))
+    sets.exchange(NOTHING, one)
+    assert sets.exchange(one, other) == {one.parts[0].number: True, other.parts[0].number: True}
+    assert sets.exchange(other, other) == {}
+    assert (sets.entries(one.parts[0].number), sets.entries(other.parts[0].number)) == (NO_ENTRIES, entries(1, 2))
 
 
 @pytest.fixture
@@ -63,10 +71,10 @@ def test_members_of_two_sets_with_one_number_keep_entries_of_their_own(one_numbe
     web, db = split_by_direction(entries(80, 443)), split_by_direction(entries(1, 2))
     number = web.parts[0].number
     assert number == db.parts[0].number
-    sets.join(web)
+    sets.exchange(NOTHING, web)
     assert (sets.is_clear(number), sets.rows(web)) == (True, web.rows)
-    sets.join(db)
+    assert sets.exchange(NOTHING, db) == {number: True}
     assert not sets.is_clear(number)
     assert (sets.entries(number), sets.rows(web), sets.rows(db)) == (NO_ENTRIES, entries(80, 443), entries(1, 2))
-    sets.leave(db)
+    assert sets.exchange(db, NOTHING) == {number: False}
     assert (sets.entries(number), sets.rows(web)) == (entries(80, 443), web.rows)
