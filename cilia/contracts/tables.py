@@ -19,8 +19,11 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Row(Struct, frozen=True, array_like=True):
-    """A row of a table: immutable, appended to and never reordered."""
+class Row(Struct, frozen=True, array_like=True, gc=False):
+    """A row of a table, or a key of one: immutable, its fields appended to and never reordered.
+
+    The collector of cycles passes it by, since it can be part of none: a service holds millions.
+    """
 
 
 class Node(Row, frozen=True):

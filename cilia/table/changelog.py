@@ -9,7 +9,8 @@ still managed to send.
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, groupby, repeat, takewhile
+from itertools import groupby, repeat, takewhile
+from operator import itemgetter
 from typing import Final, Generic, TypeVar
 
 from cilia.contracts.distribution import Beacon, Delta
@@ -20,6 +21,8 @@ V = TypeVar("V")
 
 LOG_LIMIT: Final = 65_536
 """Changes of rows that the log holds."""
+Rows = Sequence[tuple[K, V | None]]
+"""Keys with their rows; None stands for a removed one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,9 @@ class Changelog(Generic[K, V]):
         """The log holds every change in (log_start, sequence]."""
         self.leading = False
         self._log_limit = log_limit
-        self._log: dict[str, deque[tuple[int, K, V | None]]] = {}
-        self._order: deque[tuple[int, str]] = deque()
+        self._log: dict[str, deque[tuple[int, Rows[K, V]]]] = {}
+        self._order: deque[tuple[int, str]] = deque()  # of the log, the oldest first
+        self._logged = 0
         self._heads: dict[str, int] = {}  # by sequence, the newest last
         self._versions: dict[str, int] = {}
         self._published: dict[str, int] = {}
@@ -98,6 +102,7 @@ class Changelog(Generic[K, V]):
         for key, row in rows.items():
             self._rows.setdefault(self.table.shard(key), {})[key] = row
         self._order.clear()
+        self._logged = 0
         for store in (self._log, self._heads, self._published, self._pending, self._versions):
             store.clear()
 
@@ -119,21 +124,23 @@ class Changelog(Generic[K, V]):
             return
         self._together |= together
         self.sequence = sequence
-        changed = chain(((key, None) for key in removes), upserts.items())
-        for shard, rows in groupby(changed, lambda change: self.table.shard(change[0])):
-            self._change(shard, list(rows), traceparent)
-        while len(self._order) > self._log_limit:
+        changed: Rows[K, V] = [*zip(removes, repeat(None)), *upserts.items()]
+        shards = map(self.table.shard, (key for key, _ in changed))
+        for shard, rows in groupby(zip(shards, changed, strict=True), itemgetter(0)):
+            self._change(shard, [row for _, row in rows], traceparent)
+        while self._logged > self._log_limit:
             self._forget_oldest()
 
-    def _change(self, shard: str, rows: Sequence[tuple[K, V | None]], traceparent: str) -> None:
+    def _change(self, shard: str, rows: Rows[K, V], traceparent: str) -> None:
         self._versions[shard] = self.sequence
         if self._computed is None:
             self._store(shard, rows)
         log = self._log.get(shard)
         if log is None:
             log = self._log[shard] = deque()
-        log.extend((self.sequence, key, row) for key, row in rows)
-        self._order.extend(repeat((self.sequence, shard), len(rows)))
+        log.append((self.sequence, rows))
+        self._order.append((self.sequence, shard))
+        self._logged += len(rows)
         self._heads.pop(shard, None)
         self._heads[shard] = self.sequence
         if self.leading:
@@ -152,9 +159,10 @@ class Changelog(Generic[K, V]):
             del self._rows[shard], self._versions[shard]
 
     def _forget_oldest(self) -> None:
+        """Forget what one commit changed of one shard: with a row of it the rest is of no use."""
         self.log_start, shard = self._order.popleft()
         entries = self._log[shard]
-        entries.popleft()
+        self._logged -= len(entries.popleft()[1])
         if not entries:
             del self._log[shard]
 
@@ -166,7 +174,7 @@ class Changelog(Generic[K, V]):
         """Return the shard's changes after ``since``; None if the log doesn't reach back so far."""
         if since < self.log_start:
             return None
-        return {key: row for at, key, row in self._log.get(shard, ()) if at > since}
+        return {key: row for at, rows in self._log.get(shard, ()) if at > since for key, row in rows}
 
     def shards_since(self, since: int) -> Iterator[tuple[str, int]]:
         """Give the shards that changed after ``since`` (at least ``log_start``) with their head,
@@ -207,8 +215,8 @@ class Changelog(Generic[K, V]):
         together, self._together = self._together and len(pending) > 1, False
         outgoing = []
         for shard, each in pending.items():
-            upserts = tuple((key, row) for key, row in each.changes.items() if row is not None)
-            removes = tuple(key for key, row in each.changes.items() if row is None)
+            upserts = tuple([(key, row) for key, row in each.changes.items() if row is not None])
+            removes = tuple([key for key, row in each.changes.items() if row is None])
             delta = Delta(self.epoch, each.previous, self.sequence, upserts, removes, together=together)
             outgoing.append(Outgoing(shard, delta, each.traceparent))
             self._published[shard] = self.sequence
