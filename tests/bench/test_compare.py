@@ -45,7 +45,7 @@ def test_an_unknown_benchmark_is_refused_by_name(
     with pytest.raises(SystemExit) as ended:
         compare.main()
     assert ended.value.code == 2
-    assert "no benchmark 'speed'; there are programs, endpoint, policy" in capsys.readouterr().err
+    assert "no benchmark 'speed'; there are programs, endpoint, resolution, policy" in capsys.readouterr().err
 
 
 def test_a_comparison_that_was_cut_at_once_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
