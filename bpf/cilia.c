@@ -72,7 +72,7 @@ int to_pod(struct __sk_buff *ctx)
 
 	if (verdict == -DROP_UNKNOWN_L3 && is_arp(ctx))
 		return TC_ACT_OK;
-	if (verdict == -DROP_UNKNOWN_ICMP_TYPE && is_neighbour_discovery(&packet))
+	if (verdict == -DROP_UNKNOWN_ICMP_TYPE && asks_for_pod(ctx, &packet))
 		return TC_ACT_OK;
 	if (verdict)
 		return drop(ctx, &packet, NULL, verdict);
@@ -131,6 +131,15 @@ static __always_inline bool is_tunnelled(const struct packet *packet)
 	       packet->destination_port == bpf_htons(tunnel_port);
 }
 
+/* Record the ports of a first fragment that has come back to a pod, by the address and port to
+ * which it came: so the later ones come. */
+static __noinline void record_returned(struct __sk_buff *ctx, struct packet *packet, __be16 port)
+{
+	node_address(packet, &packet->destination);
+	packet->destination_port = port;
+	record_fragment(ctx, packet);
+}
+
 /* Packets that come to this node from outside: TC ingress of an uplink. Those that aren't for a pod
  * are for the host, after the programs that others have there (TC_ACT_UNSPEC). */
 SEC("tc")
@@ -139,18 +148,26 @@ int from_uplink(struct __sk_buff *ctx)
 	struct packet packet = {.hook = HOOK_FROM_UPLINK};
 	struct location pod = {};
 	int verdict = parse(ctx, &packet);
+	bool returns_first = false;
+	__be16 port;
 
 	if (verdict || is_tunnelled(&packet))
 		return TC_ACT_UNSPEC;
+	port = packet.destination_port;
 	if (masquerades && is_own_address(&packet.destination)) {
-		track_fragment(ctx, &packet);
 		verdict = reverse_masquerade(ctx, &packet);
 		if (verdict)
 			return drop(ctx, &packet, NULL, verdict);
+		returns_first = packet.fragment == FRAGMENT_FIRST;
 	}
 	if (!locate_local(&packet.destination, &pod))
 		return TC_ACT_UNSPEC;
-	return pass(ctx, &packet, 0);
+	if (returns_first)
+		packet.fragment = FRAGMENT_NONE; /* recorded below */
+	verdict = pass(ctx, &packet, 0);
+	if (returns_first && verdict != TC_ACT_SHOT)
+		record_returned(ctx, &packet, port);
+	return verdict;
 }
 
 /* Drop a packet of a local pod that leaves this node. */
@@ -163,8 +180,15 @@ static __noinline int drop_of_pod(struct __sk_buff *ctx, const struct packet *pa
 	return drop(ctx, packet, &findings, verdict);
 }
 
+/* Judge a packet of a local pod that can't be read: it may leave where pods are known by their own
+ * addresses. Returns TC_ACT_UNSPEC, or the verdict of its parsing. */
+static __noinline int judge_unread(const struct packet *packet, int verdict)
+{
+	return is_non_masquerade(packet) ? TC_ACT_UNSPEC : verdict;
+}
+
 /* Packets that leave this node: TC egress of an uplink. Only what pods send to the world is
- * touched. */
+ * touched; what can't have the node's address doesn't leave. */
 SEC("tc")
 int to_uplink(struct __sk_buff *ctx)
 {
@@ -172,11 +196,18 @@ int to_uplink(struct __sk_buff *ctx)
 	struct location pod = {};
 	int verdict;
 
-	if (!masquerades || parse_apart(ctx, &packet) || !locate_local(&packet.source, &pod))
+	if (!masquerades)
 		return TC_ACT_UNSPEC;
-	track_fragment(ctx, &packet);
-	verdict = masquerade(ctx, &packet);
+	verdict = parse_apart(ctx, &packet);
+	if (!packet.family || !locate_local(&packet.source, &pod))
+		return TC_ACT_UNSPEC;
 	if (verdict)
+		verdict = judge_unread(&packet, verdict);
+	else
+		verdict = masquerade(ctx, &packet);
+	if (verdict && verdict != TC_ACT_UNSPEC)
 		return drop_of_pod(ctx, &packet, &pod, verdict);
+	if (!verdict)
+		track_fragment(ctx, &packet);
 	return forwarded(ctx, &packet, TC_ACT_UNSPEC);
 }

@@ -52,19 +52,35 @@ static __always_inline void turn_into_reply(struct arp_ipv4 *arp)
 	arp->sender = target;
 }
 
+/* Let a pod tell this host at which MAC address it has its own address. Returns a verdict. */
+static __noinline int handle_arp_reply(struct __sk_buff *ctx)
+{
+	struct arp_ipv4 *arp = frame_bytes(ctx, sizeof(*arp));
+	struct location pod = {};
+	struct address sender;
+
+	if (!arp)
+		return -DROP_INVALID_PACKET;
+	map_ipv4(&sender, arp->sender);
+	if (!locate_local(&sender, &pod) || pod.ifindex != ctx->ifindex)
+		return -DROP_INVALID_SOURCE;
+	for (int i = 0; i < ETH_ALEN; i++)
+		if (arp->sender_mac[i] != pod.mac[i])
+			return -DROP_INVALID_MAC;
+	return TC_ACT_OK;
+}
+
 /* Answer a pod's request for the gateway; let its own replies to this host through. Returns a
  * verdict. */
 static __always_inline int handle_arp(struct __sk_buff *ctx)
 {
 	struct arp_ipv4 *arp = frame_bytes(ctx, sizeof(*arp));
-	struct address sender, target;
+	struct address target;
 
 	if (!arp || !is_ipv4_over_ethernet(arp))
 		return -DROP_INVALID_PACKET;
-	if (arp->operation == bpf_htons(ARP_REPLY)) {
-		map_ipv4(&sender, arp->sender);
-		return is_local_at(&sender, ctx->ifindex) ? TC_ACT_OK : -DROP_INVALID_SOURCE;
-	}
+	if (arp->operation == bpf_htons(ARP_REPLY))
+		return handle_arp_reply(ctx);
 	if (arp->operation != bpf_htons(ARP_REQUEST))
 		return -DROP_INVALID_PACKET;
 	map_ipv4(&target, arp->target);

@@ -40,7 +40,8 @@ struct neighbour_message {
 
 #define ND_BYTES           (sizeof(struct neighbour_message) - sizeof(struct ethhdr) - sizeof(struct ipv6hdr))
 #define ADDRESSES_OFFSET   (sizeof(struct ethhdr) + offsetof(struct ipv6hdr, saddr))
-#define ND_BYTES_NO_OPTION (sizeof(struct neighbour_message) - 8)
+#define ND_OPTION_BYTES    8
+#define ND_BYTES_NO_OPTION (sizeof(struct neighbour_message) - ND_OPTION_BYTES)
 
 _Static_assert(sizeof(struct neighbour_message) == 86, "neighbour_message");
 
@@ -62,6 +63,80 @@ static __always_inline void write_advertisement(struct neighbour_message *messag
 	    icmp6_checksum((void *)message + ADDRESSES_OFFSET, &message->type, ND_BYTES);
 }
 
+/* Message of neighbour discovery in a frame, if it is as RFC 4861 (7.1) wants it; or NULL. */
+static __always_inline struct neighbour_message *message_of(struct __sk_buff *ctx,
+							    const struct packet *packet)
+{
+	struct neighbour_message *message = frame_bytes(ctx, ND_BYTES_NO_OPTION);
+
+	if (!message || packet->offset != ETH_HLEN + sizeof(struct ipv6hdr))
+		return NULL;
+	if (message->ip.hop_limit != ND_HOP_LIMIT || message->code ||
+	    bpf_ntohs(message->ip.payload_len) < ND_BYTES - ND_OPTION_BYTES)
+		return NULL;
+	return message;
+}
+
+/* Tell whether an address is this host's on a pod's link: what is sent there goes no further. */
+static __always_inline bool is_host_at_link(const struct address *address)
+{
+	bool is_link_local = (word_of(address, 0) & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+	bool is_all_nodes = word_of(address, 0) == bpf_htonl(0xff020000) && !word_of(address, 1) &&
+			    !word_of(address, 2) && word_of(address, 3) == bpf_htonl(1);
+
+	return is_link_local || is_all_nodes || is_own_address(address);
+}
+
+/* Tell whether the one option of a message, if it has one, is the pod's MAC address. */
+static __always_inline bool has_own_mac(struct __sk_buff *ctx, const __u8 *mac)
+{
+	struct neighbour_message *message = frame_bytes(ctx, sizeof(*message));
+
+	if (!message)
+		return ctx->len == ND_BYTES_NO_OPTION;
+	if (bpf_ntohs(message->ip.payload_len) == ND_BYTES - ND_OPTION_BYTES)
+		return true;
+	if (bpf_ntohs(message->ip.payload_len) != ND_BYTES || message->option != ND_TARGET_MAC ||
+	    message->option_length != 1)
+		return false;
+	for (int i = 0; i < ETH_ALEN; i++)
+		if (message->mac[i] != mac[i])
+			return false;
+	return true;
+}
+
+/* Let a pod tell this host, and nobody else, at which MAC address it has its own address. Returns a
+ * verdict. */
+static __noinline int handle_advertisement(struct __sk_buff *ctx, const struct packet *packet)
+{
+	struct neighbour_message *message = message_of(ctx, packet);
+	struct location sender = {};
+	struct address target;
+
+	if (!message)
+		return -DROP_INVALID_PACKET;
+	__builtin_memcpy(&target, &message->target, sizeof(target));
+	if (!locate_local(&packet->source, &sender) || sender.ifindex != ctx->ifindex ||
+	    !is_same_address(&target, &packet->source))
+		return -DROP_INVALID_SOURCE;
+	if (!is_host_at_link(&packet->destination))
+		return -DROP_UNKNOWN_TARGET;
+	return has_own_mac(ctx, sender.mac) ? TC_ACT_OK : -DROP_INVALID_MAC;
+}
+
+/* Tell whether this host asks for the address of the pod behind a link. */
+static __noinline bool asks_for_pod(struct __sk_buff *ctx, const struct packet *packet)
+{
+	struct neighbour_message *message = message_of(ctx, packet);
+	struct address target;
+
+	if (!message || packet->icmp_type != ND_NEIGHBOUR_SOLICIT ||
+	    packet->protocol != IPPROTO_ICMP6)
+		return false;
+	__builtin_memcpy(&target, &message->target, sizeof(target));
+	return is_own_address(&packet->source) && is_local_at(&target, ctx->ifindex);
+}
+
 /* Answer a pod's solicitation of the gateway; let its own advertisements to this host through.
  * Returns a verdict. */
 static __always_inline int handle_ndp(struct __sk_buff *ctx, const struct packet *packet)
@@ -70,12 +145,11 @@ static __always_inline int handle_ndp(struct __sk_buff *ctx, const struct packet
 	struct address target;
 
 	if (packet->icmp_type == ND_NEIGHBOUR_ADVERT)
-		return is_local_at(&packet->source, ctx->ifindex) ? TC_ACT_OK
-								  : -DROP_INVALID_SOURCE;
+		return handle_advertisement(ctx, packet);
 	if (packet->icmp_type != ND_NEIGHBOUR_SOLICIT)
 		return -DROP_UNKNOWN_ICMP_TYPE;
-	message = frame_bytes(ctx, ND_BYTES_NO_OPTION);
-	if (!message || packet->offset != ETH_HLEN + sizeof(struct ipv6hdr))
+	message = message_of(ctx, packet);
+	if (!message)
 		return -DROP_INVALID_PACKET;
 	__builtin_memcpy(&target, &message->target, sizeof(target));
 	if (is_no_address(&target) || !is_gateway(&target))

@@ -278,3 +278,63 @@ def test_later_fragments_get_the_same_address(here: Node) -> None:
     assert Ether(ran.packet)[IP].src == NODE
     assert ran.packet[34:] == later[34:]
     assert internet_sum(ran.packet[14:34]) == 0xFFFF
+
+
+def fragments_of_an_answer(source: str, port: int) -> tuple[bytes, bytes]:
+    """Return an answer to a port of the node, in two parts."""
+    speaker, target = Pod(source, 2), Pod(NODE, HOST)
+    first = sent(speaker, target, UDP(sport=53, dport=port, len=48), bytes(24), flags="MF", id=9)
+    return first, sent(speaker, target, Raw(bytes(16)), b"", frag=4, id=9, proto=17)
+
+
+def test_fragments_of_an_answer_come_back(here: Node) -> None:
+    port = out(here, udp(A, W, 40000, 53))[UDP].sport
+    for part in fragments_of_an_answer(W.address, port):
+        ran = here.run("from_uplink", part, "uplink")
+        assert ran.retval == TC_ACT_REDIRECT
+        assert Ether(ran.packet)[IP].dst == A.address
+    assert len(here.fragments.items()) == 1
+
+
+def test_fragments_from_outside_that_nobody_asked_for_take_no_room(here: Node) -> None:
+    port = out(here, udp(A, W, 40000, 53))[UDP].sport
+    first, later = fragments_of_an_answer("203.0.113.9", port)
+    assert here.run("from_uplink", first, "uplink").retval == TC_ACT_UNSPEC
+    assert here.run("from_uplink", later, "uplink").retval == TC_ACT_UNSPEC
+    assert here.fragments.items() == []
+
+
+def test_a_fragment_whose_flow_is_closed_meanwhile_takes_no_room(here: Node) -> None:
+    port = out(here, udp(A, W, 40000, 53))[UDP].sport
+    here.realise(A.slot, 2, entry_set=1)
+    first, _ = fragments_of_an_answer(W.address, port)
+    assert here.run("from_uplink", first, "uplink").retval == TC_ACT_SHOT
+    assert here.fragments.items() == []
+
+
+UNREADABLE = {
+    "a fragment without its first": (
+        sent(A, W, Raw(bytes(16)), b"", frag=4, id=6, proto=17),
+        DropReason.FRAGMENT_UNKNOWN,
+    ),
+    "an unknown ICMP": (sent(A, W, ICMP(type=5)), DropReason.UNKNOWN_ICMP_TYPE),
+    "a neighbour advertisement": (sent(A6, W6, Raw(b"\x88" + bytes(23)), nh=58), DropReason.UNKNOWN_ICMP_TYPE),
+    "half a header": (tcp(A, W)[:40], DropReason.INVALID_PACKET),
+}
+
+
+@pytest.mark.parametrize(("packet", "reason"), UNREADABLE.values(), ids=UNREADABLE)
+def test_what_cannot_have_the_nodes_address_does_not_leave(here: Node, packet: bytes, reason: int) -> None:
+    assert here.run("to_uplink", packet, "uplink").retval == TC_ACT_SHOT
+    (event,) = here.events()
+    assert (event.reason, event.endpoint) == (reason, (A.id, 0))
+
+
+def test_what_cannot_be_read_leaves_where_pods_are_known_and_from_the_host(here: Node) -> None:
+    here.non_masquerade.update(prefix_key(f"{W.address}/32"), 1)
+    part = Raw(bytes(16))
+    for source in (A, Pod(NODE, HOST)):
+        frame = sent(source, W, part, b"", frag=4, id=6, proto=17)
+        ran = here.run("to_uplink", frame, "uplink")
+        assert (ran.retval, ran.packet) == (TC_ACT_UNSPEC, frame)
+    assert here.events() == []

@@ -7,7 +7,7 @@ import pytest
 
 from cilia.abi.enums import DropReason, Hook
 from tests.bpf.datapath.packets import echo, error, fit, tcp, udp
-from tests.bpf.datapath.rig import A6, B6, EGRESS, INGRESS, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, A, B, Node, mapped
+from tests.bpf.datapath.rig import A6, B6, EGRESS, INGRESS, TC_ACT_REDIRECT, TC_ACT_SHOT, A, B, Node, mapped
 
 IP4, IP6 = 34, 54
 """Offsets of what is behind an IP header of either family."""
@@ -217,10 +217,9 @@ def test_what_links_say_when_they_come_up_is_counted_and_not_reported(
 ) -> None:
     frame = at(IP6, kind)(echo(A6, B6))
     before = here.counted(DropReason.UNKNOWN_ICMP_TYPE, hook)
-    passes = hook is Hook.TO_POD and kind == ROUTER_SOLICITATION
-    assert here.run(program, frame, "lxc1").retval == (TC_ACT_OK if passes else TC_ACT_SHOT)
+    assert here.run(program, frame, "lxc1").retval == TC_ACT_SHOT
     assert here.events() == []
-    assert here.counted(DropReason.UNKNOWN_ICMP_TYPE, hook) == before + int(not passes)
+    assert here.counted(DropReason.UNKNOWN_ICMP_TYPE, hook) == before + 1
 
 
 def test_a_redirect_of_a_pod_is_dropped_and_reported(here: Node) -> None:

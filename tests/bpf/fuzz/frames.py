@@ -50,7 +50,7 @@ def ipv4(pick: Random, source: str, destination: str, protocol: int, payload: by
     return head + ends + bytes(4 * words - 20) + payload
 
 
-def ipv6(pick: Random, source: str, destination: str, protocol: int, payload: bytes) -> bytes:
+def ipv6(pick: Random, source: str, destination: str, protocol: int, payload: bytes, hops: int = 64) -> bytes:
     """Return an IPv6 packet (RFC 8200), sometimes with extension headers."""
     for _ in range(pick.choice((0, 0, 0, 0, 0, 0, 1, 2, 4, 5))):
         if pick.random() < 0.5:
@@ -61,7 +61,7 @@ def ipv6(pick: Random, source: str, destination: str, protocol: int, payload: by
             more = pick.choice((0, 0, 1, 3))
             payload = bytes((protocol, more)) + bytes(6 + 8 * more) + payload
             protocol = pick.choice(EXTENSIONS)
-    head = struct.pack(">IHBB", 6 << 28, len(payload), protocol, 64)
+    head = struct.pack(">IHBB", 6 << 28, len(payload), protocol, hops)
     return head + IPv6Address(source).packed + IPv6Address(destination).packed + payload
 
 
@@ -106,9 +106,11 @@ def discovery(pick: Random) -> bytes:
     """Return a message of neighbour discovery, or of what else is said about links."""
     sender, target = pick.choice((*(pod.address for pod in PODS6), "::")), pick.choice((GATEWAY6, *ADDRESSES6))
     kind = pick.choice((135, 135, 135, 136, 133, 134, 137, 143, 130))
-    option = pick.choice((b"", b"\1\1" + bytes(6)))
-    message = bytes((kind, 0, 0, 0, 0, 0, 0, 0)) + ip_address(target).packed + option
-    return ipv6(pick, sender, target, 58, message)
+    mac = pick.choice(PODS6).mac
+    option = pick.choice((b"", b"\1\1" + bytes(6), b"\2\1" + mac, b"\2\1" + mac))
+    asked = pick.choice((target, sender))
+    message = bytes((kind, 0, 0, 0, 0, 0, 0, 0)) + ip_address(asked).packed + option
+    return ipv6(pick, sender, target, 58, message, pick.choice((255, 255, 255, 64)))
 
 
 SPEECH4: Final = Speech(b"\x08\0", PODS, ADDRESSES, PROTOCOLS, 8, 0, (3, 3, 11, 12), ipv4, arp)

@@ -10,13 +10,15 @@ from tests.bpf.fuzz.outcomes import End, Outcome, dropped
 from tests.bpf.fuzz.parsing import MAPPED, Unreadable
 
 SOLICITATION, ADVERTISEMENT = 135, 136
-ND: Final = range(133, 138)
+ALL_NODES: Final = 0xFF02 << 112 | 1
+LINK_LOCAL: Final = 0xFE80 << 112
 AUTOCONFIGURATION: Final = (130, 131, 132, 133, 143)
 
 
 class Neighbourhood(Protocol):
     """The gateways that pods ask for, and the pods."""
 
+    own: frozenset[int]
     gateway: int
     gateway6: int
     pods: dict[int, End]
@@ -25,24 +27,49 @@ class Neighbourhood(Protocol):
 def control(node: Neighbourhood, frame: bytes, hook: Hook, ifindex: int, message: Unreadable) -> Outcome:
     """Answer neighbour discovery (RFC 4861) and pass over what links say when they come up."""
     kind = message.icmp_type
-    if hook == Hook.TO_POD and kind in ND:
+    is_valid = is_valid_message(frame)
+    target = int.from_bytes(frame[62:78], "big") if is_valid else 0
+    if hook == Hook.TO_POD and kind == SOLICITATION and message.source in node.own and is_at(node, target, ifindex):
         return Outcome(TC_ACT_OK, frame)
     if kind in AUTOCONFIGURATION or (kind == SOLICITATION and not message.source):
         return Outcome(TC_ACT_SHOT, frame, DropReason.UNKNOWN_ICMP_TYPE)
     if hook == Hook.TO_POD:
         return dropped(frame, DropReason.UNKNOWN_ICMP_TYPE)
     if kind == ADVERTISEMENT:
-        owner = node.pods.get(message.source)
-        if owner is None or owner.ifindex != ifindex:
-            return dropped(frame, DropReason.INVALID_SOURCE)
-        return Outcome(TC_ACT_OK, frame)
+        return hear(node, frame, ifindex, message.source)
     if kind != SOLICITATION:
         return dropped(frame, DropReason.UNKNOWN_ICMP_TYPE)
-    if frame[20] != parsing.ICMP6 or len(frame) < 78:
+    if not is_valid:
         return dropped(frame, DropReason.INVALID_PACKET)
-    if int.from_bytes(frame[62:78], "big") != node.gateway6:
+    if target != node.gateway6:
         return dropped(frame, DropReason.UNKNOWN_TARGET)
     return Outcome(TC_ACT_REDIRECT, advertise(frame))
+
+
+def is_valid_message(frame: bytes) -> bool:
+    """Tell whether a message is as RFC 4861 (7.1) wants it, without extension headers."""
+    if frame[20] != parsing.ICMP6 or len(frame) < 78:
+        return False
+    return frame[21] == 255 and frame[55] == 0 and int.from_bytes(frame[18:20], "big") >= 24
+
+
+def is_at(node: Neighbourhood, address: int, ifindex: int) -> bool:
+    return address in node.pods and node.pods[address].ifindex == ifindex
+
+
+def hear(node: Neighbourhood, frame: bytes, ifindex: int, source: int) -> Outcome:
+    """Let a pod tell this host its own MAC address."""
+    if not is_valid_message(frame):
+        return dropped(frame, DropReason.INVALID_PACKET)
+    if not is_at(node, source, ifindex) or int.from_bytes(frame[62:78], "big") != source:
+        return dropped(frame, DropReason.INVALID_SOURCE)
+    destination = int.from_bytes(frame[38:54], "big")
+    if destination not in (*node.own, ALL_NODES) and destination >> 118 != LINK_LOCAL >> 118:
+        return dropped(frame, DropReason.UNKNOWN_TARGET)
+    option = frame[78 : 54 + int.from_bytes(frame[18:20], "big")]
+    if option and option != b"\2\1" + node.pods[source].mac:
+        return dropped(frame, DropReason.INVALID_MAC)
+    return Outcome(TC_ACT_OK, frame)
 
 
 def answer(node: Neighbourhood, frame: bytes, ifindex: int) -> Outcome:
@@ -52,8 +79,10 @@ def answer(node: Neighbourhood, frame: bytes, ifindex: int) -> Outcome:
     if frame[14:18] != b"\0\1\x08\0" or operation not in (b"\0\1", b"\0\2"):
         raise Unreadable(DropReason.INVALID_PACKET)
     if operation == b"\0\2":
-        if sender not in node.pods or node.pods[sender].ifindex != ifindex:
+        if not is_at(node, sender, ifindex):
             raise Unreadable(DropReason.INVALID_SOURCE)
+        if frame[22:28] != node.pods[sender].mac:
+            raise Unreadable(DropReason.INVALID_MAC)
         return Outcome(TC_ACT_OK, frame)
     if MAPPED | int.from_bytes(frame[38:42], "big") != node.gateway:
         raise Unreadable(DropReason.UNKNOWN_TARGET)
