@@ -18,6 +18,7 @@ call                  arguments                    answer
 ``policy-get``        :class:`EndpointReference`   :class:`EndpointPolicy`
 ``prefixes-wait``     :class:`AwaitPrefixes`       :class:`~.messages.Empty`, once the ipcache has
                                                    them
+``addresses-wait``    :class:`AwaitAddresses`      :class:`~.messages.Empty`, likewise
 ``map-list``          :class:`~.messages.Empty`    :class:`MapList`
 ``map-get``           :class:`MapQuery`            :class:`MapContents`
 ====================  ===========================  =================================================
@@ -88,6 +89,14 @@ class AwaitPrefixes(Message, frozen=True):
     timeout_seconds: float = 2.0
 
 
+class AwaitAddresses(Message, frozen=True):
+    """Request to answer once the node's ipcache has a pod's addresses under its identity."""
+
+    addresses: tuple[str, ...]
+    identity: Identity
+    timeout_seconds: float = 1.0
+
+
 class EndpointState(StrEnum):
     """Stages of a local endpoint's life."""
 
@@ -136,6 +145,12 @@ class LocalEndpoint(Message, frozen=True):
     gateway_ipv6: str = ""
     audit: bool = False
     """Packets that policy would drop are let through and reported."""
+    known_everywhere: bool = True
+    """Every node whose policy names its identity had that in force when the pod got it."""
+    unaware_nodes: tuple[NodeName, ...] = ()
+    """Nodes that had not: they may drop what it sends there first. None are named if nobody could
+    tell.
+    """
 
 
 class LocalEndpoints(Message, frozen=True):

@@ -6,6 +6,7 @@ from cilia.calls import Calls
 from cilia.contracts.agent import (
     AgentStatus,
     AuditEndpoint,
+    AwaitAddresses,
     AwaitPrefixes,
     CreateEndpoint,
     EndpointPolicy,
@@ -49,6 +50,7 @@ class Api:
         self._node = node
         self._endpoints = endpoints.endpoints
         self._lifecycle = endpoints.lifecycle
+        self._unaware = endpoints.unaware
         self._policy = policy
         self._ipcache = ipcache
         self._objects = objects
@@ -66,6 +68,7 @@ class Api:
             "endpoint-get": (EndpointReference, refusing(self._get)),
             "policy-get": (EndpointReference, refusing(self._policy_of)),
             "prefixes-wait": (AwaitPrefixes, refusing(self._await_prefixes)),
+            "addresses-wait": (AwaitAddresses, refusing(self._await_addresses)),
             "map-list": (Empty, self._maps),
             "map-get": (MapQuery, refusing(self._map)),
         }
@@ -100,6 +103,11 @@ class Api:
             await self._ipcache.wait_prefixes(request.prefixes)
         return Empty()
 
+    async def _await_addresses(self, request: AwaitAddresses) -> Empty:
+        async with asyncio.timeout(request.timeout_seconds):
+            await self._ipcache.wait_addresses(request.addresses, request.identity)
+        return Empty()
+
     async def _maps(self, _request: Empty) -> MapList:
         return MapList(summarise(self._objects))
 
@@ -114,6 +122,7 @@ class Api:
         return self._collector.status()
 
     def _describe(self, pod: Pod) -> LocalEndpoint:
+        unaware = self._unaware(pod.identity)
         return LocalEndpoint(
             id=pod.id,
             namespace=pod.namespace,
@@ -133,4 +142,6 @@ class Api:
             ipv6=pod.ipv6,
             gateway_ipv6=pod.gateway_ipv6,
             audit=pod.audit,
+            known_everywhere=unaware is None,
+            unaware_nodes=unaware or (),
         )

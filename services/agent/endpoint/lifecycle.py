@@ -25,6 +25,9 @@ from services.agent.errors import AgentError, NoEndpointId, TooSlow, UnknownEndp
 log = logging.getLogger(__name__)
 
 RELABEL_SECONDS: Final = 5.0
+KNOWN_SECONDS: Final = 1.0
+"""Longest wait for the nodes whose policy names a pod's identity; then the answer names the others.
+"""
 WITHDRAWAL_SECONDS: Final = 2.0
 """Longest wait of a deletion for identity's answer; after that it goes on in the background."""
 
@@ -220,8 +223,18 @@ class EndpointLifecycle:
         pod = replace(linked, identity=published.endpoint.identity)
         self.keep(pod)
         self.enter(pod)
-        await parts.policy.wait_realised(pod.identity, published.revision)
+        await self._wait_realised(pod, published.revision)
         return pod
+
+    async def _wait_realised(self, pod: Pod, revision: Revision) -> None:
+        """Wait for the policy of an identity, and, bounded, for the policies that name it."""
+        waits = (
+            self._parts.policy.wait_realised(pod.identity, revision),
+            self._parts.publisher.wait_known(pod, revision, seconds=KNOWN_SECONDS),
+        )
+        for outcome in await asyncio.gather(*waits, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
 
     async def _adopt_identity(self, pod: Pod, published: Published) -> Pod:
         """Move a pod to the identity of its row, once the policy of that is in force."""
@@ -229,7 +242,7 @@ class EndpointLifecycle:
         self.keep(pod)
         if pod.identity != former:
             self._parts.policy.ensure(pod.identity)
-            await self._parts.policy.wait_realised(pod.identity, published.revision)
+            await self._wait_realised(pod, published.revision)
             self.enter(pod)
             self._release(former)
         return pod
@@ -251,3 +264,4 @@ class EndpointLifecycle:
     def _release(self, identity: Identity) -> None:
         if not any(not pod.disconnecting for pod in self._parts.endpoints.with_identity(identity)):
             self._parts.policy.release(identity)
+            self._parts.publisher.forget_known(identity)

@@ -1,15 +1,20 @@
-"""Rows of this node's pods in the table of endpoints, written by the identity service."""
+"""Rows of this node's pods in the table of endpoints, written by the identity service, and whether
+the nodes whose policy names a pod's identity have that in force: one that hears of it later would
+drop what the pod sends there first.
+"""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from cilia.backoff import Backoff
 from cilia.bus import Bus
+from cilia.contracts.agent import AwaitAddresses
 from cilia.contracts.identity_service import Published, PublishEndpoint, WithdrawEndpoint
-from cilia.contracts.ids import EndpointId, Incarnation, NodeName
-from cilia.contracts.messages import ProblemCode, Revised
+from cilia.contracts.ids import EndpointId, Identity, Incarnation, NodeName, Revision
+from cilia.contracts.messages import Empty, ProblemCode, Revised
+from cilia.contracts.realisation import Realised, WaitKnown
 from cilia.contracts.tables import Endpoint
 from cilia.errors import Refused, Unavailable
 from cilia.notify import Wakeup
@@ -17,8 +22,22 @@ from services.agent.endpoint.store import Pod
 
 log = logging.getLogger(__name__)
 
+ANSWER_SECONDS: Final = 0.2
+"""Time that whoever waits for us has to answer in the end."""
+MOST_ASKED: Final = 64
+"""Nodes that are asked for a pod's addresses; of an identity that more of them name, whose policies
+are for all, each hears by itself.
+"""
 RETRY_SECONDS: Final = 2.0
 LONGEST_RETRY_SECONDS: Final = 5.0
+
+
+class NotKnown(Exception):
+    """Error of nodes that don't know an identity yet."""
+
+    def __init__(self, nodes: tuple[NodeName, ...]) -> None:
+        super().__init__(", ".join(nodes))
+        self.nodes = nodes
 
 
 class Publication:
@@ -28,6 +47,9 @@ class Publication:
         self._bus = bus
         self._node = node
         self._withdrawn: dict[EndpointId, tuple[asyncio.Event, Callable[[], None]]] = {}
+        self._aware: dict[Identity, tuple[NodeName, ...]] = {}
+        """Identity -> nodes whose policy names it, which have that in force."""
+        self._unaware: dict[Identity, tuple[NodeName, ...]] = {}
         self._wake = Wakeup()
         self._backoff = Backoff(RETRY_SECONDS, LONGEST_RETRY_SECONDS)
 
@@ -45,6 +67,53 @@ class Publication:
         row = row_of(self._node, pod)
         subject = self._bus.subjects.request("identity", "publish")
         return await self._bus.request(subject, PublishEndpoint(row, pod.labels, incarnation), Published)
+
+    @property
+    def unaware(self) -> Mapping[Identity, tuple[NodeName, ...]]:
+        """Identity -> nodes that didn't have it in force in time; none are named where the policy
+        service didn't tell. An identity that all know isn't there.
+        """
+        return self._unaware
+
+    async def wait_known(self, pod: Pod, revision: Revision, *, seconds: float) -> None:
+        """Wait until all nodes whose policy names a pod's identity know it, and its addresses, for
+        ``seconds`` at most.
+
+        Args:
+            revision: That of the pod's row.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                nodes = self._aware.get(pod.identity)
+                if nodes is None:
+                    nodes = self._aware[pod.identity] = await self._wait_identity(pod.identity, revision, seconds)
+                if len(nodes) <= MOST_ASKED:
+                    await asyncio.gather(*(self._wait_addresses(node, pod, seconds) for node in nodes))
+            self._unaware.pop(pod.identity, None)
+        except NotKnown as error:
+            self._unaware[pod.identity] = error.nodes
+        except (Refused, Unavailable, TimeoutError) as error:
+            log.info("who knows identity %d is not told: %s", pod.identity, error)
+            self._unaware[pod.identity] = ()
+
+    async def _wait_identity(self, identity: Identity, revision: Revision, seconds: float) -> tuple[NodeName, ...]:
+        request = WaitKnown(identity, revision, seconds - ANSWER_SECONDS)
+        answer = await self._bus.request(self._bus.subjects.request("policy", "known"), request, Realised)
+        if not answer.complete:
+            raise NotKnown(answer.stragglers)
+        return tuple(each.node for each in answer.nodes if each.node != self._node)
+
+    async def _wait_addresses(self, node: NodeName, pod: Pod, seconds: float) -> None:
+        request = AwaitAddresses(tuple(filter(None, pod.addresses)), pod.identity, seconds - ANSWER_SECONDS)
+        try:
+            await self._bus.request(self._bus.subjects.node(node, "addresses-wait"), request, Empty)
+        except (Refused, Unavailable) as error:
+            raise NotKnown((node,)) from error
+
+    def forget_known(self, identity: Identity) -> None:
+        """Forget who knows an identity that has no pod here any more."""
+        self._aware.pop(identity, None)
+        self._unaware.pop(identity, None)
 
     def withdraw(self, endpoint: EndpointId, finished: Callable[[], None]) -> asyncio.Event:
         """Have a pod's row removed; then ``finished`` is called, and the event set."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from cilia.contracts.agent import LoopName, LoopStatus
-from cilia.contracts.ids import Identity, Revision
+from cilia.contracts.ids import Identity, NodeName, Revision
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
 from services.agent.address import number
@@ -118,6 +118,10 @@ class EndpointRoom(Room):
     def compare(self, revision: Revision) -> None:
         """Have rows compared with pods, as of a registration."""
         self._republication.compare(revision)
+
+    def unaware(self, identity: Identity) -> tuple[NodeName, ...] | None:
+        """Return the nodes that didn't have an identity in force in time; None: all had."""
+        return self._rows.unaware.get(identity)
 
     def ready(self) -> int:
         """Return how many endpoints have policy in force."""

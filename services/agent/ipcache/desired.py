@@ -112,6 +112,11 @@ class Ipcache:
         """Tell whether a prefix outside of the cluster is known."""
         return parse_prefix(cidr) in self._outside
 
+    def has_identity(self, prefix: Prefix, identity: Identity) -> bool:
+        """Tell whether an address or prefix is to have an identity."""
+        found = self.desired.get(prefix)
+        return found is not None and found.identity == identity
+
     def feed_endpoints(self, upserts: Mapping[EndpointKey, Endpoint], removes: Iterable[EndpointKey]) -> None:
         """Take changes of the table of endpoints; rows of this node are passed over."""
         for key in removes:

@@ -159,6 +159,13 @@ class IpcacheReconciler(Reconciler[Prefix, Location]):
             while not self._ipcache.has_prefix(cidr) or self.plan.status(prefix) is not Status.DONE:
                 await self.written.wait()
 
+    async def wait_addresses(self, addresses: Iterable[str], identity: Identity) -> None:
+        """Wait until the kernel has addresses under an identity; bound it likewise."""
+        for address in addresses:
+            prefix = parse_prefix(address)
+            while not self._ipcache.has_identity(prefix, identity) or self.plan.status(prefix) is not Status.DONE:
+                await self.written.wait()
+
     async def watch_endpoints(self) -> None:
         """Take changes of the table of endpoints until cancelled."""
         async for changes in self._sources.endpoints.changes():

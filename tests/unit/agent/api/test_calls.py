@@ -96,6 +96,16 @@ async def test_an_impossible_request_is_refused_before_anything_happens() -> Non
 
 
 @in_fake_time
+async def test_nodes_that_dont_know_a_pods_identity_yet_are_named() -> None:
+    setting = Setting()
+    created = await setting.call("endpoint-create", request("web"))
+    assert (created.known_everywhere, created.unaware_nodes) == (True, ())
+    setting.node.services.unaware[created.identity] = (NodeName("node2"),)
+    told = await setting.call("endpoint-get", EndpointReference(id=created.id))
+    assert (told.known_everywhere, told.unaware_nodes) == (False, ("node2",))
+
+
+@in_fake_time
 async def test_the_state_follows_the_policy() -> None:
     setting = Setting()
     await setting.call("endpoint-create", request("web"))

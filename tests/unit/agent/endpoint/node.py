@@ -120,6 +120,7 @@ class FakeServices:
         self._kernel = kernel
         self._pool = pool
         self.rows: dict[EndpointId, Endpoint] = {}
+        self.unaware: dict[Identity, tuple[NodeName, ...]] = {}
         self.identities: dict[tuple[str, ...], Identity] = {}
         self.current = Incarnation(7)
         self.mirror_revision = 1000
@@ -136,6 +137,12 @@ class FakeServices:
 
     async def addresses(self) -> Addresses:
         return self._pool.allocate()
+
+    async def wait_known(self, pod: Pod, revision: Revision, *, seconds: float) -> None:
+        await self._kernel.do("known", f"{pod.identity}@{revision}")
+
+    def forget_known(self, identity: Identity) -> None:
+        self.unaware.pop(identity, None)
 
     async def publish(self, pod: Pod, incarnation: Incarnation) -> Published:
         await self._kernel.do("publish", f"{pod.name} for {incarnation}")
@@ -211,6 +218,7 @@ class Node:
         )
         self.lifecycle = EndpointLifecycle(self.parts)
         self.republication = Republication(self.parts, self.lifecycle, self.services, NODE)
+        self.unaware = self.services.unaware.get
 
     async def restore(self) -> None:
         await restore(self.parts, self.lifecycle)

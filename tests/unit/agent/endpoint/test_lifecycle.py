@@ -51,7 +51,7 @@ async def test_link_and_row_are_made_side_by_side_and_the_policy_is_awaited_last
     await node.create()
     assert now() == 3
     assert node.kernel.journal[:2] == ["link lxc1", "publish web for 7"]
-    assert node.kernel.journal[2:] == ["enter web", "policy 300@11"]
+    assert node.kernel.journal[2:] == ["enter web", "policy 300@11", "known 300@11"]
 
 
 @in_fake_time
@@ -306,7 +306,7 @@ async def test_a_relabelled_pod_moves_once_the_policy_of_its_new_identity_is_in_
     node.kernel.journal.clear()
     relabelled = await node.lifecycle.relabel(RelabelEndpoint(named("web"), {"app": "db"}))
     assert (relabelled.id, relabelled.identity) == (pod.id, DB)
-    assert node.kernel.journal == ["publish web for 7", "policy 301@11", "enter web"]
+    assert node.kernel.journal == ["publish web for 7", "policy 301@11", "known 301@11", "enter web"]
     assert node.kernel.policies == {DB: True}
     assert node.kernel.table == {number(pod.ipv4): (DB, 101, False)}
 
@@ -357,3 +357,12 @@ async def test_the_audit_of_a_pod_that_goes_does_not_bring_it_back() -> None:
 
 def test_a_request_has_defaults_that_a_test_may_override() -> None:
     assert request("db", interface="eth1").interface == "eth1"
+
+
+@in_fake_time
+async def test_a_pod_is_ready_once_the_nodes_whose_policy_names_it_know_its_identity() -> None:
+    node = Node()
+    node.kernel.slow = {"known": 2, "policy": 1}
+    await node.create()
+    assert now() == 2
+    await node.lifecycle.delete(named("web"))

@@ -3,9 +3,11 @@
 import asyncio
 from itertools import pairwise
 
+from cilia.contracts.agent import AwaitAddresses
 from cilia.contracts.identity_service import Published, PublishEndpoint, WithdrawEndpoint
 from cilia.contracts.ids import EndpointId, Incarnation, NodeName, Revision
-from cilia.contracts.messages import Problem, ProblemCode, Revised
+from cilia.contracts.messages import Empty, Problem, ProblemCode, Revised
+from cilia.contracts.realisation import NodeRealised, Realised
 from cilia.errors import Refused, Unavailable
 from services.agent.endpoint.publication import Publication
 from tests.fakes.clock import in_fake_time, now, settle
@@ -86,3 +88,51 @@ async def test_a_second_wish_to_withdraw_waits_for_the_first() -> None:
     await first.wait()
     assert finished == [1]
     running.cancel()
+
+
+POD = pod(7)
+N2 = NodeName("n2")
+ADDRESSES = {"n2.addresses-wait": lambda _: Empty()}
+
+
+def known(*, complete: bool = True, stragglers: tuple[NodeName, ...] = ()) -> Realised:
+    nodes = tuple(NodeRealised(NodeName(name), 1, 0.0) for name in ("node1", "n2"))
+    return Realised(Revision(4), complete, nodes, stragglers)
+
+
+@in_fake_time
+async def test_who_knows_an_identity_is_asked_once_and_the_addresses_of_each_pod_are_awaited_there() -> None:
+    bus = ScriptedBus(policy_known=lambda _: known(), **ADDRESSES)
+    rows = over(bus)
+    for _ in range(2):
+        await rows.wait_known(POD, Revision(4), seconds=1)
+    assert [call for call, _ in bus.asked] == ["policy.known", "n2.addresses-wait", "n2.addresses-wait"]
+    asked = bus.asked[-1][1]
+    assert isinstance(asked, AwaitAddresses)
+    assert (asked.addresses, asked.identity) == (("10.1.0.2",), POD.identity)
+    assert dict(rows.unaware) == {}
+    rows.forget_known(POD.identity)
+    await rows.wait_known(POD, Revision(9), seconds=1)
+    assert bus.asked[-2][0] == "policy.known"
+
+
+@in_fake_time
+async def test_nodes_that_are_late_are_named_until_they_know_it() -> None:
+    answers = iter([known(complete=False, stragglers=(N2,)), known(), known()])
+    waits: list[Empty | Unavailable] = [AWAY, Empty()]
+    rows = over(ScriptedBus(policy_known=lambda _: next(answers), **{"n2.addresses-wait": lambda _: waits.pop(0)}))
+    await rows.wait_known(POD, Revision(4), seconds=1)
+    assert rows.unaware == {POD.identity: (N2,)}
+    await rows.wait_known(POD, Revision(5), seconds=1)
+    assert rows.unaware == {POD.identity: (N2,)}, "it has the policy, and not the address"
+    await rows.wait_known(POD, Revision(5), seconds=1)
+    assert dict(rows.unaware) == {}
+
+
+@in_fake_time
+async def test_a_policy_service_that_is_away_leaves_open_who_knows() -> None:
+    rows = over(ScriptedBus(policy_known=lambda _: AWAY))
+    await rows.wait_known(POD, Revision(4), seconds=1)
+    assert rows.unaware == {POD.identity: ()}
+    rows.forget_known(POD.identity)
+    assert dict(rows.unaware) == {}
