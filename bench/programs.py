@@ -29,6 +29,7 @@ COLD_REPEAT: Final = 5000
 TCP: Final = 6
 SYN, ACK = 0x02, 0x10
 CLIENT_PORT: Final = 40_000
+OTHER_PORT: Final = CLIENT_PORT + 1
 PORTS: Final = (80, 81)
 """Ports of the server; the second takes the flows that the first has no port for."""
 DENIED: Final = 82
@@ -79,9 +80,14 @@ def prepare(here: Node) -> None:
 
 
 def map_to_itself(here: Node) -> bytes:
-    """Have A's flow to the world masqueraded, by its own address and port; return its packet."""
-    key = NatKey(mapped(W.address), mapped(A.address), PORTS[0], CLIENT_PORT, TCP, 0)
-    here.nat.update(key, NatEntry(mapped(A.address), CLIENT_PORT))
+    """Have two of A's flows to the world masqueraded, each as the other, so that a frame that was
+    rewritten is one to be rewritten; return a packet of one.
+    """
+    ports = CLIENT_PORT, OTHER_PORT
+    for own, outside in (ports, ports[::-1]):
+        key = NatKey(mapped(W.address), mapped(A.address), PORTS[0], own, TCP, 0)
+        here.nat.update(key, NatEntry(0, 0, 0, 0, outside, mapped(A.address), 0))
+        here.nat.update(key._replace(local_port=outside, is_reply=1), NatEntry(0, 0, 0, 0, own, mapped(A.address), 0))
     return tcp(A, W, CLIENT_PORT, PORTS[0])
 
 

@@ -188,23 +188,35 @@ static __noinline int judge_unread(const struct packet *packet, int verdict)
 }
 
 /* Packets that leave this node: TC egress of an uplink. Only what pods send to the world is
- * touched; what can't have the node's address doesn't leave. */
+ * touched, and a flow whose mapping is known costs one lookup; what can't have the node's address
+ * doesn't leave. */
 SEC("tc")
 int to_uplink(struct __sk_buff *ctx)
 {
 	struct packet packet = {.hook = HOOK_TO_UPLINK};
+	struct rewrite source = {};
 	struct location pod = {};
+	bool is_mapped;
 	int verdict;
 
 	if (!masquerades)
 		return TC_ACT_UNSPEC;
 	verdict = parse_apart(ctx, &packet);
-	if (!packet.family || !locate_local(&packet.source, &pod))
+	if (!packet.family)
+		return TC_ACT_UNSPEC;
+	if (is_node(&packet.source)) {
+		if (!verdict)
+			yield_to_node(&packet);
+		return TC_ACT_UNSPEC;
+	}
+	is_mapped = !verdict && find_mapping(ctx, &packet, &source);
+	if (!is_mapped && !locate_local(&packet.source, &pod))
 		return TC_ACT_UNSPEC;
 	if (verdict)
 		verdict = judge_unread(&packet, verdict);
 	else
-		verdict = masquerade(ctx, &packet);
+		verdict = is_mapped ? rewrite(ctx, &packet, &source)
+				    : masquerade(ctx, &packet, &source, pod.endpoint);
 	if (verdict && verdict != TC_ACT_UNSPEC)
 		return drop_of_pod(ctx, &packet, &pod, verdict);
 	if (!verdict)

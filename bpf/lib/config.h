@@ -25,10 +25,10 @@ const volatile __u32 overlay_mtu = 0;
 /* Packets between nodes' pods are routed by the underlay as they are. */
 const volatile bool is_native = false;
 
-/* Pods' packets to the world leave with the node's address, and a port from the first of these to
- * the last, of which the node's own connections take none. */
+/* Pods' packets to the world leave with the node's address; and the most mappings that one pod has
+ * for that, 0: no limit. */
 const volatile bool masquerades = false;
-const volatile __u16 nat_ports[2] = {61000, 65535};
+const volatile __u32 nat_quota = 8192;
 
 /* BPF_F_IPV6 where the kernel knows it (6.16): without it, IPv6 by devices that sum up whole
  * packets (CHECKSUM_COMPLETE) is logged as faulty and summed up again. */

@@ -39,4 +39,6 @@ enum drop_reason {
 	DROP_INVALID_FRAGMENT = 242, /* a first fragment without its whole header, another that
 					reaches over it, or of a length that none has */
 	DROP_INVALID_ADDRESS = 243,  /* an IPv6 packet with an address of IPv4 */
+	DROP_NAT_QUOTA = 250,        /* the pod has as many mappings in use as it may */
+	DROP_NAT_NO_ROOM = 251, /* the map of mappings is full, and none of the pod's own is idle */
 };

@@ -3,21 +3,26 @@
 #pragma once
 
 #include <linux/bpf.h>
+#include <linux/in.h>
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "lib/address.h"
+#include "lib/clock.h"
 #include "lib/config.h"
 #include "lib/conntrack.h"
 #include "lib/drop_reasons.h"
+#include "lib/icmp.h"
 #include "lib/locate.h"
+#include "lib/nat_idle.h"
+#include "lib/nat_mapping.h"
+#include "lib/nat_ports.h"
 #include "lib/packet.h"
 #include "lib/rewrite.h"
 #include "maps/nat.h"
 
-#define NAT_TRIES      32
-#define NAT_FREE_TRIES 24 /* how many of them are for a port that has no mapping */
+#define NAT_CHECK_SECONDS 1
 
 /* Tell whether pods are known by their own addresses where a packet goes. */
 static __always_inline bool is_non_masquerade(const struct packet *packet)
@@ -59,103 +64,75 @@ static __always_inline void node_address(const struct packet *packet, struct add
 		words_of(address)[i] = word[i];
 }
 
-/* Make the key of the mapping of what a pod sends; an echo's identifier stands where a port would.
- */
-static __always_inline void nat_key_of(const struct packet *packet, struct nat_key *key)
+/* Prepare the room for a mapping of what a packet's pod sends; false if no port is to be had. */
+static __always_inline bool prepare_mapping(struct nat_scratch *room, const struct packet *packet,
+					    __u32 endpoint)
 {
-	key->remote = packet->destination;
-	key->local = packet->source;
-	key->remote_port = packet->destination_port;
-	key->local_port = packet->source_port;
-	key->protocol = packet->protocol;
-	key->is_reply = 0;
-	key->pad[0] = key->pad[1] = 0;
-}
+	struct nat_ports ports = nat_ports();
 
-/* Remove the mapping under whose key `reply` packets come back if its flow is closed or gone;
- * returns whether it was. Global, so that the verifier looks at it once, not at each try. */
-__noinline int reclaim_mapping(const struct nat_key *reply, __u8 family)
-{
-	struct packet former = {.family = family};
-	const struct nat_entry *back;
-	const struct ct_entry *flow;
-	struct nat_key own;
-	union ct_key key;
-
-	if (!reply)
+	if (!ports.first)
 		return false;
-	own = *reply; /* 6.1 takes no memory of another function as a key */
-	back = bpf_map_lookup_elem(&cilia_nat, &own);
-	if (!back)
-		return false;
-	former.protocol = reply->protocol;
-	former.source = back->address;
-	former.source_port = back->port;
-	former.destination = reply->remote;
-	former.destination_port = reply->remote_port;
-	former.icmp_type = echo_type(&former);
-	ct_key_of(&former, &key);
-	flow = lookup_flow(&former, &key);
-	if (flow && !is_closed(flow))
-		return false;
-	bpf_map_delete_elem(&cilia_nat, &own);
-	nat_key_of(&former, &own);
-	bpf_map_delete_elem(&cilia_nat, &own);
+	room->first = ports.first;
+	room->ports = ports.last - ports.first + 1;
+	room->start = bpf_get_prandom_u32();
+	nat_key_of(packet, &room->sent);
+	room->reply = room->sent;
+	room->reply.is_reply = 1;
+	node_address(packet, &room->reply.local);
+	__builtin_memset(&room->back, 0, sizeof(room->back));
+	room->back.checked = coarse_now();
+	room->back.endpoint = endpoint;
+	room->back.port = packet->source_port;
+	room->back.address = packet->source;
 	return true;
 }
 
-/* Search of a port under which nothing comes back yet. */
-struct port_search {
-	struct nat_key reply; /* with the port, once it is found */
-	struct nat_entry back;
-	__u32 first; /* try; 0 is the first of nat_ports */
-	__u8 family;
-	__u8 is_found;
-	__u8 pad[2];
-};
-
-/* Try a port, called by bpf_loop: the verifier looks at it once. Returns 1 to end the search. */
-static long try_port(__u32 number, struct port_search *search)
+/* Enter both halves of the mapping in the room; returns 0 or a verdict. Two CPUs may do so for one
+ * flow at the same time; the first to enter what it sends has made the mapping. */
+static __noinline int enter_mapping(struct __sk_buff *ctx, struct nat_scratch *room,
+				    struct nat_usage *usage)
 {
-	__u32 ports = nat_ports[1] - nat_ports[0] + 1;
-	struct nat_key *reply = &search->reply;
+	__u32 number = usage ? __sync_fetch_and_add(&usage->head, 1) : 0;
+	int verdict;
 
-	reply->local_port = bpf_htons(nat_ports[0] + (search->first + number) % ports);
-	if (reply->local_port == bpf_htons(tunnel_port))
+	room->back.number = number;
+	verdict = search_port(ctx, room);
+	if (verdict)
+		return verdict;
+	room->forth = room->back;
+	room->forth.tag = nat_tag(&room->sent);
+	room->forth.address = room->reply.local;
+	room->forth.port = room->reply.local_port;
+	if (bpf_map_update_elem(&cilia_nat, &room->sent, &room->forth, BPF_NOEXIST)) {
+		bpf_map_delete_elem(&cilia_nat, &room->reply);
+		return bpf_map_lookup_elem(&cilia_nat, &room->sent) ? 0 : -DROP_NAT_NO_ROOM;
+	}
+	if (!room->back.endpoint)
 		return 0;
-	if (bpf_map_update_elem(&cilia_nat, reply, &search->back, BPF_NOEXIST) &&
-	    (number < NAT_FREE_TRIES || !reclaim_mapping(reply, search->family) ||
-	     bpf_map_update_elem(&cilia_nat, reply, &search->back, BPF_NOEXIST)))
-		return 0;
-	search->is_found = true;
-	return 1;
+	room->turn.number = number;
+	room->turn.endpoint = room->back.endpoint;
+	bpf_map_update_elem(&cilia_nat_turns, &room->turn, &room->sent, BPF_ANY);
+	return 0;
 }
 
-/* Take a port that no other flow to the same remote address and port has, or at last one whose flow
- * is closed: the remote may remember that one for a minute (TIME_WAIT), and then answers only what
- * the client sends a second time. Two CPUs may do so for one flow at the same time; the first to
- * enter what it sends has made the mapping. If two take over the port of one ended flow at the same
- * time, the answers go to the later of the two, and the other's connection has to be tried again.
- * Returns the mapping, or NULL. */
-static __noinline const struct nat_entry *open_mapping(const struct packet *packet,
-						       const struct nat_key *key)
+/* Make a mapping for what a packet's pod sends, charged to an endpoint; returns 0 or a verdict.
+ * Global, so that the verifier looks at it once. */
+__noinline int open_mapping(struct __sk_buff *ctx, const struct packet *packet, __u32 endpoint)
 {
-	struct port_search search = {
-	    .reply = *key, .first = bpf_get_prandom_u32(), .family = packet->family};
-	struct nat_entry out = {};
+	struct nat_usage *usage = bpf_map_lookup_elem(&cilia_nat_usage, &endpoint);
+	struct nat_scratch *room = nat_scratch();
+	int verdict;
 
-	search.back.address = key->local;
-	search.back.port = key->local_port;
-	search.reply.is_reply = 1;
-	node_address(packet, &search.reply.local);
-	bpf_loop(NAT_TRIES, try_port, &search, 0);
-	if (search.is_found) {
-		out.address = search.reply.local;
-		out.port = search.reply.local_port;
-		if (bpf_map_update_elem(&cilia_nat, key, &out, BPF_NOEXIST))
-			bpf_map_delete_elem(&cilia_nat, &search.reply);
-	}
-	return bpf_map_lookup_elem(&cilia_nat, key);
+	if (!packet || !room)
+		return -DROP_NAT_NO_ROOM;
+	if (!has_quota(endpoint))
+		return -DROP_NAT_QUOTA;
+	if (!prepare_mapping(room, packet, endpoint))
+		return -DROP_NAT_NO_PORT;
+	verdict = enter_mapping(ctx, room, usage);
+	if (verdict == -DROP_NAT_NO_ROOM && make_room(endpoint))
+		verdict = enter_mapping(ctx, room, usage);
+	return verdict;
 }
 
 static __always_inline int rewrite(struct __sk_buff *ctx, const struct packet *packet,
@@ -165,29 +142,105 @@ static __always_inline int rewrite(struct __sk_buff *ctx, const struct packet *p
 				: rewrite_packet(ctx, packet, rewrite);
 }
 
-/* Masquerade what a local pod sends to the world. Returns 0, also if the packet is left as it is,
- * or a verdict. */
-static __noinline int masquerade(struct __sk_buff *ctx, const struct packet *packet)
+/* Tell whether a mapping should be checked again. */
+static __always_inline bool is_check_due(const struct nat_entry *entry)
 {
-	struct rewrite source = {
-	    .is_source = true, .is_ipv6 = packet->family == 6, .protocol = packet->protocol};
-	const struct nat_entry *entry;
+	return coarse_now() - entry->checked >= ticks_per_second * NAT_CHECK_SECONDS;
+}
+
+/* Check the mapping of what comes back under a key for a socket of the node that was bound to its
+ * port since, which nothing else says of UDP before it sends. If there is one, the mapping is
+ * removed. */
+static __noinline bool has_lost_port(struct __sk_buff *ctx, const struct nat_key *reply)
+{
+	struct nat_scratch *room = nat_scratch();
+
+	if (!room || reply->protocol != IPPROTO_UDP || !has_socket(ctx, reply))
+		return false;
+	room->other = *reply;
+	remove_mapping(room);
+	return true;
+}
+
+/* Check a mapping of what a pod sends: what comes back by it must come to the pod. If it does not,
+ * since two CPUs took one port at the same time or a socket has it, the mapping is removed. */
+static __noinline bool is_mapping_lost(struct __sk_buff *ctx, const struct packet *packet,
+				       const struct rewrite *source)
+{
+	struct nat_scratch *room = nat_scratch();
+	const struct nat_entry *back;
+
+	if (!room)
+		return false;
+	nat_key_of(packet, &room->sent);
+	room->reply = room->sent;
+	room->reply.local = source->to;
+	room->reply.local_port = source->port_to;
+	room->reply.is_reply = 1;
+	back = bpf_map_lookup_elem(&cilia_nat, &room->reply);
+	if (back && back->port == packet->source_port &&
+	    is_same_address(&back->address, &packet->source))
+		return has_lost_port(ctx, &room->reply);
+	bpf_map_delete_elem(&cilia_nat, &room->sent);
+	return true;
+}
+
+/* Find the mapping of what a pod sends, and how it is rewritten. */
+static __noinline bool find_mapping(struct __sk_buff *ctx, const struct packet *packet,
+				    struct rewrite *source)
+{
+	struct nat_entry *entry;
 	struct nat_key key;
 
 	nat_key_of(packet, &key);
 	entry = bpf_map_lookup_elem(&cilia_nat, &key);
-	if (!entry) {
-		if (is_non_masquerade(packet) || is_reply(packet))
-			return 0;
-		entry = packet->is_error ? NULL : open_mapping(packet, &key);
-	}
 	if (!entry)
-		return packet->is_error ? -DROP_CT_INVALID : -DROP_NAT_NO_PORT;
-	source.from = packet->source;
-	source.to = entry->address;
-	source.port_from = packet->source_port;
-	source.port_to = entry->port;
-	return rewrite(ctx, packet, &source);
+		return false;
+	source->to = entry->address;
+	source->port_to = entry->port;
+	if (!is_entry_of(entry, &key))
+		return false;
+	source->from = packet->source;
+	source->port_from = packet->source_port;
+	source->is_source = true;
+	source->is_ipv6 = packet->family == 6;
+	source->protocol = packet->protocol;
+	if (!is_check_due(entry))
+		return true;
+	entry->checked = coarse_now();
+	return !is_mapping_lost(ctx, packet, source);
+}
+
+/* Masquerade what a local pod sends to the world, by a mapping that is to be made. Returns 0, also
+ * if the packet is left as it is, or a verdict. */
+static __noinline int masquerade(struct __sk_buff *ctx, const struct packet *packet,
+				 struct rewrite *source, __u32 endpoint)
+{
+	int verdict;
+
+	if (is_non_masquerade(packet) || is_reply(packet))
+		return 0;
+	if (packet->is_error)
+		return -DROP_CT_INVALID;
+	verdict = open_mapping(ctx, packet, endpoint);
+	if (verdict)
+		return verdict;
+	if (!find_mapping(ctx, packet, source))
+		return -DROP_NAT_NO_PORT;
+	return rewrite(ctx, packet, source);
+}
+
+/* Tell whether what comes under the key of a mapping is for the node: it begins a connection to a
+ * socket that listens, or its port has one now. */
+static __always_inline bool is_for_node(struct __sk_buff *ctx, const struct packet *packet,
+					const struct nat_key *key, struct nat_entry *entry)
+{
+	if (key->protocol == IPPROTO_TCP)
+		return (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && has_socket(ctx, key);
+	if (!is_check_due(entry))
+		return false;
+	entry->checked = coarse_now();
+	return has_lost_port(ctx, key);
 }
 
 /* Give what comes back the pod's address, in `packet` too. Returns 0, also if nothing is mapped
@@ -195,24 +248,65 @@ static __noinline int masquerade(struct __sk_buff *ctx, const struct packet *pac
 static __noinline int reverse_masquerade(struct __sk_buff *ctx, struct packet *packet)
 {
 	struct rewrite destination = {.is_ipv6 = packet->family == 6, .protocol = packet->protocol};
-	struct nat_key key = {.is_reply = 1};
-	const struct nat_entry *entry;
+	struct nat_entry *entry;
+	struct nat_key key;
 	int verdict;
 
-	key.remote = packet->source;
-	key.local = packet->destination;
-	key.remote_port = packet->source_port;
-	key.local_port = packet->destination_port;
-	key.protocol = packet->protocol;
+	reply_key_of(packet, &key);
 	entry = bpf_map_lookup_elem(&cilia_nat, &key);
-	if (!entry)
+	if (!entry || entry->is_node || is_for_node(ctx, packet, &key, entry))
+		return 0;
+	destination.to = entry->address;
+	destination.port_to = entry->port;
+	if (!is_entry_of(entry, &key))
 		return 0;
 	destination.from = packet->destination;
-	destination.to = entry->address;
 	destination.port_from = packet->destination_port;
-	destination.port_to = entry->port;
 	verdict = rewrite(ctx, packet, &destination);
 	packet->destination = destination.to;
 	packet->destination_port = destination.port_to;
 	return verdict;
+}
+
+/* Tell whether a packet that this node sends shows that it has a port: a reset says the opposite,
+ * and an error is about another's packet. */
+static __always_inline bool claims_port(const struct packet *packet, const struct nat_ports *ports)
+{
+	__u16 port = bpf_ntohs(packet->source_port);
+
+	return port >= ports->lowest && port <= ports->highest && port && !packet->is_error &&
+	       !(packet->tcp_flags & TCP_RST);
+}
+
+/* Leave to the node what it takes by sending from it: a mapping with that port to the same remote
+ * end is removed, and its pod's next packet gets another. No socket shows who waits for an echo, so
+ * its identifier is entered as the node's. */
+static __noinline void yield_to_node(const struct packet *packet)
+{
+	struct nat_scratch *room = nat_scratch();
+	struct nat_ports ports = nat_ports();
+	struct nat_entry *entry;
+
+	if (!room || !claims_port(packet, &ports))
+		return;
+	nat_key_of(packet, &room->reply);
+	room->reply.is_reply = 1;
+	entry = bpf_map_lookup_elem(&cilia_nat, &room->reply);
+	if (entry && entry->is_node) {
+		entry->checked = coarse_now();
+		return;
+	}
+	if (entry) {
+		room->other = room->reply;
+		remove_mapping(room);
+	}
+	if (!is_icmp(packet))
+		return;
+	__builtin_memset(&room->back, 0, sizeof(room->back));
+	room->back.tag = nat_tag(&room->reply);
+	room->back.checked = coarse_now();
+	room->back.port = packet->source_port;
+	room->back.address = packet->source;
+	room->back.is_node = true;
+	bpf_map_update_elem(&cilia_nat, &room->reply, &room->back, BPF_ANY);
 }

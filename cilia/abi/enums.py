@@ -44,6 +44,8 @@ class DropReason(IntEnum):
     CT_REUSED = 241
     INVALID_FRAGMENT = 242
     INVALID_ADDRESS = 243
+    NAT_QUOTA = 250
+    NAT_NO_ROOM = 251
 
 
 class EndpointFlag(IntEnum):

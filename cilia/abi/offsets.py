@@ -144,8 +144,13 @@ class MetricOffset(IntEnum):
 class NatEntryOffset(IntEnum):
     """Members of ``struct nat_entry``."""
 
-    ADDRESS = 0
-    PORT = 16
+    TAG = 0
+    CHECKED = 4
+    NUMBER = 8
+    ENDPOINT = 12
+    PORT = 14
+    ADDRESS = 16
+    IS_NODE = 32
 
 
 class NatKeyOffset(IntEnum):
@@ -157,6 +162,29 @@ class NatKeyOffset(IntEnum):
     LOCAL_PORT = 34
     PROTOCOL = 36
     IS_REPLY = 37
+
+
+class NatPortsOffset(IntEnum):
+    """Members of ``struct nat_ports``."""
+
+    FIRST = 0
+    LAST = 2
+    LOWEST = 4
+    HIGHEST = 6
+
+
+class NatTurnOffset(IntEnum):
+    """Members of ``struct nat_turn``."""
+
+    NUMBER = 0
+    ENDPOINT = 4
+
+
+class NatUsageOffset(IntEnum):
+    """Members of ``struct nat_usage``."""
+
+    HEAD = 0
+    TAIL = 4
 
 
 class PacketOffset(IntEnum):

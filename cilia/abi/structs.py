@@ -549,22 +549,29 @@ class Metric(NamedTuple):
 METRIC: Final = Codec("struct metric", 16, Metric.pack, Metric.unpack)
 
 
-_NAT_ENTRY = Struct("=16sH2x")
+_NAT_ENTRY = Struct("=IIIHH16sB3x")
 
 
 class NatEntry(NamedTuple):
-    """``struct nat_entry``, 20 bytes."""
+    """``struct nat_entry``, 36 bytes."""
 
-    address: bytes  # struct address
+    tag: int  # __u32
+    checked: int  # __u32
+    number: int  # __u32
+    endpoint: int  # __u16
     port: int  # __be16
+    address: bytes  # struct address
+    is_node: int  # __u8
 
     def pack(self) -> bytes:
-        return _NAT_ENTRY.pack(exact(self.address, 16), htons(self.port))
+        return _NAT_ENTRY.pack(
+            self.tag, self.checked, self.number, self.endpoint, htons(self.port), exact(self.address, 16), self.is_node
+        )
 
     @classmethod
     def of(cls, v: tuple[Any, ...]) -> Self:
         """Build from the values of the flat format."""
-        return cls(v[0], ntohs(v[1]))
+        return cls(v[0], v[1], v[2], v[3], ntohs(v[4]), v[5], v[6])
 
     @classmethod
     def unpack(cls, data: Buffer) -> Self:
@@ -575,7 +582,7 @@ class NatEntry(NamedTuple):
         return map(cls.of, _NAT_ENTRY.iter_unpack(data))
 
 
-NAT_ENTRY: Final = Codec("struct nat_entry", 20, NatEntry.pack, NatEntry.unpack)
+NAT_ENTRY: Final = Codec("struct nat_entry", 36, NatEntry.pack, NatEntry.unpack)
 
 
 _NAT_KEY = Struct("=16s16sHHBB2x")
@@ -616,6 +623,95 @@ class NatKey(NamedTuple):
 
 
 NAT_KEY: Final = Codec("struct nat_key", 40, NatKey.pack, NatKey.unpack)
+
+
+_NAT_PORTS = Struct("=HHHH")
+
+
+class NatPorts(NamedTuple):
+    """``struct nat_ports``, 8 bytes."""
+
+    first: int  # __u16
+    last: int  # __u16
+    lowest: int  # __u16
+    highest: int  # __u16
+
+    def pack(self) -> bytes:
+        return _NAT_PORTS.pack(self.first, self.last, self.lowest, self.highest)
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls(v[0], v[1], v[2], v[3])
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_NAT_PORTS.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _NAT_PORTS.iter_unpack(data))
+
+
+NAT_PORTS: Final = Codec("struct nat_ports", 8, NatPorts.pack, NatPorts.unpack)
+
+
+_NAT_TURN = Struct("=IH2x")
+
+
+class NatTurn(NamedTuple):
+    """``struct nat_turn``, 8 bytes."""
+
+    number: int  # __u32
+    endpoint: int  # __u16
+
+    def pack(self) -> bytes:
+        return _NAT_TURN.pack(self.number, self.endpoint)
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls(v[0], v[1])
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_NAT_TURN.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _NAT_TURN.iter_unpack(data))
+
+
+NAT_TURN: Final = Codec("struct nat_turn", 8, NatTurn.pack, NatTurn.unpack)
+
+
+_NAT_USAGE = Struct("=II")
+
+
+class NatUsage(NamedTuple):
+    """``struct nat_usage``, 8 bytes."""
+
+    head: int  # __u32
+    tail: int  # __u32
+
+    def pack(self) -> bytes:
+        return _NAT_USAGE.pack(self.head, self.tail)
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls(v[0], v[1])
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_NAT_USAGE.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _NAT_USAGE.iter_unpack(data))
+
+
+NAT_USAGE: Final = Codec("struct nat_usage", 8, NatUsage.pack, NatUsage.unpack)
 
 
 _PACKET = Struct("=16s16sHHHHBBBBBBBBIIII")

@@ -102,6 +102,10 @@ class Config(Struct, frozen=True, kw_only=True):
     """Networks, such as ``192.0.2.0/24``, where pods are known by their own addresses; the pods'
     own always are.
     """
+    nat_quota: int = 8192
+    """Most masqueraded flows of one pod at a time; 0: an eighth of those that ``maps.nat`` has room
+    for, which is the most in any case.
+    """
     routes_refresh_seconds: float = 30.0
     """Pause between two comparisons of the kernel's routes with the desired ones."""
     vxlan_port: int = 8472
@@ -145,6 +149,8 @@ class Config(Struct, frozen=True, kw_only=True):
             node_labels(self.labels)
         except BadLabel as error:
             _refuse("labels", ",".join(self.labels), str(error))
+        if not 0 <= self.nat_quota <= LARGEST_MAP:
+            _refuse("nat_quota", self.nat_quota, f"flows, 0 to {LARGEST_MAP}")
         if not self.versions:
             raise BadConfig("pool", self.pool, source="configuration", reason="pods need a pool: this, pool6 or both")
 

@@ -6,9 +6,11 @@ RCU when a link is new: for the worker thread.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from cilia.abi import maps
 from cilia.datapath.clock import TICKS_PER_SECOND
 from cilia.datapath.features import ensure_bpffs, kernel_version
 from cilia.datapath.migration import Migration, recover
@@ -16,13 +18,15 @@ from cilia.datapath.objects import OBJECTS, LoadedObject, LoadOptions, load
 from services.agent.address import ipv4_number, number, packed
 from services.agent.config import Config, RoutingMode
 from services.agent.loader.devices import NodeDevices
+from services.agent.loader.nat_ports import NatPortsWord, local_ports, masquerade_ports
 from services.agent.loader.sizes import max_entries, memory_bytes
 
 BPF_F_IPV6: Final = 1 << 7
 IPV6_CHECKSUM_KERNEL: Final = (6, 16)
 """The first kernel that knows this flag of bpf_l4_csum_replace."""
 OBJECT: Final = OBJECTS / "cilia.o"
-FIRST_NAT_PORT, LAST_NAT_PORT, LAST_PORT = 1024, 29_999, 65_535
+PODS_SHARING_NAT: Final = 8
+"""Pods that together may fill the map of mappings."""
 EVENT_BURST_SECONDS: Final = 4
 """Seconds' worth of reports that may come at once."""
 
@@ -45,6 +49,8 @@ def install_datapath(config: Config, devices: NodeDevices, attach: Callable[[Loa
     migration = Migration(objects, pins)
     try:
         migration.copy()
+        with closing(NatPortsWord(objects)) as ports:
+            ports.follow(*masquerade_ports(*local_ports()))
         migration.commit()
         attach(objects)
         migration.finish()
@@ -64,9 +70,10 @@ def load_datapath(config: Config, devices: NodeDevices) -> LoadedObject:
     """
     pins = Path(config.pin_directory)
     pins.mkdir(parents=True, exist_ok=True)
+    sizes = max_entries(config.maps, memory_bytes())
     loading = LoadOptions(
-        variables=variables(config, devices, kernel=kernel_version(), ports=masquerade_ports(*local_ports())),
-        max_entries=max_entries(config.maps, memory_bytes()),
+        variables=variables(config, devices, kernel=kernel_version(), nat_entries=sizes[maps.NAT.name]),
+        max_entries=sizes,
         pin_directory=pins,
         migrate=True,
     )
@@ -74,12 +81,12 @@ def load_datapath(config: Config, devices: NodeDevices) -> LoadedObject:
 
 
 def variables(
-    config: Config, devices: NodeDevices, *, kernel: tuple[int, int], ports: tuple[int, int]
+    config: Config, devices: NodeDevices, *, kernel: tuple[int, int], nat_entries: int
 ) -> dict[str, int | bool | bytes]:
     """Return the values of the programs' read-only variables (bpf/lib/config.h).
 
     Args:
-        ports: First and last port for masqueraded flows.
+        nat_entries: Size of cilia_nat, which holds two entries a mapping.
     """
     return {
         "node_ipv4": ipv4_number(config.ipv4),
@@ -89,7 +96,7 @@ def variables(
         "tunnel_port": config.vxlan_port,
         "is_native": config.routing is RoutingMode.NATIVE,
         "masquerades": config.masquerade,
-        "nat_ports": b"".join(port.to_bytes(2, "little") for port in ports),
+        "nat_quota": min(config.nat_quota or nat_entries, max(nat_entries // 2 // PODS_SHARING_NAT, 1)),
         "ipv6_checksum_flag": BPF_F_IPV6 if kernel >= IPV6_CHECKSUM_KERNEL else 0,
         "ticks_per_second": TICKS_PER_SECOND,
         "trace_ticks": int(config.trace_seconds * TICKS_PER_SECOND),
@@ -98,21 +105,3 @@ def variables(
         "node_event_rate": config.node_event_limit,
         "node_event_burst": EVENT_BURST_SECONDS * config.node_event_limit,
     }
-
-
-def local_ports() -> tuple[int, int]:
-    """Return the first and last port that the node's own connections take."""
-    first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
-    return int(first), int(last)
-
-
-def masquerade_ports(first_local: int, last_local: int) -> tuple[int, int]:
-    """Return the first and last port for masqueraded flows: the greater part of what the node
-    itself leaves over.
-
-    Privileged ports, and those above 30,000 where services get theirs (NodePort), are left out
-    below the node's.
-    """
-    below = FIRST_NAT_PORT, min(first_local - 1, LAST_NAT_PORT)
-    above = last_local + 1, LAST_PORT
-    return max(below, above, key=lambda ports: ports[1] - ports[0])

@@ -45,6 +45,7 @@ def max_entries(sizes: MapSizes, total_bytes: int) -> dict[str, int]:
     wanted = {
         **{layout.name: sizes.conntrack or shared for layout in FLOWS},
         maps.NAT.name: sizes.nat or shared,
+        maps.NAT_TURNS.name: max((sizes.nat or shared) // 2, 1),
         maps.NON_MASQUERADE.name: sizes.non_masquerade,
         maps.ENDPOINTS.name: sizes.endpoints,
         maps.IPCACHE.name: sizes.ipcache,

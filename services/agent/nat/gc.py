@@ -3,17 +3,20 @@
 A mapping is two entries of cilia_nat, one for what the pod sends and one for what comes back
 (bpf/maps/nat.h). What is found unused goes only if the next sweep finds it so again: the programs
 enter a mapping half by half, and the port of an ended flow should rest while the remote end may
-still remember it (TIME_WAIT, a minute).
+still remember it (TIME_WAIT, a minute). A port that is needed sooner the programs take themselves.
+
+An echo of the node itself has one entry, which goes once it has idled.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from cilia.abi import maps
-from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry, NatEntry, NatKey
+from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry, NatEntry, NatKey, NatTurn
+from cilia.datapath.clock import TICKS_PER_SECOND, TICKS_WRAP
 from cilia.datapath.errors import MapError
 from cilia.datapath.maps import Map
 from cilia.datapath.objects import LoadedObject
@@ -26,6 +29,8 @@ STEP: Final = 128
 IPV4_MASK: Final = 0xFFFF_FFFF
 ICMP: Final = (1, 58)
 ECHO_ID_ZERO: Final = 0xFFFF
+NODE_ECHO_SECONDS: Final = 60
+"""Time for which an identifier that the node uses is kept for it."""
 
 
 def flow_of(key: NatKey) -> Ct4Key | Ct6Key:
@@ -42,10 +47,9 @@ def _flow_port(key: NatKey) -> int:
     return key.local_port or (ECHO_ID_ZERO if key.protocol in ICMP else 0)
 
 
-def other_half(key: NatKey, entry: NatEntry) -> tuple[NatKey, NatEntry]:
-    """Return the other entry of a mapping."""
-    other = key._replace(local=entry.address, local_port=entry.port, is_reply=1 - key.is_reply)
-    return other, NatEntry(key.local, key.local_port)
+def other_half(key: NatKey, entry: NatEntry) -> NatKey:
+    """Return the key of the other entry of a mapping."""
+    return key._replace(local=entry.address, local_port=entry.port, is_reply=1 - key.is_reply)
 
 
 @dataclass(slots=True)
@@ -58,11 +62,13 @@ class NatGcCounters:
 class NatGc:
     """Sweeps cilia_nat. ``run`` goes to the supervisor."""
 
-    def __init__(self, objects: LoadedObject, sweep_seconds: float) -> None:
+    def __init__(self, objects: LoadedObject, sweep_seconds: float, clock_ticks: Callable[[], int]) -> None:
         self._map: Map[NatKey, NatEntry] = objects.map(maps.NAT)
+        self._turns: Map[NatTurn, NatKey] = objects.map(maps.NAT_TURNS)
         self._flows4: Map[Ct4Key, CtEntry] = objects.map(maps.CT4)
         self._flows6: Map[Ct6Key, CtEntry] = objects.map(maps.CT6)
         self._sweep_seconds = sweep_seconds
+        self._clock_ticks = clock_ticks
         self._unused: set[NatKey] = set()
         """Entries that the latest sweep found without their flow or their other half."""
         self.entries = 0
@@ -71,7 +77,7 @@ class NatGc:
 
     def close(self) -> None:
         """Give the maps back."""
-        for each in (self._map, self._flows4, self._flows6):
+        for each in (self._map, self._turns, self._flows4, self._flows6):
             each.close()
 
     async def run(self) -> None:
@@ -87,18 +93,32 @@ class NatGc:
         """Look at every entry once, in small steps."""
         found, unused = 0, set[NatKey]()
         for keys, values in self._map.batches(STEP):
+            now = self._clock_ticks()
             entries = list(zip(NatKey.unpack_each(keys), NatEntry.unpack_each(values), strict=True))
             found += len(entries)
-            dead = [each for key, entry in entries for each in self._dead(key, entry, unused)]
+            dead = {
+                gone: entry
+                for key, entry in entries
+                for gone in (self._dead_echo(key, entry, now) if entry.is_node else self._dead(key, entry, unused))
+            }
             if dead:
+                self._turns.delete_many(NatTurn(each.number, each.endpoint) for each in dead.values() if each.endpoint)
                 self.counters.removed += self._map.delete_many(dead)
             await asyncio.sleep(0)
         self._unused, self.entries = unused, found
 
+    @staticmethod
+    def _dead_echo(key: NatKey, entry: NatEntry, now: int) -> Iterator[NatKey]:
+        """Yield the key of an echo of the node if it has idled too long."""
+        idle = (now - entry.checked) % TICKS_WRAP
+        if NODE_ECHO_SECONDS * TICKS_PER_SECOND < idle <= TICKS_WRAP // 2:
+            yield key
+
     def _dead(self, key: NatKey, entry: NatEntry, unused: set[NatKey]) -> Iterator[NatKey]:
         """Yield what goes with an entry; one that is unused for the first time is noted."""
-        other, expected = other_half(key, entry)
-        is_whole = self._map.lookup(other) == expected
+        other = other_half(key, entry)
+        beside = self._map.lookup(other)
+        is_whole = beside is not None and (beside.address, beside.port) == (key.local, key.local_port)
         if is_whole and (key.is_reply or self._is_known(key)):
             return
         if key not in self._unused:

@@ -1,9 +1,10 @@
-"""Masquerading: the CIDRs that it leaves alone, and the mappings of flows that ended."""
+"""Masquerading: the CIDRs that it leaves alone, its ports, and the mappings of flows that ended."""
 
 from collections.abc import Iterable
 
 from cilia.abi import maps
 from cilia.contracts.agent import LoopName, LoopStatus
+from cilia.datapath.clock import CoarseClock
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
 from services.agent.address import cidr_of
@@ -11,19 +12,23 @@ from services.agent.config import Config
 from services.agent.drift.loop import Look
 from services.agent.drift.reconciled import ReconciledDrift
 from services.agent.kernel import Kernel
+from services.agent.loader.nat_ports import NatPortsWord
 from services.agent.nat.desired import NonMasqueradeCidrs
 from services.agent.nat.gc import NatGc
 from services.agent.nat.maps import NonMasqueradeMap
+from services.agent.nat.ports import NatPortRange
 from services.agent.nat.reconciler import NonMasqueradeReconciler
 from services.agent.node.tables import Tables
 from services.agent.room import Entries, Room
 
 
 class NatRoom(Room):
-    """cilia_nat and cilia_non_masquerade."""
+    """cilia_nat, cilia_nat_ports and cilia_non_masquerade."""
 
     def __init__(self, config: Config, kernel: Kernel, tables: Tables) -> None:
-        self._gc = NatGc(kernel.objects, config.conntrack_sweep_seconds)
+        clock = CoarseClock(kernel.objects.program("read_clock"))
+        self._gc = NatGc(kernel.objects, config.conntrack_sweep_seconds, clock.now)
+        self._ports = NatPortRange(NatPortsWord(kernel.objects), config.drift_seconds)
         self._map = NonMasqueradeMap(kernel.objects)
         cidrs = NonMasqueradeCidrs(config.masquerade_exclude)
         self.reconciler = NonMasqueradeReconciler(cidrs, self._map, tables.nodes.wait_complete)
@@ -37,11 +42,12 @@ class NatRoom(Room):
         )
 
     def loops(self) -> dict[str, Loop]:
-        """Return the loops of both maps."""
+        """Return the loops of these maps."""
         return {
             "non-masquerade": self.reconciler.run,
             "non-masquerade prune": self.reconciler.prune,
             "nat sweep": self._gc.run,
+            "nat ports": self._ports.run,
         }
 
     def looks(self) -> dict[str, Look]:
@@ -71,4 +77,5 @@ class NatRoom(Room):
     def close(self) -> None:
         """Give the maps back."""
         self._gc.close()
+        self._ports.close()
         self._map.close()

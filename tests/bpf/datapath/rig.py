@@ -29,6 +29,7 @@ from cilia.abi.structs import (
     Metric,
     NatEntry,
     NatKey,
+    NatPorts,
     PolicyEntry,
     PolicyKey,
     PolicyVersion,
@@ -57,7 +58,10 @@ SIZES: Final = {
     "cilia_ct6": 4096,
     "cilia_fragments": 4096,
     "cilia_nat": 4096,
+    "cilia_nat_turns": 4096,
 }
+PORTS: Final = (61_000, 65_535)
+"""First and last port of mappings."""
 
 
 class Pod(NamedTuple):
@@ -95,6 +99,8 @@ class Node:
         self.flows6: Map[Ct6Key, CtEntry] = self.objects.map(maps.CT6)
         self.fragments = self.objects.map(maps.FRAGMENTS)
         self.nat: Map[NatKey, NatEntry] = self.objects.map(maps.NAT)
+        self.turns = self.objects.map(maps.NAT_TURNS)
+        self.usage = self.objects.map(maps.NAT_USAGE)
         self.non_masquerade: Map[IpcacheKey, int] = self.objects.map(maps.NON_MASQUERADE)
         self.endpoints: Map[EndpointKey, Endpoint] = self.objects.map(maps.ENDPOINTS)
         self.ipcache: Map[IpcacheKey, IpcacheEntry] = self.objects.map(maps.IPCACHE)
@@ -117,6 +123,8 @@ class Node:
             self.flows6,
             self.fragments,
             self.nat,
+            self.turns,
+            self.usage,
             self.non_masquerade,
             self.endpoints,
             self.ipcache,
@@ -145,6 +153,11 @@ class Node:
         with self.objects.map(maps.GATEWAYS) as gateways:
             gateways.update(GatewayFamily.IPV4, mapped(ipv4))
             gateways.update(GatewayFamily.IPV6, mapped(ipv6))
+
+    def set_ports(self, first: int, last: int, lowest: int = 0, highest: int = 0) -> None:
+        """Write which ports mappings take, and may have taken before."""
+        with self.objects.map(maps.NAT_PORTS) as ports:
+            ports.update(0, NatPorts(first, last, lowest or first, highest or last))
 
     def locate(self, prefix: str, identity: int, tunnel: str = "") -> None:
         """Write an entry of the ipcache; ``prefix`` with a length or an address."""
@@ -291,6 +304,7 @@ def node(
         loading = LoadOptions(variables=configured, max_entries=max_entries, pin_directory=pins)
         made = Node(namespace, load(file, loading), devices, configured)
         made.set_gateways(gateway, GATEWAY6)
+        made.set_ports(*PORTS)
         try:
             yield made
         finally:
@@ -322,6 +336,7 @@ def reset(node: Node) -> None:
     empty(node.flows6)
     empty(node.fragments)
     empty(node.nat)
+    empty(node.turns)
     empty(node.non_masquerade)
     empty(node.policy)
     empty(node.endpoints)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from cilia.abi.structs import CtEntry
+from cilia.datapath.clock import CoarseClock
 from cilia.datapath.maps import Map
 from services.agent.nat.gc import NatGc
 from tests.bpf.datapath.packets import echo, tcp, udp
@@ -32,7 +33,7 @@ def here(router: Node) -> Node:
 
 @pytest.fixture
 def mappings(here: Node) -> Iterator[NatGc]:
-    mappings = NatGc(here.objects, 30)
+    mappings = NatGc(here.objects, 30, CoarseClock(here.objects.program("read_clock")).now)
     yield mappings
     mappings.close()
 

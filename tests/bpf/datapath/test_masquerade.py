@@ -45,11 +45,8 @@ NODE_WITH_LABELS = 2 << 24 | 5
 
 @pytest.fixture(scope="module")
 def router() -> Iterator[Node]:
-    variables: dict[str, int | bytes] = {
-        "masquerades": 1,
-        "nat_ports": FIRST.to_bytes(2, "little") + LAST.to_bytes(2, "little"),
-    }
-    with node(variables=variables) as made:
+    with node(variables={"masquerades": 1}) as made:
+        made.set_ports(FIRST, LAST)
         yield made
 
 

@@ -14,7 +14,7 @@ from laboratory.cluster import LocalCluster
 from laboratory.external_host import PORT
 from laboratory.machine import Machine
 from laboratory.wait import wait_until
-from services.agent.loader.datapath import local_ports, masquerade_ports
+from services.agent.loader.nat_ports import local_ports, masquerade_ports
 from tests.cluster.routing.peers import PORT as ECHO
 from tests.cluster.routing.peers import WAYS, Peers, answering, is_native, reached, unfragmented
 

@@ -79,8 +79,3 @@ def test_a_policy_key_tells_slot_and_set_before_its_direction() -> None:
 def test_the_gateway_has_a_locally_administered_unicast_address() -> None:
     assert len(defaults.GATEWAY_MAC) == 6
     assert defaults.GATEWAY_MAC[0] & 0b11 == 0b10
-
-
-def test_ports_for_masquerading_lie_in_order_and_do_not_begin_among_the_privileged() -> None:
-    first, last = defaults.NAT_PORTS
-    assert 1024 <= first < last <= 65535

@@ -1,21 +1,11 @@
-"""Variables of the programs, and the ports that masqueraded flows take."""
+"""Variables of the programs."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cilia.contracts.ids import NodeName
 from cilia.datapath.clock import TICKS_PER_SECOND
 from services.agent.config import Config, RoutingMode
-from services.agent.loader.datapath import (
-    BPF_F_IPV6,
-    FIRST_NAT_PORT,
-    LAST_NAT_PORT,
-    LAST_PORT,
-    local_ports,
-    masquerade_ports,
-    variables,
-)
+from services.agent.loader.datapath import BPF_F_IPV6, variables
 from services.agent.loader.devices import NodeDevices
 
 OVERLAY = NodeDevices(host=2, net=3, vxlan=4, uplinks=(5,), mtu_bytes=1450)
@@ -26,35 +16,7 @@ def given_by(
     devices: NodeDevices = OVERLAY, kernel: tuple[int, int] = (6, 12), **settings: object
 ) -> dict[str, object]:
     config = Config(**{"node": NodeName("node1"), "ipv4": "192.0.2.1", **settings})  # type: ignore[arg-type]
-    return dict(variables(config, devices, kernel=kernel, ports=(1024, 29_999)))
-
-
-@pytest.mark.parametrize(
-    ("local", "expected"),
-    [
-        ((32768, 60999), (1024, 29999)),
-        ((1024, 32767), (32768, 65535)),
-        ((10000, 20000), (20001, 65535)),
-        ((15000, 64000), (1024, 14999)),
-    ],
-)
-def test_masqueraded_flows_take_what_the_node_leaves_over(local: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert masquerade_ports(*local) == expected
-
-
-@given(st.integers(1024, 65_534), st.integers(0, 65_535))
-def test_masqueraded_flows_never_take_a_port_of_the_nodes_own(first: int, more: int) -> None:
-    last = min(first + more, LAST_PORT - 1)
-    low, high = masquerade_ports(first, last)
-    assert low >= FIRST_NAT_PORT
-    assert high <= LAST_PORT
-    assert high < first or low > last
-    assert low > last or high <= LAST_NAT_PORT
-
-
-def test_the_node_says_which_ports_are_its_own() -> None:
-    first, last = local_ports()
-    assert 0 < first < last <= LAST_PORT
+    return dict(variables(config, devices, kernel=kernel, nat_entries=131072))
 
 
 def test_an_overlay_has_its_device_and_what_fits_into_it() -> None:
@@ -92,8 +54,9 @@ def test_seconds_between_reports_are_counted_in_ticks(seconds: float, ticks: int
     assert (given["ticks_per_second"], given["trace_ticks"]) == (TICKS_PER_SECOND, ticks)
 
 
-def test_ports_are_two_little_endian_words() -> None:
-    assert given_by()["nat_ports"] == (1024).to_bytes(2, "little") + (29_999).to_bytes(2, "little")
+@pytest.mark.parametrize(("wanted", "quota"), [(8192, 8192), (100, 100), (20_000, 8192), (0, 8192)])
+def test_a_pod_gets_at_most_an_eighth_of_the_mappings(wanted: int, quota: int) -> None:
+    assert given_by(nat_quota=wanted)["nat_quota"] == quota
 
 
 def test_masquerading_may_be_off() -> None:

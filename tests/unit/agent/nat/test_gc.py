@@ -3,15 +3,16 @@
 import pytest
 
 from cilia.abi import maps
-from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry, CtSide, NatEntry, NatKey
+from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry, CtSide, NatEntry, NatKey, NatTurn
+from cilia.datapath.clock import TICKS_PER_SECOND, TICKS_WRAP
 from cilia.datapath.errors import MapError
 from services.agent.address import number, packed
-from services.agent.nat.gc import NatGc, flow_of, other_half
+from services.agent.nat.gc import NODE_ECHO_SECONDS, NatGc, flow_of, other_half
 from tests.unit.agent.maps import FakeObjects
 
 POD, NODE, WORLD = (packed(number(address)) for address in ("10.1.0.5", "192.0.2.1", "198.51.100.7"))
 KEY = NatKey(WORLD, POD, 443, 40_000, 6, 0)
-VALUE = NatEntry(NODE, 61_000)
+VALUE = NatEntry(7, 0, 1, 5, 61_000, NODE, 0)
 SIDE = CtSide(1, 60, 0, 0, 0, 0, bytes(6), 0, 0, 0)
 ENTRY = CtEntry(1, (1, 0), (0, 0), (300, 301), 0, 0, 0, 0, 0, 0, 0, 0, (SIDE, SIDE))
 
@@ -21,14 +22,16 @@ class Table:
 
     def __init__(self) -> None:
         objects = FakeObjects()
-        self.gc = NatGc(objects.loaded, 30.0)
-        self.nat = objects.map(maps.NAT)
+        self.now = 0
+        self.gc = NatGc(objects.loaded, 30.0, lambda: self.now)
+        self.nat, self.turns = objects.map(maps.NAT), objects.map(maps.NAT_TURNS)
         self.ct4, self.ct6 = objects.map(maps.CT4), objects.map(maps.CT6)
 
     def enter(self, key: NatKey = KEY, value: NatEntry = VALUE, *, flow: bool = True) -> None:
         """Enter both halves of a mapping, and its flow."""
-        other, back = other_half(key, value)
-        self.nat.held |= {key: value, other: back}
+        back = value._replace(address=key.local, port=key.local_port)
+        self.nat.held |= {key: value, other_half(key, value): back}
+        self.turns.held[NatTurn(value.number, value.endpoint)] = key
         if flow:
             self.remember(key)
 
@@ -70,10 +73,9 @@ def test_ends_of_one_address_are_ordered_by_port() -> None:
 
 
 def test_each_half_of_a_mapping_leads_to_the_other() -> None:
-    other, back = other_half(KEY, VALUE)
+    other = other_half(KEY, VALUE)
     assert (other.local, other.local_port, other.is_reply) == (NODE, 61_000, 1)
-    assert back == NatEntry(POD, 40_000)
-    assert other_half(other, back) == (KEY, VALUE)
+    assert other_half(other, VALUE._replace(address=POD, port=40_000)) == KEY
 
 
 async def test_a_mapping_stays_as_long_as_its_flow(table: Table) -> None:
@@ -90,6 +92,7 @@ async def test_both_halves_go_at_the_second_sweep_without_the_flow(table: Table)
     assert len(table.nat.held) == 2
     await table.gc.sweep()
     assert table.nat.held == {}
+    assert table.turns.held == {}, "its turn goes with it"
     assert table.gc.counters.removed == 2
 
 
@@ -115,8 +118,7 @@ async def test_a_half_without_the_other_goes_at_the_second_sweep(table: Table, g
 
 async def test_a_half_whose_other_half_belongs_to_another_mapping_is_no_whole(table: Table) -> None:
     table.enter()
-    other, _ = other_half(KEY, VALUE)
-    table.nat.held[other] = NatEntry(POD, 40_001)
+    table.nat.held[other_half(KEY, VALUE)] = VALUE._replace(address=POD, port=40_001)
     for _ in range(2):
         await table.gc.sweep()
     assert table.nat.held == {}
@@ -124,7 +126,7 @@ async def test_a_half_whose_other_half_belongs_to_another_mapping_is_no_whole(ta
 
 async def test_mappings_that_come_and_go_during_a_sweep_do_no_harm(table: Table) -> None:
     for port in range(40_000, 40_300):
-        table.enter(KEY._replace(local_port=port), NatEntry(NODE, port), flow=port % 2 == 0)
+        table.enter(KEY._replace(local_port=port), VALUE._replace(port=port), flow=port % 2 == 0)
 
     def churn() -> None:
         table.nat.held.pop(next(iter(table.nat.held)), None)
@@ -143,5 +145,20 @@ async def test_a_refused_read_ends_the_sweep_and_the_next_goes_on(table: Table) 
     table.nat.refusals = 1
     with pytest.raises(MapError):
         await table.gc.sweep()
+    await table.gc.sweep()
+    assert table.nat.held == {}
+
+
+@pytest.mark.parametrize("now", [5, (5 + NODE_ECHO_SECONDS * TICKS_PER_SECOND) % TICKS_WRAP, TICKS_WRAP - 1])
+async def test_an_echo_of_the_node_stays_while_it_is_used(table: Table, now: int) -> None:
+    table.nat.held[KEY._replace(is_reply=1)] = VALUE._replace(checked=5, is_node=1, endpoint=0)
+    table.now = now
+    await table.gc.sweep()
+    assert len(table.nat.held) == 1
+
+
+async def test_an_echo_of_the_node_goes_once_it_has_idled(table: Table) -> None:
+    table.nat.held[KEY._replace(is_reply=1)] = VALUE._replace(checked=TICKS_WRAP - 5, is_node=1, endpoint=0)
+    table.now = NODE_ECHO_SECONDS * TICKS_PER_SECOND
     await table.gc.sweep()
     assert table.nat.held == {}
