@@ -11,8 +11,8 @@
 #include <bpf/bpf_helpers.h>
 
 struct cursor {
-	__u32 offset; /* of the next header, from the frame's first byte */
-	__u32 end;    /* of the packet: no header is read across it */
+	__u32 offset; /* next header's, from the frame's first byte */
+	__u32 end;    /* packet's: no header is read across it */
 };
 
 /* End of a frame, which is known anyway; the compiler leaves the check out. */

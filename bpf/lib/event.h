@@ -22,9 +22,9 @@
 /* Findings about a packet that its report tells beside its headers. */
 struct findings {
 	__u32 identity[2]; /* source's, destination's */
-	__u32 link;        /* of the pod concerned: its device, 0: not known */
+	__u32 link;        /* device of the pod concerned; 0: not known */
 	__u16 endpoint[2]; /* ids of those that are local */
-	__u32 cookie;      /* of the policy that decided; 0: none */
+	__u32 cookie;      /* deciding policy's; 0: none */
 	__u8 direction;    /* enum policy_direction: the side that decided */
 	__u8 audited;
 	__u8 is_reply;

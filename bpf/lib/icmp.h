@@ -16,7 +16,7 @@
 #include "lib/packet.h"
 
 #define L4_PORTS_BYTES                                                                             \
-	8 /* of UDP and of an echo before their payload; what errors quote at least */
+	8 /* UDP's and an echo's before their payload; errors quote as many at least */
 #define MAX_L4_OFFSET 512
 
 /* RFC 792 and RFC 4443, echo or its reply; linux/icmp.h needs a C library. */
@@ -78,7 +78,7 @@ static __always_inline bool is_autoconfiguration(const struct packet *packet)
 {
 	if (packet->protocol != IPPROTO_ICMP6)
 		return false;
-	if (packet->icmp_type == ND_NEIGHBOUR_SOLICIT) /* of the address that it wants for itself */
+	if (packet->icmp_type == ND_NEIGHBOUR_SOLICIT) /* for the address that it wants itself */
 		return is_no_address(&packet->source);
 	return packet->icmp_type == ND_ROUTER_SOLICIT || packet->icmp_type == MLD2_REPORT ||
 	       (packet->icmp_type >= MLD_QUERY && packet->icmp_type <= MLD_DONE);

@@ -17,8 +17,8 @@ struct packet {
 	struct address destination;
 	__be16 source_port; /* echo: the identifier at the end that asked, 0 at the other */
 	__be16 destination_port;
-	__u16 offset; /* of TCP, UDP or ICMP in the frame */
-	__u16 quoted; /* of the same in what an ICMP error quotes; 0: it isn't there */
+	__u16 offset; /* TCP's, UDP's or ICMP's place in the frame */
+	__u16 quoted; /* the same in the packet that an ICMP error quotes; 0: it isn't there */
 	__u8 family;  /* 4 or 6; 0: not read that far */
 	__u8 protocol;
 	__u8 tcp_flags;
@@ -31,7 +31,7 @@ struct packet {
 	__be32 fragment_id;
 	__u32 identity;      /* from the overlay: the sender's, by the tunnel's key */
 	__be32 tunnel;       /* from the overlay: the node that sent it */
-	__be32 acknowledged; /* of TCP: the number that it acknowledges, if it has ACK */
+	__be32 acknowledged; /* TCP: number that it acknowledges, if it has ACK */
 };
 
 enum fragment_kind {

@@ -31,7 +31,7 @@ struct rewrite {
 	__be16 port_to;
 	__u8 is_source;
 	__u8 is_ipv6;
-	__u8 protocol; /* of what the port belongs to */
+	__u8 protocol; /* protocol that the port belongs to */
 	__u8 pad;
 };
 

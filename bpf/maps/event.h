@@ -17,8 +17,7 @@
 enum event_kind {
 	EVENT_VERDICT = 1, /* first packet of a flow, or a flow decided anew */
 	EVENT_DROP = 2,
-	EVENT_TRACE =
-	    3, /* of an established flow: TCP begins or ends, or it has gone on for a while */
+	EVENT_TRACE = 3, /* established flow: TCP begins or ends, or it has gone on for a while */
 };
 
 struct event {
@@ -31,12 +30,12 @@ struct event {
 	__u8 protocol;
 	__u8 tcp_flags;
 	__u8 hook;    /* enum hook */
-	__u32 length; /* of the packet, in bytes from the Ethernet header on */
+	__u32 length; /* packet's, in bytes from the Ethernet header on */
 	__u32 ifindex;
 	__u32 identity[2]; /* source's, destination's */
 	__u16 endpoint[2]; /* ids of the local ends; 0: not local */
 	__be16 port[2];    /* ICMP, ICMPv6: {0, type} */
-	__u32 cookie;      /* of the policy that decided; 0: none */
+	__u32 cookie;      /* deciding policy's; 0: none */
 	struct address source;
 	struct address destination;
 	__u8 is_reply; /* not sent by the flow's initiator */
@@ -56,7 +55,7 @@ struct {
 
 /* Budget of reports, see lib/budget.h. */
 struct event_budget {
-	__u32 refilled; /* when, as lib/clock.h counts */
+	__u32 refilled; /* time of the latest refill, as lib/clock.h counts */
 	__u32 credit;   /* each report costs `ticks_per_second` of it */
 };
 

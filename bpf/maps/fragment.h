@@ -16,7 +16,7 @@
 struct fragment_key {
 	struct address source;
 	struct address destination;
-	__be32 id; /* of an IPv4 packet the upper two bytes */
+	__be32 id; /* IPv4: in the upper two bytes */
 	__u32 ifindex;
 	__u8 protocol;
 	__u8 pad[3];
@@ -25,7 +25,7 @@ struct fragment_key {
 struct fragment_ports {
 	__be16 source; /* as in struct packet */
 	__be16 destination;
-	__u16 bytes; /* of the first fragment's payload, over which no other may reach (RFC 5722) */
+	__u16 bytes; /* first fragment's payload, over which no other may reach (RFC 5722) */
 	__u8 pad[2];
 };
 

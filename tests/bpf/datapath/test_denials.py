@@ -1,4 +1,4 @@
-"""What was denied is dropped again without asking policy, until something changes."""
+"""Denials: a packet is dropped again without asking policy, until something changes."""
 
 import os
 from collections.abc import Callable, Iterator

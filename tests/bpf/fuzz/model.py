@@ -32,7 +32,7 @@ class Traffic:
     acknowledged: int = 0
     fin: int = 0
     has_ended: bool = False
-    """What it acknowledged shows that the other end has its FIN."""
+    """Its acknowledgements show that the other end has its FIN."""
 
 
 class Basis(NamedTuple):
