@@ -139,7 +139,7 @@ static __noinline int parse_fragment(struct __sk_buff *ctx, struct packet *packe
 		return parse_first(ctx, packet, &cursor, bytes);
 	packet->fragment = FRAGMENT_LATER;
 	packet->offset = offset;
-	if (packet->is_error) /* the host is asked first whose it is */
+	if (packet->is_error) /* parse_quoted() finds its sender first */
 		return 0;
 	return lookup_fragment(packet, ctx->ifindex, start);
 }
