@@ -47,6 +47,16 @@ def open_netns(path: str | Path) -> Iterator[int]:
         os.close(fd)
 
 
+def netns_inode(path: str | Path) -> int:
+    """Return the number of a network namespace, which another one under its path wouldn't have.
+
+    Raises:
+        NoNetworkNamespace: There is none at ``path``.
+    """
+    with open_netns(path) as fd:
+        return os.fstat(fd).st_ino
+
+
 def enter(path: str | Path) -> None:
     """Put the calling thread, and the threads that it starts, into a network namespace.
 

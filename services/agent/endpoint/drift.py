@@ -1,12 +1,15 @@
-"""Drift of the pods' map: entries of cilia_endpoints that somebody else changed."""
+"""Drift of pods: entries of cilia_endpoints that somebody else changed, and links that are gone."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from socket import if_nameindex
 from typing import Any, Protocol
 
 from cilia.abi.structs import Endpoint as EndpointValue
+from cilia.contracts.ids import EndpointId
 from services.agent.address import text
 from services.agent.drift.loop import differences, read_undisturbed
 from services.agent.drift.reporter import Drift
+from services.agent.endpoint.store import Endpoints, Pod
 
 
 class EndpointTable(Protocol):
@@ -66,3 +69,36 @@ class EndpointDrift:
             for address, (present, written) in wrong.items()
         )
         return [Drift("endpoints", tuple(described))]
+
+
+class LinkDrift:
+    """Looks for pods whose link is gone, by itself or with their network namespace.
+
+    Args:
+        recover: Makes a pod's link anew, or takes the pod down; tells whether something was wrong.
+        devices: Returns the devices of the node, as (index, name).
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        recover: Callable[[EndpointId], Awaitable[bool]],
+        devices: Callable[[], Iterable[tuple[int, str]]] = if_nameindex,
+    ) -> None:
+        self._endpoints = endpoints
+        self._recover = recover
+        self._devices = devices
+
+    async def look(self) -> list[Drift]:
+        """Compare once; return which links were missing."""
+        present = set(self._devices())
+        missing = [
+            pod for pod in self._endpoints if is_linked(pod) and (pod.ifindex, pod.host_interface) not in present
+        ]
+        told = [f"{pod.full_name} had lost {pod.host_interface}" for pod in missing if await self._recover(pod.id)]
+        return [Drift("links", tuple(told))]
+
+
+def is_linked(pod: Pod) -> bool:
+    """Tell whether a pod is to have a link."""
+    return bool(pod.ifindex) and not pod.disconnecting

@@ -14,7 +14,7 @@ from cilia.contracts.identity_service import Published
 from cilia.contracts.ids import EndpointId, Identity, Incarnation, Revision
 from cilia.datapath.errors import DatapathError
 from cilia.errors import Refused, Unavailable
-from cilia.netns import NoNetworkNamespace, open_netns
+from cilia.netns import NoNetworkNamespace, netns_inode
 from services.agent.endpoint.parts import Parts
 from services.agent.endpoint.stages import check_repeated, link_of, new_pod, pending_step, security_labels
 from services.agent.endpoint.store import Pod
@@ -53,12 +53,11 @@ class EndpointLifecycle:
         async with self._turns.of(request.namespace, request.name):
             deadline = asyncio.get_running_loop().time() + request.timeout_seconds
             known = self._parts.endpoints.named(request.namespace, request.name)
-            if known is not None:
+            inode = netns_inode(request.netns)  # it is there; better known before an identity is allocated
+            if known is not None and not await self._is_replaced(known, request, inode):
                 return await self._repeat(known, request)
-            with open_netns(request.netns):
-                pass  # it is there; better known before an identity is allocated
             incarnation = await self._incarnation(request.timeout_seconds)
-            pod = await self._record(request, labels)
+            pod = await self._record(request, labels, inode)
             try:
                 async with asyncio.timeout_at(deadline):
                     return await self._connect(pod, incarnation)
@@ -186,12 +185,66 @@ class EndpointLifecycle:
                 await self._parts.policy.wait_realised(pod.identity, Revision(0))
         return pod
 
-    async def _record(self, request: CreateEndpoint, labels: tuple[str, ...]) -> Pod:
+    async def _is_replaced(self, known: Pod, request: CreateEndpoint, inode: int) -> bool:
+        """Tell whether a pod's namespace or link is gone, so that who asks is its successor; then
+        nothing is left of it.
+
+        Raises:
+            Unavailable: Its row can't be withdrawn yet.
+        """
+        if known.disconnecting or (known.netns == request.netns and known.netns_inode not in (0, inode)):
+            pass
+        elif not known.ifindex or await self._has_link(known):
+            return False
+        log.warning("endpoint %s is replaced: its network namespace or link is gone", known.full_name)
+        await self._undo(known)
+        if self._parts.endpoints.get(known.id) is not None:
+            raise Unavailable("identity", f"the row of the former {known.full_name} is not withdrawn yet")
+        return True
+
+    async def _has_link(self, pod: Pod) -> bool:
+        return await self._parts.links.ifindex(pod.host_interface) == pod.ifindex
+
+    async def recover(self, endpoint: EndpointId) -> bool:
+        """Make a link anew that is gone, or disconnect its pod if the namespace went with it.
+
+        Returns:
+            Whether something was wrong with the link.
+        """
+        pod = self._parts.endpoints.get(endpoint)
+        if pod is None:
+            return False
+        async with self._turns.of(pod.namespace, pod.name):
+            pod = self._parts.endpoints.get(endpoint)
+            if pod is None or pod.disconnecting or not pod.ifindex or await self._has_link(pod):
+                return False
+            try:
+                if netns_inode(pod.netns) != pod.netns_inode:
+                    raise NoNetworkNamespace(pod.netns, "it is another one")
+                pod = await self.link(pod)
+            except (AgentError, NoNetworkNamespace) as error:
+                log.warning("endpoint %s is gone: %s", pod.full_name, error)
+                await self._undo(pod)
+                return True
+            self.keep(pod)
+            if pod.identity:
+                self.enter(pod)
+            return True
+
+    async def _record(self, request: CreateEndpoint, labels: tuple[str, ...], inode: int) -> Pod:
         parts = self._parts
         addresses = await parts.registrar.addresses()
         try:
             endpoint, gateways = parts.endpoints.next_id(), parts.pool.gateways
-            pod = new_pod(endpoint, request, labels=labels, addresses=addresses, gateways=gateways, mac=random_mac())
+            pod = new_pod(
+                endpoint,
+                request,
+                labels=labels,
+                addresses=addresses,
+                gateways=gateways,
+                mac=random_mac(),
+                netns_inode=inode,
+            )
             self.keep(pod)
         except (NoEndpointId, OSError):
             parts.pool.release(addresses)

@@ -49,13 +49,17 @@ class EndpointMap:
             self.put(address, value)
 
     def put(self, address: int, value: EndpointValue) -> None:
-        """Write the entry of an address of a pod.
+        """Write the entry of an address of a pod. With another link its flows are decided anew, as
+        they remember where packets go.
 
         Raises:
             MapFull: No room.
         """
+        former = self.entries.get(address)
         self._map.update(EndpointKey(packed(address)), value)
         self._revisions.note_change()
+        if former is not None and (former.ifindex, former.mac) != (value.ifindex, value.mac):
+            self._revisions.renew(Prefix(address))
         self.entries[address] = value
         self.writes += 1
 

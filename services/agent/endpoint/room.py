@@ -12,7 +12,7 @@ from cilia.metrics import Metrics
 from services.agent.address import number
 from services.agent.config import Config
 from services.agent.drift.loop import Look
-from services.agent.endpoint.drift import EndpointDrift
+from services.agent.endpoint.drift import EndpointDrift, LinkDrift
 from services.agent.endpoint.lifecycle import EndpointLifecycle
 from services.agent.endpoint.maps import EndpointMap
 from services.agent.endpoint.parts import Parts, WorkerLinks
@@ -66,6 +66,7 @@ class EndpointRoom(Room):
         self._rows = rows
         self.lifecycle = lifecycle
         self._republication = republication
+        self._link_drift = LinkDrift(store.endpoints, lifecycle.recover)
 
     @classmethod
     async def open(
@@ -132,8 +133,8 @@ class EndpointRoom(Room):
         return {"withdrawals": self._rows.run, "publications": self._republication.run}
 
     def looks(self) -> dict[str, Look]:
-        """Return the look at cilia_endpoints."""
-        return {"endpoints": self._drift.look}
+        """Return the looks at cilia_endpoints and at links."""
+        return {"endpoints": self._drift.look, "links of endpoints": self._link_drift.look}
 
     def statuses(self) -> Iterable[LoopStatus]:
         """Return how many rows there are, and how many are still to be written or withdrawn."""

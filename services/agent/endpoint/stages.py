@@ -77,6 +77,7 @@ def new_pod(
     addresses: Addresses,
     gateways: Addresses,
     mac: str,
+    netns_inode: int,
 ) -> Pod:
     """Return the record of an endpoint that is to be."""
     return Pod(
@@ -93,6 +94,7 @@ def new_pod(
         gateway_ipv6=gateways.ipv6 if addresses.ipv6 else "",
         labels=labels,
         named_ports=request.named_ports,
+        netns_inode=netns_inode,
     )
 
 

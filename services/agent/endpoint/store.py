@@ -46,6 +46,8 @@ class Pod(Struct, frozen=True, kw_only=True):
     ipv6: str = ""
     """IPv6 address; this or ``ipv4`` is empty where the pod has none of that family."""
     gateway_ipv6: str = ""
+    netns_inode: int = 0
+    """Number of its network namespace; 0: not known."""
 
     @property
     def addresses(self) -> Addresses:

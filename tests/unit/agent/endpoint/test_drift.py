@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from cilia.abi import maps
 from cilia.abi.enums import EndpointFlag
@@ -12,9 +13,9 @@ from cilia.abi.structs import EndpointKey
 from cilia.contracts.ids import EndpointId, Identity
 from cilia.datapath.errors import MapFull
 from services.agent.address import Prefix, number, packed
-from services.agent.endpoint.drift import EndpointDrift
+from services.agent.endpoint.drift import EndpointDrift, LinkDrift
 from services.agent.endpoint.maps import EndpointMap
-from services.agent.endpoint.store import Pod
+from services.agent.endpoint.store import Endpoints, Pod
 from services.agent.ipcache.revisions import AddressRevisions
 from tests.unit.agent.maps import FakeMap, FakeObjects
 
@@ -137,3 +138,29 @@ async def test_a_pod_that_comes_during_a_look_is_no_difference(table: Table) -> 
     (drift,) = await table.drift.look()
     assert drift.differences == ()
     assert number("10.1.0.6") in table.map.read()
+
+
+async def test_pods_whose_link_is_gone_are_recovered_and_told() -> None:
+    leaving, unlinked = replace(POD, id=EndpointId(8), name="leaving", disconnecting=True), replace(POD, ifindex=0)
+    others = [leaving, replace(unlinked, id=EndpointId(9), name="unlinked")]
+    recovered: list[EndpointId] = []
+
+    async def recover(endpoint: EndpointId) -> bool:
+        recovered.append(endpoint)
+        return True
+
+    for devices, lost in (([(42, "lxc7")], False), ([(43, "lxc7")], True), ([(42, "lxc8")], True), ([], True)):
+        recovered.clear()
+        drift = LinkDrift(Endpoints([POD, *others]), recover, lambda devices=devices: devices)  # type: ignore[misc]
+        (told,) = await drift.look()
+        assert recovered == ([POD.id] if lost else [])
+        assert told.differences == (("shop/web had lost lxc7",) if lost else ())
+
+
+def test_flows_of_a_pod_with_another_link_are_decided_anew() -> None:
+    table = Table()
+    table.map.put_pod(POD, 3)
+    table.map.put_pod(POD, 4)
+    assert table.revisions.renewed == []
+    table.map.put_pod(replace(POD, ifindex=43), 4)
+    assert table.revisions.renewed == [Prefix(IPV4), Prefix(IPV6)]

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from cilia.contracts.agent import AuditEndpoint, EndpointReference, RelabelEndpoint
 from cilia.contracts.ids import EndpointId
@@ -10,7 +11,7 @@ from cilia.contracts.labels import BadLabel
 from cilia.contracts.messages import Problem, ProblemCode
 from cilia.datapath.errors import MapFull
 from cilia.errors import Refused, Unavailable
-from cilia.netns import NoNetworkNamespace
+from cilia.netns import NoNetworkNamespace, netns_inode
 from services.agent.address import number
 from services.agent.errors import (
     InterfaceTaken,
@@ -23,7 +24,7 @@ from services.agent.errors import (
     UnknownEndpoint,
 )
 from tests.fakes.clock import in_fake_time, now, settle
-from tests.unit.agent.endpoint.node import DB, WEB, Node, request
+from tests.unit.agent.endpoint.node import DB, NETNS, WEB, Node, request
 
 REFUSED = Refused(Problem(ProblemCode.CONFLICT, "no"))
 
@@ -194,7 +195,7 @@ async def test_the_same_request_again_waits_for_the_policy_that_the_first_waits_
         await node.create(timeout_seconds=1)
 
 
-@pytest.mark.parametrize("other", [{"netns": "/proc/self/ns/uts"}, {"interface": "eth1"}])
+@pytest.mark.parametrize("other", [{"netns": "/proc/thread-self/ns/net"}, {"interface": "eth1"}])
 @in_fake_time
 async def test_the_name_of_another_pod_is_taken(other: dict[str, str]) -> None:
     node = Node()
@@ -366,3 +367,52 @@ async def test_a_pod_is_ready_once_the_nodes_whose_policy_names_it_know_its_iden
     await node.create()
     assert now() == 2
     await node.lifecycle.delete(named("web"))
+
+
+@in_fake_time
+async def test_a_pod_whose_link_is_gone_is_replaced_by_who_asks_for_its_name() -> None:
+    node = Node()
+    former = await node.create()
+    node.kernel.links.clear()
+    node.services.withdraws = True
+    fresh = await node.create(netns="/proc/self/ns/net")
+    assert fresh.id != former.id
+    assert node.kernel.links == {fresh.host_interface: fresh.ifindex}
+    assert set(node.kernel.table) == set(fresh.numbers)
+    assert list(node.records.pods) == [fresh.id]
+
+
+@in_fake_time
+async def test_a_pod_whose_link_alone_is_gone_gets_it_again() -> None:
+    node = Node()
+    pod = await node.create()
+    assert not await node.lifecycle.recover(pod.id)
+    node.kernel.links.clear()
+    assert await node.lifecycle.recover(pod.id)
+    again = node.endpoints.get(pod.id)
+    assert again is not None
+    assert (again.ipv4, again.identity) == (pod.ipv4, pod.identity)
+    assert node.kernel.links == {pod.host_interface: again.ifindex}
+    assert node.kernel.policies == {WEB: True}
+
+
+@in_fake_time
+async def test_a_pod_that_went_with_its_namespace_is_taken_down() -> None:
+    node = Node()
+    pod = await node.create()
+    node.endpoints.put(replace(pod, netns="/run/netns/nowhere"))
+    node.kernel.links.clear()
+    assert await node.lifecycle.recover(pod.id)
+    assert node.endpoints.get(pod.id) is None
+    assert (node.kernel.table, node.kernel.ipcache, node.records.pods) == ({}, {}, {})
+    assert not await node.lifecycle.recover(pod.id)
+
+
+@in_fake_time
+async def test_another_namespace_under_the_path_of_a_former_one_is_another_pod() -> None:
+    node = Node()
+    former = await node.create()
+    node.endpoints.put(replace(former, netns_inode=1))
+    fresh = await node.create()
+    assert fresh.id != former.id
+    assert fresh.netns_inode == netns_inode(NETNS)

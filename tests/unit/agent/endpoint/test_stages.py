@@ -76,7 +76,8 @@ def test_a_pod_has_a_gateway_of_each_family_that_it_has(
 ) -> None:
     of_the_node = Addresses("10.1.0.1", "fd00::1")
     asked = request("web", named_ports=(("http", "TCP", 80),))
-    made = new_pod(EndpointId(7), asked, labels=(), addresses=addresses, gateways=of_the_node, mac="02:00:00:00:00:01")
+    mac = "02:00:00:00:00:01"
+    made = new_pod(EndpointId(7), asked, labels=(), addresses=addresses, gateways=of_the_node, mac=mac, netns_inode=9)
     assert made.gateways == gateways
     assert (made.host_interface, made.named_ports, made.identity) == ("lxc7", (("http", "TCP", 80),), 0)
     link = link_of(made, 1450)
