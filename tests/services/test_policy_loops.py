@@ -12,14 +12,7 @@ import msgspec
 
 from cilia.bus import Bus, BusConfig
 from cilia.calls import Calls, serve_node
-from cilia.contracts.agent import (
-    EndpointPolicy,
-    EndpointReference,
-    EndpointState,
-    LocalEndpoint,
-    LocalEndpoints,
-    PolicyRule,
-)
+from cilia.contracts.agent import EndpointPolicy, EndpointReference, LocalEndpoints, PolicyRule
 from cilia.contracts.explanations import Explained, ExplainFlow
 from cilia.contracts.ids import EndpointId, Identity, NodeName, Revision
 from cilia.contracts.keys import Keys
@@ -38,6 +31,7 @@ from services.policy.resolution.resolver import ResolverCounters
 from services.policy.resolution.trial import DesiredPolicies, Sizes
 from services.policy.service import run
 from tests.services.ask import ask
+from tests.unit.policy.service.agents import local
 
 ANY = PolicyKey(False, Identity(0), 0, 0, 0)
 ALLOW = PolicyEntry(False, 1)
@@ -135,26 +129,9 @@ async def acknowledge(bus: Bus, revision: int) -> None:
 @asynccontextmanager
 async def agent(bus: Bus, revision: int, rules: tuple[PolicyRule, ...]) -> AsyncIterator[None]:
     """An agent that has put ``rules`` in force, and heard the shard at ``revision``."""
-    web = LocalEndpoint(
-        id=EndpointId(7),
-        namespace="default",
-        name="web",
-        node=N1,
-        state=EndpointState.READY,
-        identity=WEB,
-        labels=("k8s:app=web",),
-        ipv4="10.0.0.7",
-        gateway="",
-        mac="",
-        interface="eth0",
-        host_interface="",
-        ifindex=1,
-        netns="",
-        policy_revision=revision,
-    )
 
     async def endpoints(_request: Empty) -> LocalEndpoints:
-        return LocalEndpoints((web,))
+        return local(WEB, revision, N1)
 
     async def policy(request: EndpointReference) -> EndpointPolicy:
         return EndpointPolicy(request.id, WEB, revision, rules)

@@ -4,9 +4,9 @@ combinations, at every place.
 
 import pytest
 
-from cilia.policy.errors import BadPolicy, NotEnforced
 from cilia.policy.language.parse import parse_policies
-from tests.unit.policy.language.test_bad_input import BAD, CNP, NP, cnp, http, np, peer, ports
+from tests.unit.policy.language.mistakes import CNP, NP, assert_refused, cnp, http, np, peer, ports
+from tests.unit.policy.language.test_bad_input import BAD
 
 CCNP = CNP.replace("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy").replace(", namespace: x", "")
 
@@ -337,13 +337,7 @@ MORE = [
 
 @pytest.mark.parametrize(("text", "path", "reason"), MORE)
 def test_a_mistake_is_refused_with_its_field_and_reason(text: str, path: str, reason: str) -> None:
-    with pytest.raises(BadPolicy) as caught:
-        parse_policies(text, source="web.yaml")
-    error = caught.value
-    assert error.path == path
-    assert reason in error.reason
-    assert str(error).startswith("web.yaml, document 1")
-    assert not isinstance(error, NotEnforced)
+    assert_refused(text, path, reason)
 
 
 def test_no_mistake_is_tried_twice() -> None:
