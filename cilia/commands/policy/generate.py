@@ -10,7 +10,7 @@ from cilia.commands.policy.files import BadInput
 from cilia.commands.policy.recorded import Recorded, add_recorded, with_recorded
 from cilia.contracts.labels import BadLabel, parse_labels
 from cilia.policy.observed.proof import Proof, generate
-from cilia.policy.observed.proposal import Wanted
+from cilia.policy.observed.proposal import WorkloadFilter
 
 
 def add_verbs(verbs: Nouns) -> None:
@@ -45,8 +45,8 @@ def run(arguments: argparse.Namespace, recorded: Recorded) -> int:
         labels = parse_labels(filter(None, arguments.labels.split(",")))
     except BadLabel as error:
         raise BadInput("--labels", str(error)) from error
-    wanted = Wanted(arguments.namespace, arguments.workload, labels)
-    proposal = generate(recorded.observed, wanted, most_addresses=arguments.most_addresses)
+    wanted = WorkloadFilter(arguments.namespace, arguments.workload, labels)
+    proposal = generate(recorded.observed, wanted, max_prefixes=arguments.most_addresses)
     if not proposal.policies:
         raise BadInput("policy generate", "no recorded allowed flow of such a workload")
     if arguments.output == "json":

@@ -20,7 +20,7 @@ from cilia.policy.explain.packet import Packet
 from cilia.policy.language.ports import PORTLESS
 from cilia.policy.observed.flows import ObservedFlow
 
-PASSING: Final = frozenset(
+COPY_LABELS: Final = frozenset(
     {
         "pod-template-hash",
         "pod-template-generation",
@@ -37,8 +37,8 @@ PASSING: Final = frozenset(
     }
 )
 """Keys of labels that tell copies or versions of one workload apart."""
-WORLD: Final = ("world", "world-ipv4", "world-ipv6")
-_UNNAMED: Final = re.compile(r"[^a-z0-9]+")
+WORLD_ENTITIES: Final = ("world", "world-ipv4", "world-ipv6")
+_NO_NAME_CHARACTERS: Final = re.compile(r"[^a-z0-9]+")
 
 Json = dict[str, Any]
 Selection = tuple[str, tuple[tuple[str, str], ...]]
@@ -48,7 +48,7 @@ PeerKey = tuple[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WorkloadFilter:
     """Workloads for which policies are wanted; empty fields match all."""
 
     namespace: str = ""
@@ -67,7 +67,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Sides:
+class WorkloadTraffic:
     """Packets that one set of workloads received and sent, by peer."""
 
     ingress: dict[PeerKey, set[Packet]] = field(default_factory=dict)
@@ -81,33 +81,35 @@ def is_workload(end: RecordedPeer) -> bool:
 
 
 def propose(
-    flows: Iterable[ObservedFlow], wanted: Wanted, *, most_addresses: int, every_label: bool = False
+    flows: Iterable[ObservedFlow], wanted: WorkloadFilter, *, max_prefixes: int, every_label: bool = False
 ) -> list[Json]:
     """Return policies that allow what was allowed to and from the workloads.
 
     Args:
-        most_addresses: Prefixes outside of the cluster that a peer's list may have; more become an
+        max_prefixes: Prefixes outside of the cluster that a peer's list may have; more become an
             entity.
         every_label: Select by all labels, also by those that only tell copies apart.
     """
-    found: dict[Selection, Sides] = {}
+    traffic_of: dict[Selection, WorkloadTraffic] = {}
 
-    def note(end: RecordedPeer, peer: RecordedPeer, packet: Packet, egress: bool) -> None:
-        sides = found.setdefault(_select(end, every_label), Sides())
-        sides.names.add(end.workload.rpartition("/")[2])
+    def record(end: RecordedPeer, peer: RecordedPeer, packet: Packet, egress: bool) -> None:
+        traffic = traffic_of.setdefault(_selection_of(end, every_label), WorkloadTraffic())
+        traffic.names.add(end.workload.rpartition("/")[2])
         to_node = not egress and _reserved(peer) == "host"  # a node always reaches its pods
         if not to_node and can_express(packet):
-            peers = sides.egress if egress else sides.ingress
-            peers.setdefault(_peer(peer, every_label), set()).add(packet)
+            peers = traffic.egress if egress else traffic.ingress
+            peers.setdefault(_peer_key(peer, every_label), set()).add(packet)
 
     for flow in flows:
         if flow.verdict is not PolicyVerdict.ALLOWED:
             continue
         for end, peer, egress in ((flow.source, flow.destination, True), (flow.destination, flow.source, False)):
             if wanted.admits(end):
-                note(end, peer, flow.packet, egress)
-    names = _unique_names(found)
-    return [_policy(selection, found[selection], names[selection], most_addresses) for selection in sorted(found)]
+                record(end, peer, flow.packet, egress)
+    names = _name_policies(traffic_of)
+    return [
+        _policy(selection, traffic_of[selection], names[selection], max_prefixes) for selection in sorted(traffic_of)
+    ]
 
 
 def can_express(packet: Packet) -> bool:
@@ -120,7 +122,7 @@ def can_express(packet: Packet) -> bool:
     return packet.protocol in PORTLESS.values()
 
 
-def _policy(selection: Selection, sides: Sides, name: str, most_addresses: int) -> Json:
+def _policy(selection: Selection, traffic: WorkloadTraffic, name: str, max_prefixes: int) -> Json:
     namespace, labels = selection
     return {
         "apiVersion": "cilium.io/v2",
@@ -128,30 +130,32 @@ def _policy(selection: Selection, sides: Sides, name: str, most_addresses: int) 
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "endpointSelector": {"matchLabels": dict(labels)} if labels else {},
-            "ingress": list(_rules(sides.ingress, "from", namespace, most_addresses)) or [{}],
-            "egress": list(_rules(sides.egress, "to", namespace, most_addresses)) or [{}],
+            "ingress": list(_rules(traffic.ingress, "from", namespace, max_prefixes)) or [{}],
+            "egress": list(_rules(traffic.egress, "to", namespace, max_prefixes)) or [{}],
         },
     }
 
 
-def _rules(peers: Mapping[PeerKey, set[Packet]], field: str, namespace: str, most_addresses: int) -> Iterator[Json]:
+def _rules(peers: Mapping[PeerKey, set[Packet]], field: str, namespace: str, max_prefixes: int) -> Iterator[Json]:
     """Yield rules; peers of one kind with the same ports share one."""
-    together: dict[tuple[str, tuple[Packet, ...]], list[Any]] = {}
+    peers_by_packets: dict[tuple[str, tuple[Packet, ...]], list[Any]] = {}
     for (kind, peer), seen in peers.items():
-        together.setdefault((kind, tuple(sorted(seen, key=_order))), []).append(peer)
-    for (kind, packets), members in sorted(together.items(), key=lambda item: (item[0][0] != "Endpoints", str(item))):
-        named = _name_peers(kind, members, namespace, most_addresses)
+        peers_by_packets.setdefault((kind, tuple(sorted(seen, key=_sort_key))), []).append(peer)
+    for (kind, packets), members in sorted(
+        peers_by_packets.items(), key=lambda item: (item[0][0] != "Endpoints", str(item))
+    ):
+        named = _name_peers(kind, members, namespace, max_prefixes)
         for ports in _ports(packets):
             yield {field + kind_: values for kind_, values in named.items()} | ports
 
 
-def _name_peers(kind: str, members: list[Any], namespace: str, most_addresses: int) -> dict[str, list[Any]]:
+def _name_peers(kind: str, members: list[Any], namespace: str, max_prefixes: int) -> dict[str, list[Any]]:
     match kind:
         case "Endpoints":
-            return {kind: [_endpoint(selection, namespace) for selection in sorted(members)]}
+            return {kind: [_endpoint_selector(selection, namespace) for selection in sorted(members)]}
         case "CIDR":
             prefixes = collapse(members)
-            return {"Entities": ["world"]} if len(prefixes) > most_addresses else {kind: list(map(str, prefixes))}
+            return {"Entities": ["world"]} if len(prefixes) > max_prefixes else {kind: list(map(str, prefixes))}
         case _:
             return {kind: sorted(members)}
 
@@ -165,7 +169,7 @@ def collapse(addresses: Iterable[str]) -> list[Prefix]:
     return found
 
 
-def _endpoint(selection: Selection, namespace: str) -> Json:
+def _endpoint_selector(selection: Selection, namespace: str) -> Json:
     target, labels = selection
     wanted = dict(labels)
     if target != namespace or not labels:
@@ -197,26 +201,26 @@ def _port_protocol(packet: Packet) -> str | None:
     return name if name in TRANSPORTS else portless
 
 
-def _order(packet: Packet) -> tuple[int, int]:
+def _sort_key(packet: Packet) -> tuple[int, int]:
     return packet.protocol, packet.port
 
 
-def _peer(end: RecordedPeer, every_label: bool) -> PeerKey:
+def _peer_key(end: RecordedPeer, every_label: bool) -> PeerKey:
     if is_workload(end):
-        return "Endpoints", _select(end, every_label)
-    if end.address and _reserved(end) in ("", *WORLD):
+        return "Endpoints", _selection_of(end, every_label)
+    if end.address and _reserved(end) in ("", *WORLD_ENTITIES):
         return "CIDR", str(ip_network(end.address))
     return "Entities", _reserved(end)
 
 
-def _select(end: RecordedPeer, every_label: bool) -> Selection:
+def _selection_of(end: RecordedPeer, every_label: bool) -> Selection:
     labels = {
         label.key if label.source == "k8s" else f"{label.source}:{label.key}": label.value
         for label in parse_labels(end.labels)
         if label.source != NAMED_PORT
         and label.key not in (NAMESPACE, CLUSTER)
         and not label.key.startswith(NAMESPACE_LABELS)
-        and (every_label or label.key not in PASSING)
+        and (every_label or label.key not in COPY_LABELS)
     }
     return _namespace(end), tuple(sorted(labels.items()))
 
@@ -231,11 +235,14 @@ def _reserved(end: RecordedPeer) -> str:
     return next((label.removeprefix(prefix) for label in end.labels if label.startswith(prefix)), "")
 
 
-def _unique_names(found: Mapping[Selection, Sides]) -> dict[Selection, str]:
+def _name_policies(traffic_of: Mapping[Selection, WorkloadTraffic]) -> dict[Selection, str]:
     taken: set[tuple[str, str]] = set()
     names = {}
-    for selection in sorted(found):
-        base = _UNNAMED.sub("-", min(found[selection].names, default="").lower()).strip("-")[:200] or "workload"
+    for selection in sorted(traffic_of):
+        base = (
+            _NO_NAME_CHARACTERS.sub("-", min(traffic_of[selection].names, default="").lower()).strip("-")[:200]
+            or "workload"
+        )
         name, number = base, 1
         while (selection[0], name) in taken:
             number += 1
