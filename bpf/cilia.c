@@ -124,11 +124,17 @@ int to_overlay(struct __sk_buff *ctx)
 	return forwarded(ctx, &packet, TC_ACT_OK);
 }
 
-/* Tell whether a packet is one of the tunnel's own, which is the kernel's business. */
-static __always_inline bool is_tunnelled(const struct packet *packet)
+/* Tell why a packet can't come from outside, as a verdict; 0: it can. It has none of this node's
+ * own addresses as its source, since the host is trusted; of IPv6 the stack doesn't ask. Who claims
+ * an own address by neighbour discovery is left to the stack, which finds duplicates so. Nothing is
+ * loopback's, whatever services may listen there (route_localnet). */
+static __always_inline int check_origin(const struct packet *packet)
 {
-	return overlay_ifindex && packet->protocol == IPPROTO_UDP &&
-	       packet->destination_port == bpf_htons(tunnel_port);
+	if (!packet->family || is_neighbour_discovery(packet))
+		return 0;
+	if (is_loopback(&packet->source) || is_loopback(&packet->destination))
+		return -DROP_MARTIAN;
+	return host_address_of(&packet->source) ? -DROP_OWN_SOURCE : 0;
 }
 
 /* Record the ports of a first fragment that has come back to a pod, by the address and port to
@@ -147,14 +153,19 @@ int from_uplink(struct __sk_buff *ctx)
 {
 	struct packet packet = {.hook = HOOK_FROM_UPLINK};
 	struct location pod = {};
-	int verdict = parse(ctx, &packet);
+	int origin, verdict = parse(ctx, &packet);
 	bool returns_first = false;
 	__be16 port;
 
-	if (verdict || is_tunnelled(&packet))
+	if (!verdict && overlay_ifindex && is_to_tunnel(&packet))
+		return TC_ACT_UNSPEC; /* the kernel's business, and from_overlay's */
+	origin = check_origin(&packet);
+	if (origin)
+		return drop(ctx, &packet, NULL, origin);
+	if (verdict)
 		return TC_ACT_UNSPEC;
 	port = packet.destination_port;
-	if (masquerades && is_own_address(&packet.destination)) {
+	if (masquerades && is_node(&packet.destination)) {
 		verdict = reverse_masquerade(ctx, &packet);
 		if (verdict)
 			return drop(ctx, &packet, NULL, verdict);

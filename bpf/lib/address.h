@@ -55,17 +55,26 @@ static __always_inline bool is_no_address(const struct address *address)
 		 word_of(address, 3));
 }
 
-/* Tell whether an address is none that a packet can come from: unspecified, of a loopback device,
- * multicast, broadcast or reserved (RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7). */
-static __always_inline bool is_no_source(const struct address *address)
+static __always_inline bool is_loopback(const struct address *address)
+{
+	if (is_ipv4(address))
+		return address->byte[12] == 127;
+	return word_of(address, 3) == bpf_htonl(1) &&
+	       !(word_of(address, 0) | word_of(address, 1) | word_of(address, 2));
+}
+
+/* Tell whether no single host can be meant by an address where pods are concerned: loopback,
+ * multicast, unspecified, reserved (RFC 1122, 3.2.1.3; RFC 4291, 2.4), and link-local of IPv6,
+ * since a pod's link has no other host. */
+static __always_inline bool is_martian(const struct address *address)
 {
 	__u8 first = address->byte[12];
 
 	if (is_ipv4(address))
 		return !first || first == 127 || first >= 224;
 	return address->byte[0] == 0xff ||
-	       (!word_of(address, 0) && !word_of(address, 1) && !word_of(address, 2) &&
-		bpf_ntohl(word_of(address, 3)) <= 1);
+	       (address->byte[0] == 0xfe && (address->byte[1] & 0xc0) == 0x80) ||
+	       is_no_address(address) || is_loopback(address);
 }
 
 /* Index into cilia_addresses: the last two bytes of the address. The pods of a node differ in them.

@@ -44,8 +44,8 @@ static __always_inline bool has_source_mac(struct __sk_buff *ctx, const __u8 *ma
 	return true;
 }
 
-/* Locate the pod that sends: from its own addresses. With an overlay, which marks its packets as
- * such, nodes trust what comes to the tunnel's port. */
+/* Locate the pod that sends: from its own addresses, and never to the tunnel's port, where nodes
+ * would take it for one of them. */
 static __always_inline int locate_sender(struct __sk_buff *ctx, const struct packet *packet,
 					 struct location *source)
 {
@@ -53,8 +53,7 @@ static __always_inline int locate_sender(struct __sk_buff *ctx, const struct pac
 		return -DROP_INVALID_SOURCE;
 	if (!has_source_mac(ctx, source->mac))
 		return -DROP_INVALID_MAC;
-	if (overlay_ifindex && packet->protocol == IPPROTO_UDP &&
-	    packet->destination_port == bpf_htons(tunnel_port))
+	if (is_to_tunnel(packet))
 		return -DROP_ENCAP_PROHIBITED;
 	return 0;
 }
@@ -65,17 +64,13 @@ static __always_inline int locate_sender(struct __sk_buff *ctx, const struct pac
 static __always_inline int locate_source(struct __sk_buff *ctx, const struct packet *packet,
 					 struct location *source)
 {
-	if (packet->hook == HOOK_FROM_OVERLAY) {
-		source->identity = packet->identity;
-		source->tunnel = packet->tunnel;
-		locate_remote(&packet->source, source);
-		return 0;
-	}
+	if (packet->hook == HOOK_FROM_OVERLAY)
+		return locate_remote(packet, source);
 	if (packet->hook == HOOK_FROM_POD)
 		return locate_sender(ctx, packet, source);
-	if (is_no_source(&packet->source))
-		return -DROP_INVALID_SOURCE;
 	locate(&packet->source, source);
+	if (!source->identity)
+		return -DROP_MARTIAN;
 	return source->ifindex || source->tunnel ? -DROP_INVALID_SOURCE : 0;
 }
 
@@ -87,6 +82,8 @@ static __always_inline int locate_destination(struct __sk_buff *ctx, const struc
 	locate(&packet->destination, destination);
 	if (packet->hook == HOOK_TO_POD)
 		return destination->ifindex == ctx->ifindex ? 0 : -DROP_NO_ENDPOINT;
+	if (!destination->identity)
+		return -DROP_MARTIAN;
 	is_here = destination->ifindex || destination->identity == IDENTITY_HOST;
 	if (packet->hook == HOOK_FROM_OVERLAY)
 		return is_here ? 0 : -DROP_NO_ENDPOINT;
@@ -185,16 +182,20 @@ static __noinline void fill_entry(struct ct_entry *entry, const struct location 
 	fill_side(&entry->side[1], high, low);
 }
 
-/* Fill in what the ipcache doesn't know of a remote end, whose packets came by the overlay and said
- * it: the flow keeps it. */
-static __always_inline void recall_remote(struct location *end, const struct ct_entry *former,
-					  __u32 side)
+/* Fill in what the ipcache leaves open of the remote end of a flow whose packets came by the
+ * tunnel, if its node is still the one that it was: answers go back by that, and a pod that isn't
+ * known by its own address is who it was. */
+static __always_inline void recall_remote(struct location *end, const struct address *address,
+					  const struct ct_entry *former, __u32 side)
 {
 	const struct ct_side *towards = side ? &former->side[0] : &former->side[1];
+	__u32 known;
 
-	if (end->ifindex || end->tunnel || !towards->tunnel)
+	if (end->ifindex || end->tunnel || !towards->tunnel ||
+	    node_behind(address, &known) != towards->tunnel)
 		return;
-	end->identity = identity_of(former, side);
+	if (!is_remote_node(known))
+		end->identity = identity_of(former, side);
 	end->tunnel = towards->tunnel;
 }
 
@@ -284,7 +285,7 @@ static __always_inline int decide_flow(struct __sk_buff *ctx, const struct packe
 	int verdict;
 
 	if (former) {
-		recall_remote(&decision->destination, former, !from);
+		recall_remote(&decision->destination, &packet->destination, former, !from);
 		decision->state = former->state & ~CT_DENIED;
 	} else if (is_echo_reply(packet)) {
 		return -DROP_CT_INVALID;

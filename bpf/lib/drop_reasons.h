@@ -29,6 +29,10 @@ enum drop_reason {
 	DROP_TOO_BIG = 161,          /* longer than the tunnel takes; the sender was told */
 	DROP_NAT_NO_PORT = 167,      /* all ports to the destination are in use */
 	DROP_ENCAP_PROHIBITED = 170, /* a pod sends to the tunnel's port */
+	DROP_INVALID_IDENTITY =
+	    171, /* came by the overlay with an identity that its source can't have */
+	DROP_UNKNOWN_SENDER =
+	    172, /* came by the overlay from a node that doesn't have its source */
 	DROP_FRAGMENT_UNKNOWN = 175, /* its first fragment wasn't seen */
 	DROP_DENIED_BY_RULE = 181,   /* a rule denies it */
 	DROP_POLICY_NOT_READY = 203, /* the policy of a local endpoint is not realised yet */
@@ -39,6 +43,8 @@ enum drop_reason {
 	DROP_INVALID_FRAGMENT = 242, /* a first fragment without its whole header, another that
 					reaches over it, or of a length that none has */
 	DROP_INVALID_ADDRESS = 243,  /* an IPv6 packet with an address of IPv4 */
-	DROP_NAT_QUOTA = 250,        /* the pod has as many mappings in use as it may */
+	DROP_OWN_SOURCE = 244, /* came from outside with an address of this node as its source */
+	DROP_MARTIAN = 245, /* from or to what no single host is: loopback, multicast, broadcast */
+	DROP_NAT_QUOTA = 250,   /* the pod has as many mappings in use as it may */
 	DROP_NAT_NO_ROOM = 251, /* the map of mappings is full, and none of the pod's own is idle */
 };

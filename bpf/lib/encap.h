@@ -3,6 +3,7 @@
 #pragma once
 
 #include <linux/bpf.h>
+#include <linux/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <bpf/bpf_endian.h>
@@ -18,18 +19,26 @@
 #define TUNNEL_KEY_BYTES                                                                           \
 	offsetof(struct bpf_tunnel_key, local_ipv4) /* what 6.1 and later agree on */
 
-/* Have the VXLAN device send a packet to a node; returns 0 or a verdict. */
+/* Tell whether a packet is for the tunnel's port, where nodes take packets for each other's. */
+static __always_inline bool is_to_tunnel(const struct packet *packet)
+{
+	return packet->protocol == IPPROTO_UDP &&
+	       packet->destination_port == bpf_htons(tunnel_port);
+}
+
+/* Have the VXLAN device send a packet to a node; returns 0 or a verdict. It leaves from the address
+ * by which nodes know this one, which need not be the first of its device. */
 static __always_inline int set_tunnel(struct __sk_buff *ctx, __u32 identity, __be32 node)
 {
 	struct bpf_tunnel_key key = {
 	    .tunnel_id = identity,
 	    .remote_ipv4 = bpf_ntohl(node),
 	    .tunnel_ttl = TUNNEL_TTL,
+	    .local_ipv4 = bpf_ntohl(node_ipv4),
 	};
 
-	return bpf_skb_set_tunnel_key(ctx, &key, TUNNEL_KEY_BYTES, BPF_F_ZERO_CSUM_TX)
-		   ? -DROP_NO_OVERLAY
-		   : 0;
+	return bpf_skb_set_tunnel_key(ctx, &key, sizeof(key), BPF_F_ZERO_CSUM_TX) ? -DROP_NO_OVERLAY
+										  : 0;
 }
 
 /* Send a packet to a node through the tunnel; returns a verdict. */

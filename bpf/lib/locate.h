@@ -2,11 +2,16 @@
 /* Location of an address: whose it is, and how packets get there.
  *
  *   an address is   because                            identity          ifindex  tunnel
+ *   martian         no host has it alone               UNKNOWN           0        0
  *   local           cilia_endpoints has it             the endpoint's    its link 0
- *   own             it is this node's, or a gateway    HOST              0        0
+ *   own             cilia_host_addresses has it        HOST              0        0
  *   remote          cilia_ipcache has it, with a node  the entry's       0        the node
- *   routed          cilia_ipcache has it, without one  the entry's       0        0
+ *   routed          cilia_ipcache has it otherwise     the entry's       0        0
  *   world           nothing has it                     WORLD             0        0
+ *
+ * A node's own address is routed, and has its node all the same: pods reach it by the underlay, but
+ * packets from it may come by its tunnel, and answers to these go back by it. A pod that the
+ * ipcache doesn't know yet is behind the node of its block. No packet says where a tunnel leads.
  *
  * With native routing nothing is remote, since the underlay routes to other nodes' pods. With an
  * overlay a routed address whose identity was allocated to pods is nowhere: its node isn't known
@@ -20,8 +25,12 @@
 
 #include "lib/address.h"
 #include "lib/config.h"
+#include "lib/drop_reasons.h"
+#include "lib/packet.h"
+#include "maps/block.h"
 #include "maps/endpoint.h"
 #include "maps/gateway.h"
+#include "maps/host_address.h"
 #include "maps/identity.h"
 #include "maps/ipcache.h"
 
@@ -37,6 +46,7 @@ struct location {
 	__u8 pad;
 };
 
+/* Tell whether an address is the node's on the underlay, which masqueraded packets have. */
 static __always_inline bool is_node(const struct address *address)
 {
 	const volatile __be32 *word = (const volatile __be32 *)node_ipv6.byte;
@@ -62,9 +72,18 @@ static __always_inline bool is_gateway(const struct address *address)
 	return gateway && is_same_address(address, gateway);
 }
 
+/* What this node has an address as, enum host_address_kind; 0: it hasn't. */
+static __always_inline __u32 host_address_of(const struct address *address)
+{
+	struct host_address_key key = {.address = *address}; /* a copy: see decide() */
+	const __u32 *kind = bpf_map_lookup_elem(&cilia_host_addresses, &key);
+
+	return kind ? *kind : 0;
+}
+
 static __always_inline bool is_own_address(const struct address *address)
 {
-	return !is_no_address(address) && (is_node(address) || is_gateway(address));
+	return host_address_of(address) == HOST_ADDRESS_OWN;
 }
 
 /* Locate an address of a local endpoint; false if it isn't one. */
@@ -97,18 +116,22 @@ static __always_inline void locate(const struct address *address, struct locatio
 {
 	struct ipcache_key key = {.prefixlen = 128};
 	const struct ipcache_entry *entry;
+	__u32 kind;
 
 	if (locate_local(address, location))
 		return;
-	location->identity = is_own_address(address) ? IDENTITY_HOST : IDENTITY_WORLD;
-	if (location->identity == IDENTITY_HOST)
+	kind = host_address_of(address);
+	location->identity = kind == HOST_ADDRESS_OWN ? IDENTITY_HOST : IDENTITY_UNKNOWN;
+	if (kind || is_martian(address))
 		return;
+	location->identity = IDENTITY_WORLD;
 	key.address = *address;
 	entry = bpf_map_lookup_elem(&cilia_ipcache, &key);
 	if (!entry)
 		return;
 	location->identity = entry->identity;
-	location->tunnel = is_native ? 0 : entry->tunnel;
+	if (!is_native && !(entry->flags & IPCACHE_ROUTED))
+		location->tunnel = entry->tunnel;
 }
 
 static __always_inline bool is_remote_node(__u32 identity)
@@ -123,20 +146,48 @@ static __always_inline bool is_allocated(__u32 identity)
 	return identity >= IDENTITY_ALLOCATED && !(identity >> IDENTITY_SCOPE_SHIFT);
 }
 
-/* Refine the location of a sender that came by the overlay, which says whose the packet is. Which
- * node's host it is, and where replies go, its address says if it is known: the packet may have
- * left from an address that its node has no more when it is answered. */
-static __always_inline void locate_remote(const struct address *address, struct location *location)
+/* Tell whether a sender's identity, as its node says it, goes with what the ipcache has at its
+ * address: a node's own identity with its own addresses alone. Of its pods a node knows first. */
+static __always_inline bool is_plausible(__u32 claimed, __u32 known)
+{
+	if (claimed == IDENTITY_REMOTE_NODE)
+		return is_remote_node(known);
+	return is_allocated(claimed) && !is_remote_node(known);
+}
+
+/* Node whose tunnel an address's packets come by, and in `identity` what the ipcache has there; 0:
+ * none. */
+static __always_inline __be32 node_behind(const struct address *address, __u32 *identity)
 {
 	struct ipcache_key key = {.prefixlen = 128, .address = *address};
 	const struct ipcache_entry *entry = bpf_map_lookup_elem(&cilia_ipcache, &key);
+	const struct block *block;
 
-	if (!entry)
-		return;
-	if (location->identity == IDENTITY_REMOTE_NODE && is_remote_node(entry->identity))
-		location->identity = entry->identity;
-	if (entry->tunnel)
-		location->tunnel = entry->tunnel;
+	*identity = entry ? entry->identity : IDENTITY_WORLD;
+	if (entry && entry->tunnel)
+		return entry->tunnel;
+	block = bpf_map_lookup_elem(&cilia_blocks, &key);
+	return block ? block->tunnel : 0;
+}
+
+/* Locate a sender that came by the overlay, whose packet says its identity and the node that sent
+ * it. Anybody can send such a packet, so it counts only as far as the agent's tables bear it out:
+ * that node has the address, or the block that it is of. Returns 0 or a verdict. */
+static __always_inline int locate_remote(const struct packet *packet, struct location *source)
+{
+	__u32 known;
+
+	if (locate_local(&packet->source, source))
+		return -DROP_INVALID_SOURCE;
+	if (host_address_of(&packet->source))
+		return -DROP_OWN_SOURCE;
+	source->tunnel = node_behind(&packet->source, &known);
+	if (!source->tunnel || source->tunnel != packet->tunnel)
+		return -DROP_UNKNOWN_SENDER;
+	if (!is_plausible(packet->identity, known))
+		return -DROP_INVALID_IDENTITY;
+	source->identity = is_remote_node(known) ? known : packet->identity;
+	return 0;
 }
 
 /* Tell whether an address is a pod's by its identity, though it is neither local nor remote. */

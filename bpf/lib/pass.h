@@ -16,13 +16,20 @@
 #include "lib/locate.h"
 
 /* Tell whether the packet comes from where the flow's packets come from, and its sender is who it
- * was. */
-static __always_inline bool is_from(const struct ct_side *side, __u32 identity,
-				    const struct packet *packet, __u32 source_ifindex)
+ * was, behind the node to which packets `back` go. What a pod may never send is from nowhere. */
+static __always_inline bool is_from(const struct ct_side *side, const struct ct_side *back,
+				    __u32 identity, const struct packet *packet,
+				    __u32 source_ifindex)
 {
 	if (side->source_ifindex != source_ifindex)
 		return false;
-	if (packet->hook != HOOK_FROM_OVERLAY || packet->identity == identity)
+	if (packet->hook == HOOK_FROM_POD)
+		return !is_to_tunnel(packet);
+	if (packet->hook != HOOK_FROM_OVERLAY)
+		return true;
+	if (packet->tunnel != back->tunnel)
+		return false;
+	if (packet->identity == identity)
 		return true;
 	return packet->identity == IDENTITY_REMOTE_NODE && is_remote_node(identity);
 }
@@ -98,7 +105,7 @@ static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __
 	identity = identity_of(entry, from);
 	generation = *(volatile __u32 *)&entry->generation;
 	is_special = needs_care(entry, packet);
-	if (!is_from(side, identity, packet, source_ifindex) ||
+	if (!is_from(side, side_of(entry, !from), identity, packet, source_ifindex) ||
 	    (is_special && is_reopening(entry, packet, from)))
 		return pass_slowly(ctx, packet, &key, from);
 	if (entry->state & CT_DENIED && entry->stamp == change_count())

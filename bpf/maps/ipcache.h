@@ -17,12 +17,19 @@ struct ipcache_key {
 	struct address address;
 };
 
+enum ipcache_flag {
+	IPCACHE_ROUTED = 1, /* what is sent there doesn't enter the tunnel */
+};
+
 struct ipcache_entry {
 	__u32 identity;
-	__be32 tunnel; /* node behind which it lives; 0: not behind a tunnel */
+	__be32
+	    tunnel;  /* node behind which it lives, and whose tunnel its packets come by; 0: none */
+	__u32 flags; /* enum ipcache_flag */
 };
 
 _Static_assert(sizeof(struct ipcache_key) == 20, "ipcache_key");
+_Static_assert(sizeof(struct ipcache_entry) == 12, "ipcache_entry");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

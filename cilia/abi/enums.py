@@ -37,6 +37,8 @@ class DropReason(IntEnum):
     TOO_BIG = 161
     NAT_NO_PORT = 167
     ENCAP_PROHIBITED = 170
+    INVALID_IDENTITY = 171
+    UNKNOWN_SENDER = 172
     FRAGMENT_UNKNOWN = 175
     DENIED_BY_RULE = 181
     POLICY_NOT_READY = 203
@@ -44,6 +46,8 @@ class DropReason(IntEnum):
     CT_REUSED = 241
     INVALID_FRAGMENT = 242
     INVALID_ADDRESS = 243
+    OWN_SOURCE = 244
+    MARTIAN = 245
     NAT_QUOTA = 250
     NAT_NO_ROOM = 251
 
@@ -90,6 +94,13 @@ class Hook(IntEnum):
     HOOKS = 8
 
 
+class HostAddressKind(IntEnum):
+    """``enum host_address_kind``."""
+
+    OWN = 1
+    BROADCAST = 2
+
+
 class Identity(IntEnum):
     """``enum identity``."""
 
@@ -106,6 +117,12 @@ class IdentityScope(IntEnum):
     PREFIX = 1
     NODE = 2
     SHIFT = 24
+
+
+class IpcacheFlag(IntEnum):
+    """``enum ipcache_flag``."""
+
+    ROUTED = 1
 
 
 class Outcome(IntEnum):

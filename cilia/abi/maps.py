@@ -10,6 +10,7 @@ from cilia.abi.codec import MapLayout, RingLayout
 from cilia.abi.kinds import MapKind
 
 ADDRESSES: Final = MapLayout("cilia_addresses", MapKind.ARRAY, codec.U32, codec.U32, 65536, 0x400)
+BLOCKS: Final = MapLayout("cilia_blocks", MapKind.LPM_TRIE, structs.IPCACHE_KEY, structs.BLOCK, 65536, 0x1)
 CHANGE: Final = MapLayout("cilia_change", MapKind.ARRAY, codec.U32, codec.U32, 1, 0x400)
 CT4: Final = MapLayout("cilia_ct4", MapKind.LRU_HASH, structs.CT4_KEY, structs.CT_ENTRY, 131072)
 CT6: Final = MapLayout("cilia_ct6", MapKind.LRU_HASH, structs.CT6_KEY, structs.CT_ENTRY, 131072)
@@ -18,6 +19,7 @@ EVENT_BUDGETS: Final = MapLayout("cilia_event_budgets", MapKind.ARRAY, codec.U32
 EVENTS: Final = RingLayout("cilia_events", 4194304)
 FRAGMENTS: Final = MapLayout("cilia_fragments", MapKind.LRU_HASH, structs.FRAGMENT_KEY, structs.FRAGMENT_PORTS, 8192)
 GATEWAYS: Final = MapLayout("cilia_gateways", MapKind.ARRAY, codec.U32, codec.raw(16), 2)
+HOST_ADDRESSES: Final = MapLayout("cilia_host_addresses", MapKind.HASH, structs.HOST_ADDRESS_KEY, codec.U32, 16384, 0x1)
 IPCACHE: Final = MapLayout("cilia_ipcache", MapKind.LPM_TRIE, structs.IPCACHE_KEY, structs.IPCACHE_ENTRY, 512000, 0x1)
 METRICS: Final = MapLayout("cilia_metrics", MapKind.PERCPU_ARRAY, codec.U32, structs.METRIC, 2048)
 NAT: Final = MapLayout("cilia_nat", MapKind.HASH, structs.NAT_KEY, structs.NAT_ENTRY, 131072)

@@ -6,6 +6,12 @@ Generated from BTF by tools/abi.py (make abi); don't edit.
 from enum import IntEnum
 
 
+class BlockOffset(IntEnum):
+    """Members of ``struct block``."""
+
+    TUNNEL = 0
+
+
 class Ct4KeyOffset(IntEnum):
     """Members of ``struct ct4_key``."""
 
@@ -120,11 +126,18 @@ class FragmentPortsOffset(IntEnum):
     BYTES = 4
 
 
+class HostAddressKeyOffset(IntEnum):
+    """Members of ``struct host_address_key``."""
+
+    ADDRESS = 0
+
+
 class IpcacheEntryOffset(IntEnum):
     """Members of ``struct ipcache_entry``."""
 
     IDENTITY = 0
     TUNNEL = 4
+    FLAGS = 8
 
 
 class IpcacheKeyOffset(IntEnum):

@@ -13,6 +13,34 @@ from typing import Any, Final, NamedTuple, Self
 
 from cilia.abi.codec import Buffer, Codec, exact, fit
 
+_BLOCK = Struct("=I")
+
+
+class Block(NamedTuple):
+    """``struct block``, 4 bytes."""
+
+    tunnel: int  # __be32
+
+    def pack(self) -> bytes:
+        return _BLOCK.pack(htonl(self.tunnel))
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls(ntohl(v[0]))
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_BLOCK.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _BLOCK.iter_unpack(data))
+
+
+BLOCK: Final = Codec("struct block", 4, Block.pack, Block.unpack)
+
+
 _CT4_KEY = Struct("=IIHHB3x")
 
 
@@ -462,22 +490,51 @@ class FragmentPorts(NamedTuple):
 FRAGMENT_PORTS: Final = Codec("struct fragment_ports", 8, FragmentPorts.pack, FragmentPorts.unpack)
 
 
-_IPCACHE_ENTRY = Struct("=II")
+_HOST_ADDRESS_KEY = Struct("=16s")
 
 
-class IpcacheEntry(NamedTuple):
-    """``struct ipcache_entry``, 8 bytes."""
+class HostAddressKey(NamedTuple):
+    """``struct host_address_key``, 16 bytes."""
 
-    identity: int  # __u32
-    tunnel: int  # __be32
+    address: bytes  # struct address
 
     def pack(self) -> bytes:
-        return _IPCACHE_ENTRY.pack(self.identity, htonl(self.tunnel))
+        return _HOST_ADDRESS_KEY.pack(exact(self.address, 16))
 
     @classmethod
     def of(cls, v: tuple[Any, ...]) -> Self:
         """Build from the values of the flat format."""
-        return cls(v[0], ntohl(v[1]))
+        return cls(v[0])
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_HOST_ADDRESS_KEY.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _HOST_ADDRESS_KEY.iter_unpack(data))
+
+
+HOST_ADDRESS_KEY: Final = Codec("struct host_address_key", 16, HostAddressKey.pack, HostAddressKey.unpack)
+
+
+_IPCACHE_ENTRY = Struct("=III")
+
+
+class IpcacheEntry(NamedTuple):
+    """``struct ipcache_entry``, 12 bytes."""
+
+    identity: int  # __u32
+    tunnel: int  # __be32
+    flags: int  # __u32
+
+    def pack(self) -> bytes:
+        return _IPCACHE_ENTRY.pack(self.identity, htonl(self.tunnel), self.flags)
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls(v[0], ntohl(v[1]), v[2])
 
     @classmethod
     def unpack(cls, data: Buffer) -> Self:
@@ -488,7 +545,7 @@ class IpcacheEntry(NamedTuple):
         return map(cls.of, _IPCACHE_ENTRY.iter_unpack(data))
 
 
-IPCACHE_ENTRY: Final = Codec("struct ipcache_entry", 8, IpcacheEntry.pack, IpcacheEntry.unpack)
+IPCACHE_ENTRY: Final = Codec("struct ipcache_entry", 12, IpcacheEntry.pack, IpcacheEntry.unpack)
 
 
 _IPCACHE_KEY = Struct("=I16s")

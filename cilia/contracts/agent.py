@@ -227,6 +227,8 @@ class LoopName(StrEnum):
     REGISTRATION = "registration"
     ROWS = "rows"
     IPCACHE = "ipcache"
+    BLOCKS = "blocks"
+    HOST_ADDRESSES = "host addresses"
     POLICY = "policy"
     ROUTES = "routes"
     NON_MASQUERADE = "non-masquerade"

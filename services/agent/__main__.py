@@ -17,6 +17,7 @@ from services.agent.drift.reporter import DriftReporter
 from services.agent.drift.room import DriftRoom, LookGroup
 from services.agent.endpoint.room import EndpointRoom, PodStore
 from services.agent.flows.room import FlowRoom
+from services.agent.host.room import HostRoom
 from services.agent.ipcache.room import IpcacheRoom
 from services.agent.kernel import Kernel, open_kernel
 from services.agent.metrics.pressure import Pressure
@@ -60,6 +61,8 @@ async def open_rooms(config: Config, kernel: Kernel, bus: Bus, metrics: Metrics,
     node = opened(NodeRoom(config, kernel, bus))
     policy = opened(PolicyRoom(config, kernel, bus, node.tables, store.count))
     ipcache = opened(IpcacheRoom(config, kernel, node.tables, policy.reconciler))
+    host = opened(await HostRoom.open(kernel, ipcache.revisions.renew))
+    host.tell(lambda: ipcache.reconciler.set_host_addresses(host.addresses.own))
     policy.prepare_addresses = ipcache.reconciler.write_new_prefixes
     routes = opened(await RouteRoom.open(config, kernel, node.tables, stack))
     nat = opened(NatRoom(config, kernel, node.tables))
@@ -68,7 +71,7 @@ async def open_rooms(config: Config, kernel: Kernel, bus: Bus, metrics: Metrics,
         await EndpointRoom.open(config, kernel, store, node, policy.reconciler, ipcache, conntrack.gc.purge)
     )
     flows = opened(FlowRoom(config, kernel, node, store.endpoints, ipcache.desired))
-    addresses = {**ipcache.looks(), **endpoints.looks(), **node.looks(), **nat.looks()}
+    addresses = {**ipcache.looks(), **host.looks(), **endpoints.looks(), **node.looks(), **nat.looks()}
     looks = {
         "policy": LookGroup(policy.looks(), config.drift_seconds),
         "address": LookGroup(addresses, config.drift_seconds),
@@ -77,10 +80,10 @@ async def open_rooms(config: Config, kernel: Kernel, bus: Bus, metrics: Metrics,
     }
     drift = opened(DriftRoom(DriftReporter(bus, config.node), looks))
 
-    node.feeds += [ipcache.reconciler.feed_nodes, routes.reconciler.feed, nat.reconciler.feed]
+    node.feeds += [ipcache.feed_nodes, routes.reconciler.feed, nat.reconciler.feed]
     node.registered += [ipcache.registered, routes.registered]
     node.comparisons.append(endpoints.compare)
-    rooms: list[Room] = [kernel, node, ipcache, routes, nat, policy, conntrack, drift, endpoints, flows]
+    rooms: list[Room] = [kernel, node, host, ipcache, routes, nat, policy, conntrack, drift, endpoints, flows]
     status = Status(config, node, endpoints, rooms, missing_features=missing_features())
     status.measure(metrics)
     entries = {name: read for room in rooms for name, read in room.map_entries().items()}

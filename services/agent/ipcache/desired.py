@@ -2,12 +2,13 @@
 
 Pure. The node's own pods come from the agent itself, not from the table, so that they are known at
 once and stay known while the bus is away. Where two rows claim an address (a pod's successor is
-heard of before its end), the newer wins.
+heard of before its end, a virtual address moves to another node), the newer wins.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from cilia.abi.enums import IpcacheFlag
 from cilia.contracts.identities import Reserved, is_remote_node
 from cilia.contracts.ids import Identity, NodeName
 from cilia.contracts.tables import Endpoint, EndpointKey, Node, PrefixRow
@@ -21,6 +22,8 @@ class Location(NamedTuple):
     identity: int
     tunnel: int = 0
     """IPv4 address of the tunnel's other end, in host order; 0: no tunnel."""
+    flags: int = 0
+    """:class:`~cilia.abi.enums.IpcacheFlag`."""
 
 
 WORLD_LOCATIONS: Final[Mapping[Prefix, Location]] = {
@@ -45,8 +48,9 @@ class Ipcache:
         self._rows: dict[EndpointKey, tuple[tuple[int, ...], Identity]] = {}
         self._owners: dict[int, list[EndpointKey]] = {}
         self._local: dict[int, Identity] = {}
-        self._hosts: dict[int, Location] = {}
+        self._hosts: dict[int, dict[NodeName, Location]] = {}
         self._own = dict(WORLD_LOCATIONS)
+        self._host_addresses: frozenset[int] = frozenset()
         self._outside: dict[Prefix, Location] = {}
         self.desired: dict[Prefix, Location] = {}
         self._changed: set[Prefix] = set()
@@ -71,6 +75,12 @@ class Ipcache:
         self._own[prefix] = Location(Reserved.HOST)
         self._update(prefix)
 
+    def set_host_addresses(self, addresses: Iterable[int]) -> None:
+        """Note all addresses that the devices of this node have, in place of those before."""
+        former, self._host_addresses = self._host_addresses, frozenset(addresses)
+        for address in former ^ self._host_addresses:
+            self._update(Prefix(address))
+
     def set_local(self, address: int, identity: Identity | None) -> None:
         """Note an address of a pod of this node, or with None that it is gone."""
         if identity is None:
@@ -86,11 +96,7 @@ class Ipcache:
             old, new = self._nodes.pop(name, None), upserts.get(name)
             if new is not None:
                 self._nodes[name] = new
-            for address in _addresses(old):
-                self._hosts.pop(address, None)
-            self._hosts.update(self._host_locations(new))
-            for address in {*_addresses(old), *_addresses(new)}:
-                self._update(Prefix(address))
+            self._move_host(name, self._host_locations(old), self._host_locations(new))
             if (old and old.ipv4) != (new and new.ipv4):
                 moved.add(name)
         if moved:
@@ -98,6 +104,19 @@ class Ipcache:
                 if key.node in moved:
                     for address in addresses:
                         self._update(Prefix(address))
+
+    def _move_host(self, name: NodeName, old: Mapping[int, Location], new: Mapping[int, Location]) -> None:
+        """Note what has become of a node's addresses."""
+        for address in {*old, *new}:
+            if old.get(address) == new.get(address):
+                continue
+            claims = self._hosts.setdefault(address, {})
+            claims.pop(name, None)
+            if address in new:
+                claims[name] = new[address]
+            if not claims:
+                del self._hosts[address]
+            self._update(Prefix(address))
 
     def feed_prefixes(self, upserts: Mapping[str, PrefixRow], removes: Iterable[str]) -> None:
         """Take changes of the table of prefixes; of pods and nodes, only labels of nodes change."""
@@ -147,6 +166,8 @@ class Ipcache:
     def _update(self, prefix: Prefix) -> None:
         """Compute one entry anew."""
         wanted = self._own.get(prefix)
+        if wanted is None and prefix.length == HOST_BITS and prefix.address in self._host_addresses:
+            wanted = Location(Reserved.HOST)
         if wanted is None and prefix.length == HOST_BITS:
             wanted = self._pod(prefix.address) or self._host(prefix)
         wanted = wanted or self._outside.get(prefix)
@@ -168,7 +189,8 @@ class Ipcache:
         return None
 
     def _host(self, prefix: Prefix) -> Location | None:
-        host, labelled = self._hosts.get(prefix.address), self._outside.get(prefix)
+        claims, labelled = self._hosts.get(prefix.address), self._outside.get(prefix)
+        host = claims[next(reversed(claims))] if claims else None
         if host is None or labelled is None or host.identity == Reserved.HOST:
             return host
         return host._replace(identity=labelled.identity) if is_remote_node(Identity(labelled.identity)) else host
@@ -176,7 +198,8 @@ class Ipcache:
     def _host_locations(self, row: Node | None) -> dict[int, Location]:
         if row is None or row.name == self._node:
             return dict.fromkeys(_addresses(row), Location(Reserved.HOST))
-        underlay = dict.fromkeys(_underlay(row), Location(Reserved.REMOTE_NODE))
+        routed = IpcacheFlag.ROUTED if self._tunnels else 0
+        underlay = dict.fromkeys(_underlay(row), Location(Reserved.REMOTE_NODE, self._tunnel_to(row), routed))
         behind = dict.fromkeys(_gateways(row), Location(Reserved.REMOTE_NODE, self._tunnel_to(row)))
         return {**underlay, **behind}
 

@@ -87,4 +87,4 @@ def _key(prefix: Prefix) -> IpcacheKey:
 
 def _element(entry: tuple[Prefix, Location]) -> tuple[IpcacheKey, IpcacheEntry]:
     prefix, location = entry
-    return _key(prefix), IpcacheEntry(location.identity, location.tunnel)
+    return _key(prefix), IpcacheEntry(*location)

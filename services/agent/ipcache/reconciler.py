@@ -97,6 +97,11 @@ class IpcacheReconciler(Reconciler[Prefix, Location]):
         self.write_now(map(Prefix, addresses))
         self.wake()
 
+    def set_host_addresses(self, addresses: Iterable[int]) -> None:
+        """Note all addresses that the devices of this node have, in place of those before."""
+        self._ipcache.set_host_addresses(addresses)
+        self.wake()
+
     def set_hosts(self, addresses: Iterable[int]) -> None:
         """Note addresses of this node itself, such as the pods' gateways."""
         for address in addresses:

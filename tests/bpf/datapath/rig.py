@@ -14,16 +14,27 @@ from typing import Final, NamedTuple
 from cilia.abi import maps
 from cilia.abi.codec import K, V
 from cilia.abi.defaults import GATEWAY_MAC as GATEWAY_MAC
-from cilia.abi.enums import GatewayFamily, Hook, Identity, PolicyDirection, PolicyLimit, PolicyShape
+from cilia.abi.enums import (
+    GatewayFamily,
+    Hook,
+    HostAddressKind,
+    Identity,
+    IpcacheFlag,
+    PolicyDirection,
+    PolicyLimit,
+    PolicyShape,
+)
 from cilia.abi.offsets import PolicySlotOffset
 from cilia.abi.structs import (
     EVENT,
+    Block,
     Ct4Key,
     Ct6Key,
     CtEntry,
     Endpoint,
     EndpointKey,
     Event,
+    HostAddressKey,
     IpcacheEntry,
     IpcacheKey,
     Metric,
@@ -46,6 +57,7 @@ from tools.build import build_objects
 INGRESS, EGRESS = PolicyDirection.INGRESS, PolicyDirection.EGRESS
 HOST, WORLD, REMOTE_NODE = Identity.HOST, Identity.WORLD, Identity.REMOTE_NODE
 NODE, OTHER_NODE, GATEWAY = "192.0.2.1", "192.0.2.2", "10.1.0.1"
+OTHER_BLOCKS: Final = ("10.2.0.0/24", "fd00:2::/64")
 NODE6, OTHER_NODE6, GATEWAY6 = "2001:db8::1", "2001:db8::2", "fd00:1::1"
 TC_ACT_UNSPEC, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT = 0xFFFF_FFFF, 0, 2, 7
 CURRENT, NEXT, EPOCH = PolicySlotOffset.CURRENT, PolicySlotOffset.NEXT, PolicySlotOffset.EPOCH
@@ -159,9 +171,28 @@ class Node:
         with self.objects.map(maps.NAT_PORTS) as ports:
             ports.update(0, NatPorts(first, last, lowest or first, highest or last))
 
-    def locate(self, prefix: str, identity: int, tunnel: str = "") -> None:
+    def block(self, cidr: str, tunnel: str) -> None:
+        """Write whose block of pods' addresses one is."""
+        with self.objects.map(maps.BLOCKS) as blocks:
+            blocks.update(prefix_key(cidr), Block(int(IPv4Address(tunnel))))
+        self.note_change()
+
+    def own(self, *addresses: str, kind: int = HostAddressKind.OWN) -> None:
+        """Give this node addresses, or its networks broadcast addresses."""
+        with self.objects.map(maps.HOST_ADDRESSES) as own:
+            own.update_many((HostAddressKey(mapped(address)), kind) for address in addresses)
+        self.note_change()
+
+    def disown(self, address: str) -> None:
+        """Take an address from this node."""
+        with self.objects.map(maps.HOST_ADDRESSES) as own:
+            own.delete(HostAddressKey(mapped(address)))
+        self.note_change()
+
+    def locate(self, prefix: str, identity: int, tunnel: str = "", *, routed: bool = False) -> None:
         """Write an entry of the ipcache; ``prefix`` with a length or an address."""
-        self.ipcache.update(prefix_key(prefix), IpcacheEntry(identity, int(IPv4Address(tunnel)) if tunnel else 0))
+        node, flags = int(IPv4Address(tunnel)) if tunnel else 0, IpcacheFlag.ROUTED if routed else 0
+        self.ipcache.update(prefix_key(prefix), IpcacheEntry(identity, node, flags))
         self.note_change()
 
     def renew(self, address: str) -> None:
@@ -305,6 +336,7 @@ def node(
         made = Node(namespace, load(file, loading), devices, configured)
         made.set_gateways(gateway, GATEWAY6)
         made.set_ports(*PORTS)
+        made.own(ipv4, NODE6, gateway, GATEWAY6)
         try:
             yield made
         finally:
@@ -322,10 +354,12 @@ def populate(node: Node) -> None:
     for prefix, identity in (
         ("0.0.0.0/0", WORLD),
         ("::/0", WORLD),
-        (OTHER_NODE, REMOTE_NODE),
-        (OTHER_NODE6, REMOTE_NODE),
     ):
         node.locate(prefix, identity)
+    for own in (OTHER_NODE, OTHER_NODE6):
+        node.locate(own, REMOTE_NODE, OTHER_NODE, routed=True)
+    for block in OTHER_BLOCKS:
+        node.block(block, OTHER_NODE)
 
 
 def reset(node: Node) -> None:

@@ -4,11 +4,12 @@ A flow remembers *what* it was decided under, revision by revision, where the pr
 """
 
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
 from cilia.abi.enums import DropReason, Hook, PolicyDirection, PolicyLimit
 from cilia.abi.structs import PolicyEntry, PolicyKey
-from tests.bpf.datapath.rig import HOST, TC_ACT_OK, TC_ACT_SHOT, WORLD
+from tests.bpf.datapath.rig import HOST, REMOTE_NODE, TC_ACT_OK, TC_ACT_SHOT, WORLD
 from tests.bpf.fuzz import parsing
 from tests.bpf.fuzz.neighbours import answer, control
 from tests.bpf.fuzz.outcomes import End, Outcome, dropped, forwarded
@@ -17,6 +18,7 @@ from tests.bpf.fuzz.policy import Query, Version, consult
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 ALLOCATED, SCOPED = 256, 1 << 24
+NODE_SCOPE = 2
 TUNNEL_PORT: Final = 8472
 WRAP: Final = 1 << 32
 NEAR: Final = 1 << 16
@@ -87,8 +89,8 @@ class Model:
     gateway6: int
     overlay: int
     pods: dict[int, End] = field(default_factory=dict)
-    ipcache: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    """(address, length) -> (identity, tunnel)."""
+    ipcache: dict[tuple[int, int], tuple[int, int, bool]] = field(default_factory=dict)
+    """(address, length) -> (identity, tunnel, whether what is sent there doesn't enter it)."""
     current: dict[int, Version] = field(default_factory=dict)
     coming: dict[int, tuple[int, Version]] = field(default_factory=dict)
     """Slot -> (epoch from which it holds, version)."""
@@ -147,6 +149,8 @@ class Model:
         key, sender, receiver = flow_key_of(header)
         flow = self.flows.get(key)
         came_from = ifindex if hook == Hook.FROM_POD else 0
+        if hook == Hook.FROM_POD and header.protocol == UDP and header.destination_port == TUNNEL_PORT:
+            came_from = -1
         reopens = flow is not None and flow.reopens(sender, header)
         if flow and not reopens and self.device(flow.ends[sender]) == came_from:
             if flow.denied and flow.decided_at == self.changes_made:
@@ -170,17 +174,20 @@ class Model:
             return dropped(frame, DropReason.INVALID_MAC)
         if hook == Hook.FROM_POD and header.protocol == UDP and header.destination_port == TUNNEL_PORT:
             return dropped(frame, DropReason.ENCAP_PROHIBITED)
-        if hook == Hook.TO_POD and (source.ifindex or source.tunnel or is_no_source(header.source)):
+        if hook == Hook.TO_POD and not source.identity:
+            return dropped(frame, DropReason.MARTIAN)
+        if hook == Hook.TO_POD and (source.ifindex or source.tunnel):
             return dropped(frame, DropReason.INVALID_SOURCE)
         if hook == Hook.TO_POD and target.ifindex != ifindex:
             return dropped(frame, DropReason.NO_ENDPOINT)
+        if not target.identity:
+            return dropped(frame, DropReason.MARTIAN)
         if not target.ifindex and not target.tunnel and ALLOCATED <= target.identity < SCOPED:
             return dropped(frame, DropReason.NO_ENDPOINT)
         if former is None and header.protocol in ECHOES and header.icmp_type == ECHOES[header.protocol][1]:
             return dropped(frame, DropReason.CT_INVALID)
         if former and former.ends[receiver].tunnel and not target.ifindex and not target.tunnel:
-            known = former.ends[receiver]
-            target = replace(target, identity=known.identity, tunnel=known.tunnel)
+            target = self.recall(former.ends[receiver], target)
         initiator = former.initiator if former else sender
         ends = {receiver: target, sender: source}
         responder = sender if initiator == receiver and sender != receiver else receiver
@@ -210,12 +217,26 @@ class Model:
             return self.pods[address]
         if address in self.own:
             return End(address, HOST)
+        if is_martian(address):
+            return End(address, 0)
         for length in range(128, -1, -1):
             prefix = address >> (128 - length) << (128 - length)
             if (prefix, length) in self.ipcache:
-                identity, tunnel = self.ipcache[prefix, length]
-                return End(address, identity, tunnel=tunnel)
+                identity, tunnel, routed = self.ipcache[prefix, length]
+                return End(address, identity, tunnel=0 if routed else tunnel)
         return End(address, WORLD)
+
+    def recall(self, known: End, target: End) -> End:
+        """Say who a remote end is whose packets came by the tunnel, if its node has it still."""
+        for length in range(128, -1, -1):
+            prefix = target.address >> (128 - length) << (128 - length)
+            if (prefix, length) in self.ipcache:
+                identity, tunnel, _ = self.ipcache[prefix, length]
+                is_node = identity == REMOTE_NODE or identity >> 24 == NODE_SCOPE
+                if tunnel != known.tunnel:
+                    return target
+                return replace(target, identity=target.identity if is_node else known.identity, tunnel=tunnel)
+        return target
 
     def version(self, slot: int) -> Version | None:
         """Return what is in force for a slot; None: nothing, so that everything is denied."""
@@ -288,11 +309,13 @@ def flow_key_of(header: Header) -> tuple[FlowKey, L4Address, L4Address]:
     return (low, high, header.protocol), sender, receiver
 
 
-def is_no_source(address: int) -> bool:
-    """Tell whether no packet can come from an address."""
-    if address >> 32 == parsing.MAPPED >> 32:
-        return address >> 24 & 0xFF in (0, 127, *range(224, 256))
-    return address <= 1 or address >> 120 == 0xFF
+def is_martian(address: int) -> bool:
+    """Tell whether no single host has an address (RFC 6890; RFC 4291, 2.4)."""
+    each = IPv6Address(address)
+    if each.ipv4_mapped:
+        first = each.ipv4_mapped.packed[0]
+        return first in (0, 127) or first >= 224
+    return each.is_multicast or each.is_loopback or each.is_unspecified or each.is_link_local
 
 
 def fragment_key(header: Header, ifindex: int) -> tuple[int, int, int, int, int]:

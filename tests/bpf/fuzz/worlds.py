@@ -129,9 +129,10 @@ class World:
         prefix = ip_network((address, bits - cut), strict=False)
         identity = self._random.choice(IDENTITIES[1:])
         tunnel = self._random.choice(("", OTHER_NODE, "192.0.2.3"))
-        self._node.locate(str(prefix), identity, tunnel)
+        routed = self._random.random() < 0.3
+        self._node.locate(str(prefix), identity, tunnel, routed=routed)
         where = as_number(str(prefix.network_address)), 128 - cut
-        self.model.ipcache[where] = identity, int(IPv4Address(tunnel)) if tunnel else 0
+        self.model.ipcache[where] = identity, int(IPv4Address(tunnel)) if tunnel else 0, routed
         self.renew(address)
 
     def renew(self, address: str) -> None:

@@ -2,12 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cilia.abi.enums import IpcacheFlag
 from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import EndpointId, Identity, NodeName
 from cilia.contracts.tables import Endpoint, EndpointKey, Node, PrefixRow
 from services.agent.address import HOST_BITS, Prefix, ipv4_number, number, prefix
 from services.agent.ipcache.desired import WORLD_LOCATIONS, Ipcache, Location, covering
 
+ROUTED = IpcacheFlag.ROUTED
 ME, PEER = NodeName("node1"), NodeName("node2")
 NODE2 = Node(PEER, "192.0.2.2", "2001:db8::2", pod_cidrs=("10.2.0.0/26", "10.3.0.0/26", "fd00:2::/64", "fd00:3::/64"))
 
@@ -63,7 +65,7 @@ def test_a_pod_is_unknown_until_its_node_is_known(ipcache: Ipcache) -> None:
 
 def test_a_remote_node_is_reached_directly_and_its_gateway_by_tunnel(ipcache: Ipcache) -> None:
     ipcache.feed_nodes({PEER: NODE2}, ())
-    assert at(ipcache, "192.0.2.2") == Location(6)
+    assert at(ipcache, "192.0.2.2") == Location(6, ipv4_number("192.0.2.2"), ROUTED)
     assert at(ipcache, "10.2.0.1") == Location(6, ipv4_number("192.0.2.2"))
 
 
@@ -71,18 +73,18 @@ def test_a_node_has_the_identity_of_its_labels_behind_the_same_tunnel(ipcache: I
     labelled = PrefixRow(Identity((2 << 24) + 1))
     ipcache.feed_prefixes(dict.fromkeys(("192.0.2.2/32", "10.2.0.1/32", "192.0.2.1/32"), labelled), ())
     ipcache.feed_nodes({PEER: NODE2}, ())
-    assert at(ipcache, "192.0.2.2") == Location(labelled.identity)
+    assert at(ipcache, "192.0.2.2") == Location(labelled.identity, ipv4_number("192.0.2.2"), ROUTED)
     assert at(ipcache, "10.2.0.1") == Location(labelled.identity, ipv4_number("192.0.2.2"))
     assert at(ipcache, "192.0.2.1") == Location(1), "this node is the host"
     ipcache.feed_prefixes({}, ("192.0.2.2/32", "10.2.0.1/32"))
-    assert at(ipcache, "192.0.2.2") == Location(6)
+    assert at(ipcache, "192.0.2.2") == Location(6, ipv4_number("192.0.2.2"), ROUTED)
     assert at(ipcache, "10.2.0.1") == Location(6, ipv4_number("192.0.2.2"))
 
 
 def test_a_prefix_of_a_policy_is_no_node(ipcache: Ipcache) -> None:
     ipcache.feed_nodes({PEER: NODE2}, ())
     ipcache.feed_prefixes({"192.0.2.2/32": PrefixRow(Identity(1 << 24 | 9))}, ())
-    assert at(ipcache, "192.0.2.2") == Location(6)
+    assert at(ipcache, "192.0.2.2") == Location(6, ipv4_number("192.0.2.2"), ROUTED)
 
 
 def test_pods_move_with_their_node(ipcache: Ipcache) -> None:
@@ -126,7 +128,7 @@ def test_a_remote_pod_has_one_identity_under_both_addresses(ipcache: Ipcache) ->
 
 def test_the_ipv6_addresses_of_a_node_are_known_like_the_others(ipcache: Ipcache) -> None:
     ipcache.feed_nodes({PEER: NODE2}, ())
-    assert at(ipcache, "2001:db8::2") == Location(6)
+    assert at(ipcache, "2001:db8::2") == Location(6, ipv4_number("192.0.2.2"), ROUTED)
     assert at(ipcache, "fd00:2::1") == Location(6, ipv4_number("192.0.2.2"))
     assert at(ipcache, "fd00:3::1") is None, "only the first block of a family has the gateway"
     ipcache.feed_nodes({}, [PEER])
@@ -163,3 +165,37 @@ def test_the_covering_entry_is_the_longest_network_that_holds_a_prefix(
     outer = [each for each in entries if each.length < HOST_BITS and each.holds(inner)]
     longest = max(outer, key=lambda each: each.length, default=None)
     assert covering(entries, inner) == (Reserved.WORLD_IPV6 if longest is None else identities[longest])
+
+
+def test_without_tunnels_nodes_and_pods_are_routed_and_no_node_is_behind_them() -> None:
+    ipcache = Ipcache(ME, "192.0.2.1", tunnels=False)
+    ipcache.feed_nodes({PEER: NODE2}, ())
+    ipcache.feed_endpoints({key(1): row("10.2.0.5", 300)}, ())
+    assert (at(ipcache, "192.0.2.2"), at(ipcache, "10.2.0.5")) == (Location(6), Location(300))
+
+
+def test_all_addresses_of_this_node_are_the_host_until_it_has_them_no_more(ipcache: Ipcache) -> None:
+    ipcache.set_host_addresses(map(number, ("192.0.2.50", "fe80::1")))
+    assert at(ipcache, "192.0.2.50") == at(ipcache, "fe80::1") == Location(1)
+    ipcache.set_host_addresses([number("192.0.2.50")])
+    ipcache.take_changes()
+    ipcache.feed_prefixes({"192.0.2.51/32": PrefixRow(Identity(78))}, ())
+    ipcache.set_host_addresses([number("192.0.2.51")])
+    assert ipcache.take_changes() == {
+        Prefix(number("192.0.2.50")): None,
+        Prefix(number("192.0.2.51")): Location(1),
+    }
+    ipcache.set_host_addresses(())
+    assert at(ipcache, "192.0.2.51") == Location(78)
+    assert at(ipcache, "192.0.2.1") == Location(1), "it is configured with this one"
+
+
+def test_an_address_that_two_nodes_claim_is_the_newers_and_the_others_when_that_goes(ipcache: Ipcache) -> None:
+    third = NodeName("node3")
+    ipcache.feed_nodes({PEER: NODE2}, ())
+    ipcache.feed_nodes({third: Node(third, "192.0.2.3", "2001:db8::2")}, ())
+    assert at(ipcache, "2001:db8::2") == Location(6, ipv4_number("192.0.2.3"), ROUTED)
+    ipcache.feed_nodes({}, [third])
+    assert at(ipcache, "2001:db8::2") == Location(6, ipv4_number("192.0.2.2"), ROUTED)
+    ipcache.feed_nodes({}, [PEER])
+    assert at(ipcache, "2001:db8::2") is None
