@@ -1,4 +1,4 @@
-"""Which addresses the node's stack listens at, by those that its devices have."""
+"""Addresses at which the node's stack listens, by those that its devices have."""
 
 from ipaddress import ip_address
 
