@@ -7,15 +7,17 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from nats.aio.msg import Msg
 
 from cilia.bus import Bus
+from cilia.bus.payload import patience_of
 from cilia.contracts.ids import NodeName
 from cilia.contracts.messages import Message, Problem, ProblemCode, Reply
 from cilia.errors import Refused, TooLarge, Unavailable
+from cilia.pauses import Pauses
 from cilia.telemetry import TRACEPARENT, span, traceparent
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ Answer = Callable[[Any], Awaitable[Message]]
 Calls = Mapping[str, tuple[type[Any], Answer]]
 """Name of a call -> type of its request and the function that answers it, or raises Refused."""
 
+LATE_SECONDS: Final = 0.1
+"""Least time before the end of a caller's patience in which a request is still begun."""
 BUSY = Problem(ProblemCode.BUSY, "too many requests are under way; try again")
 
 
@@ -57,10 +61,15 @@ async def _serve(
 ) -> None:
     running: set[asyncio.Task[None]] = set()
     subscriptions = []
+    pauses = Pauses(bus, asyncio.get_running_loop().time)
     async with asyncio.TaskGroup() as group:
 
         def start(call: str, decoder: "msgspec.json.Decoder[Any]", answer: Answer) -> Callable[[Msg], Awaitable[None]]:
             async def deliver(message: Msg) -> None:
+                waited = pauses.longest_wait()
+                if waited and waited + LATE_SECONDS >= patience_of(message.headers):
+                    log.warning("a request %r that came during a pause of this process is given up", call)
+                    return
                 if len(running) >= concurrency:
                     await _reply(bus, message, Reply(problem=BUSY), call)
                     return
@@ -74,7 +83,7 @@ async def _serve(
             for subject, (call, kind, answer) in subjects.items():
                 deliver = start(call, msgspec.json.Decoder(kind), answer)
                 subscriptions.append(await bus.subscribe(subject, deliver, queue=queue))
-            await asyncio.Event().wait()
+            await pauses.run()
         finally:
             for subscription in subscriptions:
                 await bus.unsubscribe(subscription)

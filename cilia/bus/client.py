@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from cilia.bus.payload import read_reply, require_fit, with_trace
+from cilia.bus.payload import read_reply, require_fit, with_patience, with_trace
 from cilia.contracts.messages import Message
 from cilia.contracts.subjects import Subjects
 from cilia.errors import TooLarge, Unavailable
@@ -148,7 +148,7 @@ class Bus:
         """
         self._require_opened()
         service, call = subject.split(".")[-2:]
-        payload, headers = msgspec.json.encode(message), with_trace(None)
+        payload, headers = msgspec.json.encode(message), with_patience(timeout)
         self.check_size(f"the request {service}.{call}", payload, headers)
         try:
             answer = await self._client.request(subject, payload, timeout=timeout, headers=headers)

@@ -12,6 +12,9 @@ from cilia.telemetry import TRACEPARENT, traceparent
 
 R = TypeVar("R")
 
+PATIENCE: Final = "Cilia-Patience"
+"""Header of a request: seconds for which whoever asks waits for the answer."""
+
 _HEADERS_BYTES: Final = len("NATS/1.0\r\n\r\n")
 _HEADER_BYTES: Final = len(": \r\n")
 """Bytes around a header's name and value, which the server counts, too."""
@@ -35,6 +38,19 @@ def with_trace(headers: Mapping[str, str] | None) -> dict[str, str] | None:
     if not context:
         return dict(headers) if headers else None
     return {TRACEPARENT: context, **(headers or {})}
+
+
+def with_patience(seconds: float) -> dict[str, str]:
+    """Return the headers of a request that is answered in time or not at all."""
+    return {**(with_trace(None) or {}), PATIENCE: f"{seconds:g}"}
+
+
+def patience_of(headers: Mapping[str, str] | None) -> float:
+    """Return for how many seconds an answer is awaited; for ever where that isn't said."""
+    try:
+        return float((headers or {}).get(PATIENCE, "inf"))
+    except ValueError:
+        return float("inf")
 
 
 def read_reply(payload: bytes, reply_type: type[R], *, service: str, call: str) -> R:

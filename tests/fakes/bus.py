@@ -12,7 +12,7 @@ from nats.aio.subscription import Subscription
 
 from cilia.bus import Bus, BusCounters
 from cilia.bus.client import Deliver
-from cilia.bus.payload import read_reply, require_fit
+from cilia.bus.payload import read_reply, require_fit, with_patience
 from cilia.contracts.messages import Message
 from cilia.contracts.subjects import Subjects
 from cilia.errors import Unavailable
@@ -146,7 +146,8 @@ class FakeBus(Bus):
         subscription = await self.subscribe(inbox, deliver)
         try:
             async with asyncio.timeout(timeout):
-                await self.publish(subject, msgspec.json.encode(message), reply=inbox)
+                headers = with_patience(timeout)
+                await self.publish(subject, msgspec.json.encode(message), reply=inbox, headers=headers)
                 payload = await answered
         except TimeoutError:
             raise Unavailable(service, f"no answer to {call!r} within {timeout:g} s") from None

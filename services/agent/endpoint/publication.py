@@ -22,6 +22,9 @@ from services.agent.endpoint.store import Pod
 
 log = logging.getLogger(__name__)
 
+ATTEMPTS: Final = 5
+ATTEMPT_SECONDS: Final = 1.5
+"""Wait for an answer: a replica that hangs is asked no more before all attempts are over."""
 ANSWER_SECONDS: Final = 0.2
 """Time that whoever waits for us has to answer in the end."""
 MOST_ASKED: Final = 64
@@ -66,7 +69,13 @@ class Publication:
         """
         row = row_of(self._node, pod)
         subject = self._bus.subjects.request("identity", "publish")
-        return await self._bus.request(subject, PublishEndpoint(row, pod.labels, incarnation), Published)
+        request = PublishEndpoint(row, pod.labels, incarnation)
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return await self._bus.request(subject, request, Published, timeout=ATTEMPT_SECONDS)
+            except Unavailable as error:
+                log.info("endpoint %s: attempt %d: %s", pod.full_name, attempt, error)
+        return await self._bus.request(subject, request, Published, timeout=ATTEMPT_SECONDS)
 
     @property
     def unaware(self) -> Mapping[Identity, tuple[NodeName, ...]]:
@@ -141,7 +150,7 @@ class Publication:
     async def _withdraw(self, endpoint: EndpointId) -> bool:
         subject = self._bus.subjects.request("identity", "withdraw")
         try:
-            await self._bus.request(subject, WithdrawEndpoint(self._node, endpoint), Revised)
+            await self._bus.request(subject, WithdrawEndpoint(self._node, endpoint), Revised, timeout=ATTEMPT_SECONDS)
         except Unavailable as error:
             log.info("endpoint %d is not withdrawn yet: %s", endpoint, error)
             return False

@@ -29,6 +29,8 @@ from services.agent.node.pool import Addresses, AddressPool
 
 log = logging.getLogger(__name__)
 
+ANSWER_SECONDS: Final = 2.0
+"""Wait for an answer: the next attempt may be another replica's, where this one hangs."""
 MEMBERSHIP_FILE: Final = "membership.json"
 
 
@@ -145,7 +147,9 @@ class Registration:
         incarnation = await self.incarnation()
         request = GrowBlocks(self.node, incarnation, own.pool if version == 4 else own.pool6)
         try:
-            granted = await self._bus.request(self._bus.subjects.request("ipam", "grow"), request, Granted)
+            granted = await self._bus.request(
+                self._bus.subjects.request("ipam", "grow"), request, Granted, timeout=ANSWER_SECONDS
+            )
         except (Refused, Unavailable) as error:
             raise PoolExhausted(self._pool.blocks, self._pool.used, str(error)) from error
         if self._membership.incarnation != incarnation:
@@ -156,7 +160,7 @@ class Registration:
     async def _register(self) -> None:
         subject = self._bus.subjects.request("ipam", "register")
         try:
-            answer = await self._bus.request(subject, self._membership.own, Registered)
+            answer = await self._bus.request(subject, self._membership.own, Registered, timeout=ANSWER_SECONDS)
         except (Refused, Unavailable) as error:
             if self._membership.not_registered(error):
                 log.warning("not registered: %s", error)

@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
+from cilia.bus.payload import PATIENCE, patience_of, with_patience
 from cilia.calls import BUSY, Calls, invalid, serve, serve_node
 from cilia.contracts.ids import Incarnation, NodeName, Revision
 from cilia.contracts.ipam import Granted, GrowBlocks, RegisterNode
 from cilia.contracts.messages import Empty, Problem, ProblemCode
 from cilia.errors import Refused, Unavailable
+from cilia.pauses import Pauses
 from tests.fakes.bus import Broker, FakeBus
 from tests.fakes.clock import end, in_fake_time, settle
 
@@ -132,3 +134,29 @@ def test_a_problem_of_decoding_has_the_path_of_its_field() -> None:
     with pytest.raises(msgspec.DecodeError) as caught:
         msgspec.json.decode(b'{"name": "n1", "ipv4": 7}', type=RegisterNode)
     assert invalid(caught.value) == Problem(ProblemCode.INVALID, "Expected `str`, got `int`", "ipv4")
+
+
+@pytest.mark.parametrize(("waited", "answered"), [(0.0, True), (1.5, True), (4.95, False), (30.0, False)])
+def test_a_request_that_waited_until_its_caller_gave_up_is_not_carried_out(
+    monkeypatch: pytest.MonkeyPatch, waited: float, answered: bool
+) -> None:
+    monkeypatch.setattr(Pauses, "longest_wait", lambda _: waited)
+
+    @in_fake_time
+    async def run() -> None:
+        async with serving(Broker()) as bus:
+            if answered:
+                assert (await ask(bus, "default")).cidr == "10.0.0.0/26"
+            else:
+                with pytest.raises(Unavailable, match="no answer"):
+                    await ask(bus, "default")
+
+    run()
+
+
+@pytest.mark.parametrize(("headers", "seconds"), [(None, "inf"), ({}, "inf"), ({PATIENCE: "x"}, "inf")])
+def test_without_a_readable_patience_an_answer_is_awaited_for_ever(
+    headers: dict[str, str] | None, seconds: str
+) -> None:
+    assert patience_of(headers) == float(seconds)
+    assert patience_of(with_patience(1.5)) == 1.5

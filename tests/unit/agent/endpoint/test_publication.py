@@ -3,13 +3,15 @@
 import asyncio
 from itertools import pairwise
 
+import pytest
+
 from cilia.contracts.agent import AwaitAddresses
 from cilia.contracts.identity_service import Published, PublishEndpoint, WithdrawEndpoint
 from cilia.contracts.ids import EndpointId, Incarnation, NodeName, Revision
 from cilia.contracts.messages import Empty, Problem, ProblemCode, Revised
 from cilia.contracts.realisation import NodeRealised, Realised
 from cilia.errors import Refused, Unavailable
-from services.agent.endpoint.publication import Publication
+from services.agent.endpoint.publication import ATTEMPTS, Publication
 from tests.fakes.clock import in_fake_time, now, settle
 from tests.unit.agent.endpoint.test_store import pod
 from tests.unit.agent.scripted_bus import ScriptedBus
@@ -32,6 +34,22 @@ async def test_a_row_has_the_pods_addresses_labels_and_the_nodes_incarnation() -
     assert (message.endpoint.node, message.endpoint.id, message.endpoint.ipv4) == ("node1", 7, "10.1.0.2")
     assert (message.labels, message.incarnation) == (("k8s:app=web",), 9)
     assert published.revision == 4
+
+
+@in_fake_time
+async def test_a_replica_that_hangs_costs_an_attempt_and_not_the_pod() -> None:
+    answers = iter([AWAY] * (ATTEMPTS - 1))
+    bus = ScriptedBus(identity_publish=lambda message: next(answers, Published(message.endpoint, Revision(4))))
+    assert (await over(bus).publish(pod(7), Incarnation(9))).revision == 4
+    assert len(bus.asked) == ATTEMPTS
+
+
+@in_fake_time
+async def test_who_never_answers_is_named_after_a_few_attempts() -> None:
+    bus = ScriptedBus(identity_publish=lambda _: AWAY)
+    with pytest.raises(Unavailable, match="no answer"):
+        await over(bus).publish(pod(7), Incarnation(9))
+    assert len(bus.asked) == ATTEMPTS
 
 
 @in_fake_time
