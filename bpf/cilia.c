@@ -11,6 +11,7 @@
 #include "lib/clock.h"
 #include "lib/config.h"
 #include "lib/drop.h"
+#include "lib/fast.h"
 #include "lib/forward.h"
 #include "lib/locate.h"
 #include "lib/nat.h"
@@ -55,9 +56,13 @@ static __noinline int handle_neighbour(struct __sk_buff *ctx, struct packet *pac
 SEC("tc")
 int from_pod(struct __sk_buff *ctx)
 {
-	struct packet packet = {.hook = HOOK_FROM_POD};
-	int verdict = parse(ctx, &packet);
+	int verdict = pass_plain(ctx);
+	struct packet packet;
 
+	if (verdict != NOT_PLAIN)
+		return verdict;
+	packet = (struct packet){.hook = HOOK_FROM_POD};
+	verdict = parse(ctx, &packet);
 	if (verdict)
 		return handle_neighbour(ctx, &packet, verdict);
 	return pass(ctx, &packet, ctx->ifindex);

@@ -14,7 +14,7 @@ const volatile __be32 node_ipv4 = 0;
 const volatile struct address node_ipv6 = {};
 
 /* MAC address that pods see as their neighbour's: 02:"cilia". */
-const volatile __u8 gateway_mac[6] = {0x02, 'c', 'i', 'l', 'i', 'a'};
+const volatile __u8 gateway_mac[6] __attribute__((aligned(2))) = {0x02, 'c', 'i', 'l', 'i', 'a'};
 
 /* The collect-metadata VXLAN device, 0: none; what pods must not send to, since nodes trust it; and
  * the longest packet in bytes that fits into the tunnel, 0: not checked. */
@@ -50,8 +50,11 @@ const volatile __u32 ticks_per_second = 250;
  * 0: only verdicts. */
 const volatile __u32 trace_ticks = 0;
 
+/* Take plain packets of established flows the short way (lib/fast.h); false for tests. */
+const volatile bool has_front_path = true;
+
 static __always_inline void write_gateway_mac(__u8 *mac)
 {
-	for (int i = 0; i < (int)sizeof(gateway_mac); i++)
-		mac[i] = gateway_mac[i];
+	for (int i = 0; i < (int)sizeof(gateway_mac) / 2; i++)
+		((__u16 *)mac)[i] = ((const volatile __u16 *)gateway_mac)[i];
 }

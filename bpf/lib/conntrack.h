@@ -37,9 +37,30 @@ static __always_inline __u32 identity_of(const struct ct_entry *entry, __u32 sid
 }
 
 /* Number by which the ends of an IPv4 flow are ordered. */
-static __always_inline __u64 ct4_order(const struct address *address, __be16 port)
+static __always_inline __u64 ct4_order(__be32 address, __be16 port)
 {
-	return (__u64)bpf_ntohl(ipv4_of(address)) << 16 | bpf_ntohs(port);
+	return (__u64)bpf_ntohl(address) << 16 | bpf_ntohs(port);
+}
+
+/* Make the key of the flow between two ends; returns the side that the source is. */
+static __always_inline __u32 ct4_key_between(struct ct4_key *key, __be32 source, __be32 destination,
+					     __be16 source_port, __be16 destination_port,
+					     __u8 protocol)
+{
+	key->protocol = protocol;
+	key->pad[0] = key->pad[1] = key->pad[2] = 0;
+	if (ct4_order(source, source_port) <= ct4_order(destination, destination_port)) {
+		key->address[0] = source;
+		key->address[1] = destination;
+		key->port[0] = source_port;
+		key->port[1] = destination_port;
+		return 0;
+	}
+	key->address[0] = destination;
+	key->address[1] = source;
+	key->port[0] = destination_port;
+	key->port[1] = source_port;
+	return 1;
 }
 
 /* Identifier that stands for 0 in the key of an echo, so that the end that asked can be told from
@@ -67,66 +88,56 @@ static __always_inline __be16 destination_port_of(const struct packet *packet)
 
 static __always_inline __u32 ct4_key_of(const struct packet *packet, struct ct4_key *key)
 {
-	__be16 source_port = source_port_of(packet);
-	__be16 destination_port = destination_port_of(packet);
-	__u32 from = ct4_order(&packet->source, source_port) >
-		     ct4_order(&packet->destination, destination_port);
-
-	key->protocol = packet->protocol;
-	key->pad[0] = key->pad[1] = key->pad[2] = 0;
-	if (!from) {
-		key->address[0] = ipv4_of(&packet->source);
-		key->address[1] = ipv4_of(&packet->destination);
-		key->port[0] = source_port;
-		key->port[1] = destination_port;
-		return 0;
-	}
-	key->address[0] = ipv4_of(&packet->destination);
-	key->address[1] = ipv4_of(&packet->source);
-	key->port[0] = destination_port;
-	key->port[1] = source_port;
-	return 1;
+	return ct4_key_between(key, ipv4_of(&packet->source), ipv4_of(&packet->destination),
+			       source_port_of(packet), destination_port_of(packet),
+			       packet->protocol);
 }
 
-/* `half` 0 or 1 of an address in struct packet, as a number. */
+/* `half` 0 or 1 of an address, as a number. */
 static __always_inline __u64 half_of(const struct address *address, __u32 half)
 {
 	return bpf_be64_to_cpu(((const __be64 *)address->byte)[half]);
 }
 
-static __always_inline bool is_source_lower(const struct packet *packet, __be16 source_port,
+static __always_inline bool is_source_lower(const struct address *source,
+					    const struct address *destination, __be16 source_port,
 					    __be16 destination_port)
 {
-	__u64 source = half_of(&packet->source, 0), destination = half_of(&packet->destination, 0);
+	__u64 one = half_of(source, 0), other = half_of(destination, 0);
 
-	if (source != destination)
-		return source < destination;
-	source = half_of(&packet->source, 1);
-	destination = half_of(&packet->destination, 1);
-	if (source != destination)
-		return source < destination;
+	if (one != other)
+		return one < other;
+	one = half_of(source, 1);
+	other = half_of(destination, 1);
+	if (one != other)
+		return one < other;
 	return bpf_ntohs(source_port) <= bpf_ntohs(destination_port);
 }
 
-static __always_inline __u32 ct6_key_of(const struct packet *packet, struct ct6_key *key)
+static __always_inline __u32 ct6_key_between(struct ct6_key *key, const struct address *source,
+					     const struct address *destination, __be16 source_port,
+					     __be16 destination_port, __u8 protocol)
 {
-	__be16 source_port = source_port_of(packet);
-	__be16 destination_port = destination_port_of(packet);
-
-	key->protocol = packet->protocol;
+	key->protocol = protocol;
 	key->pad[0] = key->pad[1] = key->pad[2] = 0;
-	if (is_source_lower(packet, source_port, destination_port)) {
-		key->address[0] = packet->source;
-		key->address[1] = packet->destination;
+	if (is_source_lower(source, destination, source_port, destination_port)) {
+		key->address[0] = *source;
+		key->address[1] = *destination;
 		key->port[0] = source_port;
 		key->port[1] = destination_port;
 		return 0;
 	}
-	key->address[0] = packet->destination;
-	key->address[1] = packet->source;
+	key->address[0] = *destination;
+	key->address[1] = *source;
 	key->port[0] = destination_port;
 	key->port[1] = source_port;
 	return 1;
+}
+
+static __always_inline __u32 ct6_key_of(const struct packet *packet, struct ct6_key *key)
+{
+	return ct6_key_between(key, &packet->source, &packet->destination, source_port_of(packet),
+			       destination_port_of(packet), packet->protocol);
 }
 
 /* Make the key of a packet's flow; returns the side that sent it. */
@@ -144,11 +155,11 @@ static __always_inline __u32 ct_key_of(const struct packet *packet, union ct_key
 /* Tag by which a flow's entry is known to be that of a key. The kernel gives an entry that was
  * removed to another key at once (kernel/bpf/hashtab.c), while a program that was interrupted
  * between lookup and use still reads it. */
-static __always_inline __u32 tag_of(const struct packet *packet, const union ct_key *key)
+static __always_inline __u32 tag_of(__u32 family, const union ct_key *key)
 {
 	const __u64 *word = (const __u64 *)key;
 
-	if (packet->family == 6)
+	if (family == 6)
 		return (word[0] ^ word[2] ^ word[1] * TAG_PRIME_1 ^ word[3] * TAG_PRIME_2 ^
 			word[4] * TAG_PRIME_3) >>
 		       32;
@@ -207,22 +218,40 @@ static __always_inline __u32 generation_of(const __u16 *slot, __u32 changes,
 	return sum ? sum : 1;
 }
 
-/* Count of changes by which denials are known to hold. */
-static __always_inline __u32 change_count(void)
+static __always_inline __u32 change_word(void)
 {
-	__u32 zero = 0, *count = bpf_map_lookup_elem(&cilia_change, &zero);
+	__u32 zero = 0, *word = bpf_map_lookup_elem(&cilia_change, &zero);
 
-	return count ? *(volatile __u32 *)count : 0;
+	return word ? *(volatile __u32 *)word : CHANGE_UNDER_WAY;
+}
+
+/* Stamp of an entry that holds at a word of cilia_change; if a change was under way then, one that
+ * never holds. */
+static __always_inline __u32 stamp_of(__u32 word, __u32 tag)
+{
+	return (word & ~CHANGE_UNDER_WAY) ^ tag;
+}
+
+/* Tell whether nothing at all has changed since an entry, of the key with this tag, was stamped. */
+static __always_inline bool is_stamped(__u32 stamp, __u32 word, __u32 tag)
+{
+	return stamp == (word ^ tag);
 }
 
 /* Tell whether nothing has changed since the flow was let pass, and the entry still is that of the
- * key with this tag. A local side whose policy is withdrawn is a change. */
-static __always_inline bool is_current(__u32 generation, const struct ct_entry *entry, __u32 tag)
+ * key with this tag; then it is stamped. A local side whose policy is withdrawn is a change. */
+static __always_inline bool is_current(__u32 generation, struct ct_entry *entry, __u32 tag)
 {
-	__u32 changes = owner_changes(entry->bucket[0]) + owner_changes(entry->bucket[1]);
 	struct policy_version low, high;
+	__u32 word = change_word(), changes;
 
-	return generation == (generation_of(entry->policy_slot, changes, &low, &high) ^ tag);
+	if (is_stamped(entry->stamp, word, tag))
+		return true;
+	changes = owner_changes(entry->bucket[0]) + owner_changes(entry->bucket[1]);
+	if (generation != (generation_of(entry->policy_slot, changes, &low, &high) ^ tag))
+		return false;
+	entry->stamp = stamp_of(word, tag);
+	return true;
 }
 
 static __always_inline bool is_closed(const struct ct_entry *entry)
@@ -247,26 +276,32 @@ static __always_inline bool is_reopening(const struct ct_entry *entry, const str
 	       (entry->initiator != from && !(entry->state & CT_DENIED));
 }
 
-#define TRACE_FLAGS (TCP_FIN | TCP_SYN | TCP_RST)
+/* Flags of TCP that begin or end a connection. */
+#define RARE_TCP_FLAGS (TCP_FIN | TCP_SYN | TCP_RST)
+
+static __always_inline bool is_trace_due(const struct ct_side *side, __u32 now)
+{
+	return trace_ticks && now - side->traced >= trace_ticks;
+}
 
 /* Account for a packet; tells whether it is time to trace the flow: its side shows one of
- * TRACE_FLAGS for the first time, or was last reported `trace_ticks` ago. Plain adds: two CPUs that
- * carry the same direction of a flow may lose a count, and a TCP flag of one packet. */
-static __always_inline bool ct_account(struct ct_entry *entry, struct ct_side *side,
-				       const struct packet *packet, __u32 bytes)
+ * RARE_TCP_FLAGS for the first time, or was last reported `trace_ticks` ago. Plain adds: two CPUs
+ * that carry the same direction of a flow may lose a count, and a TCP flag of one packet. */
+static __always_inline bool ct_account(struct ct_entry *entry, struct ct_side *side, __u8 tcp_flags,
+				       __be32 acknowledged, __u32 bytes)
 {
-	__u8 fresh = packet->tcp_flags & ~side->tcp_flags;
+	__u8 fresh = tcp_flags & ~side->tcp_flags;
 	__u32 now = coarse_now();
 
 	side->packets++;
 	side->bytes += bytes;
 	if (fresh)
-		side->tcp_flags |= packet->tcp_flags;
-	if (packet->tcp_flags & TCP_ACK)
-		side->acknowledged = bpf_ntohl(packet->acknowledged);
+		side->tcp_flags |= tcp_flags;
+	if (tcp_flags & TCP_ACK)
+		side->acknowledged = bpf_ntohl(acknowledged);
 	if (entry->last_seen != now)
 		entry->last_seen = now;
-	if (!trace_ticks || (!(fresh & TRACE_FLAGS) && now - side->traced < trace_ticks))
+	if (!trace_ticks || (!(fresh & RARE_TCP_FLAGS) && !is_trace_due(side, now)))
 		return false;
 	side->traced = now;
 	return true;

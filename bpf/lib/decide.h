@@ -204,13 +204,15 @@ static __always_inline void fill_flow(const struct packet *packet, const union c
 				      __u32 from, const struct ct_entry *former,
 				      const struct decision *decision, struct ct_entry *entry)
 {
+	__u32 tag = tag_of(packet->family, key);
+
 	__builtin_memset(entry, 0, sizeof(*entry));
 	if (former) {
 		entry->side[0] = former->side[0];
 		entry->side[1] = former->side[1];
 	}
-	entry->generation = decision->generation ^ tag_of(packet, key);
-	entry->stamp = decision->stamp;
+	entry->generation = decision->generation ^ tag;
+	entry->stamp = stamp_of(decision->word, tag);
 	entry->initiator = decision->initiator;
 	entry->state = decision->state;
 	if (from)
@@ -227,7 +229,7 @@ static __always_inline int admit_flow(struct __sk_buff *ctx, const struct packet
 
 	if (needs_care(entry, packet))
 		follow_ending(ctx, packet, entry, from);
-	ct_account(entry, side, packet, ctx->len);
+	ct_account(entry, side, packet->tcp_flags, packet->acknowledged, ctx->len);
 	side->traced = entry->last_seen; /* its verdict is reported */
 	return update_flow(packet, key, entry) ? -DROP_CT_CREATE : 0;
 }
@@ -319,7 +321,7 @@ static __noinline int conclude(struct __sk_buff *ctx, const struct packet *packe
 	findings->endpoint[1] = decision->destination.endpoint;
 	if (verdict == -DROP_POLICY_DENIED || verdict == -DROP_DENIED_BY_RULE)
 		if (!packet->is_known)
-			remember_denial(ctx, packet, findings, decision->stamp, -verdict);
+			remember_denial(ctx, packet, findings, decision->word, -verdict);
 	if (verdict < 0)
 		return drop_of_flow(ctx, packet, findings, verdict);
 	report(ctx, packet, findings, EVENT_VERDICT, 0);
@@ -352,7 +354,7 @@ __noinline int decide(struct __sk_buff *ctx, const struct packet *packet, const 
 	*key = *flow;
 	decision = &room->decision;
 	__builtin_memset(decision, 0, sizeof(*decision));
-	decision->stamp = change_count();
+	decision->word = change_word();
 	verdict = locate_ends(ctx, packet, decision);
 	if (verdict)
 		return conclude(ctx, packet, decision, verdict);

@@ -18,7 +18,7 @@ struct decision {
 	struct findings findings; /* for the report; who the ends are is filled in at last */
 	__u32 changes; /* of the owners of both addresses, read before these were located */
 	__u32 generation;
-	__u32 stamp;    /* cilia_change, read before anything else */
+	__u32 word;     /* cilia_change, read before anything else */
 	__u8 initiator; /* side of the flow */
 	__u8 state;     /* that the flow keeps or gets, enum ct_state */
 	__u8 pad[2];

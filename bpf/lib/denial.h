@@ -35,7 +35,7 @@ struct denial {
 	__u8 mac[ETH_ALEN]; /* sender's */
 	__u8 reason;        /* enum drop_reason; 0: nothing is remembered here */
 	__u8 pad;
-	__u32 stamp; /* cilia_change when it was decided */
+	__u32 stamp; /* see cilia_change */
 	struct findings findings;
 };
 
@@ -75,7 +75,7 @@ static __always_inline bool has_mac(struct __sk_buff *ctx, const __u8 *mac)
 static __always_inline bool is_denial_of(struct __sk_buff *ctx, const struct denial *denial,
 					 const struct packet *packet)
 {
-	return denial->reason && denial->stamp == change_count() &&
+	return denial->reason && is_stamped(denial->stamp, change_word(), 0) &&
 	       denial->ifindex == ctx->ifindex && denial->identity == packet->identity &&
 	       denial->tunnel == packet->tunnel && denial->port == denied_port(packet) &&
 	       denial->protocol == packet->protocol && denial->hook == packet->hook &&
@@ -97,9 +97,10 @@ static __noinline bool drop_remembered(struct __sk_buff *ctx, const struct packe
 	return true;
 }
 
-/* Remember that what a packet begins was denied, by policy as it was at `stamp`. */
+/* Remember that what a packet begins was denied, by policy as it was at a
+ * word of cilia_change. */
 static __noinline void remember_denial(struct __sk_buff *ctx, const struct packet *packet,
-				       const struct findings *findings, __u32 stamp, __u8 reason)
+				       const struct findings *findings, __u32 word, __u8 reason)
 {
 	const struct ethhdr *ethernet = frame_bytes(ctx, sizeof(*ethernet));
 	struct denial *denial = denial_of(packet);
@@ -116,6 +117,6 @@ static __noinline void remember_denial(struct __sk_buff *ctx, const struct packe
 	denial->hook = packet->hook;
 	__builtin_memcpy(denial->mac, ethernet->h_source, ETH_ALEN);
 	denial->reason = reason;
-	denial->stamp = stamp;
+	denial->stamp = stamp_of(word, 0);
 	denial->findings = *findings;
 }

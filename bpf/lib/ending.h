@@ -26,7 +26,7 @@
  */
 static __always_inline bool needs_care(const struct ct_entry *entry, const struct packet *packet)
 {
-	return entry->state & CT_CARE || packet->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
+	return entry->state & CT_CARE || packet->tcp_flags & RARE_TCP_FLAGS;
 }
 
 static __always_inline __u8 ended(__u32 side)

@@ -90,7 +90,7 @@ static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __
 {
 	struct ct_entry *entry;
 	struct ct_side *side;
-	__u32 from, identity, generation;
+	__u32 from, identity, generation, tag;
 	union ct_key key;
 	bool is_special;
 	int verdict;
@@ -108,13 +108,14 @@ static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __
 	if (!is_from(side, side_of(entry, !from), identity, packet, source_ifindex) ||
 	    (is_special && is_reopening(entry, packet, from)))
 		return pass_slowly(ctx, packet, &key, from);
-	if (entry->state & CT_DENIED && entry->stamp == change_count())
+	tag = tag_of(packet->family, &key);
+	if (entry->state & CT_DENIED && is_stamped(entry->stamp, change_word(), tag))
 		return drop_denied(ctx, packet, entry, from);
-	if (entry->state & CT_DENIED || !is_current(generation, entry, tag_of(packet, &key)))
+	if (entry->state & CT_DENIED || !is_current(generation, entry, tag))
 		return pass_slowly(ctx, packet, &key, from);
 	if (is_special)
 		follow_ending(ctx, packet, entry, from);
-	if (ct_account(entry, side, packet, ctx->len))
+	if (ct_account(entry, side, packet->tcp_flags, packet->acknowledged, ctx->len))
 		trace(ctx, packet, entry, from);
 	verdict = forward(ctx, packet, side, identity);
 	if (*(volatile __u32 *)&entry->generation != generation)

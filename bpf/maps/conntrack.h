@@ -70,7 +70,7 @@ struct ct_entry {
 	__u32 bucket[2];      /* of each end's address in cilia_addresses */
 	__u32 identity[2];    /* of each end */
 	__u32 last_seen;      /* when its latest packet came by; see lib/clock.h */
-	__u32 stamp;          /* cilia_change when it was decided */
+	__u32 stamp;          /* see cilia_change; XORed, as the generation, with the key's tag */
 	__u32 cookie;         /* denied: of the policy that decided; 0: none */
 	__u16 endpoint;       /* id of the endpoint that it is charged to */
 	__u8 initiator;       /* end that sent the first packet */

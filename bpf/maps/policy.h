@@ -92,8 +92,20 @@ struct {
 	__type(value, __u32);
 } cilia_policy_epoch SEC(".maps");
 
-/* Count of all changes that may alter a verdict, entries of cilia_policy that are added in place
- * included; raised after each. A denial holds while it stays the same. */
+/* Parts of cilia_change: how many changes are under way, and one more that is done. */
+enum change_part {
+	CHANGE_UNDER_WAY = 0x0f,
+	CHANGE_DONE = 0x10,
+};
+
+/* Word of all changes that may alter a verdict: of slots, epoch, counts of owners, and entries of
+ * cilia_policy that are added in place. Whoever makes one adds 1 before its first store, and after
+ * its last CHANGE_DONE - 1. What was found to hold at a word (read before everything else) while no
+ * change was under way is stamped with it, and holds as long as the word is the same; while a
+ * change is under way no stamp holds, so that each of its stores takes effect at once. It comes
+ * back to a value after 2^28 changes; nothing idles for so long.
+ *
+ * Writer: the agent, which ends at its start what a former one left under way. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

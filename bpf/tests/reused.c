@@ -16,7 +16,7 @@ static __always_inline long redirect_after_reuse(__u32 ifindex, __u64 flags)
 	struct ct_entry *entry = bpf_map_lookup_elem(&cilia_ct4, &key);
 
 	if (entry && ++deliveries > 2)
-		entry->generation ^= 1;
+		entry->generation ^= 1, entry->stamp ^= 1;
 	return bpf_redirect_peer(ifindex, flags);
 }
 

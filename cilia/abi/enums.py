@@ -3,6 +3,13 @@
 from enum import IntEnum
 
 
+class ChangePart(IntEnum):
+    """``enum change_part``."""
+
+    UNDER_WAY = 15
+    DONE = 16
+
+
 class CtState(IntEnum):
     """``enum ct_state``."""
 

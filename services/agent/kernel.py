@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from cilia.datapath.errors import DatapathError
 from cilia.datapath.objects import LoadedObject
 from cilia.metrics import Metrics
+from services.agent.change import settle_changes
 from services.agent.config import Config, RoutingMode
 from services.agent.drift.loop import Look
 from services.agent.errors import AgentError, CannotStart
@@ -83,6 +84,7 @@ async def open_kernel(config: Config) -> AsyncIterator[Kernel]:
         except (AgentError, DatapathError, OSError) as error:
             raise CannotStart(str(error)) from error
         kernel = Kernel(devices, blocks, programs, objects, links, readers)
+        settle_changes(objects)
         try:
             yield kernel
         finally:

@@ -5,7 +5,7 @@ from cilia.abi.enums import PolicyLimit
 from cilia.datapath.array_memory import ArrayMemory
 from cilia.datapath.objects import LoadedObject
 from services.agent.address import HOST_BITS, Prefix
-from services.agent.change import ChangeCount
+from services.agent.change import ChangeWord
 
 
 class AddressRevisions:
@@ -14,7 +14,7 @@ class AddressRevisions:
     def __init__(self, objects: LoadedObject) -> None:
         with objects.map(maps.ADDRESSES) as addresses:
             self._memory = ArrayMemory(addresses)
-        self._change = ChangeCount(objects)
+        self._change = ChangeWord(objects)
 
     def close(self) -> None:
         """Give the memory back."""
@@ -23,17 +23,17 @@ class AddressRevisions:
 
     def note_change(self) -> None:
         """Have what was denied decided anew; to be called after a change of an address's entry."""
-        self._change.advance()
+        self._change.note()
 
     def renew(self, prefix: Prefix) -> None:
         """Have the flows of a prefix's addresses decided anew with their next packet."""
-        self._memory.add_each_u32(buckets_of(prefix))
-        self._change.advance()
+        with self._change.under_way():
+            self._memory.add_each_u32(buckets_of(prefix))
 
     def renew_all(self) -> None:
         """Have all flows decided anew with their next packet."""
-        self._memory.add_each_u32(range(PolicyLimit.ADDRESS_BUCKETS))
-        self._change.advance()
+        with self._change.under_way():
+            self._memory.add_each_u32(range(PolicyLimit.ADDRESS_BUCKETS))
 
 
 def buckets_of(prefix: Prefix) -> range:

@@ -20,7 +20,7 @@ from cilia.contracts.ids import Identity
 from cilia.contracts.tables import PolicyEntry, PolicyKey
 from cilia.datapath.array_memory import ArrayMemory
 from cilia.datapath.objects import LoadedObject
-from services.agent.change import ChangeCount
+from services.agent.change import ChangeWord
 from services.agent.policy.instructions import (
     ClearNextVersion,
     DeleteEntries,
@@ -69,7 +69,7 @@ class PolicyMaps:
             self._slot_words, self._policy_epoch = ArrayMemory(slots), ArrayMemory(policy_epoch)
             self.slots = slots.info.max_entries
         self.capacity = self._entries.info.max_entries
-        self._change = ChangeCount(objects)
+        self._change = ChangeWord(objects)
 
     def close(self) -> None:
         """Give maps and memory back."""
@@ -135,7 +135,7 @@ class PolicyMaps:
         Raises:
             MapFull: The forecast was wrong: an entry found no room.
         """
-        try:
+        with self._change.under_way():
             for kind, some in groupby(instructions, type):
                 if kind is PutEntries:
                     self._put(cast(Iterable[PutEntries], some))
@@ -144,8 +144,6 @@ class PolicyMaps:
                 else:
                     for instruction in some:
                         self._store(instruction)
-        finally:
-            self._change.advance()
 
     def _put(self, puts: Iterable[PutEntries]) -> None:
         keys, values = list[bytes](), list[bytes]()

@@ -15,6 +15,7 @@ from cilia.abi import maps
 from cilia.abi.codec import K, V
 from cilia.abi.defaults import GATEWAY_MAC as GATEWAY_MAC
 from cilia.abi.enums import (
+    ChangePart,
     GatewayFamily,
     Hook,
     HostAddressKind,
@@ -151,7 +152,7 @@ class Node:
 
     def note_change(self) -> None:
         """Have what was denied decided anew, as the agent does after each change."""
-        self.change.add_u32(0)
+        self.change.add_u32(0, ChangePart.DONE)
 
     def add_pod(self, pod: Pod, slot: int | None = None, flags: int = 0) -> None:
         """Make a local pod known, in place of what is known of its address."""

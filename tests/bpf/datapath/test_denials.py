@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cilia.abi.enums import DropReason, Hook
+from cilia.abi.enums import ChangePart, DropReason, Hook
 from tests.bpf.datapath.packets import echo, tcp, udp
 from tests.bpf.datapath.rig import A6, B6, EGRESS, INGRESS, TC_ACT_REDIRECT, TC_ACT_SHOT, A, B, Node, Pod
 from tests.bpf.datapath.test_revocation import key
@@ -83,7 +83,7 @@ def test_a_denial_is_of_what_was_denied_alone(here: Node, packet: bytes, device:
     open_unseen(here)
     here.allow(B, EGRESS)
     here.allow(A, INGRESS)
-    here.change.store_u32(0, here.change.load_u32(0) - 2)
+    here.change.store_u32(0, here.change.load_u32(0) - 2 * ChangePart.DONE)
     assert reason_of(here, packet, device) == 0
     assert reason_of(here, udp(A, B)) == DropReason.POLICY_DENIED
 

@@ -18,7 +18,7 @@ def deliver(here: Node) -> int:
 def test_a_packet_is_dropped_if_its_entry_was_reused_while_it_was_read(tmp_path: Path) -> None:
     target = tmp_path / "reused.o"
     compile_bpf(ROOT / "bpf/tests/reused.c", target)
-    with node(target, variables={"reused": KEY.pack()}) as here:
+    with node(target, variables={"reused": KEY.pack(), "has_front_path": 0}) as here:
         populate(here)
         here.allow(A, EGRESS)
         here.allow(B, INGRESS)

@@ -121,6 +121,12 @@ class FakeArrayMemory:
     def __init__(self, array: FakeMap[int, Any]) -> None:
         self._words: dict[tuple[int, int], int] = array.__dict__.setdefault("words", {})
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is held."""
+
     def close(self) -> None:
         """Nothing is held."""
 
