@@ -93,7 +93,9 @@ def _ipcache(cluster: LocalCluster, node: Node, nodes: list[Node], endpoints: li
     }
     for each in nodes:
         is_here = each.name == node.name
-        wanted |= dict.fromkeys(_both(each), (Reserved.HOST if is_here else Reserved.REMOTE_NODE, "0.0.0.0"))
+        wanted |= dict.fromkeys(
+            _both(each), (Reserved.HOST, "0.0.0.0") if is_here else (Reserved.REMOTE_NODE, each.ipv4)
+        )
         wanted |= dict.fromkeys(
             _gateways(each), (Reserved.HOST, "0.0.0.0") if is_here else (Reserved.REMOTE_NODE, each.ipv4)
         )
@@ -102,6 +104,8 @@ def _ipcache(cluster: LocalCluster, node: Node, nodes: list[Node], endpoints: li
         for key, value in _map(cluster, node, "cilia_ipcache")
         if key["prefixlen"] == 128
     }
+    own = {address for address, (identity, _) in held.items() if identity == Reserved.HOST}  # more than etcd knows
+    held = {address: entry for address, entry in held.items() if address in wanted or address not in own}
     return _compare(f"{node.name} ipcache", wanted, held)
 
 

@@ -169,3 +169,31 @@ async def test_a_change_that_a_stale_node_does_not_have_is_not_said_to_be_in_for
     assert "NOT in force yet on node1 (stale" in run.stderr
     cluster.thaw("agent/node1")
     assert policies.cilia("policy", "wait", "--timeout", "30").returncode == 0
+
+
+@pytest.mark.parametrize("by_hand", [True, False], ids=["deleted by hand", "declared dead"])
+async def test_a_node_that_was_removed_is_gone_everywhere_and_comes_back_with_all_its_pods(
+    cluster: LocalCluster, by_hand: bool
+) -> None:
+    policies = Policies(cluster)
+    web = cluster.pod("node1", "shop", "web", {"app": "web"})
+    client = cluster.pod("node2", "shop", "client", {"app": "client"})
+    if not by_hand:
+        cluster.restart("service/ipam-1", settings={"dead-seconds": "4"})
+    async with await serve_tcp(web, PORT):
+        cluster.freeze("agent/node1")
+        await wait_until(lambda: is_stale(policies))
+        if by_hand:
+            assert policies.cilia("node", "delete", "node2").returncode != 0, "it lives"
+            assert policies.cilia("node", "delete", "node1").returncode == 0
+        await wait_while(lambda: "node1" in policies.cilia("node", "list").stdout)
+        assert not any("node1" in key for key in await truth(cluster))
+        for address in web.addresses:
+            await wait_while(lambda: reaches_tcp(client, address, PORT))  # noqa: B023 - awaited here
+        cluster.thaw("agent/node1")
+        await wait_until(lambda: "node1" in policies.cilia("node", "list").stdout)
+        await converge(cluster)
+        for address in web.addresses:
+            await wait_until(lambda: reaches_tcp(client, address, PORT))  # noqa: B023 - awaited here
+    if not by_hand:
+        cluster.restart("service/ipam-1")
