@@ -131,9 +131,12 @@ __noinline int take_turn(__u32 endpoint)
 	room->other.local_port = forth->port;
 	room->other.is_reply = 1;
 	back = bpf_map_lookup_elem(&cilia_nat, &room->other);
-	if (!back || spare_ticks(room) >= 0) {
+	if (!back || back->number != room->turn.number || back->endpoint != endpoint) {
+		bpf_map_delete_elem(&cilia_nat, &room->oldest); /* its port is another's */
+		return TURN_FREED;
+	}
+	if (spare_ticks(room) >= 0) {
 		remove_mapping(room);
-		bpf_map_delete_elem(&cilia_nat, &room->oldest);
 		return TURN_FREED;
 	}
 	room->turn.number = __sync_fetch_and_add(&usage->head, 1);
@@ -143,18 +146,20 @@ __noinline int take_turn(__u32 endpoint)
 	return TURN_KEPT;
 }
 
-/* Tell whether an endpoint may have another mapping, after the oldest of its own that idle have
- * been taken back. */
+/* Tell whether an endpoint may have another mapping. Turns begin an eighth before its quota, and so
+ * many at once that each of its mappings has had one before it is refused: however many in use
+ * stand in front of the idle ones, none is refused that an idle one could make room for. */
 static __noinline bool has_quota(__u32 endpoint)
 {
 	const struct nat_usage *usage = bpf_map_lookup_elem(&cilia_nat_usage, &endpoint);
+	__s32 quota = nat_quota, enough = nat_quota - nat_quota / 8;
 
-	if (!usage || !nat_quota)
+	if (!usage || !quota)
 		return true;
-	for (int i = 0; i < TURNS_AT_ONCE && mappings_of(usage) >= (__s32)nat_quota; i++)
+	for (int i = 0; i < TURNS_AT_ONCE && mappings_of(usage) >= enough; i++)
 		if (take_turn(endpoint) == TURN_NONE)
 			break;
-	return mappings_of(usage) < (__s32)nat_quota;
+	return mappings_of(usage) < quota;
 }
 
 /* Take back one mapping of an endpoint, since the map is full; tells whether it did. */

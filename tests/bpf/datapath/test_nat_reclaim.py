@@ -152,17 +152,17 @@ def test_a_pod_has_no_more_mappings_in_use_than_its_quota_and_others_have_theirs
 
 
 @EACH_FAMILY
-def test_at_its_quota_a_pod_loses_its_own_oldest_that_idles(here: Node, pod: Pod, world: Pod, host: Pod) -> None:
+def test_at_its_quota_a_pod_loses_its_own_that_idle(here: Node, pod: Pod, world: Pod, host: Pod) -> None:
     many_ports(here)
     other = send(here, udp(B, W, 1), B)
     for port in range(1, QUOTA + 1):
         send(here, udp(pod, world, port))
-    idle(here, 20)
-    send(here, udp(pod, world, 1))  # in use again
+    for port in (2, 3):
+        idle(here, 20, has_port(port))
     assert send(here, udp(pod, world, 99))
-    assert {key.local_port for key in mappings(here) if key.remote_port == 53} == {1, 3, 4, 5, 6, 7, 8, 99}
+    assert {key.local_port for key in mappings(here) if key.local != mapped(B.address)} == {1, 4, 5, 6, 7, 8, 99}
     assert send(here, udp(B, W, 1), B) == other
-    assert len(here.turns.items()) == QUOTA + 1
+    assert len(here.turns.items()) == len(mappings(here))
 
 
 @EACH_FAMILY
@@ -175,6 +175,27 @@ def test_mappings_that_the_agent_collected_count_no_more(here: Node, pod: Pod, w
         here.turns.delete(NatTurn(entry.number, entry.endpoint))
     assert all(send(here, udp(pod, world, port)) for port in range(101, 101 + QUOTA))
     assert send(here, udp(pod, world, 200)) == 0
+
+
+def test_idle_mappings_behind_many_in_use_make_room_before_anything_is_refused() -> None:
+    """Half of the quota are connections that never end, all made before the first query."""
+    quota = 512
+    with router(nat_quota=quota) as here:
+        renewed(here)
+        many_ports(here)
+        for port in range(1, quota // 2):
+            outside = send(here, tcp(A, W, port))
+            receive(here, tcp(W, Pod(NODE, HOST), 80, outside))
+            send(here, tcp(A, W, port, flags="A"))
+        refused = []
+        for port in range(1000, 1000 + 2 * quota):
+            outside = send(here, udp(A, W, port))
+            refused += [] if outside else [port]
+            receive(here, udp(W, Pod(NODE, HOST), 53, outside))
+            idle(here, 2, has_port(port))
+        assert refused == []
+        assert len([key for key in mappings(here) if key.protocol == 6]) == quota // 2 - 1
+        assert len(mappings(here)) <= quota
 
 
 def test_numbers_wrap(here: Node) -> None:
