@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Held:
-    """What the endpoints of one identity have together, and how many of them have it."""
+    """Addresses and ports of one identity, each with how many of its endpoints have it."""
 
     endpoints: int = 0
     addresses: Counter[str] = field(default_factory=Counter)

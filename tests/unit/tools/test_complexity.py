@@ -1,11 +1,13 @@
 """Records of what the programs cost: read, written, compared."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tools import complexity
 from tools.build import ROOT, compile_bpf
 from tools.complexity import HEAD, BadRecord, Complexity, Row, check, faults, kernel_version, measure, parse, render
 
@@ -92,3 +94,53 @@ def test_columns_are_aligned_and_lines_have_no_blank_at_their_end() -> None:
     lines = render({ONE: BEFORE, Row("6.12", "to_the_uplink"): Complexity(1, 2, 3)}).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert all(line == line.rstrip() for line in lines)
+
+
+OLD, NEW = Row("6.1", "from_pod"), Row("6.18", "from_pod")
+
+
+@pytest.fixture
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Records of two kernels, the newer of which runs here and measures other figures now."""
+    path = tmp_path / "complexity.txt"
+    monkeypatch.setattr(complexity, "RECORDS", path)
+    monkeypatch.setattr(complexity, "ROOT", tmp_path)
+    monkeypatch.setattr(complexity, "kernel_version", lambda: "6.18")
+    monkeypatch.setattr(complexity, "measure", lambda: {NEW: Complexity(2000, 40000, 9000)})
+    complexity.write({OLD: BEFORE, NEW: BEFORE, Row("6.18", "gone"): BEFORE})
+    return path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["complexity", *arguments])
+    return complexity.main()
+
+
+def test_recording_replaces_this_kernels_figures_and_keeps_those_of_others(
+    records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--record") == 0
+    assert "40000" in capsys.readouterr().out
+    assert parse(records.read_text()) == {OLD: BEFORE, NEW: Complexity(2000, 40000, 9000)}
+    assert run(monkeypatch, "--check") == 0
+
+
+def test_a_check_fails_on_growth_and_on_programs_that_went_and_records_nothing(
+    records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = records.read_text()
+    assert run(monkeypatch, "--check", "--record") == 1
+    said = capsys.readouterr().out
+    assert "from_pod: verified_instructions grew from 20000 to 40000 (+100%)" in said
+    assert "gone: recorded, but there is no such program" in said
+    assert records.read_text() == before
+
+
+def test_figures_are_shown_where_nothing_is_recorded_yet(
+    records: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records.unlink()
+    assert run(monkeypatch, "--check") == 0
+    assert "nothing is recorded for Linux 6.18" in capsys.readouterr().out
+    assert run(monkeypatch) == 0
+    assert not records.exists()

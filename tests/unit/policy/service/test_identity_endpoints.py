@@ -1,4 +1,4 @@
-"""What the pods of an identity have together, counted as they come, change and go."""
+"""Addresses and ports of the pods of an identity, counted as pods come, change and go."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

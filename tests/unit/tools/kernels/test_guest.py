@@ -1,7 +1,11 @@
 """Steps inside the guest: which run, with what arguments, and their last line."""
 
+import json
+from pathlib import Path
+
 import pytest
 
+from tools.kernels import guest
 from tools.kernels.guest import STEPS, planned, summary
 
 
@@ -37,3 +41,41 @@ def test_accepting_measures_without_comparing_and_changes_no_other_step() -> Non
 )
 def test_a_summary_is_the_last_line_without_its_duration(output: str, expected: str) -> None:
     assert summary(output) == expected
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in the place of the port on which the host listens."""
+    path = tmp_path / "ttyS1"
+    monkeypatch.setattr(guest, "RESULTS", path)
+    return path
+
+
+def told(results: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in results.read_text().splitlines()]
+
+
+def test_a_step_that_fails_is_told_with_its_last_line_and_the_next_one_still_runs(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest.perform("load", ("-c", "print('loaded'); print('it grew'); raise SystemExit(3)"))
+    guest.perform("packets", ("-c", "print('7 passed in 1.20s')"))
+    assert [(each["step"], each["passed"], each["detail"]) for each in told(results)] == [
+        ("load", False, "it grew"),
+        ("packets", True, "7 passed"),
+    ]
+    assert "--- load\nloaded\nit grew" in capsys.readouterr().out
+
+
+def test_what_a_step_says_on_its_error_output_is_told_too(results: Path) -> None:
+    guest.perform("load", ("-c", "raise ValueError('no such map')"))
+    (found,) = told(results)
+    assert (found["passed"], found["detail"]) == (False, "ValueError: no such map")
+
+
+@pytest.mark.parametrize(("missing", "means"), [((), "TCX"), (("TCX (Linux 6.6)",), "clsact"), (("x",), "TCX")])
+def test_programs_are_attached_by_what_the_kernel_has(
+    monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...], means: str
+) -> None:
+    monkeypatch.setattr("cilia.datapath.features.missing_features", lambda: missing)
+    assert guest.attachment() == means

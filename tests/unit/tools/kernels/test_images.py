@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools.kernels.images import CannotPrepare, dependencies_first, kernel_package, run
+from tools.kernels import images
+from tools.kernels.images import CannotPrepare, dependencies_first, kernel_package, prepare, run
 
 NAMES = tuple("abcdef")
 
@@ -81,3 +82,83 @@ def test_a_tool_that_is_missing_or_refuses_is_named(tmp_path: Path) -> None:
         run(["ls", "/no/such/place"])
     (tmp_path / "seen").touch()
     assert run(["ls"], tmp_path) == "seen\n"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of kernels, and a machine whose tools say what they are asked."""
+    monkeypatch.setattr(images, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(images, "BUSYBOX", tmp_path / "busybox")
+    (tmp_path / "cache").mkdir()
+    return tmp_path / "cache"
+
+
+class Machine:
+    """Tools of a machine: apt with one kernel, whose package holds an image and two modules."""
+
+    def __init__(self, busybox: str = "statically linked") -> None:
+        self.calls: list[str] = []
+        self.busybox = busybox
+
+    def run(self, command: list[str], directory: Path | None = None) -> str:
+        self.calls.append(command[0])
+        match command[0]:
+            case "apt-cache":
+                return "linux-image-amd64\n  Depends: linux-image-6.1.0-9-amd64\n"
+            case "apt-get":
+                assert directory is not None
+                (directory / "one.deb").touch()
+            case "dpkg-deb":
+                root = Path(command[3])
+                (root / "boot").mkdir()
+                (root / "boot/vmlinuz-6.1.0-9-amd64").write_bytes(b"kernel")
+                (root / "lib/modules/6.1.0-9-amd64").mkdir(parents=True)
+                module(root / "lib/modules/6.1.0-9-amd64", "vxlan", "udp_tunnel")
+                module(root / "lib/modules/6.1.0-9-amd64", "udp_tunnel")
+            case "file":
+                return self.busybox
+        return ""
+
+
+def test_a_kernel_is_fetched_once_with_the_modules_that_the_tests_need(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, packed = Machine(), list[images.Image]()
+    monkeypatch.setattr(images, "run", machine.run)
+    monkeypatch.setattr(images, "_pack", packed.append)
+    first, again = prepare("6.1"), prepare("6.1")
+    assert first == again == packed[0]
+    assert first.release == "6.1.0-9-amd64"
+    assert first.kernel.read_bytes() == b"kernel"
+    assert sorted(path.name for path in (cache / "6.1.0-9-amd64.modules").iterdir()) == [
+        "00-udp_tunnel.ko",
+        "01-vxlan.ko",
+    ]
+    assert machine.calls.count("apt-get") == 1
+
+
+def test_a_fetch_that_fails_leaves_nothing_that_looks_like_a_kernel(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine()
+
+    def refuse(command: list[str], directory: Path | None = None) -> str:
+        if command[0] == "dpkg-deb":
+            raise CannotPrepare("dpkg-deb: no space")
+        return machine.run(command, directory)
+
+    monkeypatch.setattr(images, "run", refuse)
+    with pytest.raises(CannotPrepare, match="no space"):
+        prepare("6.1")
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("busybox", ["", "dynamically linked, stripped"])
+def test_without_a_static_busybox_it_is_said_what_to_install(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, busybox: str
+) -> None:
+    if busybox:
+        images.BUSYBOX.touch()
+    monkeypatch.setattr(images, "run", Machine(busybox).run)
+    with pytest.raises(CannotPrepare, match="apt-get install busybox-static"):
+        prepare("6.1")
