@@ -182,11 +182,11 @@ static __always_inline struct ct_entry *lookup_flow(const struct packet *packet,
 }
 
 static __always_inline int update_flow(const struct packet *packet, const union ct_key *key,
-				       const struct ct_entry *entry)
+				       const struct ct_entry *entry, __u64 flags)
 {
 	if (packet->family == 6)
-		return bpf_map_update_elem(&cilia_ct6, &key->ipv6, entry, BPF_ANY);
-	return bpf_map_update_elem(&cilia_ct4, &key->ipv4, entry, BPF_ANY);
+		return bpf_map_update_elem(&cilia_ct6, &key->ipv6, entry, flags);
+	return bpf_map_update_elem(&cilia_ct4, &key->ipv4, entry, flags);
 }
 
 static __always_inline __u32 owner_changes(__u32 bucket)

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/pkt_cls.h>
@@ -31,6 +32,7 @@
 #include "lib/forward.h"
 #include "lib/locate.h"
 #include "lib/policy.h"
+#include "lib/quota.h"
 
 static __always_inline bool has_source_mac(struct __sk_buff *ctx, const __u8 *mac)
 {
@@ -199,6 +201,14 @@ static __always_inline void recall_remote(struct location *end, const struct add
 	end->tunnel = towards->tunnel;
 }
 
+/* Leave a known flow charged as it was when it was created. */
+static __always_inline void keep_charge(struct ct_entry *entry, const struct ct_entry *known)
+{
+	entry->endpoint = known->endpoint;
+	entry->is_outgoing = known->is_outgoing;
+	entry->born = known->born;
+}
+
 /* Make the entry of a flow that was decided; `former` is what was known of it, or NULL. */
 static __always_inline void fill_flow(const struct packet *packet, const union ct_key *key,
 				      __u32 from, const struct ct_entry *former,
@@ -221,9 +231,26 @@ static __always_inline void fill_flow(const struct packet *packet, const union c
 		fill_entry(entry, &decision->source, &decision->destination);
 }
 
+/* Enter a flow that wasn't known, unless another CPU has done so meanwhile. Returns 0 or a verdict.
+ */
+static __always_inline int enter_flow(const struct packet *packet, const union ct_key *key,
+				      const struct decision *decision, struct ct_entry *entry)
+{
+	int verdict = charge_flow(packet, decision, entry), error;
+
+	if (verdict)
+		return verdict;
+	error = update_flow(packet, key, entry, BPF_NOEXIST);
+	if (!error)
+		return 0;
+	discharge_flow(packet, entry);
+	return error == -EEXIST ? 0 : -DROP_CT_CREATE;
+}
+
 /* Let a flow pass from now on. Returns 0 or a verdict. */
 static __always_inline int admit_flow(struct __sk_buff *ctx, const struct packet *packet,
-				      const union ct_key *key, __u32 from, struct ct_entry *entry)
+				      const union ct_key *key, __u32 from,
+				      const struct decision *decision, struct ct_entry *entry)
 {
 	struct ct_side *side = side_of(entry, from);
 
@@ -231,7 +258,9 @@ static __always_inline int admit_flow(struct __sk_buff *ctx, const struct packet
 		follow_ending(ctx, packet, entry, from);
 	ct_account(entry, side, packet->tcp_flags, packet->acknowledged, ctx->len);
 	side->traced = entry->last_seen; /* its verdict is reported */
-	return update_flow(packet, key, entry) ? -DROP_CT_CREATE : 0;
+	if (!packet->is_known)
+		return enter_flow(packet, key, decision, entry);
+	return update_flow(packet, key, entry, BPF_ANY) ? -DROP_CT_CREATE : 0;
 }
 
 /* Deny a known flow from now on. If that finds no room, the former entry stays, which isn't current
@@ -245,7 +274,7 @@ static __always_inline int deny_flow(const struct packet *packet, const union ct
 	entry->direction = decision->findings.direction;
 	entry->cookie = decision->findings.cookie;
 	entry->last_seen = coarse_now();
-	update_flow(packet, key, entry);
+	update_flow(packet, key, entry, BPF_ANY);
 	return verdict;
 }
 
@@ -300,11 +329,13 @@ static __always_inline int decide_flow(struct __sk_buff *ctx, const struct packe
 	if (verdict && !former)
 		return verdict;
 	fill_flow(packet, key, from, former, decision, entry);
+	if (known)
+		keep_charge(entry, known);
 	if (former && lookup_flow(packet, key) != former)
 		return -DROP_CT_REUSED;
 	if (verdict)
 		return deny_flow(packet, key, decision, entry, verdict);
-	return admit_flow(ctx, packet, key, from, entry);
+	return admit_flow(ctx, packet, key, from, decision, entry);
 }
 
 /* Report a decision, and take the packet to its exit; returns a TC action. A function of its own,
@@ -333,10 +364,10 @@ static __noinline int conclude(struct __sk_buff *ctx, const struct packet *packe
 /* Decide about a packet whose flow isn't known, isn't current, or came from where it shouldn't;
  * returns a TC action.
  *
- * Two CPUs may decide about one flow at the same time: the later entry stays, and the earlier
- * packet isn't counted. An answer can't stand as the initiator by that: a known flow keeps its own,
- * nothing answers a SYN or an echo that wasn't let pass before, and of UDP whose two ends begin at
- * the same time each is one.
+ * Two CPUs may decide about one flow at the same time: of a new one the earlier entry stays, of a
+ * known one the later, and the other packet isn't counted. An answer can't stand as the initiator
+ * by that: a known flow keeps its own, nothing answers a SYN or an echo that wasn't let pass
+ * before, and of UDP whose two ends begin at the same time each is one.
  *
  * Global, so that the verifier looks at it once, not on each way that leads here. What such a
  * function is given can't be the key of a map before Linux 6.2, so keys are copied. */

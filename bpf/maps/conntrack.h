@@ -72,12 +72,14 @@ struct ct_entry {
 	__u32 last_seen;      /* when its latest packet came by; see lib/clock.h */
 	__u32 stamp;          /* see cilia_change; XORed, as the generation, with the key's tag */
 	__u32 cookie;         /* denied: of the policy that decided; 0: none */
-	__u16 endpoint;       /* id of the endpoint that it is charged to */
+	__u16 endpoint;       /* id of the endpoint that it is charged to, see maps/quota.h */
 	__u8 initiator;       /* end that sent the first packet */
 	__u8 state;           /* enum ct_state */
 	__u8 reason;          /* denied: enum drop_reason */
 	__u8 direction;       /* denied: enum policy_direction, the side that decided */
-	__u8 pad[6];
+	__u8 is_outgoing;     /* charged as what that one began */
+	__u8 pad;
+	__u32 born; /* number of the agent's sweep in which it was created */
 	struct ct_side side[2];
 };
 

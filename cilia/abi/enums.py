@@ -55,6 +55,7 @@ class DropReason(IntEnum):
     INVALID_ADDRESS = 243
     OWN_SOURCE = 244
     MARTIAN = 245
+    CT_QUOTA = 246
     NAT_QUOTA = 250
     NAT_NO_ROOM = 251
 
@@ -71,6 +72,13 @@ class EventKind(IntEnum):
     VERDICT = 1
     DROP = 2
     TRACE = 3
+
+
+class FlowShareLimit(IntEnum):
+    """``enum flow_share_limit``."""
+
+    ENDPOINTS = 4096
+    SHARES = 16384
 
 
 class FragmentKind(IntEnum):

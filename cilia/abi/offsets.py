@@ -43,6 +43,8 @@ class CtEntryOffset(IntEnum):
     STATE = 39
     REASON = 40
     DIRECTION = 41
+    IS_OUTGOING = 42
+    BORN = 44
     SIDE = 48
 
 
@@ -106,6 +108,25 @@ class EventBudgetOffset(IntEnum):
 
     REFILLED = 0
     CREDIT = 4
+
+
+class FlowAccountOffset(IntEnum):
+    """Members of ``struct flow_account``."""
+
+    CREATED = 0
+    REMOVED = 8
+    CAPACITY = 16
+    SHARE = 24
+    SWEEP = 28
+    LAST_SWEPT = 32
+    LEASE = 36
+
+
+class FlowShareOffset(IntEnum):
+    """Members of ``struct flow_share``."""
+
+    CREATED = 0
+    REMOVED = 4
 
 
 class FragmentKeyOffset(IntEnum):

@@ -157,7 +157,7 @@ class CtSide(NamedTuple):
 CT_SIDE: Final = Codec("struct ct_side", 48, CtSide.pack, CtSide.unpack)
 
 
-_CT_ENTRY = Struct("=IHHIIIIIIIHBBBB6xQQIIII6sB1xIIQQIIII6sB1xII")
+_CT_ENTRY = Struct("=IHHIIIIIIIHBBBBB1xIQQIIII6sB1xIIQQIIII6sB1xII")
 
 
 class CtEntry(NamedTuple):
@@ -175,6 +175,8 @@ class CtEntry(NamedTuple):
     state: int  # __u8
     reason: int  # __u8
     direction: int  # __u8
+    is_outgoing: int  # __u8
+    born: int  # __u32
     side: tuple[CtSide, CtSide]  # struct ct_side[2]
 
     def pack(self) -> bytes:
@@ -194,6 +196,8 @@ class CtEntry(NamedTuple):
             self.state,
             self.reason,
             self.direction,
+            self.is_outgoing,
+            self.born,
             self.side[0].packets,
             self.side[0].bytes_,
             self.side[0].source_ifindex,
@@ -232,9 +236,11 @@ class CtEntry(NamedTuple):
             v[12],
             v[13],
             v[14],
+            v[15],
+            v[16],
             (
-                CtSide(v[15], v[16], v[17], v[18], ntohl(v[19]), v[20], v[21], v[22], v[23], v[24]),
-                CtSide(v[25], v[26], v[27], v[28], ntohl(v[29]), v[30], v[31], v[32], v[33], v[34]),
+                CtSide(v[17], v[18], v[19], v[20], ntohl(v[21]), v[22], v[23], v[24], v[25], v[26]),
+                CtSide(v[27], v[28], v[29], v[30], ntohl(v[31]), v[32], v[33], v[34], v[35], v[36]),
             ),
         )
 
@@ -424,6 +430,80 @@ class EventBudget(NamedTuple):
 
 
 EVENT_BUDGET: Final = Codec("struct event_budget", 8, EventBudget.pack, EventBudget.unpack)
+
+
+_FLOW_ACCOUNT = Struct("=IIIIIIIIII")
+
+
+class FlowAccount(NamedTuple):
+    """``struct flow_account``, 40 bytes."""
+
+    created: tuple[int, int]  # __u32[2]
+    removed: tuple[int, int]  # __u32[2]
+    capacity: tuple[int, int]  # __u32[2]
+    share: int  # __u32
+    sweep: int  # __u32
+    last_swept: int  # __u32
+    lease: int  # __u32
+
+    def pack(self) -> bytes:
+        return _FLOW_ACCOUNT.pack(
+            self.created[0],
+            self.created[1],
+            self.removed[0],
+            self.removed[1],
+            self.capacity[0],
+            self.capacity[1],
+            self.share,
+            self.sweep,
+            self.last_swept,
+            self.lease,
+        )
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls((v[0], v[1]), (v[2], v[3]), (v[4], v[5]), v[6], v[7], v[8], v[9])
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_FLOW_ACCOUNT.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _FLOW_ACCOUNT.iter_unpack(data))
+
+
+FLOW_ACCOUNT: Final = Codec("struct flow_account", 40, FlowAccount.pack, FlowAccount.unpack)
+
+
+_FLOW_SHARE = Struct("=II")
+
+
+class FlowShare(NamedTuple):
+    """``struct flow_share``, 8 bytes."""
+
+    created: int  # __u32
+    removed: int  # __u32
+
+    def pack(self) -> bytes:
+        return _FLOW_SHARE.pack(self.created, self.removed)
+
+    @classmethod
+    def of(cls, v: tuple[Any, ...]) -> Self:
+        """Build from the values of the flat format."""
+        return cls(v[0], v[1])
+
+    @classmethod
+    def unpack(cls, data: Buffer) -> Self:
+        return cls.of(_FLOW_SHARE.unpack(data))
+
+    @classmethod
+    def unpack_each(cls, data: Buffer) -> Iterator[Self]:
+        return map(cls.of, _FLOW_SHARE.iter_unpack(data))
+
+
+FLOW_SHARE: Final = Codec("struct flow_share", 8, FlowShare.pack, FlowShare.unpack)
 
 
 _FRAGMENT_KEY = Struct("=16s16sIIB3x")

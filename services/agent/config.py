@@ -46,6 +46,10 @@ class MapSizes(Struct, frozen=True, kw_only=True):
     """Size of each family's map of flows; 0: from memory."""
     nat: int = 0
     """Size of the map of NAT mappings; 0: from memory."""
+    flow_share: float = 0.25
+    """Part of the free entries of each family's map of flows that one endpoint may hold of what it
+    begins, and of what comes to it.
+    """
     endpoints: int = 0
     ipcache: int = 0
     policy: int = 0
@@ -54,6 +58,8 @@ class MapSizes(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not 0 <= self.memory_share <= 0.5:
             _refuse("maps.memory_share", self.memory_share, "a part of the memory, 0 to 0.5")
+        if not 0 < self.flow_share <= 1:
+            _refuse("maps.flow_share", self.flow_share, "a part of what is free, above 0 and up to 1")
         for name in ("conntrack", "nat", "endpoints", "ipcache", "policy", "non_masquerade"):
             if not 0 <= getattr(self, name) <= LARGEST_MAP:
                 _refuse(f"maps.{name}", getattr(self, name), f"entries, 0 to {LARGEST_MAP}")
@@ -65,9 +71,13 @@ class TimeoutConfig(Struct, frozen=True, kw_only=True):
     """Idle times after which flows are forgotten."""
 
     tcp_seconds: int = 8000
+    tcp_ample_seconds: int = 86_400
+    """Idle time of an established connection while less than half of the table is taken."""
     syn_seconds: int = 60
     closing_seconds: int = 10
     other_seconds: int = 60
+    crowded_seconds: int = 5
+    """Idle time of a flow that nobody has answered, of an endpoint that holds its share."""
 
 
 class Config(Struct, frozen=True, kw_only=True):

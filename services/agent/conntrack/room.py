@@ -1,11 +1,14 @@
 """Flows that the programs remember: their sweeps and what those found."""
 
+from collections.abc import Iterable
+
 from cilia.abi import maps
 from cilia.datapath.clock import CoarseClock
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
 from services.agent.config import Config
 from services.agent.conntrack.gc import Conntrack
+from services.agent.conntrack.quota import FlowQuota, endpoint_of
 from services.agent.kernel import Kernel
 from services.agent.room import Entries, Room
 
@@ -15,7 +18,9 @@ class ConntrackRoom(Room):
 
     def __init__(self, config: Config, kernel: Kernel) -> None:
         clock = CoarseClock(kernel.objects.program("read_clock"))
-        self.gc = Conntrack(kernel.objects, config.timeouts, config.conntrack_sweep_seconds, clock.now)
+        sweep_seconds = config.conntrack_sweep_seconds
+        self.quota = FlowQuota(kernel.objects, share=config.maps.flow_share, sweep_seconds=sweep_seconds)
+        self.gc = Conntrack(kernel.objects, self.quota, config.timeouts, sweep_seconds, clock.now)
 
     def loops(self) -> dict[str, Loop]:
         """Return the loop of sweeps."""
@@ -25,6 +30,16 @@ class ConntrackRoom(Room):
         """Show counters and the flows that the latest sweep found."""
         metrics.count("conntrack", self.gc.counters)
         metrics.gauge("conntrack_flows", "flows found by the latest sweep", lambda: self.gc.flows)
+        metrics.gauge(
+            "conntrack_crowded_shares",
+            "shares of flows, by endpoint, family and direction, that are taken",
+            lambda: len(self.quota.crowded),
+        )
+
+    def errors(self) -> Iterable[str]:
+        """Return which endpoints hold their share of the flows."""
+        for endpoint in sorted(set(map(endpoint_of, self.quota.crowded))):
+            yield f"endpoint {endpoint} holds its share of the flows: it gets new ones only as others end (ct-quota)"
 
     def map_entries(self) -> Entries:
         """Return the flows that the latest sweep found."""
@@ -37,3 +52,4 @@ class ConntrackRoom(Room):
     def close(self) -> None:
         """Give the maps back."""
         self.gc.close()
+        self.quota.close()

@@ -109,7 +109,7 @@ def compare_flows(node: Node, model: Model, where: str) -> None:
 
 def untimed(entry: CtEntry) -> CtEntry:
     sides = entry.side[0]._replace(traced=0), entry.side[1]._replace(traced=0)
-    return entry._replace(generation=0, last_seen=0, stamp=0, side=sides)
+    return entry._replace(generation=0, last_seen=0, stamp=0, endpoint=0, is_outgoing=0, born=0, side=sides)
 
 
 def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[Ct4Key | Ct6Key, CtEntry]:
@@ -130,6 +130,8 @@ def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[Ct4Key | Ct6Key, C
         state=state_of(flow, low, high),
         reason=flow.denied[0] if flow.denied else 0,
         direction=flow.denied[1][0] if flow.denied else 0,
+        is_outgoing=0,
+        born=0,
         side=(side_of(flow.sent[low], one, other, model), side_of(back, other, one, model)),
     )
     ports = low[1], high[1]

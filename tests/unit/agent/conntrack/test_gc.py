@@ -1,6 +1,7 @@
 """Flows are forgotten after their lifetime, and soon when their pod is gone."""
 
 import asyncio
+from typing import cast
 
 import pytest
 
@@ -12,7 +13,8 @@ from cilia.datapath.errors import MapError
 from services.agent.address import number, packed
 from services.agent.config import TimeoutConfig
 from services.agent.conntrack import gc as module
-from services.agent.conntrack.gc import Conntrack, is_expired, lifetime_seconds
+from services.agent.conntrack.gc import Conntrack, Space, is_expired, lifetime_seconds
+from services.agent.conntrack.quota import FlowQuota, SweepTally
 from tests.unit.agent.loops import running, until
 from tests.unit.agent.maps import FakeObjects
 
@@ -21,12 +23,19 @@ FIN, SYN, RST, ACK = TcpFlag.FIN, TcpFlag.SYN, TcpFlag.RST, TcpFlag.ACK
 
 
 def flow(
-    protocol: int = 6, flags: tuple[int, int] = (0, 0), last_seen: int = 1000, state: int = 0
+    protocol: int = 6,
+    flags: tuple[int, int] = (0, 0),
+    last_seen: int = 1000,
+    state: int = 0,
+    endpoint: int = 0,
+    born: int = 0,
 ) -> tuple[int, CtEntry]:
-    sides = tuple(CtSide(1, 60, 0, 0, 0, 0, bytes(6), each, 0, 0) for each in flags)
+    sides = tuple(
+        CtSide(packets, 60, 0, 0, 0, 0, bytes(6), each, 0, 0) for packets, each in zip((1, 0), flags, strict=True)
+    )
     return (
         protocol,
-        CtEntry(1, (1, 0), (0, 0), (300, 301), last_seen, 0, 0, 0, 0, state, 0, 0, sides),  # type: ignore[arg-type]
+        CtEntry(1, (1, 0), (0, 0), (300, 301), last_seen, 0, 0, endpoint, 0, state, 0, 0, 1, born, sides),  # type: ignore[arg-type]
     )
 
 
@@ -54,6 +63,22 @@ def test_lifetimes_follow_the_state_of_the_connection(
     assert lifetime_seconds(*flow(protocol, flags, state=state), TIMEOUTS) == seconds
 
 
+@pytest.mark.parametrize(
+    ("protocol", "flags", "space", "seconds"),
+    [
+        (6, (SYN | ACK, SYN | ACK), Space.AMPLE, TIMEOUTS.tcp_ample_seconds),
+        (6, (SYN | ACK, SYN | ACK), Space.CROWDED, 8000),
+        (6, (SYN, 0), Space.CROWDED, 5),
+        (17, (0, 0), Space.AMPLE, 60),
+        (17, (0, 0), Space.CROWDED, 5),
+    ],
+)
+def test_lifetimes_follow_the_space_that_there_is(
+    protocol: int, flags: tuple[int, int], space: Space, seconds: int
+) -> None:
+    assert lifetime_seconds(*flow(protocol, flags), TIMEOUTS, space) == seconds
+
+
 def test_a_flow_expires_after_its_lifetime_and_not_before() -> None:
     edge = 1000 + 60 * TICKS_PER_SECOND
     assert not is_expired(*flow(17), edge, TIMEOUTS)
@@ -73,18 +98,35 @@ POD6, WORLD6 = number("fd00::5"), number("2001:db8::7")
 UDP = 17
 
 
+class Quota:
+    """Quota whose crowded shares the test names; it keeps what the sweeps told."""
+
+    def __init__(self) -> None:
+        self.crowded: frozenset[int] = frozenset()
+        self.ended: list[SweepTally] = []
+
+    def begin(self) -> SweepTally:
+        return SweepTally(len(self.ended) + 1, {}, (0, 0))
+
+    def end(self, tally: SweepTally, now_ticks: int) -> None:
+        self.ended.append(tally)
+
+
 class Table:
     """Both tables of flows, and a clock that the test moves, in seconds."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         objects = FakeObjects()
-        self.gc = Conntrack(objects.loaded, TIMEOUTS, 30.0, lambda: int(self.now * TICKS_PER_SECOND))
+        self.quota = Quota()
+        self.gc = Conntrack(
+            objects.loaded, cast(FlowQuota, self.quota), TIMEOUTS, 30.0, lambda: int(self.now * TICKS_PER_SECOND)
+        )
         self.ct4, self.ct6 = objects.map(maps.CT4), objects.map(maps.CT6)
 
-    def enter(self, *ends: int, port: int = 5000) -> None:
+    def enter(self, *ends: int, port: int = 5000, endpoint: int = 0, born: int = 0) -> None:
         """Enter a flow of UDP that was seen now."""
-        entry = flow(UDP, last_seen=int(self.now * TICKS_PER_SECOND))[1]
+        entry = flow(UDP, last_seen=int(self.now * TICKS_PER_SECOND), endpoint=endpoint, born=born)[1]
         low, high = sorted(ends)
         if low >> 32 == 0xFFFF:
             self.ct4.held[Ct4Key((low & 0xFFFF_FFFF, high & 0xFFFF_FFFF), (53, port), UDP)] = entry
@@ -107,6 +149,26 @@ async def test_a_sweep_forgets_what_idled_too_long_in_both_families(table: Table
     assert table.ct6.held == {}
     assert (table.gc.counters.removed, table.gc.counters.sweeps) == (2, 1)
     assert (table.gc.found, table.gc.flows) == ({"cilia_ct4": 2, "cilia_ct6": 1}, 3)
+
+
+async def test_a_sweep_tells_of_each_share_what_it_found_and_what_it_removed(table: Table) -> None:
+    table.enter(POD, WORLD, endpoint=7)
+    table.enter(POD, WORLD, port=5001, endpoint=7, born=1)
+    table.enter(POD6, WORLD6, endpoint=7)
+    table.gc.purge(POD6)
+    await table.gc.sweep()
+    (tally,) = table.quota.ended
+    assert tally.found == {7 * 4 + 2: 1, 7 * 4 + 3: 1}
+    assert tally.removed == {7 * 4 + 3: 1}
+
+
+async def test_unanswered_flows_of_an_endpoint_that_holds_its_share_go_soon(table: Table) -> None:
+    table.enter(POD, WORLD, endpoint=7)
+    table.enter(OTHER, WORLD, endpoint=8)
+    table.quota.crowded = frozenset({7 * 4 + 2})
+    table.now += TIMEOUTS.crowded_seconds + 1
+    await table.gc.sweep()
+    assert [entry.endpoint for entry in table.ct4.held.values()] == [8]
 
 
 async def test_flows_of_a_pod_that_is_gone_are_forgotten_whichever_end_it_was(table: Table) -> None:
