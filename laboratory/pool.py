@@ -20,6 +20,8 @@ class Configuration:
     replicas: int = 1
     external_host: bool = False
     routing: str = "overlay"
+    flows: int = 0
+    """Capacity of each family's map of flows; 0: from memory."""
 
 
 class ClusterPool:
@@ -68,7 +70,7 @@ def start_cluster(name: str, configuration: Configuration) -> LocalCluster:
         nodes=configuration.nodes,
         replicas=configuration.replicas,
         external_host=configuration.external_host,
-        agent_settings={"routing": configuration.routing},
+        agent_settings={"routing": configuration.routing, "maps-conntrack": str(configuration.flows)},
         forks=True,
     )
 

@@ -140,8 +140,8 @@ class Conntrack:
         self._wakeup.set()
 
     async def run(self) -> None:
-        """Sweep until cancelled: now and then, soon after a pod has gone, and often while an endpoint
-        holds its share.
+        """Sweep now and then, soon after a pod has gone, and often while an endpoint holds its
+        share, until cancelled.
         """
         while True:
             await self._wakeup.wait(
