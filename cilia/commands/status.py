@@ -41,6 +41,7 @@ async def show(arguments: argparse.Namespace, session: Session) -> int:
         for answer in answers:
             note_repairs(answer)
             note_unreported(answer)
+            note_crowded(answer)
     return 0 if all(isinstance(answer, AgentStatus) and answer.state is AgentState.READY for answer in answers) else 1
 
 
@@ -68,6 +69,15 @@ def note_unreported(answer: AgentStatus | str) -> None:
     for loop in answer.loops:
         if loop.name is LoopName.FLOWS and loop.failures:
             note(f"{answer.node}: {loop.failures} events were not shown: {loop.last_error}")
+
+
+def note_crowded(answer: AgentStatus | str) -> None:
+    """Print which endpoints hold their share of flows, so that new ones of theirs are dropped."""
+    if isinstance(answer, str):
+        return
+    for loop in answer.loops:
+        if loop.name is LoopName.FLOW_QUOTA and loop.pending:
+            note(f"{answer.node}: {loop.last_error}: has its share of flows, and new ones only as others end")
 
 
 def _row(node: NodeName, answer: AgentStatus | str) -> tuple[object, ...]:

@@ -234,6 +234,7 @@ class LoopName(StrEnum):
     NON_MASQUERADE = "non-masquerade"
     DRIFT = "drift"
     FLOWS = "flows"
+    FLOW_QUOTA = "flow quota"
 
 
 class LoopStatus(Message, frozen=True):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from cilia.abi import maps
+from cilia.contracts.agent import LoopName, LoopStatus
 from cilia.datapath.clock import CoarseClock
 from cilia.lifecycle import Loop
 from cilia.metrics import Metrics
@@ -36,10 +37,12 @@ class ConntrackRoom(Room):
             lambda: len(self.quota.crowded),
         )
 
-    def errors(self) -> Iterable[str]:
+    def statuses(self) -> Iterable[LoopStatus]:
         """Return which endpoints hold their share of the flows."""
-        for endpoint in sorted(set(map(endpoint_of, self.quota.crowded))):
-            yield f"endpoint {endpoint} holds its share of the flows: it gets new ones only as others end (ct-quota)"
+        endpoints = sorted(set(map(endpoint_of, self.quota.crowded)))
+        yield LoopStatus(
+            LoopName.FLOW_QUOTA, self.gc.flows, len(endpoints), 0, ", ".join(f"endpoint {each}" for each in endpoints)
+        )
 
     def map_entries(self) -> Entries:
         """Return the flows that the latest sweep found."""

@@ -79,7 +79,7 @@ async def test_no_connection_of_others_is_lost_while_pods_flood_each_other_with_
             for number, flooder in enumerate(flooders):
                 for address in victim.addresses:
                     stack.enter_context(flooding(flooder, address, 1000 + 20_000 * number, 20_999 + 20_000 * number))
-            await wait_until(lambda: "holds its share of the flows" in status(policies))
+            await wait_until(lambda: "has its share of flows" in status(policies))
             await asyncio.sleep(5)  # some hundred thousand datagrams, each of a flow of its own
             fresh = stack.enter_context(closing(await connect(client, server.ipv4)))
             assert all(await asyncio.gather(*map(answers, [*opened, fresh])))

@@ -124,3 +124,12 @@ def test_events_that_nobody_saw_are_noted_with_the_reason(cluster: FakeCluster) 
     run = cluster.run("status")
     assert run.code == 0, "nothing is broken"
     assert run.err == "node1: 42 events were not shown: 42 above the limit of their pod or node\n"
+
+
+def test_endpoints_that_hold_their_share_of_flows_are_named(cluster: FakeCluster) -> None:
+    loops = (LoopStatus(LoopName.FLOW_QUOTA, 900, 1, 0, "endpoint 7"),)
+    cluster.tables["nodes"] = {NODE1: NODES[NODE1]}
+    cluster.answers["node.node1.status"] = status(NODE1, loops=loops)
+    run = cluster.run("status")
+    assert run.code == 0, "nothing is broken"
+    assert run.err == "node1: endpoint 7: has its share of flows, and new ones only as others end\n"
