@@ -73,6 +73,8 @@ class NatGc:
         """Entries that the latest sweep found without their flow or their other half."""
         self.entries = 0
         """Entries found by the latest sweep."""
+        self.mappings = 0
+        """Mappings that are charged to an endpoint, found by it; each has a turn."""
         self.counters = NatGcCounters()
 
     def close(self) -> None:
@@ -91,11 +93,12 @@ class NatGc:
 
     async def sweep(self) -> None:
         """Look at every entry once, in small steps."""
-        found, unused = 0, set[NatKey]()
+        found, charged, unused = 0, 0, set[NatKey]()
         for keys, values in self._map.batches(STEP):
             now = self._clock_ticks()
             entries = list(zip(NatKey.unpack_each(keys), NatEntry.unpack_each(values), strict=True))
             found += len(entries)
+            charged += sum(1 for key, entry in entries if entry.endpoint and not key.is_reply)
             dead = {
                 gone: entry
                 for key, entry in entries
@@ -105,7 +108,7 @@ class NatGc:
                 self._turns.delete_many(NatTurn(each.number, each.endpoint) for each in dead.values() if each.endpoint)
                 self.counters.removed += self._map.delete_many(dead)
             await asyncio.sleep(0)
-        self._unused, self.entries = unused, found
+        self._unused, self.entries, self.mappings = unused, found, charged
 
     @staticmethod
     def _dead_echo(key: NatKey, entry: NatEntry, now: int) -> Iterator[NatKey]:

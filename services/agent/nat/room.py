@@ -72,7 +72,7 @@ class NatRoom(Room):
 
     def map_entries(self) -> Entries:
         """Return the entries that the latest sweep found."""
-        return {maps.NAT.name: lambda: self._gc.entries}
+        return {maps.NAT.name: lambda: self._gc.entries, maps.NAT_TURNS.name: lambda: self._gc.mappings}
 
     def close(self) -> None:
         """Give the maps back."""

@@ -83,6 +83,7 @@ async def test_a_mapping_stays_as_long_as_its_flow(table: Table) -> None:
     for _ in range(3):
         await table.gc.sweep()
     assert len(table.nat.held) == table.gc.entries == 2
+    assert table.gc.mappings == len(table.turns.held)
     assert table.gc.counters.removed == 0
 
 
