@@ -41,15 +41,19 @@ static __always_inline int set_tunnel(struct __sk_buff *ctx, __u32 identity, __b
 										  : 0;
 }
 
+/* Send a packet that fits to a node through the tunnel; returns a verdict. */
+static __always_inline int send_by_tunnel(struct __sk_buff *ctx, __u32 identity, __be32 node)
+{
+	if (!overlay_ifindex || set_tunnel(ctx, identity, node))
+		return -DROP_NO_OVERLAY;
+	return bpf_redirect(overlay_ifindex, 0);
+}
+
 /* Send a packet to a node through the tunnel; returns a verdict. */
 static __always_inline int encapsulate(struct __sk_buff *ctx, const struct packet *packet,
 				       __u32 identity, __be32 node)
 {
-	if (is_too_big(ctx, packet))
-		return -DROP_TOO_BIG;
-	if (!overlay_ifindex || set_tunnel(ctx, identity, node))
-		return -DROP_NO_OVERLAY;
-	return bpf_redirect(overlay_ifindex, 0);
+	return is_too_big(ctx, packet) ? -DROP_TOO_BIG : send_by_tunnel(ctx, identity, node);
 }
 
 /* Read who sent a packet, and from which node; false if it doesn't come by the tunnel. A host that

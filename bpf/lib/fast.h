@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Front path: plain TCP and UDP of an established flow, from one pod of this node to another.
+/* Front path: plain TCP and UDP of an established flow, from a pod of this node to another pod.
  *
  * Such a packet fares as in pass(), but no more of it is read than that needs. Whatever else it is,
  * or if there is anything to decide, to follow or to report, it is left to pass() untouched: IP
@@ -23,6 +23,7 @@
 #include "lib/conntrack.h"
 #include "lib/count.h"
 #include "lib/cursor.h"
+#include "lib/encap.h"
 #include "lib/ending.h"
 #include "lib/forward.h"
 #include "lib/ipv4.h"
@@ -108,6 +109,18 @@ static __always_inline bool read_plain_ipv6(struct __sk_buff *ctx, const struct 
 	return read_plain_l4(ctx, l4, bytes, ip->nexthdr, plain);
 }
 
+/* Send a plain packet to a pod, here or by the tunnel; returns a TC action, or a negative number if
+ * it leads elsewhere, or may be too long for the tunnel. */
+static __always_inline int send_plain(struct __sk_buff *ctx, const struct ct_side *side,
+				      __u32 identity)
+{
+	if (side->tunnel)
+		return overlay_mtu && ctx->len > overlay_mtu + ETH_HLEN
+			   ? NOT_PLAIN
+			   : send_by_tunnel(ctx, identity, side->tunnel);
+	return side->ifindex ? deliver_to_pod(ctx, side) : NOT_PLAIN;
+}
+
 /* Pass a plain packet of a flow; returns a TC action or NOT_PLAIN. An entry that is reused for
  * another key meanwhile shows another stamp, before anything of it is believed. */
 static __always_inline int pass_plain_of(struct __sk_buff *ctx, const struct plain *plain,
@@ -116,19 +129,22 @@ static __always_inline int pass_plain_of(struct __sk_buff *ctx, const struct pla
 	struct ct_side *side = side_of(entry, plain->from);
 	__u32 stamp = *(volatile __u32 *)&entry->stamp;
 	struct ct_side known;
+	__u32 identity;
 	int verdict;
 
 	if (!is_stamped(stamp, change_word(), tag) || entry->state & CT_CARE)
 		return NOT_PLAIN;
-	if (side->source_ifindex != ctx->ifindex || !side->ifindex || side->tunnel)
+	if (side->source_ifindex != ctx->ifindex)
 		return NOT_PLAIN;
 	if (is_trace_due(side, coarse_now()))
 		return NOT_PLAIN;
+	identity = identity_of(entry, plain->from);
+	known.tunnel = side->tunnel;
 	known.ifindex = side->ifindex;
 	__builtin_memcpy(known.mac, side->mac, sizeof(known.mac));
 	if (*(volatile __u32 *)&entry->stamp != stamp)
 		return NOT_PLAIN;
-	verdict = deliver_to_pod(ctx, &known);
+	verdict = send_plain(ctx, &known, identity);
 	if (verdict < 0)
 		return NOT_PLAIN;
 	ct_account(entry, side, plain->tcp_flags, plain->acknowledged, ctx->len);

@@ -35,7 +35,7 @@ from tests.bpf.datapath.rig import (
 STEPS = 400
 PORTS = (80, 81)
 DENIED = 82
-TRACES = {"trace_ticks": 3600 * TICKS_PER_SECOND, "ticks_per_second": TICKS_PER_SECOND}
+TRACES = {"overlay_mtu": 1450, "trace_ticks": 3600 * TICKS_PER_SECOND, "ticks_per_second": TICKS_PER_SECOND}
 """Configuration in which flows are traced when TCP begins or ends, and not by the clock."""
 
 
@@ -124,11 +124,12 @@ def bent(random: Random, frame: bytes) -> bytes:
 
 def step(random: Random) -> Step:
     """Return a packet that comes next."""
-    match random.randrange(12):
+    match random.randrange(14):
         case 0:
             return Step(echo(*random.choice(((A, B), (B, A))), random.choice((0, 8))), random.choice(("lxc1", "lxc2")))
         case 1:
-            return Step(tcp(A, random.choice((R, W)), flags=random.choice(("S", "A"))), "lxc1")
+            flags = random.choice(("S", "A", "A", "PA", "FA"))
+            return Step(tcp(A, random.choice((R, R, W)), flags=flags), "lxc1")
         case 2:
             options = IP(src=A.address, dst=B.address, options=b"\x01\x01\x01\x00")
             return Step(sent(A, B, TCP(sport=40000, dport=80, flags="A"), options=options.options), "lxc1")
@@ -136,6 +137,9 @@ def step(random: Random) -> Step:
             return Step(sent(A, B, UDP(sport=40000, dport=80), payload=bytes(random.randrange(3))), "lxc1")
         case 4 | 5 | 6 | 7:
             return segment(random, (A6, B6))
+        case 8:
+            payload = bytes(random.choice((10, 1380, 1400, 1450)))
+            return Step(sent(A, R, TCP(sport=40000, dport=80, flags="A"), payload=payload), "lxc1")
         case _:
             return segment(random, (A, B))
 
@@ -230,6 +234,14 @@ def test_a_stamped_flow_is_looked_at_again_once_the_word_of_changes_is_another(
     assert pair.short.run("from_pod", frame, "lxc1").retval == TC_ACT_REDIRECT, "it takes the front path"
     pair.short.note_change()
     assert pair.short.run("from_pod", frame, "lxc1").retval == TC_ACT_SHOT
+
+
+def test_a_flow_to_another_node_takes_the_front_path_while_it_is_stamped(pair: Pair) -> None:
+    pair.short.run("from_pod", tcp(A, R), "lxc1")
+    close_silently(pair.short, A.slot)
+    assert pair.short.run("from_pod", tcp(A, R, flags="A"), "lxc1").retval == TC_ACT_REDIRECT
+    pair.short.note_change()
+    assert pair.short.run("from_pod", tcp(A, R, flags="A"), "lxc1").retval == TC_ACT_SHOT
 
 
 @pytest.mark.parametrize("ends", [(A, B), (A6, B6)], ids=["IPv4", "IPv6"])
