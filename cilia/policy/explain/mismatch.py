@@ -67,10 +67,12 @@ def _wish(item: Requirement, key: str) -> str:
 
 
 def _outside(block: Block | None, end: Party, criterion: Criterion) -> Iterator[Mismatch]:
-    if block is None or (end.peer.prefixes and all(map(block.holds, end.peer.prefixes))):
+    if block is None:
         return
-    inside = end.peer.prefixes and all(within(prefix, block.cidr) for prefix in end.peer.prefixes)
-    if inside:
+    concerned = [prefix for prefix in end.peer.prefixes if prefix.version == block.cidr.version]
+    if concerned and all(map(block.holds, concerned)):
+        return
+    if concerned and all(within(prefix, block.cidr) for prefix in concerned):
         holes = ", ".join(map(str, block.excepts))
         yield Mismatch(criterion, MismatchKind.EXCEPT, f"an address outside of {holes}", _addresses(end))
     else:
