@@ -172,6 +172,33 @@ async def test_a_round_that_etcd_does_not_answer_ends_early_and_the_next_goes_on
 
 
 @in_fake_time
+async def test_a_mark_of_no_identity_is_removed_and_one_that_came_back_meanwhile_stays() -> None:
+    etcd = FakeEtcd()
+    async with running(etcd) as replica:
+        for number in (300, 301):
+            etcd.set(KEYS.identity_unused(Identity(number)), b"")
+        await asyncio.sleep(ROUND - 0.5)
+        etcd.before_txn.append(lambda: etcd.set(KEYS.identity(Identity(300)), b"k8s:app=back;"))
+        await asyncio.sleep(1)
+        assert etcd.keys(KEYS.identity_unused(Identity(301))) == []
+        assert etcd.keys(KEYS.identity_unused(Identity(300))) != []
+        assert replica.counters.kept == 1
+
+
+@in_fake_time
+async def test_who_loses_the_lead_in_the_midst_of_a_round_stops_there() -> None:
+    etcd = FakeEtcd()
+    async with running(etcd) as replica:
+        for number in range(50):
+            await replica.pods.reserve(f"k8s:app=a{number};")
+        await asyncio.sleep(ROUND + 0.105)
+        replica.leading = False
+        await asyncio.sleep(5 * ROUND)
+        assert 0 < replica.counters.marked < 50
+        assert len(identities(etcd)) == 50
+
+
+@in_fake_time
 async def test_steps_keep_their_distance() -> None:
     etcd = FakeEtcd()
     async with running(etcd) as replica:
