@@ -17,7 +17,7 @@
 
 #define TUNNEL_TTL 64
 #define TUNNEL_KEY_BYTES                                                                           \
-	offsetof(struct bpf_tunnel_key, local_ipv4) /* what 6.1 and later agree on */
+	offsetof(struct bpf_tunnel_key, local_ipv4) /* fields on which 6.1 and later agree */
 
 /* Tell whether a packet is for the tunnel's port, where nodes take packets for each other's. */
 static __always_inline bool is_to_tunnel(const struct packet *packet)

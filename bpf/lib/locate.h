@@ -38,7 +38,7 @@ struct location {
 	__u32 identity;
 	__u32 ifindex; /* host's end of the endpoint's link; 0: not local */
 	__be32 tunnel; /* node behind which it lives; 0: not remote */
-	__u32 bucket;  /* of its address in cilia_addresses */
+	__u32 bucket;  /* its address's in cilia_addresses */
 	__u16 policy_slot;
 	__u16 endpoint; /* id; 0: not local */
 	__u8 mac[6];
@@ -72,7 +72,7 @@ static __always_inline bool is_gateway(const struct address *address)
 	return gateway && is_same_address(address, gateway);
 }
 
-/* What this node has an address as, enum host_address_kind; 0: it hasn't. */
+/* Kind of an address that this node has, enum host_address_kind; 0: it hasn't it. */
 static __always_inline __u32 host_address_of(const struct address *address)
 {
 	struct host_address_key key = {.address = *address}; /* a copy: see decide() */

@@ -22,7 +22,7 @@ struct nat_scratch {
 	struct packet former; /* packet of another mapping's flow */
 	struct nat_turn turn;
 	__s32 spare; /* ticks by which `oldest` has idled longer than it may; -1: there is none */
-	__u32 start; /* of the search */
+	__u32 start; /* first try of the search, from `first` on */
 	__u16 first;
 	__u16 ports;
 	__u8 is_full; /* the map has no room */

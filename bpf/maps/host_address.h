@@ -20,7 +20,7 @@ struct host_address_key {
 
 enum host_address_kind {
 	HOST_ADDRESS_OWN = 1,
-	HOST_ADDRESS_BROADCAST = 2, /* of a network that the node is on */
+	HOST_ADDRESS_BROADCAST = 2, /* broadcast of a network that the node is on */
 };
 
 struct {

@@ -18,7 +18,7 @@ struct ipcache_key {
 };
 
 enum ipcache_flag {
-	IPCACHE_ROUTED = 1, /* what is sent there doesn't enter the tunnel */
+	IPCACHE_ROUTED = 1, /* packets to there don't enter the tunnel */
 };
 
 struct ipcache_entry {

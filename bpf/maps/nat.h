@@ -28,13 +28,13 @@ struct nat_key {
 
 /* Address and port that the local ones become. */
 struct nat_entry {
-	__u32 tag;      /* of its key, 0: unknown; first, since an element is written from there */
-	__u32 checked;  /* when no socket of the node had the port; is_node: of the latest packet */
-	__u32 number;   /* of the mapping among those of its endpoint */
+	__u32 tag;      /* its key's, 0: unknown; first, since an element is written from there */
+	__u32 checked;  /* time when no socket here had the port; is_node: latest packet's */
+	__u32 number;   /* mapping's among those of its endpoint */
 	__u16 endpoint; /* id of the endpoint that it is charged to; 0: none */
 	__be16 port;
 	struct address address;
-	__u8 is_node; /* what comes back is the node's own */
+	__u8 is_node; /* replies are the node's own */
 	__u8 pad[3];
 };
 

@@ -69,7 +69,7 @@ class Changelog(Generic[K, V]):
         self.leading = False
         self._log_limit = log_limit
         self._log: dict[str, deque[tuple[int, Rows[K, V]]]] = {}
-        self._order: deque[tuple[int, str]] = deque()  # of the log, the oldest first
+        self._order: deque[tuple[int, str]] = deque()  # keys of the log, the oldest first
         self._logged = 0
         self._heads: dict[str, int] = {}  # by sequence, the newest last
         self._versions: dict[str, int] = {}

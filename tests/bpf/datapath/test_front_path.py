@@ -263,7 +263,7 @@ def test_what_is_looked_at_while_a_change_is_under_way_is_not_believed_after_it(
         connect(here, (A, B))
         here.change.add_u32(0)
         here.run("from_pod", frame, "lxc1", repeat=2)
-        here.change.add_u32(0)  # of a second writer, which ends first
+        here.change.add_u32(0)  # a second writer, which ends first
         here.run("from_pod", frame, "lxc1")
         here.change.add_u32(0, ChangePart.DONE - 1)
         here.run("from_pod", frame, "lxc1")
