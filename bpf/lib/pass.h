@@ -92,7 +92,6 @@ static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __
 	struct ct_side *side;
 	__u32 from, identity, generation, tag;
 	union ct_key key;
-	bool is_special;
 	int verdict;
 
 	from = ct_key_of(packet, &key);
@@ -104,16 +103,15 @@ static __always_inline int pass(struct __sk_buff *ctx, struct packet *packet, __
 	side = side_of(entry, from);
 	identity = identity_of(entry, from);
 	generation = *(volatile __u32 *)&entry->generation;
-	is_special = needs_care(entry, packet);
 	if (!is_from(side, side_of(entry, !from), identity, packet, source_ifindex) ||
-	    (is_special && is_reopening(entry, packet, from)))
+	    is_reopening(entry, packet, from))
 		return pass_slowly(ctx, packet, &key, from);
 	tag = tag_of(packet->family, &key);
 	if (entry->state & CT_DENIED && is_stamped(entry->stamp, change_word(), tag))
 		return drop_denied(ctx, packet, entry, from);
 	if (entry->state & CT_DENIED || !is_current(generation, entry, tag))
 		return pass_slowly(ctx, packet, &key, from);
-	if (is_special)
+	if (needs_care(entry, packet))
 		follow_ending(ctx, packet, entry, from);
 	if (ct_account(entry, side, packet->tcp_flags, packet->acknowledged, ctx->len))
 		trace(ctx, packet, entry, from);
