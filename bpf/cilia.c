@@ -159,8 +159,7 @@ int from_uplink(struct __sk_buff *ctx)
 	struct packet packet = {.hook = HOOK_FROM_UPLINK};
 	struct location pod = {};
 	int origin, verdict = parse(ctx, &packet);
-	bool returns_first = false;
-	__be16 port;
+	__u32 returned = 0; /* of a first fragment that comes back: its port here, and bit 16 */
 
 	if (!verdict && overlay_ifindex && is_to_tunnel(&packet))
 		return TC_ACT_UNSPEC; /* the kernel's business, and from_overlay's */
@@ -169,20 +168,20 @@ int from_uplink(struct __sk_buff *ctx)
 		return drop(ctx, &packet, NULL, origin);
 	if (verdict)
 		return TC_ACT_UNSPEC;
-	port = packet.destination_port;
 	if (masquerades && is_node(&packet.destination)) {
+		if (packet.fragment == FRAGMENT_FIRST)
+			returned = 1 << 16 | packet.destination_port;
 		verdict = reverse_masquerade(ctx, &packet);
 		if (verdict)
 			return drop(ctx, &packet, NULL, verdict);
-		returns_first = packet.fragment == FRAGMENT_FIRST;
 	}
 	if (!locate_local(&packet.destination, &pod))
 		return TC_ACT_UNSPEC;
-	if (returns_first)
+	if (returned)
 		packet.fragment = FRAGMENT_NONE; /* recorded below */
 	verdict = pass(ctx, &packet, 0);
-	if (returns_first && verdict != TC_ACT_SHOT)
-		record_returned(ctx, &packet, port);
+	if (returned && verdict != TC_ACT_SHOT)
+		record_returned(ctx, &packet, returned);
 	return verdict;
 }
 
