@@ -178,6 +178,8 @@ static __noinline void fill_entry(struct ct_entry *entry, const struct location 
 	entry->policy_slot[1] = high->policy_slot;
 	entry->identity[0] = low->identity;
 	entry->identity[1] = high->identity;
+	entry->owner[0] = low->owner;
+	entry->owner[1] = high->owner;
 	entry->bucket[0] = low->bucket;
 	entry->bucket[1] = high->bucket;
 	fill_side(&entry->side[0], low, high);
@@ -191,12 +193,12 @@ static __always_inline void recall_remote(struct location *end, const struct add
 					  const struct ct_entry *former, __u32 side)
 {
 	const struct ct_side *towards = side ? &former->side[0] : &former->side[1];
-	__u32 known;
+	struct resident known = {};
 
 	if (end->ifindex || end->tunnel || !towards->tunnel ||
 	    node_behind(address, &known) != towards->tunnel)
 		return;
-	if (!is_remote_node(known))
+	if (!is_remote_node(known.identity))
 		end->identity = identity_of(former, side);
 	end->tunnel = towards->tunnel;
 }
@@ -304,6 +306,32 @@ static __always_inline int consult_both(struct decision *decision, const struct 
 	return verdict == -DROP_POLICY_NOT_READY || !verdict ? verdict : -DROP_CT_MIDWAY;
 }
 
+/* Tell whether the address of either end has another owner than the flow had: its packets are none
+ * of that flow's, whatever their ports. Who isn't known by its address is believed to be who it
+ * was.
+ */
+static __always_inline bool has_changed_hands(const struct ct_entry *flow, __u32 from,
+					      const struct decision *decision)
+{
+	__u16 source = from ? flow->owner[1] : flow->owner[0];
+	__u16 destination = from ? flow->owner[0] : flow->owner[1];
+
+	if (source && decision->source.owner && source != decision->source.owner)
+		return true;
+	return destination && decision->destination.owner &&
+	       destination != decision->destination.owner;
+}
+
+/* Flow that a packet goes on with, whose entry is `known`; NULL: none, since it begins anew. */
+static __always_inline const struct ct_entry *former_flow(const struct ct_entry *known,
+							  const struct packet *packet, __u32 from,
+							  const struct decision *decision)
+{
+	if (!known || is_reopening(known, packet, from) || has_changed_hands(known, from, decision))
+		return NULL;
+	return known;
+}
+
 /* Decide about a flow whose ends are located, and write what becomes of it, made in `entry`, if it
  * is known or passes; returns 0 or a verdict. */
 static __always_inline int decide_flow(struct __sk_buff *ctx, const struct packet *packet,
@@ -311,7 +339,7 @@ static __always_inline int decide_flow(struct __sk_buff *ctx, const struct packe
 				       struct decision *decision, struct ct_entry *entry)
 {
 	const struct ct_entry *known = packet->is_known ? lookup_flow(packet, key) : NULL;
-	const struct ct_entry *former = known && !is_reopening(known, packet, from) ? known : NULL;
+	const struct ct_entry *former = former_flow(known, packet, from, decision);
 	bool is_reply = former && former->initiator != from;
 	int verdict;
 

@@ -42,8 +42,9 @@ struct location {
 	__u16 policy_slot;
 	__u16 endpoint; /* id; 0: not local */
 	__u8 mac[6];
-	__u8 flags; /* enum endpoint_flag */
-	__u8 pad;
+	__u16 owner; /* number of the pod; 0: not known, or no pod */
+	__u8 flags;  /* enum endpoint_flag */
+	__u8 pad[3];
 };
 
 /* Tell whether an address is the node's on the underlay, which masqueraded packets have. */
@@ -97,7 +98,7 @@ static __always_inline bool locate_local(const struct address *address, struct l
 	location->identity = endpoint->identity;
 	location->ifindex = endpoint->ifindex;
 	location->policy_slot = endpoint->policy_slot;
-	location->endpoint = endpoint->id;
+	location->endpoint = location->owner = endpoint->id;
 	location->flags = endpoint->flags;
 	__builtin_memcpy(location->mac, endpoint->mac, sizeof(location->mac));
 	return true;
@@ -130,6 +131,7 @@ static __always_inline void locate(const struct address *address, struct locatio
 	if (!entry)
 		return;
 	location->identity = entry->identity;
+	location->owner = entry->owner;
 	if (!is_native && !(entry->flags & IPCACHE_ROUTED))
 		location->tunnel = entry->tunnel;
 }
@@ -155,15 +157,22 @@ static __always_inline bool is_plausible(__u32 claimed, __u32 known)
 	return is_allocated(claimed) && !is_remote_node(known);
 }
 
-/* Node whose tunnel an address's packets come by, and in `identity` what the ipcache has there; 0:
- * none. */
-static __always_inline __be32 node_behind(const struct address *address, __u32 *identity)
+/* What the ipcache has at an address. */
+struct resident {
+	__u32 identity;
+	__u16 owner;
+	__u16 pad;
+};
+
+/* Node whose tunnel an address's packets come by, and who lives there; 0: none. */
+static __always_inline __be32 node_behind(const struct address *address, struct resident *resident)
 {
 	struct ipcache_key key = {.prefixlen = 128, .address = *address};
 	const struct ipcache_entry *entry = bpf_map_lookup_elem(&cilia_ipcache, &key);
 	const struct block *block;
 
-	*identity = entry ? entry->identity : IDENTITY_WORLD;
+	resident->identity = entry ? entry->identity : IDENTITY_WORLD;
+	resident->owner = entry ? entry->owner : 0;
 	if (entry && entry->tunnel)
 		return entry->tunnel;
 	block = bpf_map_lookup_elem(&cilia_blocks, &key);
@@ -175,7 +184,7 @@ static __always_inline __be32 node_behind(const struct address *address, __u32 *
  * that node has the address, or the block that it is of. Returns 0 or a verdict. */
 static __always_inline int locate_remote(const struct packet *packet, struct location *source)
 {
-	__u32 known;
+	struct resident known = {};
 
 	if (locate_local(&packet->source, source))
 		return -DROP_INVALID_SOURCE;
@@ -184,9 +193,10 @@ static __always_inline int locate_remote(const struct packet *packet, struct loc
 	source->tunnel = node_behind(&packet->source, &known);
 	if (!source->tunnel || source->tunnel != packet->tunnel)
 		return -DROP_UNKNOWN_SENDER;
-	if (!is_plausible(packet->identity, known))
+	if (!is_plausible(packet->identity, known.identity))
 		return -DROP_INVALID_IDENTITY;
-	source->identity = is_remote_node(known) ? known : packet->identity;
+	source->identity = is_remote_node(known.identity) ? known.identity : packet->identity;
+	source->owner = known.owner;
 	return 0;
 }
 

@@ -79,14 +79,16 @@ struct ct_entry {
 	__u8 direction;       /* denied: enum policy_direction, the side that decided */
 	__u8 is_outgoing;     /* charged as what that one began */
 	__u8 pad;
-	__u32 born; /* number of the agent's sweep in which it was created */
+	__u32 born;     /* number of the agent's sweep in which it was created */
+	__u16 owner[2]; /* number of the pod of each end; 0: not known, or no pod */
+	__u8 pad2[4];
 	struct ct_side side[2];
 };
 
 _Static_assert(sizeof(struct ct4_key) == 16, "ct4_key");
 _Static_assert(sizeof(struct ct6_key) == 40, "ct6_key");
 _Static_assert(sizeof(struct ct_side) == 48, "ct_side");
-_Static_assert(sizeof(struct ct_entry) == 144, "ct_entry");
+_Static_assert(sizeof(struct ct_entry) == 152, "ct_entry");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -25,7 +25,9 @@ struct ipcache_entry {
 	__u32 identity;
 	__be32
 	    tunnel;  /* node behind which it lives, and whose tunnel its packets come by; 0: none */
-	__u32 flags; /* enum ipcache_flag */
+	__u16 flags; /* enum ipcache_flag */
+	__u16
+	    owner; /* number of the pod, other than its predecessor's; 0: no pod of another node */
 };
 
 _Static_assert(sizeof(struct ipcache_key) == 20, "ipcache_key");

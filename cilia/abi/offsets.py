@@ -45,7 +45,8 @@ class CtEntryOffset(IntEnum):
     DIRECTION = 41
     IS_OUTGOING = 42
     BORN = 44
-    SIDE = 48
+    OWNER = 48
+    SIDE = 56
 
 
 class CtSideOffset(IntEnum):
@@ -159,6 +160,7 @@ class IpcacheEntryOffset(IntEnum):
     IDENTITY = 0
     TUNNEL = 4
     FLAGS = 8
+    OWNER = 10
 
 
 class IpcacheKeyOffset(IntEnum):

@@ -157,11 +157,11 @@ class CtSide(NamedTuple):
 CT_SIDE: Final = Codec("struct ct_side", 48, CtSide.pack, CtSide.unpack)
 
 
-_CT_ENTRY = Struct("=IHHIIIIIIIHBBBBB1xIQQIIII6sB1xIIQQIIII6sB1xII")
+_CT_ENTRY = Struct("=IHHIIIIIIIHBBBBB1xIHH4xQQIIII6sB1xIIQQIIII6sB1xII")
 
 
 class CtEntry(NamedTuple):
-    """``struct ct_entry``, 144 bytes."""
+    """``struct ct_entry``, 152 bytes."""
 
     generation: int  # __u32
     policy_slot: tuple[int, int]  # __u16[2]
@@ -177,6 +177,7 @@ class CtEntry(NamedTuple):
     direction: int  # __u8
     is_outgoing: int  # __u8
     born: int  # __u32
+    owner: tuple[int, int]  # __u16[2]
     side: tuple[CtSide, CtSide]  # struct ct_side[2]
 
     def pack(self) -> bytes:
@@ -198,6 +199,8 @@ class CtEntry(NamedTuple):
             self.direction,
             self.is_outgoing,
             self.born,
+            self.owner[0],
+            self.owner[1],
             self.side[0].packets,
             self.side[0].bytes_,
             self.side[0].source_ifindex,
@@ -238,9 +241,10 @@ class CtEntry(NamedTuple):
             v[14],
             v[15],
             v[16],
+            (v[17], v[18]),
             (
-                CtSide(v[17], v[18], v[19], v[20], ntohl(v[21]), v[22], v[23], v[24], v[25], v[26]),
-                CtSide(v[27], v[28], v[29], v[30], ntohl(v[31]), v[32], v[33], v[34], v[35], v[36]),
+                CtSide(v[19], v[20], v[21], v[22], ntohl(v[23]), v[24], v[25], v[26], v[27], v[28]),
+                CtSide(v[29], v[30], v[31], v[32], ntohl(v[33]), v[34], v[35], v[36], v[37], v[38]),
             ),
         )
 
@@ -253,7 +257,7 @@ class CtEntry(NamedTuple):
         return map(cls.of, _CT_ENTRY.iter_unpack(data))
 
 
-CT_ENTRY: Final = Codec("struct ct_entry", 144, CtEntry.pack, CtEntry.unpack)
+CT_ENTRY: Final = Codec("struct ct_entry", 152, CtEntry.pack, CtEntry.unpack)
 
 
 _ENDPOINT = Struct("=IIHH6sB1x")
@@ -598,7 +602,7 @@ class HostAddressKey(NamedTuple):
 HOST_ADDRESS_KEY: Final = Codec("struct host_address_key", 16, HostAddressKey.pack, HostAddressKey.unpack)
 
 
-_IPCACHE_ENTRY = Struct("=III")
+_IPCACHE_ENTRY = Struct("=IIHH")
 
 
 class IpcacheEntry(NamedTuple):
@@ -606,15 +610,16 @@ class IpcacheEntry(NamedTuple):
 
     identity: int  # __u32
     tunnel: int  # __be32
-    flags: int  # __u32
+    flags: int  # __u16
+    owner: int  # __u16
 
     def pack(self) -> bytes:
-        return _IPCACHE_ENTRY.pack(self.identity, htonl(self.tunnel), self.flags)
+        return _IPCACHE_ENTRY.pack(self.identity, htonl(self.tunnel), self.flags, self.owner)
 
     @classmethod
     def of(cls, v: tuple[Any, ...]) -> Self:
         """Build from the values of the flat format."""
-        return cls(v[0], ntohl(v[1]), v[2])
+        return cls(v[0], ntohl(v[1]), v[2], v[3])
 
     @classmethod
     def unpack(cls, data: Buffer) -> Self:

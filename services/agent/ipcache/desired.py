@@ -5,6 +5,7 @@ once and stay known while the bus is away. Where two rows claim an address (a po
 heard of before its end, a virtual address moves to another node), the newer wins.
 """
 
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -24,7 +25,13 @@ class Location(NamedTuple):
     """IPv4 address of the tunnel's other end, in host order; 0: no tunnel."""
     flags: int = 0
     """:class:`~cilia.abi.enums.IpcacheFlag`."""
+    owner: int = 0
+    """Number of the pod, by which the programs tell it from its predecessor; 0: none of another
+    node.
+    """
 
+
+OWNERS: Final = 0xFFFF
 
 WORLD_LOCATIONS: Final[Mapping[Prefix, Location]] = {
     Prefix(number("0.0.0.0"), MAPPED_BITS): Location(Reserved.WORLD_IPV4),
@@ -185,7 +192,7 @@ class Ipcache:
         for key in reversed(self._owners.get(address, ())):
             home = self._nodes.get(key.node)
             if home is not None:
-                return Location(self._rows[key][1], self._tunnel_to(home))
+                return Location(self._rows[key][1], self._tunnel_to(home), owner=owner_number(key))
         return None
 
     def _host(self, prefix: Prefix) -> Location | None:
@@ -205,6 +212,13 @@ class Ipcache:
 
     def _tunnel_to(self, home: Node) -> int:
         return ipv4_number(home.ipv4) if self._tunnels else 0
+
+
+def owner_number(key: EndpointKey) -> int:
+    """Return a number of 16 bits for an endpoint. A node uses an id again after all others only, so
+    it is not that of the pod that had an address before.
+    """
+    return zlib.crc32(f"{key.node}/{key.id}".encode()) % OWNERS + 1
 
 
 def _addresses(row: Node | None) -> tuple[int, ...]:

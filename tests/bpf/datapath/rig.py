@@ -190,10 +190,10 @@ class Node:
             own.delete(HostAddressKey(mapped(address)))
         self.note_change()
 
-    def locate(self, prefix: str, identity: int, tunnel: str = "", *, routed: bool = False) -> None:
+    def locate(self, prefix: str, identity: int, tunnel: str = "", *, routed: bool = False, owner: int = 0) -> None:
         """Write an entry of the ipcache; ``prefix`` with a length or an address."""
         node, flags = int(IPv4Address(tunnel)) if tunnel else 0, IpcacheFlag.ROUTED if routed else 0
-        self.ipcache.update(prefix_key(prefix), IpcacheEntry(identity, node, flags))
+        self.ipcache.update(prefix_key(prefix), IpcacheEntry(identity, node, flags, owner))
         self.note_change()
 
     def renew(self, address: str) -> None:

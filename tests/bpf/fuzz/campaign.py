@@ -132,6 +132,7 @@ def entry_of(key: FlowKey, flow: Flow, model: Model) -> tuple[Ct4Key | Ct6Key, C
         direction=flow.denied[1][0] if flow.denied else 0,
         is_outgoing=0,
         born=0,
+        owner=(one.id, other.id),
         side=(side_of(flow.sent[low], one, other, model), side_of(back, other, one, model)),
     )
     ports = low[1], high[1]

@@ -79,8 +79,8 @@ async def test_the_ipcache_is_repaired(node: Node) -> None:
         with Map(get_pinned(node.pins / maps.IPCACHE.name), maps.IPCACHE) as ipcache:
             before = dict(ipcache.items())
             own = IpcacheKey(128, packed(number(db["ipv4"])))
-            ipcache.update(own, IpcacheEntry(4242, 0, 0))
-            ipcache.update(IpcacheKey(96 + 24, packed(number("198.51.100.0"))), IpcacheEntry(1, 0, 0))
+            ipcache.update(own, IpcacheEntry(4242, 0, 0, 0))
+            ipcache.update(IpcacheKey(96 + 24, packed(number("198.51.100.0"))), IpcacheEntry(1, 0, 0, 0))
     assert heard[0].count == 2
     assert {text.partition(" ")[0] for text in heard[0].found} == {f"{db['ipv4']}/32", "198.51.100.0/24"}
     assert any("4242" in text for text in heard[0].found)

@@ -44,9 +44,7 @@ def test_addresses_macs_and_numbers_are_shown_as_people_write_them(objects: Read
 
 @pytest.mark.parametrize("address", ["10.1.0.0", "fd00::", "::"])
 def test_addresses_of_both_families_are_told_apart(objects: ReadableObjects, address: str) -> None:
-    objects.map(maps.IPCACHE).update(
-        IpcacheKey(120, packed(number(address))), IpcacheEntry(300, number("0.0.0.0") & 0, 0)
-    )
+    objects.map(maps.IPCACHE).update(IpcacheKey(120, packed(number(address))), IpcacheEntry(300, 0, 0, 0))
     ((key, _),) = shown(objects, "cilia_ipcache").entries
     assert (key["prefixlen"], key["address"]) == (120, address)
 
@@ -68,7 +66,7 @@ def test_a_plain_value_is_called_value() -> None:
 
 def test_no_more_entries_than_asked_for_are_shown_and_that_is_said(objects: ReadableObjects) -> None:
     for each in range(5):
-        objects.map(maps.IPCACHE).update(IpcacheKey(128, packed(each + 1)), IpcacheEntry(300, 0, 0))
+        objects.map(maps.IPCACHE).update(IpcacheKey(128, packed(each + 1)), IpcacheEntry(300, 0, 0, 0))
     found = shown(objects, "cilia_ipcache", 3)
     assert (len(found.entries), found.truncated, found.name) == (3, True, "cilia_ipcache")
     assert not shown(objects, "cilia_ipcache", 5).truncated
@@ -86,7 +84,7 @@ def test_of_an_array_only_what_is_not_zero_is_shown(objects: ReadableObjects) ->
 
 def test_an_entry_that_goes_while_it_is_read_is_left_out(objects: ReadableObjects) -> None:
     opened = cast(ReadableMap, objects.map(maps.IPCACHE))
-    opened.update(IpcacheKey(128, packed(1)), IpcacheEntry(300, 0, 0))
+    opened.update(IpcacheKey(128, packed(1)), IpcacheEntry(300, 0, 0, 0))
     opened.lookup = lambda key: None  # type: ignore[method-assign]
     assert shown(objects, "cilia_ipcache").entries == ()
 

@@ -35,7 +35,7 @@ def flow(
     )
     return (
         protocol,
-        CtEntry(1, (1, 0), (0, 0), (300, 301), last_seen, 0, 0, endpoint, 0, state, 0, 0, 1, born, sides),  # type: ignore[arg-type]
+        CtEntry(1, (1, 0), (0, 0), (300, 301), last_seen, 0, 0, endpoint, 0, state, 0, 0, 1, born, (0, 0), sides),  # type: ignore[arg-type]
     )
 
 

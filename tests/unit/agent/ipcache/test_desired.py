@@ -7,7 +7,7 @@ from cilia.contracts.identities import Reserved
 from cilia.contracts.ids import EndpointId, Identity, NodeName
 from cilia.contracts.tables import Endpoint, EndpointKey, Node, PrefixRow
 from services.agent.address import HOST_BITS, Prefix, ipv4_number, number, prefix
-from services.agent.ipcache.desired import WORLD_LOCATIONS, Ipcache, Location, covering
+from services.agent.ipcache.desired import WORLD_LOCATIONS, Ipcache, Location, covering, owner_number
 
 ROUTED = IpcacheFlag.ROUTED
 ME, PEER = NodeName("node1"), NodeName("node2")
@@ -27,6 +27,10 @@ def ipcache() -> Ipcache:
     ipcache = Ipcache(ME, "192.0.2.1")
     ipcache.take_changes()
     return ipcache
+
+
+def pod(identity: int, node_ipv4: str = "", number: int = 1) -> Location:
+    return Location(identity, ipv4_number(node_ipv4) if node_ipv4 else 0, owner=owner_number(key(number)))
 
 
 def at(ipcache: Ipcache, address: str) -> Location | None:
@@ -53,14 +57,14 @@ def test_a_prefix_is_known_while_policies_name_it_and_a_host_within_keeps_its_ow
 def test_a_remote_pod_lives_behind_its_node(ipcache: Ipcache) -> None:
     ipcache.feed_nodes({PEER: NODE2}, ())
     ipcache.feed_endpoints({key(1): row("10.2.0.5", 300)}, ())
-    assert at(ipcache, "10.2.0.5") == Location(300, ipv4_number("192.0.2.2"))
+    assert at(ipcache, "10.2.0.5") == pod(300, "192.0.2.2")
 
 
 def test_a_pod_is_unknown_until_its_node_is_known(ipcache: Ipcache) -> None:
     ipcache.feed_endpoints({key(1): row("10.2.0.5", 300)}, ())
     assert at(ipcache, "10.2.0.5") is None
     ipcache.feed_nodes({PEER: NODE2}, ())
-    assert at(ipcache, "10.2.0.5") == Location(300, ipv4_number("192.0.2.2"))
+    assert at(ipcache, "10.2.0.5") == pod(300, "192.0.2.2")
 
 
 def test_a_remote_node_is_reached_directly_and_its_gateway_by_tunnel(ipcache: Ipcache) -> None:
@@ -91,7 +95,7 @@ def test_pods_move_with_their_node(ipcache: Ipcache) -> None:
     ipcache.feed_nodes({PEER: NODE2}, ())
     ipcache.feed_endpoints({key(1): row("10.2.0.5", 300)}, ())
     ipcache.feed_nodes({PEER: Node(PEER, "192.0.2.9", pod_cidrs=("10.2.0.0/26",))}, ())
-    assert at(ipcache, "10.2.0.5") == Location(300, ipv4_number("192.0.2.9"))
+    assert at(ipcache, "10.2.0.5") == pod(300, "192.0.2.9")
     assert at(ipcache, "192.0.2.2") is None
 
 
@@ -100,7 +104,7 @@ def test_the_late_end_of_a_pod_does_not_take_its_address_from_the_successor(ipca
     ipcache.feed_endpoints({key(1): row("10.2.0.5", 300)}, ())
     ipcache.feed_endpoints({key(2): row("10.2.0.5", 301)}, ())
     ipcache.feed_endpoints({}, [key(1)])
-    assert at(ipcache, "10.2.0.5") == Location(301, ipv4_number("192.0.2.2"))
+    assert at(ipcache, "10.2.0.5") == pod(301, "192.0.2.2", 2)
 
 
 def test_rows_of_this_node_are_passed_over(ipcache: Ipcache) -> None:
@@ -118,7 +122,7 @@ def test_a_local_pod_is_known_at_once_and_goes_when_told(ipcache: Ipcache) -> No
 def test_a_remote_pod_has_one_identity_under_both_addresses(ipcache: Ipcache) -> None:
     ipcache.feed_nodes({PEER: NODE2}, ())
     ipcache.feed_endpoints({key(1): row("10.2.0.5", 300, ipv6="fd00:2::5")}, ())
-    assert at(ipcache, "10.2.0.5") == at(ipcache, "fd00:2::5") == Location(300, ipv4_number("192.0.2.2"))
+    assert at(ipcache, "10.2.0.5") == at(ipcache, "fd00:2::5") == pod(300, "192.0.2.2")
     assert ipcache.owner(number("fd00:2::5")) == key(1)
     ipcache.feed_endpoints({key(1): row("", 300, ipv6="fd00:2::5")}, ())
     assert (at(ipcache, "10.2.0.5"), at(ipcache, "fd00:2::5") is None) == (None, False)
@@ -171,7 +175,7 @@ def test_without_tunnels_nodes_and_pods_are_routed_and_no_node_is_behind_them() 
     ipcache = Ipcache(ME, "192.0.2.1", tunnels=False)
     ipcache.feed_nodes({PEER: NODE2}, ())
     ipcache.feed_endpoints({key(1): row("10.2.0.5", 300)}, ())
-    assert (at(ipcache, "192.0.2.2"), at(ipcache, "10.2.0.5")) == (Location(6), Location(300))
+    assert (at(ipcache, "192.0.2.2"), at(ipcache, "10.2.0.5")) == (Location(6), pod(300))
 
 
 def test_all_addresses_of_this_node_are_the_host_until_it_has_them_no_more(ipcache: Ipcache) -> None:
@@ -199,3 +203,15 @@ def test_an_address_that_two_nodes_claim_is_the_newers_and_the_others_when_that_
     assert at(ipcache, "2001:db8::2") == Location(6, ipv4_number("192.0.2.2"), ROUTED)
     ipcache.feed_nodes({}, [PEER])
     assert at(ipcache, "2001:db8::2") is None
+
+
+def test_the_next_owner_of_an_address_has_another_number_under_the_same_identity(ipcache: Ipcache) -> None:
+    ipcache.feed_nodes({PEER: NODE2}, ())
+    numbers = set()
+    for endpoint in range(1, 50):
+        ipcache.feed_endpoints({key(endpoint): row("10.2.0.5", 300)}, [key(endpoint - 1)])
+        found = at(ipcache, "10.2.0.5")
+        assert found is not None
+        assert 1 <= found.owner <= 0xFFFF
+        numbers.add(found.owner)
+    assert len(numbers) == 49

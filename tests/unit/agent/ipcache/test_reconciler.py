@@ -11,7 +11,7 @@ from cilia.contracts.tables import Endpoint, EndpointKey, Node, PrefixRow
 from cilia.reconcile import reconciler as loop
 from services.agent.address import Prefix, ipv4_number, number, prefix
 from services.agent.ipcache import reconciler as module
-from services.agent.ipcache.desired import WORLD_LOCATIONS, Ipcache, Location
+from services.agent.ipcache.desired import WORLD_LOCATIONS, Ipcache, Location, owner_number
 from services.agent.ipcache.reconciler import IpcacheReconciler, IpcacheSources, PolicyInForce
 from tests.unit.agent.ipcache.table import FakeIpcacheMap
 from tests.unit.agent.loops import running, until
@@ -95,7 +95,7 @@ async def test_remote_pods_are_written_once_their_node_is_known() -> None:
         assert agent.identity(REMOTE_POD) is None
         agent.reconciler.feed_nodes({A: NODE_A}, ())
         await until(lambda: agent.identity(REMOTE_POD) == DB)
-    assert agent.table.kernel[REMOTE_POD] == Location(DB, ipv4_number("192.0.2.2"))
+    assert agent.table.kernel[REMOTE_POD] == Location(DB, ipv4_number("192.0.2.2"), owner=owner_number(KEY))
 
 
 async def test_entries_of_a_former_agent_are_not_written_again_and_stay_until_all_tables_are_complete() -> None:

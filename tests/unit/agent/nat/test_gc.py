@@ -14,7 +14,7 @@ POD, NODE, WORLD = (packed(number(address)) for address in ("10.1.0.5", "192.0.2
 KEY = NatKey(WORLD, POD, 443, 40_000, 6, 0)
 VALUE = NatEntry(7, 0, 1, 5, 61_000, NODE, 0)
 SIDE = CtSide(1, 60, 0, 0, 0, 0, bytes(6), 0, 0, 0)
-ENTRY = CtEntry(1, (1, 0), (0, 0), (300, 301), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (SIDE, SIDE))
+ENTRY = CtEntry(1, (1, 0), (0, 0), (300, 301), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (0, 0), (SIDE, SIDE))
 
 
 class Table:
