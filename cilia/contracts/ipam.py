@@ -4,6 +4,8 @@ A node, its blocks and its endpoints stay until the node leaves, somebody remove
 declared dead. Its heartbeats only tell whether it is ``stale`` (:class:`~.tables.Staleness`).
 """
 
+from typing import Final
+
 from cilia.contracts.ids import Incarnation, NodeName, Revision
 from cilia.contracts.messages import Message
 from cilia.contracts.tables import Node
@@ -68,6 +70,19 @@ class Granted(Message, frozen=True):
 
     cidr: str
     revision: Revision
+
+
+MOST_NODE_ADDRESSES: Final = 64
+"""Addresses of a node that others are told; who has more has them for services, not as a host."""
+
+
+class TellAddresses(Message, frozen=True):
+    """``ipam.addresses``: say by which addresses other nodes may meet the node. Idempotent."""
+
+    node: NodeName
+    incarnation: Incarnation
+    addresses: tuple[str, ...]
+    """All of them, MOST_NODE_ADDRESSES at most, in place of those before."""
 
 
 class ShrinkBlocks(Message, frozen=True):

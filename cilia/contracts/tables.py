@@ -36,6 +36,10 @@ class Node(Row, frozen=True):
     labels: tuple[str, ...] = ()
     pod_cidrs: tuple[str, ...] = ()
     """Blocks that its agent allocates from, in the order in which they were granted."""
+    addresses: tuple[str, ...] = ()
+    """Addresses of its devices by which other nodes may meet it; ``ipv4`` and ``ipv6`` may be
+    among them.
+    """
 
     @property
     def gateways(self) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ async def open_rooms(config: Config, kernel: Kernel, bus: Bus, metrics: Metrics,
     node = opened(NodeRoom(config, kernel, bus))
     policy = opened(PolicyRoom(config, kernel, bus, node.tables, store.count))
     ipcache = opened(IpcacheRoom(config, kernel, node.tables, policy.reconciler))
-    host = opened(await HostRoom.open(kernel, ipcache.revisions.renew))
+    host = opened(await HostRoom.open(kernel, node, ipcache.revisions.renew))
     host.tell(lambda: ipcache.reconciler.set_host_addresses(host.addresses.own))
     policy.prepare_addresses = ipcache.reconciler.write_new_prefixes
     routes = opened(await RouteRoom.open(config, kernel, node.tables, stack))
@@ -81,7 +81,7 @@ async def open_rooms(config: Config, kernel: Kernel, bus: Bus, metrics: Metrics,
     drift = opened(DriftRoom(DriftReporter(bus, config.node), looks))
 
     node.feeds += [ipcache.feed_nodes, routes.reconciler.feed, nat.reconciler.feed]
-    node.registered += [ipcache.registered, routes.registered]
+    node.registered += [ipcache.registered, routes.registered, host.registered]
     node.comparisons.append(endpoints.compare)
     rooms: list[Room] = [kernel, node, host, ipcache, routes, nat, policy, conntrack, drift, endpoints, flows]
     status = Status(config, node, endpoints, rooms, missing_features=missing_features())

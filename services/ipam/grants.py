@@ -99,6 +99,25 @@ class Grants:
             await backoff.pause()
         raise TooContended(f"another block for node {node}", ATTEMPTS)
 
+    async def tell_addresses(self, node: NodeName, incarnation: Incarnation, addresses: tuple[str, ...]) -> Revision:
+        """Enter the addresses of a node's devices; nothing is written if its row has them.
+
+        Raises:
+            NotRegistered: ``incarnation`` is not the node's.
+            TooContended, Unavailable: Try again.
+        """
+        backoff = self._backoff()
+        for _ in range(ATTEMPTS):
+            found = await self.find(node)
+            if found is None or found.incarnation != incarnation:
+                raise NotRegistered(node, incarnation)
+            row = msgspec.structs.replace(found.row, addresses=addresses)
+            revision = found.revision if row == found.row else await self._write(row, modified=found.revision)
+            if revision is not None:
+                return revision
+            await backoff.pause()
+        raise TooContended(f"addresses of node {node}", ATTEMPTS)
+
     async def shrink(self, node: NodeName, cidr: str) -> Revision:
         """Take a block back from a node.
 

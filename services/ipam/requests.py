@@ -7,7 +7,16 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 
 from cilia.calls import Calls
-from cilia.contracts.ipam import Granted, GrowBlocks, Registered, RegisterNode, ShrinkBlocks, UnregisterNode
+from cilia.contracts.ipam import (
+    MOST_NODE_ADDRESSES,
+    Granted,
+    GrowBlocks,
+    Registered,
+    RegisterNode,
+    ShrinkBlocks,
+    TellAddresses,
+    UnregisterNode,
+)
 from cilia.contracts.labels import NODE, BadLabel, node
 from cilia.contracts.messages import Revised
 from services.ipam.errors import BadField
@@ -32,6 +41,7 @@ class Requests:
         return {
             "register": (RegisterNode, self.register),
             "grow": (GrowBlocks, self.grow),
+            "addresses": (TellAddresses, self.tell_addresses),
             "shrink": (ShrinkBlocks, self.shrink),
             "unregister": (UnregisterNode, self.unregister),
         }
@@ -54,6 +64,14 @@ class Requests:
     async def grow(self, request: GrowBlocks) -> Granted:
         """Grant one more block."""
         return await self.grants.grow(request.node, request.incarnation, request.pool)
+
+    async def tell_addresses(self, request: TellAddresses) -> Revised:
+        """Enter the addresses of a node's devices."""
+        if len(request.addresses) > MOST_NODE_ADDRESSES:
+            raise BadField("addresses", str(len(request.addresses)), f"are more than {MOST_NODE_ADDRESSES}")
+        for address in request.addresses:
+            _check_address("addresses", address)
+        return Revised(await self.grants.tell_addresses(request.node, request.incarnation, request.addresses))
 
     async def shrink(self, request: ShrinkBlocks) -> Revised:
         """Take a block back."""
@@ -80,10 +98,10 @@ def _check_block(field: str, cidr: str) -> None:
         raise BadField(field, cidr, str(error)) from error
 
 
-def _check_address(field: str, text: str, *, version: int) -> None:
+def _check_address(field: str, text: str, *, version: int | None = None) -> None:
     try:
         address = ip_address(text)
     except ValueError as error:
         raise BadField(field, text, str(error)) from error
-    if address.version != version:
+    if version and address.version != version:
         raise BadField(field, text, f"is no IPv{version} address")

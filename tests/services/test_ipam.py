@@ -4,9 +4,19 @@ from collections.abc import Awaitable, Callable
 from ipaddress import ip_network
 
 import pytest
+from msgspec import structs
 
 from cilia.contracts.ids import Incarnation, NodeName
-from cilia.contracts.ipam import Granted, GrowBlocks, Heartbeat, Registered, RegisterNode, ShrinkBlocks, UnregisterNode
+from cilia.contracts.ipam import (
+    Granted,
+    GrowBlocks,
+    Heartbeat,
+    Registered,
+    RegisterNode,
+    ShrinkBlocks,
+    TellAddresses,
+    UnregisterNode,
+)
 from cilia.contracts.messages import Empty, Revised
 from cilia.errors import BadConfig, Refused
 from laboratory.services import Stage
@@ -60,6 +70,34 @@ async def test_registering_again_keeps_incarnation_and_blocks_and_updates_labels
         labelled = await ask(stage.bus, "ipam", "register", request, Registered)
         assert (labelled.incarnation, labelled.node.pod_cidrs) == (first.incarnation, first.node.pod_cidrs)
         assert labelled.node.labels == ("zone=a",)
+
+
+async def tell(stage: Stage, node: Registered, *addresses: str) -> Revised:
+    request = TellAddresses(node.node.name, node.incarnation, addresses)
+    return await ask(stage.bus, "ipam", "addresses", request, Revised)
+
+
+async def test_a_nodes_addresses_are_entered_and_outlast_its_registrations(stage: Stage) -> None:
+    async with stage.inside("ipam", "a"), stage.inside("ipam", "b"):
+        first = await register(stage.bus, "n1")
+        told = await tell(stage, first, "192.0.2.1", "2001:db8::1")
+        assert await tell(stage, first, "192.0.2.1", "2001:db8::1") == told, "nothing was written"
+        again = await register(stage.bus, "n1")
+        assert again.node.addresses == ("192.0.2.1", "2001:db8::1")
+        assert again.node.pod_cidrs == first.node.pod_cidrs
+        await tell(stage, first)
+        assert (await register(stage.bus, "n1")).node.addresses == ()
+
+
+async def test_addresses_that_make_no_sense_are_refused(stage: Stage) -> None:
+    async with stage.inside("ipam"):
+        node = await register(stage.bus, "n1")
+        with pytest.raises(Refused, match=r"addresses: '192\.0\.2'"):
+            await tell(stage, node, "192.0.2.1", "192.0.2")
+        with pytest.raises(Refused, match="more than 64"):
+            await tell(stage, node, *(f"192.0.2.{each}" for each in range(65)))
+        with pytest.raises(Refused, match="not_found"):
+            await tell(stage, structs.replace(node, incarnation=Incarnation(1)), "192.0.2.1")
 
 
 async def test_one_name_on_two_machines_is_a_conflict_that_names_both(stage: Stage) -> None:

@@ -10,11 +10,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 
 from cilia.abi.enums import HostAddressKind
+from cilia.contracts.ipam import MOST_NODE_ADDRESSES
 from services.agent.address import number
 from services.agent.netlink.addresses import DeviceAddress
 
-MOST_PUBLISHED: Final = 64
-"""Addresses of a node that others are told; who has more has them for services, not as a host."""
 POINT_TO_POINT_BITS: Final = {4: 31, 6: 127}
 """Networks of this length or longer have neither broadcast nor anycast (RFC 3021, RFC 6164)."""
 
@@ -83,4 +82,4 @@ def published_addresses(present: Iterable[DeviceAddress]) -> tuple[str, ...]:
     """Return the addresses that other nodes are told, in order, as many as they may be."""
     found: set[IPv4Address | IPv6Address] = {ip_address(each.address) for each in present if each.is_global}
     told = sorted((each for each in found if not each.is_link_local), key=lambda each: (each.version, each))
-    return tuple(map(str, told[:MOST_PUBLISHED]))
+    return tuple(map(str, told[:MOST_NODE_ADDRESSES]))

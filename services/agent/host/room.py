@@ -12,6 +12,7 @@ from cilia.metrics import Metrics
 from services.agent.address import Prefix, packed, unpacked
 from services.agent.drift.loop import Look
 from services.agent.host.addresses import HostAddresses
+from services.agent.host.publication import AddressPublication
 from services.agent.host.reconciler import HostAddressReconciler
 from services.agent.kernel import Kernel
 from services.agent.loader.devices import HOST
@@ -19,6 +20,8 @@ from services.agent.maptable import MapTable
 from services.agent.netlink.addresses import AddressNotices, DeviceAddress, read_addresses
 from services.agent.netlink.queries import ifindex
 from services.agent.netlink.rtnetlink import RtNetlink
+from services.agent.node.pool import Addresses
+from services.agent.node.room import NodeRoom
 from services.agent.room import Entries, Room
 
 UNPUBLISHED: Final = (HOST, "docker0", "kube-ipvs0")
@@ -32,23 +35,32 @@ class HostRoom(Room):
         addresses: Which they are.
     """
 
-    def __init__(self, kernel: Kernel, renew: Callable[[Prefix], None]) -> None:
+    def __init__(self, kernel: Kernel, node: NodeRoom, renew: Callable[[Prefix], None]) -> None:
         self.addresses = HostAddresses()
         self._listeners: list[Callable[[], None]] = []
         self._notices = AddressNotices()
         self._table = host_address_table(kernel, renew)
+        registration = node.registration
+        self.publication = AddressPublication(
+            node.bus, registration.node, registration.incarnation, lambda: self.addresses.published
+        )
+        self.tell(self.publication.renew)
         self.reconciler = HostAddressReconciler(self.addresses, self._table, _read, kernel.links.run, self._tell)
 
     @classmethod
-    async def open(cls, kernel: Kernel, renew: Callable[[Prefix], None]) -> Self:
+    async def open(cls, kernel: Kernel, node: NodeRoom, renew: Callable[[Prefix], None]) -> Self:
         """Open the map, and have the addresses of this moment in it.
 
         Args:
             renew: Has the flows of an address decided anew.
         """
-        room = cls(kernel, renew)
+        room = cls(kernel, node, renew)
         await room.reconciler.read()
         return room
+
+    def registered(self, _: Addresses) -> None:
+        """Have the addresses told to a cluster that may not know them."""
+        self.publication.renew()
 
     def tell(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` now, and after each change of the addresses."""
@@ -65,6 +77,7 @@ class HostRoom(Room):
             "host address notices": self._watch,
             "host address reading": self.reconciler.follow,
             "host addresses": self.reconciler.run,
+            "host address publication": self.publication.run,
         }
 
     async def _watch(self) -> None:
@@ -80,8 +93,8 @@ class HostRoom(Room):
         yield LoopStatus(LoopName.HOST_ADDRESSES, host.desired, host.pending, host.failures, host.last_error)
 
     def errors(self) -> Iterable[str]:
-        """Return why addresses are missing."""
-        return (self.reconciler.last_error,)
+        """Return why addresses are missing, here or at other nodes."""
+        return self.reconciler.last_error, self.publication.last_error
 
     def measure(self, metrics: Metrics) -> None:
         """Show how many addresses there are."""

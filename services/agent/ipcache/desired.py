@@ -206,7 +206,8 @@ class Ipcache:
         if row is None or row.name == self._node:
             return dict.fromkeys(_addresses(row), Location(Reserved.HOST))
         routed = IpcacheFlag.ROUTED if self._tunnels else 0
-        underlay = dict.fromkeys(_underlay(row), Location(Reserved.REMOTE_NODE, self._tunnel_to(row), routed))
+        met_by = (*_underlay(row), *map(number, row.addresses))
+        underlay = dict.fromkeys(met_by, Location(Reserved.REMOTE_NODE, self._tunnel_to(row), routed))
         behind = dict.fromkeys(_gateways(row), Location(Reserved.REMOTE_NODE, self._tunnel_to(row)))
         return {**underlay, **behind}
 

@@ -5,7 +5,8 @@ Pure. There is one route for each block of another node, of either family:
 - overlay: into the VXLAN device, where a program finds the node; the node's own packets get the
   pods' gateway as source, which all nodes know behind its tunnel. One next hop stands for all, so
   that the kernel keeps one neighbour.
-- native: by way of the node's own address, with whatever source the node has there.
+- native: by way of the other node's own address, with this node's own as source, by which all know
+  it, whatever else the device has.
 
 Where two rows claim a block (it is granted again before its former holder's row is gone), the newer
 wins.
@@ -48,10 +49,13 @@ class Way(Protocol):
 class NativeWay:
     """Way by the other node's own address; the network between knows nothing of pods."""
 
+    sources: Mapping[int, str] = field(default_factory=dict)
+    """This node's own address by IP version, as far as it has one."""
+
     def route_to(self, node: Node, block: Network) -> Route | None:
         """Return the route by the node's address of that family; None if it has none."""
         gateway = node.ipv4 if block.version == 4 else node.ipv6
-        return Route(gateway) if gateway else None
+        return Route(gateway, source=self.sources.get(block.version, "")) if gateway else None
 
 
 @dataclass(slots=True)

@@ -102,15 +102,17 @@ async def open_routes(
     vxlan_ifindex: int | None,
     worker: Worker,
     *,
+    own: Mapping[int, str],
     nodes_complete: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[RouteReconciler]:
     """Open the node's routes, in the worker's thread and network namespace; they stay afterwards.
 
     Args:
         vxlan_ifindex: Device into which routes lead; None: they lead to other nodes' own addresses.
+        own: This node's own address by IP version; empty: it has none.
     """
     sources: dict[int, str] = {}
-    way = NativeWay() if vxlan_ifindex is None else OverlayWay(vxlan_ifindex, sources)
+    way = NativeWay(own) if vxlan_ifindex is None else OverlayWay(vxlan_ifindex, sources)
     table = await worker.run(RouteTable)
     try:
         applied = await worker.run(table.read)

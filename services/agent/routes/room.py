@@ -33,6 +33,7 @@ class RouteRoom(Room):
             config.node,
             None if config.routing is RoutingMode.NATIVE else kernel.devices.vxlan,
             kernel.links,
+            own={4: config.ipv4, 6: config.ipv6},
             nodes_complete=tables.nodes.wait_complete,
         )
         return cls(await stack.enter_async_context(routes))

@@ -114,6 +114,27 @@ async def answers_from(host: Machine, address: str, listener: socket.socket, tar
         return False
 
 
+FROM_NODES = HOST_ONLY.replace("[host]", "[remote-node]").replace("host-only", "from-nodes")
+ACROSS = {name: new for name, new in NEW.items() if "bridge" not in name}
+
+
+@pytest.mark.parametrize(("cidr", "device"), ACROSS.values(), ids=ACROSS)
+async def test_another_nodes_pods_know_a_new_address_as_a_nodes(
+    cluster: LocalCluster, policies: Policies, cidr: str, device: str
+) -> None:
+    server = cluster.pod("node2", "shop", "server", {"app": "server"})
+    policies.apply(FROM_NODES)
+    listener = server.listen(PORT, socket.SOCK_DGRAM)
+    with having(cluster, cidr, device) as address:
+        host = cluster.host("node1")
+        target = server.ipv6 if ":" in address else server.ipv4
+
+        async def answered() -> bool:
+            return await answers_from(host, address, listener, target)
+
+        await wait_until(answered)
+
+
 async def test_no_broadcast_or_multicast_of_a_pod_reaches_the_host(cluster: LocalCluster, policies: Policies) -> None:
     client = cluster.pod("node1", "shop", "client", {"app": "client"})
     host = cluster.host("node1")

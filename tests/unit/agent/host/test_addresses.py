@@ -5,8 +5,9 @@ from ipaddress import ip_address
 import pytest
 
 from cilia.abi.enums import HostAddressKind
+from cilia.contracts.ipam import MOST_NODE_ADDRESSES
 from services.agent.address import number, text
-from services.agent.host.addresses import MOST_PUBLISHED, HostAddresses, published_addresses
+from services.agent.host.addresses import HostAddresses, published_addresses
 from services.agent.netlink.addresses import DeviceAddress
 
 OWN, BROADCAST = HostAddressKind.OWN, HostAddressKind.BROADCAST
@@ -110,5 +111,5 @@ def test_others_are_told_what_is_known_beyond_the_link() -> None:
 def test_a_node_with_very_many_addresses_tells_of_some_and_always_the_same() -> None:
     many = [on(f"10.{number >> 8}.{number & 255}.1/32") for number in range(1000)]
     told = published_addresses(many)
-    assert len(told) == MOST_PUBLISHED
+    assert len(told) == MOST_NODE_ADDRESSES
     assert told == published_addresses(reversed(many))

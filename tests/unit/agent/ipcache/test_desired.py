@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from cilia.abi.enums import IpcacheFlag
 from cilia.contracts.identities import Reserved
@@ -192,6 +193,21 @@ def test_all_addresses_of_this_node_are_the_host_until_it_has_them_no_more(ipcac
     ipcache.set_host_addresses(())
     assert at(ipcache, "192.0.2.51") == Location(78)
     assert at(ipcache, "192.0.2.1") == Location(1), "it is configured with this one"
+
+
+def test_another_node_is_met_by_all_addresses_that_its_row_has(ipcache: Ipcache) -> None:
+    row = structs.replace(NODE2, addresses=("192.0.2.2", "198.51.100.2", "2001:db8:9::2"))
+    ipcache.feed_nodes({PEER: row}, ())
+    here = Location(6, ipv4_number("192.0.2.2"), ROUTED)
+    assert at(ipcache, "198.51.100.2") == at(ipcache, "2001:db8:9::2") == at(ipcache, "192.0.2.2") == here
+    ipcache.take_changes()
+    ipcache.feed_nodes({PEER: structs.replace(row, addresses=("198.51.100.2",))}, ())
+    assert ipcache.take_changes() == {Prefix(number("2001:db8:9::2")): None}, "the others stay as they are"
+
+
+def test_what_this_nodes_row_says_of_its_devices_is_left_to_them(ipcache: Ipcache) -> None:
+    ipcache.feed_nodes({ME: Node(ME, "192.0.2.1", addresses=("198.51.100.1",))}, ())
+    assert at(ipcache, "198.51.100.1") is None
 
 
 def test_an_address_that_two_nodes_claim_is_the_newers_and_the_others_when_that_goes(ipcache: Ipcache) -> None:

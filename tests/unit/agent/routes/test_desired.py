@@ -21,6 +21,12 @@ def feed(routes: Routes, *rows: Node, removes: tuple[NodeName, ...] = ()) -> dic
     return {str(block): route for block, route in routes.take_changes().items()}
 
 
+def test_natively_the_nodes_own_packets_leave_from_the_address_that_all_know() -> None:
+    routes = Routes(ME, NativeWay({4: "192.0.2.1", 6: ""}))
+    feed(routes, row(A, "192.0.2.2", "10.2.0.0/26", "fd00:2::/64", ipv6="2001:db8::2"))
+    assert {route.source for route in routes.desired.values()} == {"192.0.2.1", ""}
+
+
 @pytest.fixture
 def native() -> Routes:
     return Routes(ME, NativeWay())
