@@ -27,18 +27,19 @@ static __always_inline bool is_to_tunnel(const struct packet *packet)
 }
 
 /* Have the VXLAN device send a packet to a node; returns 0 or a verdict. It leaves from the address
- * by which nodes know this one, which need not be the first of its device. */
+ * that the stack chooses: while a node moves from one address to another, others know the former.
+ */
 static __always_inline int set_tunnel(struct __sk_buff *ctx, __u32 identity, __be32 node)
 {
 	struct bpf_tunnel_key key = {
 	    .tunnel_id = identity,
 	    .remote_ipv4 = bpf_ntohl(node),
 	    .tunnel_ttl = TUNNEL_TTL,
-	    .local_ipv4 = bpf_ntohl(node_ipv4),
 	};
 
-	return bpf_skb_set_tunnel_key(ctx, &key, sizeof(key), BPF_F_ZERO_CSUM_TX) ? -DROP_NO_OVERLAY
-										  : 0;
+	return bpf_skb_set_tunnel_key(ctx, &key, TUNNEL_KEY_BYTES, BPF_F_ZERO_CSUM_TX)
+		   ? -DROP_NO_OVERLAY
+		   : 0;
 }
 
 /* Send a packet that fits to a node through the tunnel; returns a verdict. */

@@ -179,6 +179,19 @@ static __always_inline __be32 node_behind(const struct address *address, struct 
 	return block ? block->tunnel : 0;
 }
 
+/* Tell whether a packet that came by the tunnel was sent by a node, from any of its addresses. */
+static __always_inline bool is_sent_by(const struct packet *packet, __be32 node)
+{
+	struct ipcache_key key = {.prefixlen = 128};
+	const struct ipcache_entry *entry;
+
+	if (packet->tunnel == node)
+		return node;
+	map_ipv4(&key.address, packet->tunnel);
+	entry = bpf_map_lookup_elem(&cilia_ipcache, &key);
+	return entry && node && entry->tunnel == node && is_remote_node(entry->identity);
+}
+
 /* Locate a sender that came by the overlay, whose packet says its identity and the node that sent
  * it. Anybody can send such a packet, so it counts only as far as the agent's tables bear it out:
  * that node has the address, or the block that it is of. Returns 0 or a verdict. */
@@ -191,7 +204,7 @@ static __always_inline int locate_remote(const struct packet *packet, struct loc
 	if (host_address_of(&packet->source))
 		return -DROP_OWN_SOURCE;
 	source->tunnel = node_behind(&packet->source, &known);
-	if (!source->tunnel || source->tunnel != packet->tunnel)
+	if (!is_sent_by(packet, source->tunnel))
 		return -DROP_UNKNOWN_SENDER;
 	if (!is_plausible(packet->identity, known.identity))
 		return -DROP_INVALID_IDENTITY;

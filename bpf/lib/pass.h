@@ -27,7 +27,7 @@ static __always_inline bool is_from(const struct ct_side *side, const struct ct_
 		return !is_to_tunnel(packet);
 	if (packet->hook != HOOK_FROM_OVERLAY)
 		return true;
-	if (packet->tunnel != back->tunnel)
+	if (!is_sent_by(packet, back->tunnel))
 		return false;
 	if (packet->identity == identity)
 		return true;

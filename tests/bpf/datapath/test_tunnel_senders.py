@@ -43,6 +43,8 @@ from tests.bpf.datapath.rig import (
 
 STRANGER = "192.0.2.66"
 THIRD_NODE = "192.0.2.3"
+FORMER = "192.0.2.44"
+"""Another address of the other node."""
 SECONDS = 10.0
 LABELLED_NODE = 2 << 24 | 5
 FRESH, FRESH6 = Pod("10.2.0.99", 1007), Pod("fd00:2::99", 1007)
@@ -93,6 +95,7 @@ def tunnel() -> Iterator[Tunnel]:
             netlink.link("set", index=here.namespace.ifindex(device), state="up")
         populate(here)
         here.locate(THIRD_NODE, REMOTE_NODE, THIRD_NODE, routed=True)
+        here.locate(FORMER, REMOTE_NODE, OTHER_NODE, routed=True)
         for gateway in ("10.2.0.1", "fd00:2::1"):
             here.locate(gateway, LABELLED_NODE, OTHER_NODE)
         for pod in (A, B):
@@ -124,6 +127,7 @@ HONEST = {
     "a pod whose new identity its node knows first": Sender(OTHER_NODE, 1044, R, A, 1044),
     "a pod that only its block tells of": Sender(OTHER_NODE, FRESH.identity, FRESH, A, FRESH.identity),
     "a pod of IPv6 that only its block tells of": Sender(OTHER_NODE, FRESH.identity, FRESH6, A6, FRESH.identity),
+    "a pod of a node that sends from another of its addresses": Sender(FORMER, R.identity, R, A, R.identity),
     "a host by its own address": Sender(OTHER_NODE, HOST, Pod(OTHER_NODE, HOST), A, REMOTE_NODE),
     "a host by its own address of IPv6": Sender(OTHER_NODE, HOST, Pod(OTHER_NODE6, HOST), A6, REMOTE_NODE),
     "a labelled host by its gateway": Sender(OTHER_NODE, HOST, Pod("10.2.0.1", HOST), A, LABELLED_NODE),
@@ -168,6 +172,15 @@ def test_a_sender_counts_whom_the_tables_have_behind_the_node_that_sent_it(tunne
 def test_a_forged_sender_is_dropped(tunnel: Tunnel, sender: Sender) -> None:
     event = tunnel.event(sender.outer, sender.key, sender.source, sender.target)
     assert (event.kind, event.reason) == (EventKind.DROP, sender.reason)
+
+
+def test_a_known_flow_goes_on_from_whichever_address_of_its_node(tunnel: Tunnel) -> None:
+    tunnel.send(OTHER_NODE, R.identity, udp(R, A, 43000))
+    assert tunnel.reported().reason == 0
+    for outer in (FORMER, OTHER_NODE, FORMER):
+        tunnel.send(outer, R.identity, udp(R, A, 43000))
+    tunnel.send(STRANGER, R.identity, udp(R, A, 43000))
+    assert tunnel.reported().reason == UNKNOWN, "what came before made no news"
 
 
 @pytest.mark.parametrize("outer", [STRANGER, THIRD_NODE])

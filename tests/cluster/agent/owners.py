@@ -13,7 +13,7 @@ from cilia.bus import Bus
 from cilia.calls import serve
 from cilia.contracts.identity_service import Published, PublishEndpoint, WithdrawEndpoint
 from cilia.contracts.ids import EndpointId, Identity, Incarnation, NodeName, Revision
-from cilia.contracts.ipam import Granted, GrowBlocks, Heartbeat, Registered, RegisterNode
+from cilia.contracts.ipam import Granted, GrowBlocks, Heartbeat, Registered, RegisterNode, TellAddresses
 from cilia.contracts.messages import Empty, Problem, ProblemCode, Revised
 from cilia.contracts.tables import (
     ENDPOINTS,
@@ -70,6 +70,7 @@ class Owners:
                         "register": (RegisterNode, self._register),
                         "heartbeat": (Heartbeat, self._heartbeat),
                         "grow": (GrowBlocks, self._grow),
+                        "addresses": (TellAddresses, self._tell_addresses),
                     },
                 )
             )
@@ -120,6 +121,9 @@ class Owners:
 
     async def _grow(self, _request: GrowBlocks) -> Granted:
         return Granted("10.99.0.0/24", Revision(self.revision))
+
+    async def _tell_addresses(self, _request: TellAddresses) -> Revised:
+        return Revised(Revision(self.revision))
 
     async def _publish(self, request: PublishEndpoint) -> Published:
         identity = self.identities.get(request.labels)
