@@ -19,6 +19,8 @@
 #include "lib/parse.h"
 #include "lib/pass.h"
 
+#define LOOPBACK_IFINDEX 1 /* in each network namespace */
+
 char _license[] SEC("license") = "Dual BSD/GPL";
 
 /* The coarse clock, for the agent, which can't read it otherwise; attached nowhere. */
@@ -132,10 +134,11 @@ int to_overlay(struct __sk_buff *ctx)
 /* Tell why a packet can't come from outside, as a verdict; 0: it can. It has none of this node's
  * own addresses as its source, since the host is trusted; of IPv6 the stack doesn't ask. Who claims
  * an own address by neighbour discovery is left to the stack, which finds duplicates so. Nothing is
- * loopback's, whatever services may listen there (route_localnet). */
-static __always_inline int check_origin(const struct packet *packet)
+ * loopback's, whatever services may listen there (route_localnet). The loopback device itself is an
+ * uplink where it has the node's address; what comes by it is the node's own. */
+static __always_inline int check_origin(struct __sk_buff *ctx, const struct packet *packet)
 {
-	if (!packet->family || is_neighbour_discovery(packet))
+	if (!packet->family || is_neighbour_discovery(packet) || ctx->ifindex == LOOPBACK_IFINDEX)
 		return 0;
 	if (is_loopback(&packet->source) || is_loopback(&packet->destination))
 		return -DROP_MARTIAN;
@@ -163,7 +166,7 @@ int from_uplink(struct __sk_buff *ctx)
 
 	if (!verdict && overlay_ifindex && is_to_tunnel(&packet))
 		return TC_ACT_UNSPEC; /* the kernel's business, and from_overlay's */
-	origin = check_origin(&packet);
+	origin = check_origin(ctx, &packet);
 	if (origin)
 		return drop(ctx, &packet, NULL, origin);
 	if (verdict)

@@ -122,6 +122,13 @@ def test_nothing_of_the_loopback_device_comes_by_the_uplink(here: Node, ends: tu
     assert [event.reason for event in here.events()] == [DropReason.MARTIAN]
 
 
+def test_what_the_node_says_to_itself_by_the_loopback_device_goes_on(here: Node) -> None:
+    for ends in (("127.0.0.1", "127.0.0.1"), (NODE, NODE), ("::1", "::1"), (NODE6, NODE6)):
+        source, target = (Pod(address, HOST) for address in ends)
+        assert here.run("from_uplink", udp(source, target), "lo").retval == TC_ACT_UNSPEC
+    assert here.events() == []
+
+
 MARTIANS = (
     *("0.0.0.0", "0.1.2.3", "127.0.0.1", "127.9.9.9", "224.0.0.1", "224.0.0.251", "239.1.2.3"),
     *("240.0.0.1", "255.255.255.254", "255.255.255.255", "192.0.2.255"),
