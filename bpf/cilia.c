@@ -16,6 +16,7 @@
 #include "lib/locate.h"
 #include "lib/nat.h"
 #include "lib/ndp.h"
+#include "lib/offload.h"
 #include "lib/parse.h"
 #include "lib/pass.h"
 
@@ -65,6 +66,8 @@ int from_pod(struct __sk_buff *ctx)
 		return verdict;
 	packet = (struct packet){.hook = HOOK_FROM_POD};
 	verdict = parse(ctx, &packet);
+	if (!verdict)
+		verdict = check_offload(ctx, &packet);
 	if (verdict)
 		return handle_neighbour(ctx, &packet, verdict);
 	return pass(ctx, &packet, ctx->ifindex);

@@ -36,6 +36,9 @@ const volatile __u64 ipv6_checksum_flag = 0;
 
 const volatile bool tracks_fragments = true;
 
+/* Compare what a pod's packets ask of offloads with their headers: Linux 6.2. */
+const volatile bool reads_offload = false;
+
 /* Highest rates of reports per second, and how many may come at once (lib/budget.h): of each link
  * at each hook, and of the node. Rate 0: no limit; that of the node holds only beside a link's. */
 const volatile __u32 event_rate = 0;

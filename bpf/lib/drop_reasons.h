@@ -46,6 +46,8 @@ enum drop_reason {
 	DROP_OWN_SOURCE = 244, /* came from outside with an address of this node as its source */
 	DROP_MARTIAN = 245,  /* from or to what no single host is: loopback, multicast, broadcast */
 	DROP_CT_QUOTA = 246, /* an endpoint holds its share of the tables of flows */
-	DROP_NAT_QUOTA = 250,   /* the pod has as many mappings in use as it may */
+	DROP_INVALID_OFFLOAD =
+	    247,              /* asks for a checksum, or for cutting, that its headers don't fit */
+	DROP_NAT_QUOTA = 250, /* the pod has as many mappings in use as it may */
 	DROP_NAT_NO_ROOM = 251, /* the map of mappings is full, and none of the pod's own is idle */
 };

@@ -5,7 +5,7 @@
  * or if there is anything to decide, to follow or to report, it is left to pass() untouched: IP
  * options, extension headers, fragments, other protocols; SYN, FIN and RST; flows that aren't
  * known, are denied, reset or ending, lead elsewhere, are due to be traced, or weren't looked at
- * since something changed.
+ * since something changed; checksums that aren't to be made in their header.
  */
 #pragma once
 
@@ -28,6 +28,7 @@
 #include "lib/forward.h"
 #include "lib/ipv4.h"
 #include "lib/l4.h"
+#include "lib/offload.h"
 
 /* Verdict on a packet that is left to pass(). */
 #define NOT_PLAIN -1
@@ -88,6 +89,8 @@ static __always_inline bool read_plain_ipv4(struct __sk_buff *ctx, const struct 
 		return false;
 	plain->from = ct4_key_between(&plain->key.ipv4, ip->saddr, ip->daddr, l4->source_port,
 				      l4->destination_port, ip->protocol);
+	if (!has_plain_checksum(ctx, ip->protocol, ETH_HLEN + sizeof(*ip)))
+		return false;
 	return read_plain_l4(ctx, l4, bytes - sizeof(*ip), ip->protocol, plain);
 }
 
@@ -106,6 +109,8 @@ static __always_inline bool read_plain_ipv6(struct __sk_buff *ctx, const struct 
 	plain->from =
 	    ct6_key_between(&plain->key.ipv6, (const void *)&ip->saddr, (const void *)&ip->daddr,
 			    l4->source_port, l4->destination_port, ip->nexthdr);
+	if (!has_plain_checksum(ctx, ip->nexthdr, ETH_HLEN + sizeof(*ip)))
+		return false;
 	return read_plain_l4(ctx, l4, bytes, ip->nexthdr, plain);
 }
 

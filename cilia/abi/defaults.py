@@ -16,6 +16,7 @@ MASQUERADES: Final = False
 NAT_QUOTA: Final = 8192
 IPV6_CHECKSUM_FLAG: Final = 0
 TRACKS_FRAGMENTS: Final = True
+READS_OFFLOAD: Final = False
 EVENT_RATE: Final = 0
 EVENT_BURST: Final = 0
 NODE_EVENT_RATE: Final = 0

@@ -56,6 +56,7 @@ class DropReason(IntEnum):
     OWN_SOURCE = 244
     MARTIAN = 245
     CT_QUOTA = 246
+    INVALID_OFFLOAD = 247
     NAT_QUOTA = 250
     NAT_NO_ROOM = 251
 

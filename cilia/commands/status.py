@@ -42,6 +42,7 @@ async def show(arguments: argparse.Namespace, session: Session) -> int:
             note_repairs(answer)
             note_unreported(answer)
             note_crowded(answer)
+            note_defences_off(answer)
     return 0 if all(isinstance(answer, AgentStatus) and answer.state is AgentState.READY for answer in answers) else 1
 
 
@@ -78,6 +79,13 @@ def note_crowded(answer: AgentStatus | str) -> None:
     for loop in answer.loops:
         if loop.name is LoopName.FLOW_QUOTA and loop.pending:
             note(f"{answer.node}: {loop.last_error}: has its share of flows, and new ones only as others end")
+
+
+def note_defences_off(answer: AgentStatus | str) -> None:
+    """Print which defences a node is without, since its kernel is too old for them."""
+    if not isinstance(answer, str):
+        for defence in answer.defences_off:
+            note(f"{answer.node}: defence off: {defence}")
 
 
 def _row(node: NodeName, answer: AgentStatus | str) -> tuple[object, ...]:

@@ -267,4 +267,6 @@ class AgentStatus(Message, frozen=True):
     loops: tuple[LoopStatus, ...] = ()
     missing_features: tuple[str, ...] = ()
     """Kernel features that are missing, and that it does without."""
+    defences_off: tuple[str, ...] = ()
+    """Defences against pods that the kernel has no means for, a sentence each."""
     ipv6: str = ""

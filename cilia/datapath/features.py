@@ -9,6 +9,8 @@ from cilia.datapath.errors import describe
 
 BPFFS = Path("/sys/fs/bpf")
 BTF = Path("/sys/kernel/btf/vmlinux")
+KERNEL_CONTEXT = (6, 2)
+"""First kernel with the functions by which programs read its packet buffer."""
 
 
 def is_bpffs(path: Path) -> bool:
@@ -39,6 +41,11 @@ def kernel_version() -> tuple[int, int]:
     """Return the running kernel's version, such as (6, 12)."""
     major, minor = os.uname().release.split(".")[:2]
     return int(major), int("".join(takewhile(str.isdigit, minor)))
+
+
+def reads_kernel_context(kernel: tuple[int, int] | None = None, btf: Path = BTF) -> bool:
+    """Tell whether programs may read the kernel's own packet buffer (``bpf_cast_to_kern_ctx``)."""
+    return (kernel or kernel_version()) >= KERNEL_CONTEXT and btf.exists()
 
 
 def missing_features(bpffs: Path = BPFFS) -> tuple[str, ...]:

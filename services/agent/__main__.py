@@ -5,7 +5,7 @@ from signal import SIGINT, SIGTERM
 from typing import TypeVar
 
 from cilia.bus import Bus, open_bus
-from cilia.datapath.features import missing_features
+from cilia.datapath.features import missing_features, reads_kernel_context
 from cilia.lifecycle import run_service, stop_on_signals, supervise
 from cilia.metrics import Metrics
 from cilia.telemetry import open_telemetry
@@ -20,6 +20,7 @@ from services.agent.flows.room import FlowRoom
 from services.agent.host.room import HostRoom
 from services.agent.ipcache.room import IpcacheRoom
 from services.agent.kernel import Kernel, open_kernel
+from services.agent.loader.datapath import defences_off
 from services.agent.metrics.pressure import Pressure
 from services.agent.nat.room import NatRoom
 from services.agent.node.room import NodeRoom
@@ -84,7 +85,14 @@ async def open_rooms(config: Config, kernel: Kernel, bus: Bus, metrics: Metrics,
     node.registered += [ipcache.registered, routes.registered, host.registered]
     node.comparisons.append(endpoints.compare)
     rooms: list[Room] = [kernel, node, host, ipcache, routes, nat, policy, conntrack, drift, endpoints, flows]
-    status = Status(config, node, endpoints, rooms, missing_features=missing_features())
+    status = Status(
+        config,
+        node,
+        endpoints,
+        rooms,
+        missing_features=missing_features(),
+        defences_off=defences_off(reads_offload=reads_kernel_context()),
+    )
     status.measure(metrics)
     entries = {name: read for room in rooms for name, read in room.map_entries().items()}
     Pressure(kernel.objects, entries).measure(metrics)

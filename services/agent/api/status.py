@@ -23,6 +23,7 @@ class Status:
 
     Args:
         missing_features: Kernel features that the agent does without.
+        defences_off: Defences that the kernel has no means for.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Status:
         rooms: Sequence[Room],
         *,
         missing_features: tuple[str, ...],
+        defences_off: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
@@ -40,6 +42,7 @@ class Status:
         self._endpoints = endpoints
         self._rooms = rooms
         self._missing_features = missing_features
+        self._defences_off = defences_off
         self._clock = clock
         self._started = clock()
 
@@ -66,6 +69,7 @@ class Status:
             tables=tables,
             loops=tuple(loop for room in self._rooms for loop in room.statuses()),
             missing_features=self._missing_features,
+            defences_off=self._defences_off,
             ipv6=self._config.ipv6,
         )
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from cilia.abi import maps
 from cilia.datapath.clock import TICKS_PER_SECOND
-from cilia.datapath.features import ensure_bpffs, kernel_version
+from cilia.datapath.features import ensure_bpffs, kernel_version, reads_kernel_context
 from cilia.datapath.migration import Migration, recover
 from cilia.datapath.objects import OBJECTS, LoadedObject, LoadOptions, load
 from services.agent.address import ipv4_number, number, packed
@@ -72,7 +72,13 @@ def load_datapath(config: Config, devices: NodeDevices) -> LoadedObject:
     pins.mkdir(parents=True, exist_ok=True)
     sizes = max_entries(config.maps, memory_bytes())
     loading = LoadOptions(
-        variables=variables(config, devices, kernel=kernel_version(), nat_entries=sizes[maps.NAT.name]),
+        variables=variables(
+            config,
+            devices,
+            kernel=kernel_version(),
+            nat_entries=sizes[maps.NAT.name],
+            reads_offload=reads_kernel_context(),
+        ),
         max_entries=sizes,
         pin_directory=pins,
         migrate=True,
@@ -81,12 +87,13 @@ def load_datapath(config: Config, devices: NodeDevices) -> LoadedObject:
 
 
 def variables(
-    config: Config, devices: NodeDevices, *, kernel: tuple[int, int], nat_entries: int
+    config: Config, devices: NodeDevices, *, kernel: tuple[int, int], nat_entries: int, reads_offload: bool
 ) -> dict[str, int | bool | bytes]:
     """Return the values of the programs' read-only variables (bpf/lib/config.h).
 
     Args:
         nat_entries: Size of cilia_nat, which holds two entries a mapping.
+        reads_offload: Programs can compare offloads with headers.
     """
     return {
         "node_ipv4": ipv4_number(config.ipv4),
@@ -99,9 +106,17 @@ def variables(
         "nat_quota": min(config.nat_quota or nat_entries, max(nat_entries // 2 // PODS_SHARING_NAT, 1)),
         "ipv6_checksum_flag": BPF_F_IPV6 if kernel >= IPV6_CHECKSUM_KERNEL else 0,
         "ticks_per_second": TICKS_PER_SECOND,
+        "reads_offload": reads_offload,
         "trace_ticks": int(config.trace_seconds * TICKS_PER_SECOND),
         "event_rate": config.event_limit,
         "event_burst": EVENT_BURST_SECONDS * config.event_limit,
         "node_event_rate": config.node_event_limit,
         "node_event_burst": EVENT_BURST_SECONDS * config.node_event_limit,
     }
+
+
+def defences_off(*, reads_offload: bool) -> tuple[str, ...]:
+    """Return the defences of the programs that the kernel has no means for, a sentence each."""
+    if reads_offload:
+        return ()
+    return ("offloads of pods' packets are not compared with their headers (Linux 6.2, with BTF)",)

@@ -2,6 +2,7 @@
 
 import time
 
+import msgspec
 import pytest
 
 from cilia.contracts.agent import AgentState, LoopName, LoopStatus, TableStatus
@@ -39,6 +40,14 @@ def test_a_node_that_is_not_ready_makes_it_exit_code_1(cluster: FakeCluster, sta
     run = cluster.run("status")
     assert run.code == 1
     assert run.table[2][1] == state.value
+
+
+def test_a_defence_that_a_kernel_has_no_means_for_is_said_to_be_off(cluster: FakeCluster) -> None:
+    cluster.tables["nodes"] = NODES
+    off = msgspec.structs.replace(status(NODE1), defences_off=("offloads are not compared",))
+    cluster.answers |= {"node.node1.status": off, "node.node2.status": status(NODE2)}
+    run = cluster.run("status")
+    assert (run.code, run.err) == (0, "node1: defence off: offloads are not compared\n")
 
 
 def test_a_node_that_does_not_answer_is_shown_beside_those_that_do(cluster: FakeCluster) -> None:

@@ -1,11 +1,14 @@
 """Variables of the programs."""
 
+from pathlib import Path
+
 import pytest
 
 from cilia.contracts.ids import NodeName
 from cilia.datapath.clock import TICKS_PER_SECOND
+from cilia.datapath.features import reads_kernel_context
 from services.agent.config import Config, RoutingMode
-from services.agent.loader.datapath import BPF_F_IPV6, variables
+from services.agent.loader.datapath import BPF_F_IPV6, defences_off, variables
 from services.agent.loader.devices import NodeDevices
 
 OVERLAY = NodeDevices(host=2, net=3, vxlan=4, uplinks=(5,), mtu_bytes=1450)
@@ -16,7 +19,7 @@ def given_by(
     devices: NodeDevices = OVERLAY, kernel: tuple[int, int] = (6, 12), **settings: object
 ) -> dict[str, object]:
     config = Config(**{"node": NodeName("node1"), "ipv4": "192.0.2.1", **settings})  # type: ignore[arg-type]
-    return dict(variables(config, devices, kernel=kernel, nat_entries=131072))
+    return dict(variables(config, devices, kernel=kernel, nat_entries=131072, reads_offload=kernel >= (6, 2)))
 
 
 def test_an_overlay_has_its_device_and_what_fits_into_it() -> None:
@@ -40,6 +43,19 @@ def test_the_nodes_addresses_are_given_as_the_programs_have_them() -> None:
 @pytest.mark.parametrize(("kernel", "flag"), [((6, 1), 0), ((6, 15), 0), ((6, 16), BPF_F_IPV6), ((7, 0), BPF_F_IPV6)])
 def test_a_kernel_gets_a_flag_only_if_it_knows_it(kernel: tuple[int, int], flag: int) -> None:
     assert given_by(kernel=kernel)["ipv6_checksum_flag"] == flag
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_offloads_are_compared_where_the_kernel_lets_programs_read_them_and_else_said_to_be_off(reads: bool) -> None:
+    assert given_by(kernel=(6, 2) if reads else (6, 1))["reads_offload"] is reads
+    assert [words.split()[0] for words in defences_off(reads_offload=reads)] == ([] if reads else ["offloads"])
+
+
+def test_the_kernels_own_buffer_is_read_from_6_2_on_and_with_its_types(tmp_path: Path) -> None:
+    types = tmp_path / "vmlinux"
+    assert not reads_kernel_context((6, 12), types)
+    types.touch()
+    assert [reads_kernel_context(kernel, types) for kernel in ((6, 1), (6, 2), (7, 0))] == [False, True, True]
 
 
 def test_reports_are_limited_by_default_and_four_seconds_of_them_may_come_at_once() -> None:
