@@ -16,7 +16,7 @@ struct decision {
 	struct policy_query query;
 	struct policy_answer answer;
 	struct findings findings; /* for the report; who the ends are is filled in at last */
-	__u32 changes; /* of the owners of both addresses, read before these were located */
+	__u32 changes; /* changes of both addresses' owners, read before these were located */
 	__u32 generation;
 	__u32 word;     /* cilia_change, read before anything else */
 	__u8 initiator; /* side of the flow */
@@ -27,7 +27,7 @@ struct decision {
 /* Room to decide in. Programs of one CPU don't interrupt each other. */
 struct scratch {
 	struct ct_entry entry;
-	struct ct6_key key; /* of either family */
+	struct ct6_key key; /* key of either family */
 	struct decision decision;
 };
 

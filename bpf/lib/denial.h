@@ -26,7 +26,7 @@
 struct denial {
 	struct address source;
 	struct address destination;
-	__u32 ifindex;  /* by which the packets come */
+	__u32 ifindex;  /* device by which the packets come */
 	__u32 identity; /* from the overlay: the sender's */
 	__be32 tunnel;  /* from the overlay: the node that sent them */
 	__be16 port;    /* destination's; of an echo 0 */

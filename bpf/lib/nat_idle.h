@@ -25,7 +25,7 @@
 #define NODE_ECHO_SECONDS      10
 #define OPENING_SECONDS        10 /* TCP's handshake */
 #define DATAGRAM_SECONDS       30
-#define LONGEST_SECONDS        (1 << 20) /* of what never idles too long */
+#define LONGEST_SECONDS        (1 << 20) /* a flow's that never idles too long */
 #define TURNS_AT_ONCE          16
 
 /* Seconds for which a flow may idle before its port is taken, if one is needed. An established

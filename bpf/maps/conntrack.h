@@ -44,7 +44,7 @@ struct ct_side {
 	__u32 source_ifindex; /* device they must come from; 0: this host's stack or an uplink */
 	__u32 ifindex;        /* device they leave by; 0: to this host's stack */
 	__be32 tunnel;        /* node to which they are sent by VXLAN; 0: delivered here */
-	__u32 traced;         /* when they were last reported, as last_seen counts */
+	__u32 traced;         /* time of their latest report, as last_seen counts */
 	__u8 mac[6];          /* destination's, where it is a local pod */
 	__u8 tcp_flags;       /* that were seen, ored */
 	__u8 pad;
@@ -67,9 +67,9 @@ enum ct_state {
 struct ct_entry {
 	__u32 generation;     /* see cilia_addresses; with the tag of its key, tag_of() */
 	__u16 policy_slot[2]; /* slot of each end; 0 where it isn't local */
-	__u32 bucket[2];      /* of each end's address in cilia_addresses */
-	__u32 identity[2];    /* of each end */
-	__u32 last_seen;      /* when its latest packet came by; see lib/clock.h */
+	__u32 bucket[2];      /* each end's address's in cilia_addresses */
+	__u32 identity[2];    /* each end's */
+	__u32 last_seen;      /* time of its latest packet; see lib/clock.h */
 	__u32 stamp;          /* see cilia_change; XORed, as the generation, with the key's tag */
 	__u32 cookie;         /* denied: of the policy that decided; 0: none */
 	__u16 endpoint;       /* id of the endpoint that it is charged to, see maps/quota.h */

@@ -32,7 +32,7 @@ struct flow_account {
 	__u32 capacity[2]; /* flows that the tables hold before they evict any; 0: no limit */
 	__u32 share;       /* part of what is free that one endpoint may hold, in 1/256 */
 	__u32 sweep;       /* number of the agent's present sweep */
-	__u32 last_swept;  /* when the latest one ended; see lib/clock.h */
+	__u32 last_swept;  /* time when the latest one ended; see lib/clock.h */
 	__u32 lease;       /* ticks for which shares are limited after it */
 };
 

@@ -5,7 +5,6 @@ from typing import Final
 
 from tools.figures.copies import LONGEST
 from tools.figures.figures import Figures
-from tools.figures.passages import Kind
 from tools.figures.prose import COLUMNS
 from tools.figures.sizes import percentile
 from tools.figures.walks import PAGE
@@ -36,8 +35,7 @@ def faults(figures: Figures) -> Iterator[str]:
         places = f"{copy.first}:{copy.first_line}: and {copy.second}:{copy.second_line}"
         yield f"{places} share {copy.lines} lines of code, more than {LONGEST}"
     for kind, place in figures.openings:
-        if kind is not Kind.COMMENT:
-            yield f"{place.path}:{place.line}: this {kind} opens without its noun: {place.text[:60]}"
+        yield f"{place.path}:{place.line}: this {kind} opens without its noun: {place.text[:60]}"
     for place in figures.wide:
         yield f"{place.path}:{place.line}: prose beyond column {COLUMNS}"
     for walk in figures.walks:

@@ -37,7 +37,7 @@ def _rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
     yield "modules in the fullest room", f"{max(figures.rooms.values(), default=0)}", ""
     for kind in Kind:
         found = sum(each is kind for each, _ in figures.openings)
-        yield f"{kind}s that lack their noun", f"{found}", "" if kind is Kind.COMMENT else "0"
+        yield f"{kind}s that lack their noun", f"{found}", "0"
     yield f"lines of prose beyond column {COLUMNS}", f"{len(figures.wide)}", "0"
     total = figures.total
     yield "source lines", f"{total.source:,}", ""

@@ -57,11 +57,12 @@ def test_copies_are_named_at_both_places() -> None:
     assert fault == "bench/a.py:1: and tests/a.py:2 share 11 lines of code, more than 10"
 
 
-def test_openings_of_docstrings_and_notes_are_told_and_those_of_comments_only_counted() -> None:
+def test_openings_of_docstrings_notes_and_comments_are_told() -> None:
     source = python('"""What it is."""\nSIZE = 1\n"""Of one."""\n# Of nobody.\n', "bench/a.py")
     assert found(source) == [
         "bench/a.py:1: this docstring opens without its noun: What it is.",
         "bench/a.py:3: this note opens without its noun: Of one.",
+        "bench/a.py:4: this comment opens without its noun: Of nobody.",
     ]
     assert len(measure_sources([source]).openings) == 3
 
