@@ -4,19 +4,29 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from cilia.abi.enums import CtState, EventKind, Hook
 from cilia.abi.structs import Ct4Key, Ct6Key, CtEntry, CtSide, Event
-from tests.bpf.datapath.rig import Node, node, reset
+from tests.bpf.datapath.rig import Node, Pod, node, reset
 from tests.bpf.fuzz import frames
 from tests.bpf.fuzz.model import Flow, FlowKey, L4Address, Model, Traffic
+from tests.bpf.fuzz.nearly import nearly
 from tests.bpf.fuzz.outcomes import End, Outcome
 from tests.bpf.fuzz.worlds import PODS, World
 
 FRAMES_PER_WORLD: Final = 250
 CHANGES: Final = 0.05
 PROGRAMS: Final = {Hook.FROM_POD: "from_pod", Hook.TO_POD: "to_pod", Hook.FROM_OVERLAY: "from_overlay"}
+
+
+class Shares(NamedTuple):
+    """Shares of the frames, 0..1; the rest is well-formed."""
+
+    nearly: float
+    """Valid but for one or two changes."""
+    broken: float
+    """Cut, overwritten, made up."""
 
 
 class Difference(AssertionError):
@@ -33,12 +43,12 @@ def laboratory() -> Iterator[Node]:
         yield made
 
 
-def run(node: Node, seed: int, packets: int, share_broken: float) -> Counter[int]:
+def run(node: Node, seed: int, packets: int, shares: Shares) -> Counter[int]:
     """Compare on so many frames.
 
     Args:
         seed: Makes the same frames and maps again; a difference names it.
-        share_broken: Of the frames, 0..1; the others are well-formed.
+        shares: Of the frames by how they are made.
 
     Returns:
         How many frames had which drop reason; 0: forwarded.
@@ -54,21 +64,18 @@ def run(node: Node, seed: int, packets: int, share_broken: float) -> Counter[int
         for index in range(min(packets, FRAMES_PER_WORLD)):
             if pick.random() < CHANGES:
                 world.change()
-            outcomes[compare_one(node, world.model, pick, share_broken, f"seed {seed}, frame {index}")] += 1
+            outcomes[compare_one(node, world.model, pick, shares, f"seed {seed}, frame {index}")] += 1
         compare_flows(node, world.model, f"seed {seed}")
         packets -= FRAMES_PER_WORLD
     return outcomes
 
 
-def compare_one(node: Node, model: Model, pick: Random, share_broken: float, where: str) -> int:
+def compare_one(node: Node, model: Model, pick: Random, shares: Shares, where: str) -> int:
     """Send one frame; return its drop reason."""
     speech = pick.choice((frames.SPEECH4, frames.SPEECH6))
     pod = pick.choice(speech.pods)
     hook = pick.choices((Hook.FROM_POD, Hook.TO_POD, Hook.FROM_OVERLAY), (80, 19, 1))[0]
-    is_sent = hook == Hook.FROM_POD
-    frame = frames.sent(pick, speech, pod) if is_sent else frames.received(pick, speech, pod)
-    if pick.random() < share_broken:
-        frame = frames.broken(pick, frame)
+    frame = frame_of(pick, speech, pod, shares, is_sent=hook == Hook.FROM_POD)
     device = pod.device if hook != Hook.FROM_OVERLAY else "overlay"
     expected = model.receive(frame, hook, node.devices[device])
     ran = node.run(PROGRAMS[hook], frame, device)
@@ -78,6 +85,17 @@ def compare_one(node: Node, model: Model, pick: Random, share_broken: float, whe
         raise Difference("verdict and bytes", got, (expected.action, expected.frame.hex(), expected.reason), where)
     compare_report(node.events(), expected, where)
     return expected.reason
+
+
+def frame_of(pick: Random, speech: frames.Speech, pod: Pod, shares: Shares, *, is_sent: bool) -> bytes:
+    """Return a frame that a pod sends, or that this host's stack sends to it."""
+    kind = pick.random()
+    if kind < shares.nearly:
+        other, macs = pick.choice(speech.addresses), pick.randbytes(6) + pod.mac
+        source, destination = (pod.address, other) if is_sent else (other, pod.address)
+        return nearly(pick, speech, source, destination, macs)
+    frame = frames.sent(pick, speech, pod) if is_sent else frames.received(pick, speech, pod)
+    return frames.broken(pick, frame) if kind < shares.nearly + shares.broken else frame
 
 
 def compare_report(events: list[Event], expected: Outcome, where: str) -> None:

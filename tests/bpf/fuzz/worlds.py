@@ -77,12 +77,22 @@ class World:
         self.model = Model(own, as_number(GATEWAY), as_number(GATEWAY6), node.devices["overlay"])
         for pod in (*PODS, *PODS6):
             self.place(pod)
+        if random.random() < 0.5:
+            self.open()
         for slot in range(1, SLOTS):
             self.realise(slot)
         for _ in range(random.choice((0, 20, 200))):
             self.rule()
         for _ in range(random.randrange(8)):
             self.locate()
+
+    def open(self) -> None:
+        """Allow what no other entry denies, so that how a packet is read tells in flows."""
+        for slot in range(1, SLOTS):
+            for entry_set, direction in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                key, entry = PolicyKey(slot, entry_set, direction, 0, 0, 0, 0), PolicyEntry(1, 1, 0, 0, 0)
+                self._node.policy.update(key, entry)
+                self.model.entries[key] = entry
 
     def change(self) -> None:
         """Do one thing that the agent might do."""
