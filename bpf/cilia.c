@@ -165,7 +165,7 @@ int from_uplink(struct __sk_buff *ctx)
 	struct packet packet = {.hook = HOOK_FROM_UPLINK};
 	struct location pod = {};
 	int origin, verdict = parse(ctx, &packet);
-	__u32 returned = 0; /* of a first fragment that comes back: its port here, and bit 16 */
+	__u32 returned = 0; /* port here of a first fragment that comes back, and bit 16 */
 
 	if (!verdict && overlay_ifindex && is_to_tunnel(&packet))
 		return TC_ACT_UNSPEC; /* the kernel's business, and from_overlay's */

@@ -157,7 +157,7 @@ static __always_inline bool is_plausible(__u32 claimed, __u32 known)
 	return is_allocated(claimed) && !is_remote_node(known);
 }
 
-/* What the ipcache has at an address. */
+/* Resident of an address, as the ipcache has it. */
 struct resident {
 	__u32 identity;
 	__u16 owner;

@@ -34,7 +34,7 @@ struct sk_buff___offload {
 	__u8 ip_summed : 2;
 	__u16 csum_start; /* from `head` on */
 	__u16 csum_offset;
-	unsigned int end; /* of the linear part, from `head` on; there the shared info is */
+	unsigned int end; /* end of the linear part, from `head` on; there the shared info is */
 	unsigned char *head;
 	unsigned char *data;
 } __attribute__((preserve_access_index));

@@ -35,8 +35,10 @@ class Setting:
         self.devices_error: Exception | None = None
         self.install_error: Exception | None = None
         self.repaired: list[dict[int, str]] = []
+        self.settled: list[Any] = []
         monkeypatch.setattr(module, "ensure_devices", self._ensure_devices)
         monkeypatch.setattr(module, "Programs", lambda *_: self)
+        monkeypatch.setattr(module, "settle_changes", self.settled.append)
 
     def _ensure_devices(self, **asked: Any) -> NodeDevices:
         self.asked = asked

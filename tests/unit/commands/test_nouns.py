@@ -34,6 +34,7 @@ def test_nodes_are_listed_by_name(cluster: FakeCluster) -> None:
             "ipv6": "fd00:31::11",
             "labels": ["zone=a"],
             "pod_cidrs": ["10.244.0.0/26", "fd00:10::/64"],
+            "addresses": [],
             "stale_since_ns": 0,
         },
         {
@@ -42,6 +43,7 @@ def test_nodes_are_listed_by_name(cluster: FakeCluster) -> None:
             "ipv6": "",
             "labels": [],
             "pod_cidrs": ["10.244.0.64/26"],
+            "addresses": [],
             "stale_since_ns": 0,
         },
     ]
@@ -160,6 +162,8 @@ def test_an_endpoint_is_shown_as_its_node_knows_it(cluster: FakeCluster, name: s
         "ipv6": "",
         "gateway ipv6": "",
         "audit": "False",
+        "known everywhere": "True",
+        "unaware nodes": "",
     }
     assert shown["labels"].strip() == "k8s:app=web k8s:tier=front"
     assert cluster.messages("node.node1.endpoint-get") == [EndpointReference(id=EndpointId(7))]
