@@ -253,7 +253,7 @@ def change_flags(draft: Draft) -> None:
 
 def change_version(draft: Draft) -> None:
     at = draft.some("IP", "IPv6")
-    draft.frame[at] = draft.frame[at] & 15 | draft.pick.choice((0, 4, 5, 6, 15)) << 4
+    draft.put(at, 1, draft.get(at, 1) & 15 | draft.pick.choice((0, 4, 5, 6, 15)) << 4)
 
 
 def append(draft: Draft) -> None:
@@ -292,9 +292,9 @@ def insert(draft: Draft) -> None:
         at = (
             before.at + 40
             if before.kind == "IPv6"
-            else before.at + 8 + 8 * (draft.frame[before.at + 1] if "Frag" not in before.kind else 0)
+            else before.at + 8 + 8 * (draft.get(before.at + 1, 1) if "Frag" not in before.kind else 0)
         )
-        more = bytes((draft.frame[pointer], size if kind != 44 else 0, 0, pick.choice((0, 1)), 0, 0, 0, ID))
+        more = bytes((draft.get(pointer, 1), size if kind != 44 else 0, 0, pick.choice((0, 1)), 0, 0, 0, ID))
         more += bytes(8 * size) if kind != 44 else b""
         draft.put(pointer, 1, kind)
     draft.frame[at:at] = more
