@@ -21,11 +21,12 @@ def run(*command: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize("code", [0, 3])
 def test_busy_loops_run_beside_the_command_and_end_with_it_whatever_comes_of_it(code: int) -> None:
     wanted = len(os.sched_getaffinity(0))
-    look = f"until ps --ppid $PPID -o pid=,args= | grep -c '[w]hile True: pass' | grep -qx {wanted}; do sleep 0.1; done"
-    ended = run("tools/busy", "sh", "-c", f"{look}; ps --ppid $PPID -o pid=,args=; exit {code}")
+    count = f"ps --ppid $PPID -o args= | grep -c '[w]hile True: pass' | grep -qx {wanted}"
+    await_loops = f"for _ in $(seq 300); do {count} && break; sleep 0.1; done"
+    ended = run("tools/busy", "sh", "-c", f"{await_loops}; ps --ppid $PPID -o pid=,args=; exit {code}")
     assert ended.returncode == code
     loops = [int(line.split()[0]) for line in ended.stdout.splitlines() if "while True: pass" in line]
-    assert len(loops) == len(os.sched_getaffinity(0))
+    assert len(loops) == wanted
     block_until(lambda: not any(start_time(pid) for pid in loops))
 
 
